@@ -1,0 +1,1 @@
+"""What the user gives: volumes, sparse annotations and their files."""

@@ -1,0 +1,319 @@
+"""A 3D image, in memory or not, with what is known about its voxels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from napari_unet3d.config import Triple
+from napari_unet3d.errors import BadInputError
+
+AXES = ("ZYX", "CZYX", "TZYX", "TCZYX")
+"""Orders of axes a volume may have."""
+
+_BLOCK_VOXELS = 2**22
+_WHOLE_IN_MEMORY = 2**31
+_WHOLE_LAZY = 2**26
+_SAMPLE_VOXELS = 2**24
+_GOLDEN_RATIO = 0.618033988749895
+_RGB_SIDE = 16
+
+
+def describe_shape(shape: Sequence[int]) -> str:
+    """Write `shape` as the texts show it, e.g. "25 × 256 × 256"."""
+    return " × ".join(str(n) for n in shape)
+
+
+def check_box(start: Triple, stop: Triple, shape: Triple) -> None:
+    """Raise IndexError unless the box `start` … `stop` is not empty and inside `shape`."""
+    if not all(0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
+        raise IndexError(f"box {start} … {stop} is empty or outside of a volume of shape {shape}")
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3D image, maybe with channels and time points.
+
+    Nothing is checked on construction: `check` does that, before anything long starts.
+
+    Parameters
+    ----------
+    data
+        Anything with ``shape``, ``dtype`` and slicing: numpy, memmap, zarr, dask.
+    axes
+        Order of the axes of `data`: "ZYX", "CZYX", "TZYX" or "TCZYX".
+    voxel_size
+        Size of a voxel along z, y, x, in `unit`.
+    unit
+        "µm", "nm", "mm" or "pixel".
+    name
+        What messages call the image.
+    """
+
+    data: Any
+    axes: str = "ZYX"
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    unit: str = "pixel"
+    name: str = "image"
+
+    @classmethod
+    def from_array(
+        cls,
+        data: Any,
+        axes: str | None = None,
+        *,
+        voxel_size: Sequence[float] = (1.0, 1.0, 1.0),
+        unit: str = "pixel",
+        name: str = "image",
+    ) -> Self:
+        """Make a volume from an array, with the axes found from its dimensions when not given.
+
+        Parameters
+        ----------
+        data
+            3, 4 or 5 dimensions.
+        axes
+            Needed for 4 dimensions, which may be channels or time points.
+        voxel_size
+            Size of a voxel along z, y, x, in `unit`.
+        unit, name
+            As in `Volume`.
+
+        Raises
+        ------
+        BadInputError
+            When the axes cannot be told from the dimensions.
+        """
+        if not hasattr(data, "shape"):
+            data = np.asarray(data)
+        if axes is None:
+            axes = _infer_axes(tuple(data.shape), name)
+        sizes = tuple(float(s) for s in voxel_size)
+        return cls(data, axes.upper(), sizes, unit, name)  # type: ignore[arg-type]
+
+    @property
+    def shape(self) -> Triple:
+        """Voxels along z, y, x."""
+        z, y, x = (int(n) for n in self.data.shape[-3:])
+        return z, y, x
+
+    @property
+    def n_channels(self) -> int:
+        """Channels; 1 without a channel axis."""
+        return int(self.data.shape[self.axes.index("C")]) if "C" in self.axes else 1
+
+    @property
+    def n_times(self) -> int:
+        """Time points; 1 without a time axis."""
+        return int(self.data.shape[0]) if "T" in self.axes else 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the data."""
+        dtype: np.dtype[Any] = np.dtype(self.data.dtype)
+        return dtype
+
+    def crop(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
+        """Read the voxels of a box at one time point.
+
+        Parameters
+        ----------
+        time
+            Time point; 0 without a time axis.
+        start, stop
+            First voxel (z, y, x), and one past the last.
+
+        Returns
+        -------
+        np.ndarray
+            (C, z, y, x), in the image's own number format; a view where that is possible.
+
+        Raises
+        ------
+        IndexError
+            When the box or the time point is not inside the volume.
+        """
+        check_box(start, stop, self.shape)
+        if not 0 <= time < self.n_times:
+            raise IndexError(f"time point {time} is not among the {self.n_times} of the volume")
+        box: tuple[Any, ...] = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        if "C" in self.axes:
+            box = (slice(None), *box)
+        if "T" in self.axes:
+            box = (time, *box)
+        crop = np.asarray(self.data[box])
+        return crop if "C" in self.axes else crop[None]
+
+    def sample_planes(self, max_voxels: int) -> Iterator[np.ndarray]:
+        """Yield planes spread evenly over the stack and all time points, for statistics.
+
+        Parameters
+        ----------
+        max_voxels
+            Voxels per channel in all planes together, about. Where even a few planes have
+            more, their voxels are thinned.
+
+        Yields
+        ------
+        np.ndarray
+            (C, y, x), one plane, maybe thinned.
+        """
+        depth, height, width = self.shape
+        planes = min(depth * self.n_times, max(8, max_voxels // (height * width)))
+        step = max(1, math.ceil(math.sqrt(planes * height * width / max_voxels)))
+        n_times = min(self.n_times, planes)
+        per_time = min(depth, max(1, planes // n_times))
+        for i in range(n_times):
+            # A different offset per time point, so that few planes still see all depths.
+            offset = (0.5 + i * _GOLDEN_RATIO) % 1
+            time = int((i + 0.5) * self.n_times / n_times)
+            for j in range(per_time):
+                z = int((j + offset) * depth / per_time)
+                plane = self.crop(time, (z, 0, 0), (z + 1, height, width))
+                yield plane[:, 0, ::step, ::step]
+
+    def check(self) -> None:
+        """Raise unless a network can be trained on, or applied to, this image.
+
+        Not-a-number and infinite values are looked for in the whole image when it is in
+        memory (or memory-mapped) and below 2³¹ voxels, else in a sample of its planes.
+
+        Raises
+        ------
+        BadInputError
+            2D, RGB-like, empty or constant image; NaN or infinity in it; numbers that are no
+            intensities; axes that do not match; a voxel size that is not positive. The text
+            names the value and the cure.
+        """
+        self._check_layout()
+        self._check_voxel_size()
+        if self.dtype.kind == "f" and math.prod(self.data.shape) < (
+            _WHOLE_IN_MEMORY if isinstance(self.data, np.ndarray) else _WHOLE_LAZY
+        ):
+            self._check_whole()
+        else:
+            self._check_sample()
+
+    def _check_layout(self) -> None:
+        shape = tuple(int(n) for n in self.data.shape)
+        what = f"'{self.name}' ({describe_shape(shape)})"
+        if len(shape) == 2:
+            raise BadInputError(_TWO_D.format(what=what))
+        if self.axes not in AXES:
+            raise BadInputError(
+                f"{what} has axes '{self.axes}', which is none of {', '.join(AXES)}. "
+                "Reorder the axes of the image."
+            )
+        if len(shape) != len(self.axes):
+            raise BadInputError(
+                f"{what} has {len(shape)} axes, but '{self.axes}' names {len(self.axes)}. "
+                "Give axes that match: ZYX, CZYX (channels), TZYX (time points) or TCZYX."
+            )
+        if self.dtype.kind not in "buif":
+            raise BadInputError(
+                f"{what} has numbers of type {self.dtype}, which are no intensities. Convert it "
+                "to unsigned integers or floating point, e.g. image.astype('float32')."
+            )
+        if 0 in shape:
+            raise BadInputError(f"{what} is empty. Open an image that has voxels along all axes.")
+        if _looks_like_rgb(shape):
+            raise BadInputError(_RGB.format(what=what, n=shape[-1]))
+        for axis, size in zip("zyx", self.shape, strict=True):
+            if size == 1:
+                raise BadInputError(
+                    _TWO_D.format(what=f"{what} has only one voxel along {axis}: it")
+                )
+
+    def _check_voxel_size(self) -> None:
+        if len(self.voxel_size) != 3 or not all(
+            math.isfinite(s) and s > 0 for s in self.voxel_size
+        ):
+            sizes = ", ".join(f"{s:g}" for s in self.voxel_size)
+            raise BadInputError(
+                f"'{self.name}' has voxel size ({sizes}) {self.unit}; it takes three numbers "
+                "(z, y, x) above zero. Set the scale of the layer, or the voxel size in the "
+                "file; 1, 1, 1 when it is not known."
+            )
+
+    def _check_whole(self) -> None:
+        low, high = np.inf, -np.inf
+        for position, block in self._blocks():
+            smallest, largest = float(block.min()), float(block.max())
+            if not math.isfinite(smallest) or not math.isfinite(largest):
+                z, y, x = np.argwhere(~np.isfinite(block))[0]
+                self._raise_not_finite(f"first at z={position + z}, y={y}, x={x}")
+            low, high = min(low, smallest), max(high, largest)
+        if low == high:
+            self._raise_constant(low)
+
+    def _check_sample(self) -> None:
+        low, high = np.inf, -np.inf
+        for plane in self.sample_planes(_SAMPLE_VOXELS):
+            smallest, largest = float(plane.min()), float(plane.max())
+            if not math.isfinite(smallest) or not math.isfinite(largest):
+                self._raise_not_finite("seen in a sample of its planes")
+            low, high = min(low, smallest), max(high, largest)
+            if low < high and self.dtype.kind != "f":
+                return
+        # Where the sample is constant, the planes in between may still differ.
+        if low == high and all((block == low).all() for _, block in self._blocks()):
+            self._raise_constant(low)
+
+    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield first z and voxels (z, y, x) of blocks that make up the whole of the data."""
+        depth, height, width = self.shape
+        planes = max(1, _BLOCK_VOXELS // (height * width))
+        for time in range(self.n_times):
+            for z in range(0, depth, planes):
+                stop = (min(z + planes, depth), height, width)
+                for channel in self.crop(time, (z, 0, 0), stop):
+                    yield z, channel
+
+    def _raise_not_finite(self, where: str) -> None:
+        raise BadInputError(
+            f"'{self.name}' has values that are not a number or infinite ({where}). Replace "
+            "them, e.g. with numpy.nan_to_num(image), or crop them away."
+        )
+
+    def _raise_constant(self, value: float) -> None:
+        raise BadInputError(
+            f"All voxels of '{self.name}' have the same value ({value:g}), so there is nothing "
+            "to learn from. Choose another image, or check how it was exported."
+        )
+
+
+_TWO_D = (
+    "{what} is a 2D image; a stack with several z slices is needed. Open the slices together as "
+    "one stack (z, y, x)."
+)
+_RGB = (
+    "{what} looks like a color (RGB) image: its last axis has {n} values. Convert it to gray, "
+    "or move the colors to a channel axis in front (C, Z, Y, X)."
+)
+
+
+def _looks_like_rgb(shape: tuple[int, ...]) -> bool:
+    return len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) >= _RGB_SIDE
+
+
+def _infer_axes(shape: tuple[int, ...], name: str) -> str:
+    what = f"'{name}' ({describe_shape(shape)})"
+    if len(shape) == 2:
+        raise BadInputError(_TWO_D.format(what=what))
+    if _looks_like_rgb(shape):
+        raise BadInputError(_RGB.format(what=what, n=shape[-1]))
+    if len(shape) == 4:
+        raise BadInputError(
+            f"{what} has 4 axes: the first may be channels or time points. Say which: "
+            "axes='CZYX' (channels) or axes='TZYX' (time points)."
+        )
+    if len(shape) not in (3, 5):
+        raise BadInputError(
+            f"{what} has {len(shape)} axes; ZYX, CZYX, TZYX or TCZYX are needed. Choose one "
+            "position along the others."
+        )
+    return "ZYX" if len(shape) == 3 else "TCZYX"
