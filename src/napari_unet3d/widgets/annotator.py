@@ -1,0 +1,202 @@
+"""Mediates between the annotation layer, the viewer, the class table and the slice ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from napari.layers import Labels
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
+from napari_unet3d.data.annotation import PaintedSlice, SliceRef, find_painted_slices, voxels_to_complete
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.class_table import SHORTCUT_MODIFIER, ClassTable
+from napari_unet3d.widgets.layers import (
+    classes_in,
+    read_classes,
+    read_held_out,
+    starting_classes,
+    write_classes,
+    write_held_out,
+)
+from napari_unet3d.widgets.navigation import show_slice, shown_slice
+from napari_unet3d.widgets.slice_table import SliceTable
+
+_SHORTEST_WAIT_MS = 300
+_SCAN_SHARE = 10
+"""A scan may take up to a tenth of the time, so that big stacks do not slow the painting."""
+_LAYER_EVENTS = ("paint", "data", "set_data", "labels_update", "editable")
+
+
+class Annotator(QObject):
+    """Keeps tables and layer in step; the layer is the single truth."""
+
+    changed = Signal()
+    """Paint, classes, held-out slices or the shown slice are different now."""
+
+    def __init__(self, viewer: Any, class_table: ClassTable, slice_table: SliceTable) -> None:
+        super().__init__(class_table)
+        self._viewer = viewer
+        self._layer: Labels | None = None
+        self._class_table, self._slice_table = class_table, slice_table
+        self._scan_timer = QTimer(self)
+        self._scan_timer.setSingleShot(True)
+        self._scan_timer.setInterval(_SHORTEST_WAIT_MS)
+        self._scan_timer.timeout.connect(self.rescan)
+        class_table.valueChanged.connect(self._classes_edited)
+        class_table.labelChosen.connect(self.choose_label)
+        slice_table.jumpRequested.connect(self.jump)
+        slice_table.completeRequested.connect(self.complete)
+        slice_table.valueChanged.connect(self._held_out_edited)
+        dims = viewer.dims.events
+        self._viewer_connections: list[tuple[Any, Callable[..., Any]]] = [
+            (dims.point, self._slice_moved),
+            (dims.order, self._slice_moved),
+            (dims.ndisplay, self._slice_moved),
+        ]
+        self._layer_connections: list[tuple[Any, Callable[..., Any]]] = []
+        for emitter, callback in self._viewer_connections:
+            emitter.connect(callback)
+        self._bind_keys()
+
+    # ---- the layer
+
+    def layer(self) -> Labels | None:
+        """The annotation layer, if one is chosen."""
+        return self._layer
+
+    def set_layer(self, layer: Labels | None) -> None:
+        """Work on another annotation layer; its class table comes with it."""
+        if layer is self._layer:
+            return
+        self._disconnect_layer()
+        self._layer = layer
+        if layer is not None:
+            classes = read_classes(layer)
+            if not classes:
+                classes = classes_in(layer.data) or starting_classes()
+                write_classes(layer, classes)
+            self._class_table.setValue(classes)
+            self._class_table.select_label(int(layer.selected_label))
+            self._slice_table.setValue(read_held_out(layer))
+            self._layer_connections = [
+                (getattr(layer.events, name), self._touched) for name in _LAYER_EVENTS
+            ]
+            self._layer_connections.append((layer.events.selected_label, self._label_selected))
+            for emitter, callback in self._layer_connections:
+                emitter.connect(callback)
+        else:
+            self._slice_table.setValue(frozenset())
+        self._class_table.setEnabled(layer is not None)
+        self._slice_table.setEnabled(layer is not None)
+        self.rescan()
+
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The class table."""
+        return self._class_table.value()
+
+    def slices(self) -> list[PaintedSlice]:
+        """The painted slices, as of the last scan."""
+        return self._slice_table.slices()
+
+    def shown(self) -> SliceRef | None:
+        """The slice of the annotation layer that the viewer shows."""
+        return None if self._layer is None else shown_slice(self._viewer, self._layer)
+
+    def rescan(self) -> None:
+        """Look for paint; the tables change only if something is different."""
+        self._scan_timer.stop()
+        found: list[PaintedSlice] = []
+        if self._layer is not None:
+            started = time.perf_counter()
+            try:
+                found = find_painted_slices(self._layer.data)
+            except BadInputError:
+                pass  # labels that cannot be used: said at the button, not while painting
+            took = 1000 * (time.perf_counter() - started)
+            self._scan_timer.setInterval(max(_SHORTEST_WAIT_MS, round(_SCAN_SHARE * took)))
+        self._slice_table.set_slices(found, self._class_table.value())
+        self._slice_table.set_shown(self.shown())
+        self.changed.emit()
+
+    def cleanup(self) -> None:
+        """Let go of viewer and layer."""
+        self._scan_timer.stop()
+        self._disconnect_layer()
+        self._layer = None
+        for emitter, callback in self._viewer_connections:
+            emitter.disconnect(callback)
+        self._viewer_connections = []
+
+    # ---- what the user does
+
+    def choose_label(self, value: int) -> None:
+        """Paint with this label: select it, the layer, and the brush."""
+        if self._layer is None or self._layer not in self._viewer.layers:
+            return
+        self._viewer.layers.selection.active = self._layer
+        if self._viewer.dims.ndisplay == 2 and self._layer.mode not in ("fill", "polygon"):
+            self._layer.mode = "erase" if value == UNLABELLED else "paint"
+        if value != UNLABELLED:
+            self._layer.selected_label = value
+        self._class_table.select_label(value)
+
+    def jump(self, ref: SliceRef) -> None:
+        """Show a slice."""
+        if self._layer is not None:
+            show_slice(self._viewer, self._layer, ref)
+
+    def complete(self, ref: SliceRef) -> None:
+        """Make the rest of a slice background, in one undo step."""
+        if self._layer is None:
+            return
+        self._layer.data_setitem(voxels_to_complete(self._layer.data, ref), BACKGROUND)
+        self.rescan()
+
+    def _classes_edited(self, classes: tuple[Any, ...]) -> None:
+        if self._layer is not None:
+            write_classes(self._layer, classes)
+            self.rescan()
+
+    def _held_out_edited(self, held_out: frozenset[SliceRef]) -> None:
+        if self._layer is not None:
+            write_held_out(self._layer, held_out)
+            self.changed.emit()
+
+    # ---- events of viewer and layer
+
+    def _touched(self, _event: Any = None) -> None:
+        # Undo emits no paint event, but it redraws: any redraw leads to one scan, later.
+        if not self._scan_timer.isActive():
+            self._scan_timer.start()
+
+    def _label_selected(self, _event: Any = None) -> None:
+        if self._layer is not None:
+            self._class_table.select_label(int(self._layer.selected_label))
+
+    def _slice_moved(self, _event: Any = None) -> None:
+        self._slice_table.set_shown(self.shown())
+        self.changed.emit()
+
+    def _disconnect_layer(self) -> None:
+        for emitter, callback in self._layer_connections:
+            emitter.disconnect(callback)
+        self._layer_connections = []
+
+    def _bind_keys(self) -> None:
+        for digit in range(10):
+            self._viewer.bind_key(
+                f"{SHORTCUT_MODIFIER}-{digit}", self._key_handler(digit), overwrite=True
+            )
+
+    def _key_handler(self, digit: int) -> Callable[[Any], None]:
+        def choose(_viewer: Any) -> None:
+            labels = [BACKGROUND, *(c.value for c in self._class_table.value())]
+            if digit == 0:
+                self.choose_label(UNLABELLED)
+            elif digit <= len(labels):
+                self.choose_label(labels[digit - 1])
+
+        return choose

@@ -1,0 +1,234 @@
+"""The class table: names, colors, label values and shortcuts of what is painted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QColorDialog,
+    QHBoxLayout,
+    QHeaderView,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo, default_class
+from napari_unet3d.widgets.layers import BACKGROUND_COLOR
+
+SHORTCUT_MODIFIER = "Alt"
+_NAME, _LABEL, _SHORTCUT = 0, 1, 2
+_MAX_CLASSES = 254
+
+
+def swatch(color: str, size: int = 12) -> QIcon:
+    """A square of one color."""
+    pixmap = QPixmap(size, size)
+    pixmap.fill(QColor(color))
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint the color otherwise
+    return icon
+
+
+class ClassTable(QWidget):
+    """Edits the classes; the first row, background, is always there."""
+
+    valueChanged = Signal(tuple)
+    """The classes (tuple of ClassInfo) were edited by the user."""
+    labelChosen = Signal(int)
+    """The user chose the row of this label value: she wants to paint with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._classes: tuple[ClassInfo, ...] = ()
+        self.table = QTableWidget(0, 3)
+        self.table.setAccessibleName("Classes")
+        self.table.setHorizontalHeaderLabels(["Class", "Label", "Key"])
+        self.table.verticalHeader().hide()
+        self.table.setShowGrid(False)
+        self.table.setIconSize(QSize(14, 14))
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.table.setTabKeyNavigation(False)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        for column in (_LABEL, _SHORTCUT):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
+            self.table.horizontalHeaderItem(column).setTextAlignment(
+                Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                if column == _LABEL
+                else Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+            )
+        header.setHighlightSections(False)
+
+        self.add_button = QPushButton("&Add class")
+        self.add_button.setToolTip("Add a class with the next free label value.")
+        self.color_button = QPushButton("C&olor…")
+        self.color_button.setToolTip("Choose the color of the selected class.")
+        self.remove_button = QPushButton("&Remove")
+        self.remove_button.setToolTip(
+            "Remove the selected class from the table. Its paint stays in the layer until you "
+            "erase it."
+        )
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(0, 0, 0, 0)
+        for button in (self.add_button, self.color_button, self.remove_button):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.table)
+        layout.addLayout(buttons)
+
+        self.add_button.clicked.connect(self.add)
+        self.color_button.clicked.connect(self._choose_color)
+        self.remove_button.clicked.connect(self.remove_selected)
+        self.table.itemChanged.connect(self._renamed)
+        self.table.currentCellChanged.connect(self._row_changed)
+        self.table.cellClicked.connect(self._row_clicked)
+        self._fill()
+
+    # ---- the value
+
+    def value(self) -> tuple[ClassInfo, ...]:
+        """The classes, without background."""
+        return self._classes
+
+    def setValue(self, classes: Sequence[ClassInfo]) -> None:
+        """Show other classes; emits nothing."""
+        classes = tuple(sorted(classes, key=lambda c: c.value))
+        if classes != self._classes:
+            self._classes = classes
+            self._fill()
+
+    def selected_label(self) -> int:
+        """Label value of the selected row; background's when none is."""
+        return self._label_at(self.table.currentRow())
+
+    def select_label(self, value: int) -> None:
+        """Select the row of a label value; emits nothing."""
+        with QSignalBlocker(self.table):
+            rows = [BACKGROUND, *(c.value for c in self._classes)]
+            if value in rows:
+                self.table.selectRow(rows.index(value))
+            else:
+                self.table.clearSelection()
+        self._update_buttons()
+
+    # ---- what the user does
+
+    def add(self) -> None:
+        """Add a class with the lowest free label value and let the user type its name."""
+        taken = {c.value for c in self._classes}
+        if len(taken) >= _MAX_CLASSES:
+            return
+        value = next(v for v in range(FIRST_CLASS, 256) if v not in taken)
+        self._edit((*self._classes, default_class(value)))
+        self.select_label(value)
+        self.labelChosen.emit(value)
+        row = self.table.currentRow()
+        self.table.editItem(self.table.item(row, _NAME))
+
+    def remove_selected(self) -> None:
+        """Remove the selected class; background and the last class cannot be removed."""
+        value = self.selected_label()
+        if value != BACKGROUND and len(self._classes) > 1:
+            self._edit(tuple(c for c in self._classes if c.value != value))
+            self.select_label(BACKGROUND)
+
+    def set_color(self, value: int, color: str) -> None:
+        """Give the class with label `value` another color, as the user does."""
+        self._edit(
+            tuple(
+                c.model_copy(update={"color": color}) if c.value == value else c
+                for c in self._classes
+            )
+        )
+        self.select_label(value)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802
+        if event is not None and event.key() == Qt.Key.Key_Delete:
+            self.remove_selected()
+        else:
+            super().keyPressEvent(event)
+
+    def _edit(self, classes: tuple[ClassInfo, ...]) -> None:
+        self.setValue(classes)
+        self.valueChanged.emit(self._classes)
+
+    def _choose_color(self) -> None:
+        value = self.selected_label()
+        found = next((c for c in self._classes if c.value == value), None)
+        if found is None:
+            return
+        color = QColorDialog.getColor(QColor(found.color), self, f"Color of {found.name}")
+        if color.isValid():
+            self.set_color(value, color.name())
+
+    def _renamed(self, item: QTableWidgetItem) -> None:
+        value = self._label_at(item.row())
+        name = item.text().strip()[:200]
+        old = next(c for c in self._classes if c.value == value)
+        if not name or name == old.name:
+            with QSignalBlocker(self.table):
+                item.setText(old.name)
+            return
+        self._classes = tuple(
+            c.model_copy(update={"name": name}) if c.value == value else c for c in self._classes
+        )
+        self.valueChanged.emit(self._classes)
+
+    def _row_changed(self, row: int, _column: int, old_row: int, _old_column: int) -> None:
+        self._update_buttons()
+        if row >= 0 and row != old_row and self.table.hasFocus():
+            self.labelChosen.emit(self._label_at(row))
+
+    def _row_clicked(self, row: int, _column: int) -> None:
+        self.labelChosen.emit(self._label_at(row))
+
+    # ---- drawing
+
+    def _label_at(self, row: int) -> int:
+        return BACKGROUND if row < 1 else self._classes[row - 1].value
+
+    def _fill(self) -> None:
+        rows = [(BACKGROUND, "background", BACKGROUND_COLOR)]
+        rows += [(c.value, c.name, c.color) for c in self._classes]
+        with QSignalBlocker(self.table):
+            self.table.setRowCount(len(rows))
+            for row, (value, name, color) in enumerate(rows):
+                self._fill_row(row, value, name, color)
+        visible = min(len(rows), 6)
+        self.table.resizeRowsToContents()
+        height = self.table.horizontalHeader().sizeHint().height() + 4
+        height += sum(self.table.rowHeight(row) for row in range(visible))
+        self.table.setFixedHeight(height)
+        self._update_buttons()
+
+    def _fill_row(self, row: int, value: int, name: str, color: str) -> None:
+        fixed = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled
+        name_item = QTableWidgetItem(swatch(color), name)
+        label_item = QTableWidgetItem(str(value))
+        label_item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        label_item.setFlags(fixed)
+        key_item = QTableWidgetItem(f"{SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
+        key_item.setFlags(fixed)
+        if value == BACKGROUND:
+            name_item.setFlags(fixed)
+            tip = "Background: everything that is none of your classes. Paint some of it too."
+        else:
+            tip = f"Label {value}. Click to paint with it, double-click the name to rename."
+        for column, item in enumerate((name_item, label_item, key_item)):
+            item.setToolTip(tip)
+            self.table.setItem(row, column, item)
+
+    def _update_buttons(self) -> None:
+        is_class = bool(self.table.selectedItems()) and self.selected_label() != BACKGROUND
+        self.color_button.setEnabled(is_class)
+        self.remove_button.setEnabled(is_class and len(self._classes) > 1)

@@ -1,0 +1,264 @@
+"""The dock "Annotate & train": from the first stroke to the dense segmentation, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.layers import Image, Labels, Layer
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, QTimer
+from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_unet3d.config import BACKGROUND
+from napari_unet3d.widgets.actions import Actions
+from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.class_table import ClassTable
+from napari_unet3d.widgets.curve import Curve
+from napari_unet3d.widgets.devices import find_devices
+from napari_unet3d.widgets.footer import Footer
+from napari_unet3d.widgets.header import LayerChoice
+from napari_unet3d.widgets.layers import (
+    labels_shape,
+    new_annotation_layer,
+    role_of,
+)
+from napari_unet3d.widgets.results import Results
+from napari_unet3d.widgets.section import Section
+from napari_unet3d.widgets.slice_table import SliceTable
+from napari_unet3d.widgets.theme import theme_changed
+from napari_unet3d.widgets.training_form import TrainingForm
+
+_PATIENCE = 1.5
+"""Seconds that closing the window waits for the training to notice."""
+
+
+class SegmentationDock(QWidget):
+    """Paint, train, watch, save: everything in one narrow dock.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer; napari passes it by this name.
+    """
+
+    def __init__(self, napari_viewer):  # type: ignore[no-untyped-def]  # napari injects by name
+        super().__init__()
+        self._viewer: Any = napari_viewer
+        self.choice = LayerChoice()
+        self.class_table, self.slice_table = ClassTable(), SliceTable()
+        self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
+        self.footer = Footer()
+        self.annotator = Annotator(napari_viewer, self.class_table, self.slice_table)
+        self.actions_ = Actions(
+            napari_viewer,
+            self,
+            choice=self.choice,
+            annotator=self.annotator,
+            form=self.form,
+            curve=self.curve,
+            results=self.results,
+            footer=self.footer,
+        )
+        self.runner = self.actions_.runner
+        self._build()
+        self.form.set_devices(*find_devices())
+
+        layers = napari_viewer.layers.events
+        self._connections: list[tuple[Any, Callable[..., Any]]] = [
+            (layers.inserted, self._layer_inserted),
+            (layers.removed, self._sync_layers),
+            (layers.reordered, self._sync_layers),
+            (layers.renamed, self._sync_layers),
+            (theme_changed(), self._apply_theme),
+        ]
+        for emitter, callback in self._connections:
+            emitter.connect(callback)
+        self.choice.valueChanged.connect(self._layers_chosen)
+        self.choice.newAnnotationRequested.connect(self.add_annotation)
+        self.annotator.changed.connect(self._show_hint)
+        self.actions_.idle.connect(self._show_hint)
+        self.runner.phaseChanged.connect(self._follow_run)
+        QCoreApplication.instance().aboutToQuit.connect(self.cleanup)  # type: ignore[union-attr]
+        self._watched_window: QWidget | None = None
+        self._cleaned = False
+
+        self._sync_layers()
+        self._start_annotation()
+        self._layers_chosen()
+
+    def _build(self) -> None:
+        self.annotate_section = Section("1  Classes and slices", _column(self.class_table, self.slice_table))
+        self.train_section = Section("2  Training", _column(self.form))
+        self.progress_section = Section("3  Progress", _column(self.curve), expanded=False)
+        self.results_section = Section("4  Result", _column(self.results), expanded=False)
+        sections = _column(
+            self.annotate_section,
+            self.train_section,
+            self.progress_section,
+            self.results_section,
+        )
+        sections.layout().setContentsMargins(4, 0, 4, 0)  # type: ignore[union-attr]
+        sections.layout().addStretch(1)  # type: ignore[union-attr]
+        self.scroll = QScrollArea()
+        self.scroll.setWidget(sections)
+        self.scroll.setWidgetResizable(True)
+        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.choice)
+        layout.addWidget(self.scroll, 1)
+        layout.addWidget(self.footer)
+        self.setMinimumWidth(300)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    # ---- layers
+
+    def add_annotation(self) -> Labels | None:
+        """Add an annotation layer for the chosen image, ready to be painted in."""
+        image, _ = self.choice.value()
+        if image is None:
+            return None
+        layer = new_annotation_layer(
+            image, self.choice.first_axis_value(), (x.name for x in self._viewer.layers)
+        )
+        self._viewer.add_layer(layer)
+        self.choice.setValue(image, layer)
+        self.annotator.choose_label(self.class_table.value()[0].value)
+        return layer
+
+    def _layer_inserted(self, event: Any) -> None:
+        self._sync_layers()
+        if isinstance(event.value, Image):
+            self._start_annotation()
+
+    def _sync_layers(self, _event: Any = None) -> None:
+        images = [x for x in self._viewer.layers if isinstance(x, Image) and role_of(x) != "companion"]
+        image, _ = self.choice.value()
+        image = image if image in images else (images[0] if images else None)
+        annotations = [x for x in self._viewer.layers if self._may_annotate(x, image)]
+        self.choice.set_layers(images, annotations)
+
+    def _may_annotate(self, layer: Layer, image: Image | None) -> bool:
+        return (
+            isinstance(layer, Labels)
+            and image is not None
+            and not image.rgb
+            and not layer.multiscale
+            and role_of(layer) in (None, "annotation")
+        )
+
+    def _start_annotation(self) -> None:
+        """Have an annotation layer from the beginning: the user's own, or a new one."""
+        image, annotation = self.choice.value()
+        if image is None or annotation is not None or image.rgb or image.ndim not in (3, 4):
+            return
+        shape = labels_shape(image, self.choice.first_axis_value())
+        for layer in self._viewer.layers:
+            if self._may_annotate(layer, image) and layer.data.shape == shape:
+                self.choice.setValue(image, layer)
+                return
+        if len(shape) == 3:  # of a 4D image the user first says what the first axis is
+            self.add_annotation()
+
+    def _layers_chosen(self) -> None:
+        image, annotation = self.choice.value()
+        if image is not self._last_image():
+            self._image = image
+            self._sync_layers()
+            image, annotation = self.choice.value()
+        self.annotator.set_layer(annotation)
+        self._show_hint()
+
+    def _last_image(self) -> Image | None:
+        return getattr(self, "_image", None)
+
+    # ---- what to do next
+
+    def _show_hint(self) -> None:
+        """Say what to do next, unless something went wrong or is going on."""
+        if self.runner.is_running() or self.footer.is_error():
+            return
+        self.footer.set_message(self._hint())
+
+    def _hint(self) -> str:
+        image, annotation = self.choice.value()
+        if image is None:
+            return (
+                "Open a 3D stack to begin: File ▸ Open, or File ▸ Open Sample ▸ napari-unet3d."
+            )
+        if annotation is None:
+            return "Press New for an annotation layer that fits the image."
+        slices = self.annotator.slices()
+        values = {value for s in slices for value, count in s.counts.items() if count}
+        if not values:
+            return "Paint a structure on one slice, then some background."
+        if values == {BACKGROUND}:
+            return "Only background is painted. Choose a class in the table and paint it too."
+        if len(values) == 1:
+            return "Paint some background too, or complete a slice: the rest becomes background."
+        held_out = self.slice_table.value()
+        trained = [s for s in slices if s.ref not in held_out]
+        if len(trained) < 3:
+            return f"Ready. {_count(len(trained))} painted; three or more work better."
+        if not held_out:
+            return f"Ready. {_count(len(trained))} painted. Hold one more out to measure the result."
+        return f"Ready. {_count(len(trained))} to train on, {len(held_out)} held out to measure."
+
+    def _follow_run(self, phase: str) -> None:
+        self.form.setEnabled(phase == "ready")
+        self.choice.setEnabled(phase == "ready")
+        if phase == "training":
+            self.progress_section.setExpanded(True)
+            QTimer.singleShot(0, lambda: self.scroll.ensureWidgetVisible(self.progress_section))
+        elif phase == "segmenting":
+            self.results_section.setExpanded(True)
+
+    # ---- looks and life
+
+    def _apply_theme(self, _event: Any = None) -> None:
+        self.curve.apply_theme()
+        self.footer.apply_theme()
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        super().showEvent(event)
+        window = self.window()
+        if window is not None and window is not self._watched_window:
+            self._watched_window = window
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
+        # Closing may still be refused by the user: look again once it was decided.
+        if event is not None and event.type() == QEvent.Type.Close:
+            QTimer.singleShot(0, self._window_closed)
+        return False
+
+    def _window_closed(self) -> None:
+        if self._watched_window is not None and not self._watched_window.isVisible():
+            self.cleanup()
+
+    def cleanup(self) -> None:
+        """End a run within two seconds and let go of the viewer."""
+        if self._cleaned:
+            return
+        self._cleaned = True
+        self.runner.abandon(_PATIENCE)
+        for emitter, callback in self._connections:
+            emitter.disconnect(callback)
+        self._connections = []
+        self.annotator.cleanup()
+
+
+def _column(*widgets: QWidget) -> QWidget:
+    column = QWidget()
+    layout = QVBoxLayout(column)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(8)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return column
+
+
+def _count(slices: int) -> str:
+    return "1 slice" if slices == 1 else f"{slices} slices"

@@ -1,0 +1,312 @@
+"""Layers ↔ core: Image layer → Volume, and the layers the plugin adds.
+
+Nothing here keeps state: what must survive closing the dock (class table, held-out slices)
+lies in ``layer.metadata["napari-unet3d"]``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils import DirectLabelColormap
+from pydantic import ValidationError
+
+from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo, default_class
+from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
+
+FirstAxis = Literal["time", "channels"]
+Role = Literal["annotation", "prediction", "companion", "truth"]
+_ROLES: tuple[Role, ...] = ("annotation", "prediction", "companion", "truth")
+
+METADATA_KEY = "napari-unet3d"
+BACKGROUND_COLOR = "#7a5fd0"
+"""Color of painted background: far from every class color and from gray images."""
+_UNKNOWN_COLOR = "#ff00ff"
+_UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "pixel": "pixel"}
+
+
+# ---------------------------------------------------------------- image → volume
+
+
+def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, tuple[str, ...]]:
+    """The image of a layer as the core sees it, and notes for the user.
+
+    Parameters
+    ----------
+    layer : Image
+        3D (ZYX) or 4D; only its finest level is used when it is multiscale.
+    first_axis : {"time", "channels"}
+        What the first axis of a 4D image is.
+
+    Raises
+    ------
+    BadInputError
+        For RGB and 2D images, more than four axes, and voxel sizes that are not positive.
+    """
+    name = layer.name
+    if layer.rgb:
+        raise BadInputError(
+            f"'{name}' is a color (RGB) image. Right-click it ▸ 'Split RGB' and choose one channel."
+        )
+    notes: tuple[str, ...] = ()
+    data = layer.data
+    if layer.multiscale:
+        data = layer.data[0]
+        notes = (f"'{name}' has {len(layer.data)} resolution levels; the finest one is used.",)
+    if data.ndim < 3:
+        raise BadInputError(
+            f"'{name}' is two-dimensional. A stack with at least two slices is needed: open the "
+            "slices together with File ▸ Open Files as Stack."
+        )
+    if data.ndim > 4:
+        raise BadInputError(
+            f"'{name}' has {data.ndim} axes. Right-click it ▸ 'Split Stack' until it has z, y, x "
+            "and at most one more axis."
+        )
+    axes = "ZYX" if data.ndim == 3 else ("TZYX" if first_axis == "time" else "CZYX")
+    voxel_size, unit = voxel_size_of(layer)
+    volume = Volume(data, axes=axes, voxel_size=voxel_size, unit=unit, name=name)
+    return volume, notes
+
+
+def voxel_size_of(layer: Layer) -> tuple[tuple[float, float, float], str]:
+    """Voxel size (z, y, x) and its unit, from the layer's scale and units."""
+    scale = tuple(float(value) for value in layer.scale[-3:])
+    if not all(np.isfinite(value) and value > 0 for value in scale):
+        shown = ", ".join(f"{value:g}" for value in scale)
+        raise BadInputError(
+            f"'{layer.name}' has the voxel size ({shown}). Every number must be above zero: set "
+            f"it with  viewer.layers['{layer.name}'].scale = (z, y, x)  in napari's console."
+        )
+    units = layer.units[-3:]
+    if any(unit != units[-1] for unit in units):
+        try:
+            scale = tuple(
+                float((value * unit).to(units[-1]).magnitude)
+                for value, unit in zip(scale, units, strict=True)
+            )
+        except Exception as error:
+            raise BadInputError(
+                f"'{layer.name}' has axes in different units ({', '.join(map(str, units))})."
+            ) from error
+    name = str(units[-1])
+    if name not in _UNITS:
+        try:
+            factor = float((1 * units[-1]).to("micrometer").magnitude)
+        except Exception:  # not a length: sizes are relative then
+            return (scale[0], scale[1], scale[2]), "pixel"
+        scale = tuple(value * factor for value in scale)
+        name = "micrometer"
+    return (scale[0], scale[1], scale[2]), _UNITS[name]
+
+
+def spatial_transform(layer: Layer, ndim: int) -> dict[str, Any]:
+    """The layer's transform, units and axis labels for its last `ndim` axes."""
+    first = layer.ndim - ndim
+    if first == 0:
+        return {
+            "scale": layer.scale,
+            "translate": layer.translate,
+            "rotate": layer.rotate,
+            "shear": layer.shear,
+            "affine": layer.affine,
+            "units": layer.units,
+            "axis_labels": layer.axis_labels,
+        }
+    shear = np.asarray(layer.shear)
+    if shear.ndim == 1:  # the upper triangle, row by row
+        full = np.eye(layer.ndim)
+        full[np.triu_indices(layer.ndim, 1)] = shear
+        shear = full
+    return {
+        "scale": layer.scale[first:],
+        "translate": layer.translate[first:],
+        "rotate": np.asarray(layer.rotate)[first:, first:],
+        "shear": shear[first:, first:],
+        "affine": layer.affine.affine_matrix[first:, first:],
+        "units": layer.units[first:],
+        "axis_labels": layer.axis_labels[first:],
+    }
+
+
+def labels_shape(layer: Image, first_axis: FirstAxis) -> tuple[int, ...]:
+    """Shape of labels for this image: without the channels."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    shape = tuple(int(size) for size in data.shape)
+    return shape[1:] if len(shape) == 4 and first_axis == "channels" else shape
+
+
+# ---------------------------------------------------------------- what the plugin remembers
+
+
+def metadata_of(layer: Layer) -> dict[str, Any]:
+    """The plugin's own part of a layer's metadata."""
+    found = layer.metadata.get(METADATA_KEY)
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def role_of(layer: Layer) -> Role | None:
+    """What the plugin made this layer for; None for the user's own layers."""
+    role = metadata_of(layer).get("role")
+    return role if role in _ROLES else None
+
+
+def _remember(layer: Layer, **values: Any) -> None:
+    layer.metadata = {**layer.metadata, METADATA_KEY: {**metadata_of(layer), **values}}
+
+
+def read_classes(layer: Layer) -> tuple[ClassInfo, ...]:
+    """The class table that travels with a layer; () when there is none."""
+    try:
+        return tuple(ClassInfo.model_validate(c) for c in metadata_of(layer).get("classes", ()))
+    except (ValidationError, TypeError):  # edited by someone else: start anew
+        return ()
+
+
+def write_classes(layer: Labels, classes: Sequence[ClassInfo]) -> None:
+    """Keep the class table with the annotation layer and paint it in the classes' colors."""
+    _remember(layer, role="annotation", classes=[c.model_dump() for c in classes])
+    layer.colormap = class_colormap(classes, annotation=True)
+    layer.features = class_features(classes, annotation=True)
+
+
+def read_held_out(layer: Labels) -> frozenset[SliceRef]:
+    """The slices of this annotation that are kept for measuring."""
+    try:
+        return frozenset(SliceRef(*map(int, s)) for s in metadata_of(layer).get("held_out", ()))
+    except (TypeError, ValueError):
+        return frozenset()
+
+
+def write_held_out(layer: Labels, held_out: Iterable[SliceRef]) -> None:
+    """Keep the held-out slices with the annotation layer."""
+    _remember(layer, held_out=[[r.axis, r.index, r.time] for r in sorted(held_out)])
+
+
+def classes_in(labels: Any) -> tuple[ClassInfo, ...]:
+    """Default classes for the label values that occur in an array."""
+    values = np.unique(np.asarray(labels))
+    return tuple(default_class(int(v)) for v in values if FIRST_CLASS <= v <= 255)
+
+
+def starting_classes() -> tuple[ClassInfo, ...]:
+    """The class table of a new annotation layer (background is always there)."""
+    return (default_class(FIRST_CLASS, "structure"),)
+
+
+# ---------------------------------------------------------------- looks
+
+
+def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectLabelColormap:
+    """Colors of the class table; label 0 is transparent."""
+    colors: dict[int | None, str] = {c.value: c.color for c in classes}
+    colors[0] = "transparent"
+    colors[None] = _UNKNOWN_COLOR if annotation else "transparent"
+    if annotation:
+        colors[BACKGROUND] = BACKGROUND_COLOR
+    return DirectLabelColormap(color_dict=colors)
+
+
+def class_features(classes: Sequence[ClassInfo], *, annotation: bool) -> dict[str, list[Any]]:
+    """Names by label value, which napari shows in the status bar."""
+    first = {0: "unlabelled", BACKGROUND: "background"} if annotation else {0: "background"}
+    names = first | {c.value: c.name for c in classes}
+    return {"index": list(names), "class": list(names.values())}
+
+
+def unique_name(wanted: str, taken: Iterable[str]) -> str:
+    """`wanted`, or "wanted 2", "wanted 3" … when it is taken."""
+    names = set(taken)
+    number, name = 1, wanted
+    while name in names:
+        number += 1
+        name = f"{wanted} {number}"
+    return name
+
+
+def base_name(name: str) -> str:
+    """A layer's name without napari's " [1]" for duplicates."""
+    return re.sub(r" \[\d+\]$", "", name)
+
+
+# ---------------------------------------------------------------- new layers
+
+
+def new_annotation_layer(
+    image: Image, first_axis: FirstAxis, taken: Iterable[str] = ()
+) -> Labels:
+    """An empty annotation layer that lies on the image."""
+    shape = labels_shape(image, first_axis)
+    layer = Labels(
+        np.zeros(shape, np.uint8),
+        name=unique_name(f"{image.name} annotation", taken),
+        **spatial_transform(image, len(shape)),
+    )
+    write_classes(layer, read_classes(image) or starting_classes())
+    write_held_out(layer, ())
+    layer.opacity = 0.6
+    layer.brush_size = max(2, min(shape[-2:]) // 40)
+    return layer
+
+
+def prediction_layer(
+    array: np.ndarray, name: str, classes: Sequence[ClassInfo], transform: Mapping[str, Any]
+) -> Labels:
+    """A Labels layer that shows `array` (not a copy) in the classes' colors."""
+    layer = Labels(array, name=name, opacity=0.5, **transform)
+    layer.colormap = class_colormap(classes, annotation=False)
+    layer.features = class_features(classes, annotation=False)
+    _remember(layer, role="prediction", classes=[c.model_dump() for c in classes])
+    return layer
+
+
+def companion_layers(
+    name: str,
+    classes: Sequence[ClassInfo],
+    transform: Mapping[str, Any],
+    probabilities: np.ndarray | None,
+    uncertainty: np.ndarray | None,
+) -> list[Image]:
+    """Hidden images beside a prediction: one probability per class, and the uncertainty."""
+    layers = []
+    for i, info in enumerate(classes if probabilities is not None else (), start=1):
+        assert probabilities is not None
+        colors = [(0.0, 0.0, 0.0, 1.0), info.color]
+        layers.append(
+            Image(
+                probabilities[i],
+                name=f"{name}: probability of {info.name}",
+                colormap=(f"to {info.color}", _ramp(colors)),
+                blending="additive",
+                contrast_limits=(0, 1),
+                visible=False,
+                **transform,
+            )
+        )
+    if uncertainty is not None:
+        layers.append(
+            Image(
+                uncertainty,
+                name=f"{name}: uncertainty",
+                colormap="magma",
+                blending="additive",
+                contrast_limits=(0, 1),
+                visible=False,
+                **transform,
+            )
+        )
+    for layer in layers:
+        _remember(layer, role="companion")
+    return layers
+
+
+def _ramp(colors: list[Any]) -> Any:
+    from napari.utils import Colormap
+
+    return Colormap(colors)

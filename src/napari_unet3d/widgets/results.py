@@ -1,0 +1,149 @@
+"""What came out: scores on the held-out slices, and where to put the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet3d.config import ClassInfo
+from napari_unet3d.prediction.scores import ClassScore, mean
+from napari_unet3d.widgets.class_table import swatch
+
+_NO_RUN = "Nothing is segmented yet."
+_NOT_MEASURED = (
+    "Not measured: no slice is held out. Paint one more slice and press <b>Hold out</b> to "
+    "learn how far to trust this."
+)
+
+
+class Results(QWidget):
+    """Shows scores; asks to save and to apply the model."""
+
+    saveSegmentationRequested = Signal()
+    saveModelRequested = Signal()
+    applyRequested = Signal()
+    loadRequested = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = QLabel(_NO_RUN)
+        self.text.setWordWrap(True)
+        self.text.setTextFormat(Qt.TextFormat.RichText)
+        self.table = QTableWidget(0, 3)
+        self.table.setAccessibleName("Scores on held-out slices")
+        self.table.setHorizontalHeaderLabels(["Class", "IoU", "Dice"])
+        self.table.verticalHeader().hide()
+        self.table.setShowGrid(False)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
+        self.table.setTabKeyNavigation(False)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        self.table.hide()
+        self.save_segmentation = QPushButton("Save se&gmentation…")
+        self.save_segmentation.setToolTip(
+            "Write the newest prediction as OME-TIFF or OME-Zarr, with its voxel size."
+        )
+        self.save_model = QPushButton("Save &model…")
+        self.save_model.setToolTip("Write the trained model as one file that can be shared.")
+        self.load_model = QPushButton("&Load model…")
+        self.load_model.setToolTip("Open a saved model, to apply it or to train it further.")
+        self.apply = QPushButton("Appl&y to the chosen image")
+        self.apply.setToolTip(
+            "Segment the image chosen at the top with the model, without training."
+        )
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for widget in (
+            self.text,
+            self.table,
+            self.save_segmentation,
+            self.save_model,
+            self.load_model,
+            self.apply,
+        ):
+            layout.addWidget(widget)
+        self.save_segmentation.clicked.connect(self.saveSegmentationRequested)
+        self.save_model.clicked.connect(self.saveModelRequested)
+        self.load_model.clicked.connect(self.loadRequested)
+        self.apply.clicked.connect(self.applyRequested)
+        self.set_available(segmentation=False, model=False, busy=False)
+
+    def set_available(self, *, segmentation: bool, model: bool, busy: bool) -> None:
+        """What there is to save and to apply; nothing can be asked for while `busy`."""
+        self.save_segmentation.setEnabled(segmentation and not busy)
+        self.save_model.setEnabled(model and not busy)
+        self.apply.setEnabled(model and not busy)
+        self.load_model.setEnabled(not busy)
+
+    def set_text(self, text: str) -> None:
+        """Say something instead of scores."""
+        self.text.setText(text or _NO_RUN)
+        self.table.hide()
+
+    def set_scores(
+        self,
+        scores: Sequence[ClassScore],
+        classes: Sequence[ClassInfo],
+        slices: Sequence[str],
+        distance: int | None = None,
+    ) -> None:
+        """Show the scores on the held-out slices; say so when there are none."""
+        if not slices:
+            self.set_text(_NOT_MEASURED)
+            return
+        names = {c.value: c for c in classes}
+        rows: list[tuple[str, str | None, float | None, float | None]] = [
+            (names[s.value].name, names[s.value].color, s.iou, s.dice)
+            for s in scores
+            if s.value in names
+        ]
+        if len(rows) > 1:
+            rows.append(("mean", None, mean([r[2] for r in rows]), mean([r[3] for r in rows])))
+        self.table.setRowCount(len(rows))
+        for row, (name, color, iou, dice) in enumerate(rows):
+            item = QTableWidgetItem(name)
+            if color is not None:
+                item.setIcon(swatch(color))
+            self.table.setItem(row, 0, item)
+            for column, number in ((1, iou), (2, dice)):
+                item = QTableWidgetItem("—" if number is None else f"{number:.2f}")
+                item.setTextAlignment(
+                    Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                )
+                if number is None:
+                    item.setToolTip("This class is neither painted nor predicted there.")
+                self.table.setItem(row, column, item)
+        self.table.resizeRowsToContents()
+        height = self.table.horizontalHeader().sizeHint().height() + 4
+        self.table.setFixedHeight(
+            height + sum(self.table.rowHeight(row) for row in range(len(rows)))
+        )
+        self.table.show()
+        self.text.setText(_explain(slices, distance))
+
+
+def _explain(slices: Sequence[str], distance: int | None) -> str:
+    where = ", ".join(slices[:4]) + (" …" if len(slices) > 4 else "")
+    text = f"Measured on the painted voxels of {where}, not trained on."
+    if distance is not None and distance > 0:
+        text += f" The nearest trained slice is {distance} slice{'s' * (distance > 1)} away."
+    caution = (
+        "slices of the same stack resemble each other, so expect less on another stack."
+        if len(slices) > 1
+        else "one slice of the same stack is no independent evidence; hold out more to be sure."
+    )
+    return f"{text} Mind: {caution}"

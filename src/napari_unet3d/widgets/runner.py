@@ -1,0 +1,166 @@
+"""One run at a time: starts it, ends it, and keeps the layers in step with it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from napari.layers import Labels, Layer
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.training.events import SlicePreview, TrainingControl, TrainingStarted
+from napari_unet3d.prediction.predictor import PredictionProgress
+from napari_unet3d.widgets.prediction_view import PredictionView
+from napari_unet3d.widgets.run import PredictionStarted
+from napari_unet3d.widgets.worker import Worker
+
+Phase = Literal["ready", "checking", "training", "segmenting", "saving"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run came to its end."""
+
+    bundle: ModelBundle
+    layer: Labels
+
+
+class Runner(QObject):
+    """Runs generators in a thread; the only one that adds and removes prediction layers."""
+
+    phaseChanged = Signal(str)
+    eventsArrived = Signal(list)
+    trained = Signal(object)
+    """A ModelBundle is there: training is over, the segmentation begins."""
+    finished = Signal(object)
+    """Finished; None after `cancel`."""
+    saved = Signal(object)
+    """What a saving generator returned."""
+    failed = Signal(object)
+    """The exception; the layers are as they were before the run."""
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self.phase: Phase = "ready"
+        self._worker: Worker | None = None
+        self._control = TrainingControl()
+        self._view: PredictionView | None = None
+        self._below: Layer | None = None
+        self._cancelled = False
+
+    def run(
+        self,
+        generator: Generator[Any, None, ModelBundle | None],
+        control: TrainingControl,
+        view: PredictionView,
+        below: Layer | None = None,
+    ) -> None:
+        """Start a training (whose `control` this is) or a prediction, shown in `view`."""
+        self._control, self._view, self._below = control, view, below
+        self._start(generator, "checking")
+
+    def save(self, generator: Generator[Any, None, Any]) -> None:
+        """Start to write a file."""
+        self._view = None
+        self._start(generator, "saving")
+
+    def is_running(self) -> bool:
+        """Whether something runs."""
+        return self.phase != "ready"
+
+    def watch(self, ref: SliceRef | None) -> None:
+        """Name the slice to be predicted live."""
+        self._control.watch(ref)
+
+    def stop(self) -> None:
+        """End the training and segment with its model."""
+        self._control.stop()
+
+    def cancel(self) -> None:
+        """End the run and leave the layers as they were."""
+        self._cancelled = True
+        self._control.cancel()
+        if self._worker is not None:
+            self._worker.close()
+
+    def abandon(self, seconds: float) -> bool:
+        """Cancel without a word, because the window goes away; whether the thread has ended."""
+        if self._worker is None:
+            return True
+        self._control.cancel()
+        worker, self._worker = self._worker, None
+        self.phase = "ready"
+        return worker.abandon(seconds)
+
+    def discard_view(self) -> None:
+        """Take the unfinished prediction away."""
+        if self._view is not None:
+            self._view.discard()
+            self._view = None
+
+    # ---- inside
+
+    def _start(self, generator: Generator[Any, None, Any], phase: Phase) -> None:
+        assert not self.is_running()
+        self._cancelled = False
+        self._worker = Worker(self)
+        self._worker.eventsArrived.connect(self._handle)
+        self._worker.returned.connect(self._returned)
+        self._worker.failed.connect(self._failed)
+        self._set_phase(phase)
+        self._worker.start(generator)
+
+    def _set_phase(self, phase: Phase) -> None:
+        if phase != self.phase:
+            self.phase = phase
+            self.phaseChanged.emit(phase)
+
+    def _handle(self, events: list[Any]) -> None:
+        if self._cancelled:
+            return
+        preview = False
+        for event in events:
+            if isinstance(event, TrainingStarted):
+                self._open_view()
+                self._set_phase("training")
+            elif isinstance(event, PredictionStarted):
+                self._set_phase("segmenting")
+                self.trained.emit(event.bundle)
+            elif isinstance(event, PredictionProgress) and self.phase == "checking":
+                self._open_view()
+                self._set_phase("segmenting")
+            preview = preview or isinstance(event, SlicePreview)
+        if preview and self._view is not None:
+            self._view.refresh()
+        self.eventsArrived.emit(events)
+
+    def _open_view(self) -> None:
+        if self._view is not None and self._view.layer is None:
+            self._view.open(self._below)
+
+    def _ended(self) -> Phase:
+        phase = self.phase
+        if self._worker is not None:
+            self._worker.deleteLater()
+            self._worker = None
+        self._set_phase("ready")
+        return phase
+
+    def _returned(self, result: Any) -> None:
+        was_saving = self.phase == "saving"
+        view, self._view = self._view, None
+        if view is not None and (self._cancelled or result is None):
+            view.discard()
+            result = None
+        elif view is not None:
+            result = Finished(result, view.finish())
+        self._ended()
+        (self.saved if was_saving else self.finished).emit(result)
+
+    def _failed(self, error: BaseException) -> None:
+        self.discard_view()
+        self._ended()
+        self.failed.emit(error)

@@ -1,0 +1,56 @@
+"""A titled part of the dock that folds away."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QLayout, QToolButton, QVBoxLayout, QWidget
+
+
+class Section(QWidget):
+    """A heading that shows or hides what is below it; works with mouse and keyboard."""
+
+    toggled = Signal(bool)
+
+    def __init__(self, title: str, content: QWidget | QLayout, *, expanded: bool = True) -> None:
+        super().__init__()
+        self.header = QToolButton()
+        self.header.setText(title)
+        self.header.setCheckable(True)
+        self.header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.header.setAutoRaise(True)
+        self.header.setObjectName("sectionHeader")
+        self.header.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.header.setAccessibleName(f"{title.replace('&', '')}, section")
+        self.header.setToolTip("Show or hide this section")
+        if isinstance(content, QLayout):
+            self.content = QWidget()
+            self.content.setLayout(content)
+        else:
+            self.content = content
+        if (inner := self.content.layout()) is not None:
+            inner.setContentsMargins(6, 2, 2, 4)
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.header)
+        layout.addWidget(self.content)
+        self.header.toggled.connect(self._show)
+        self.header.setChecked(expanded)
+        self._show(expanded)
+
+    def setTitle(self, title: str) -> None:
+        self.header.setText(title)
+
+    def isExpanded(self) -> bool:
+        return self.header.isChecked()
+
+    def setExpanded(self, expanded: bool) -> None:
+        self.header.setChecked(expanded)
+
+    def _show(self, expanded: bool) -> None:
+        self.header.setArrowType(
+            Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow
+        )
+        self.content.setVisible(expanded)
+        self.toggled.emit(expanded)

@@ -1,0 +1,229 @@
+"""The slice ledger: every painted slice, its state and how much of each class it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QPushButton,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_unet3d.config import BACKGROUND, ClassInfo
+from napari_unet3d.data.annotation import PaintedSlice, SliceRef
+from napari_unet3d.widgets.class_table import swatch
+from napari_unet3d.widgets.layers import BACKGROUND_COLOR
+
+_EMPTY = (
+    "No slice is painted yet. Choose a class above and brush over some of it in the image, "
+    "then some background. Three slices are a good start."
+)
+_STATE_TIPS = {
+    "complete": "Complete: every voxel of this slice is labelled.",
+    "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
+    "held out": "Held out: not trained on. The prediction is measured on this slice.",
+}
+
+
+class SliceTable(QWidget):
+    """Shows painted slices; asks for a jump, for completion and for holding out."""
+
+    jumpRequested = Signal(object)
+    """The user wants to see this SliceRef."""
+    completeRequested = Signal(object)
+    """The rest of this SliceRef is background, the user says."""
+    valueChanged = Signal(frozenset)
+    """The user changed which slices are held out (frozenset of SliceRef)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: list[PaintedSlice] = []
+        self._classes: tuple[ClassInfo, ...] = ()
+        self._held_out: frozenset[SliceRef] = frozenset()
+        self._shown: SliceRef | None = None
+
+        self.hint = QLabel(_EMPTY)
+        self.hint.setWordWrap(True)
+        self.table = QTableWidget(0, 0)
+        self.table.setAccessibleName("Painted slices")
+        self.table.verticalHeader().hide()
+        self.table.setShowGrid(False)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setTabKeyNavigation(False)
+        self.table.horizontalHeader().setHighlightSections(False)
+        self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+
+        self.complete_button = QPushButton("Comple&te slice")
+        self.hold_out_button = QPushButton("&Hold out")
+        self.hold_out_button.setCheckable(True)
+        buttons = QHBoxLayout()
+        buttons.setContentsMargins(0, 0, 0, 0)
+        buttons.addWidget(self.complete_button, 1)
+        buttons.addWidget(self.hold_out_button, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self.hint)
+        layout.addWidget(self.table)
+        layout.addLayout(buttons)
+
+        self.table.currentCellChanged.connect(self._row_changed)
+        self.table.cellClicked.connect(lambda row, _column: self._jump(row))
+        self.table.cellActivated.connect(lambda row, _column: self._jump(row))
+        self.complete_button.clicked.connect(self._complete)
+        self.hold_out_button.clicked.connect(self._toggle_hold_out)
+        self._fill()
+
+    # ---- the value
+
+    def value(self) -> frozenset[SliceRef]:
+        """The held-out slices."""
+        return self._held_out
+
+    def setValue(self, held_out: frozenset[SliceRef]) -> None:
+        """Mark other slices as held out; emits nothing."""
+        if held_out != self._held_out:
+            self._held_out = held_out
+            self._fill()
+
+    def set_slices(self, slices: Sequence[PaintedSlice], classes: Sequence[ClassInfo]) -> None:
+        """Show these painted slices with a column per class."""
+        if list(slices) != self._rows or tuple(classes) != self._classes:
+            self._rows = sorted(slices, key=lambda s: s.ref)
+            self._classes = tuple(classes)
+            self._fill()
+
+    def slices(self) -> list[PaintedSlice]:
+        """The painted slices that are shown."""
+        return list(self._rows)
+
+    def set_shown(self, ref: SliceRef | None) -> None:
+        """Tell which slice the viewer shows: its row is selected, the buttons act on it."""
+        if ref != self._shown:
+            self._shown = ref
+            self._select_shown()
+
+    # ---- what the user does
+
+    def _jump(self, row: int) -> None:
+        if 0 <= row < len(self._rows):
+            self.jumpRequested.emit(self._rows[row].ref)
+
+    def _row_changed(self, row: int, _column: int, old_row: int, _old_column: int) -> None:
+        if row != old_row and self.table.hasFocus():
+            self._jump(row)
+
+    def _complete(self) -> None:
+        if self._shown is not None:
+            self.completeRequested.emit(self._shown)
+
+    def _toggle_hold_out(self) -> None:
+        if self._shown is not None:
+            self._held_out = self._held_out ^ {self._shown}
+            self._fill()
+            self.valueChanged.emit(self._held_out)
+
+    # ---- drawing
+
+    def _state(self, painted: PaintedSlice) -> str:
+        return "held out" if painted.ref in self._held_out else painted.state
+
+    def _fill(self) -> None:
+        labels = [(BACKGROUND, "background", BACKGROUND_COLOR)]
+        labels += [(c.value, c.name, c.color) for c in self._classes]
+        with QSignalBlocker(self.table):
+            self.table.setColumnCount(2 + len(labels))
+            for column, text in enumerate(("Slice", "State")):
+                self.table.setHorizontalHeaderItem(column, QTableWidgetItem(text))
+            for column, (_, name, color) in enumerate(labels, start=2):
+                item = QTableWidgetItem(swatch(color), name)
+                item.setToolTip(f"Painted voxels of '{name}'")
+                self.table.setHorizontalHeaderItem(column, item)
+            self.table.setRowCount(len(self._rows))
+            for row, painted in enumerate(self._rows):
+                self._fill_row(row, painted, [value for value, _, _ in labels])
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setStretchLastSection(True)
+        self.hint.setVisible(not self._rows)
+        self.table.setVisible(bool(self._rows))
+        self.table.resizeRowsToContents()
+        height = header.sizeHint().height() + 4
+        height += sum(self.table.rowHeight(row) for row in range(min(len(self._rows), 8)))
+        self.table.setFixedHeight(height)
+        self._select_shown()
+
+    def _fill_row(self, row: int, painted: PaintedSlice, values: list[int]) -> None:
+        state = self._state(painted)
+        texts = [f"{painted.ref}", state]
+        texts += [_count(painted.counts.get(value, 0)) for value in values]
+        done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)
+        tip = (
+            f"{painted.ref.plane} slice {painted.ref}, {done:.0f} % painted.\n"
+            f"{_STATE_TIPS[state]}\nClick to go there."
+        )
+        for column, text in enumerate(texts):
+            item = QTableWidgetItem(text)
+            item.setToolTip(tip)
+            if column > 1:
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+            if state == "held out":
+                font = item.font()
+                font.setItalic(True)
+                item.setFont(font)
+            self.table.setItem(row, column, item)
+
+    def _select_shown(self) -> None:
+        refs = [painted.ref for painted in self._rows]
+        with QSignalBlocker(self.table):
+            if self._shown in refs:
+                self.table.selectRow(refs.index(self._shown))
+            else:
+                self.table.clearSelection()
+                self.table.setCurrentCell(-1, -1)
+        self._update_buttons()
+
+    def _update_buttons(self) -> None:
+        shown = self._shown
+        painted = next((p for p in self._rows if p.ref == shown), None)
+        name = f" {shown}" if shown is not None else ""
+        can_complete = painted is not None and painted.state == "partial"
+        self.complete_button.setText(f"Comple&te slice{name}")
+        self.complete_button.setEnabled(can_complete)
+        if shown is None:
+            tip = "Show a single slice (2D view) first."
+        elif painted is None:
+            tip = f"Nothing is painted on {shown} yet."
+        elif not can_complete:
+            tip = f"{shown} is complete already."
+        else:
+            tip = (
+                f"Everything unpainted on {shown} becomes background. One undo step (Ctrl+Z). "
+                "Use it once all structures on this slice are painted."
+            )
+        self.complete_button.setToolTip(tip)
+        held = shown in self._held_out
+        self.hold_out_button.setChecked(held)
+        self.hold_out_button.setText(f"&Hold out{name}" if not held else f"&Train on{name} again")
+        self.hold_out_button.setEnabled(painted is not None or held)
+        self.hold_out_button.setToolTip(
+            "Do not train on this slice; measure the prediction on it instead."
+            if painted is not None or held
+            else tip
+        )
+
+
+def _count(voxels: int) -> str:
+    if voxels == 0:
+        return "—"
+    return f"{voxels}" if voxels < 10_000 else f"{voxels / 1000:.0f} k"

@@ -1,0 +1,47 @@
+"""Events of a run in words: the status line, and what an error means for the user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.prediction.predictor import PredictionProgress
+from napari_unet3d.training.events import TrainingProgress, TrainingStarted
+from napari_unet3d.widgets.duration import show_duration
+
+
+def training_line(progress: TrainingProgress, started: TrainingStarted | None) -> str:
+    """Iterations, elapsed, time left, memory and device in one line."""
+    parts = [f"{progress.iteration} iterations", show_duration(progress.elapsed)]
+    if progress.remaining is not None:
+        parts.append(f"{show_duration(progress.remaining)} left")
+    parts.append(f"{progress.memory / 2**30:.1f} GB")
+    if started is not None:
+        parts.append(started.device)
+    return " · ".join(parts)
+
+
+def prediction_line(progress: PredictionProgress) -> str:
+    """Tiles, elapsed and time left."""
+    parts = [f"tile {progress.done} of {progress.total}", show_duration(progress.elapsed)]
+    if progress.remaining is not None and progress.done < progress.total:
+        parts.append(f"{show_duration(progress.remaining)} left")
+    return " · ".join(parts)
+
+
+def plan_line(started: TrainingStarted) -> str:
+    """What was planned, for the tool tip of the status line."""
+    patch = " × ".join(map(str, started.patch_shape))
+    return (
+        f"{started.parameters / 1e6:.2f} million parameters, patches of {patch} voxels, "
+        f"{started.precision}, {started.device}"
+    )
+
+
+def error_text(error: Any) -> str:
+    """What the user reads: the core's own words, or at least what kind of thing went wrong."""
+    if isinstance(error, BadInputError | RunFailedError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "The computer's memory does not suffice. Close other programs, or crop the image."
+    return f"Something unexpected failed ({type(error).__name__}: {error}). Nothing was changed."
