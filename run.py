@@ -159,7 +159,7 @@ def find_python():
     if not answers(without_venv, "import ensurepip, venv"):
         raise SetupError(
             f"{without_venv} cannot make a virtual environment: its module ensurepip is missing.\n"
-            f"On Debian and Ubuntu: sudo apt-get install {package}\nThen run this again."
+            f"Install it (Debian and Ubuntu: {package}), then run this again."
         )
     return without_venv
 
@@ -188,6 +188,7 @@ def make_venv():
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        errors="replace",
         env=clean_environment(),
     )
     if result.returncode or not answers(PYTHON, "import pip"):
@@ -371,7 +372,7 @@ def system_libraries(with_screen):
         install_packages(missing, "what Qt needs to draw windows")
         still = missing_packages(with_screen)
         if still:
-            say("   going on without {}".format(", ".join(still)))
+            say("   going on without; what needs a window is left out")
 
 
 def may_install():
@@ -393,9 +394,8 @@ def install_packages(packages, purpose):
     command = "sudo apt-get update && sudo apt-get install -y --no-install-recommends " + names
     prefix = may_install() if sys.platform.startswith("linux") else None
     if prefix is None:
-        say(f"   {purpose} is missing. On Debian and Ubuntu, this installs it:")
-        say("      " + command)
-        say("   (other systems: the packages of the same libraries), then run this again.")
+        say(f"   {purpose} is missing. This installs it on Debian and Ubuntu (elsewhere: the")
+        say(f"   packages of the same libraries):\n      {command}")
         return
     say(f"   installing {purpose}: {names} ...")
     start = time.monotonic()
@@ -409,6 +409,7 @@ def install_packages(packages, purpose):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
         )
         output += result.stdout
     if result.returncode:
