@@ -1,0 +1,39 @@
+"""Paint a few slices of a 3D stack, train a 3D U-Net on them, segment the whole stack."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "AugmentationConfig": "config",
+    "ClassInfo": "config",
+    "NetworkConfig": "config",
+    "PredictionConfig": "config",
+    "TrainingConfig": "config",
+    "BadInputError": "errors",
+    "RunFailedError": "errors",
+    "SliceRef": "data.annotation",
+    "SparseAnnotation": "data.annotation",
+    "Volume": "data.volume",
+    "read_labels": "data.files",
+    "read_volume": "data.files",
+    "tubules": "data.samples",
+    "ModelBundle": "model.bundle",
+    "UNet3D": "model.unet",
+    "predict": "prediction.predictor",
+    "Trainer": "training.trainer",
+    "TrainingControl": "training.events",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: napari reads this package at start, and torch takes seconds.
+    if name in _PUBLIC:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

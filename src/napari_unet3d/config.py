@@ -1,0 +1,200 @@
+"""Every knob once: typed, bounded, described.
+
+The form, the command line's help, the documentation and the saved model all read these
+models. Arrays are ZYX everywhere; sizes are in voxels unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+UNLABELLED = 0
+BACKGROUND = 1
+FIRST_CLASS = 2
+AXIS_NAMES = "zyx"
+PLANE_NAMES = ("xy", "xz", "yz")
+"""Name of the plane that is perpendicular to axis z, y, x."""
+
+Triple = tuple[int, int, int]
+Small = Annotated[int, Field(ge=1, le=7)]
+SmallTriple = tuple[Small, Small, Small]
+_DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+Preset = Literal["fast", "balanced", "paper"]
+Normalization = Literal["batch", "tile", "instance", "channel", "none"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClassInfo(_Frozen):
+    """One class the user paints: its label value, name and color."""
+
+    value: int = Field(ge=FIRST_CLASS, le=255, description="Label value in the annotation.")
+    name: str = Field(min_length=1, max_length=200, description="Name shown to the user.")
+    color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Color as #rrggbb.")
+
+
+PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#bbbbbb")
+"""Okabe and Ito's palette, which color-blind users can tell apart."""
+
+
+def default_class(value: int, name: str | None = None) -> ClassInfo:
+    """The class with label `value`, named and colored by default."""
+    color = PALETTE[(value - FIRST_CLASS) % len(PALETTE)]
+    return ClassInfo(value=value, name=name or f"class {value}", color=color)
+
+
+class NetworkConfig(_Frozen):
+    """A 3D U-Net (Çiçek et al. 2016, Fig. 2) and its variants."""
+
+    in_channels: int = Field(1, ge=1, le=64, description="Image channels.")
+    n_classes: int = Field(2, ge=2, le=255, description="Outputs, background included.")
+    widths: tuple[Annotated[int, Field(ge=2, le=2048)], ...] = Field(
+        (64, 128, 256, 512),
+        min_length=1,
+        max_length=7,
+        description="Channels at the end of each encoder level, finest first.",
+    )
+    strides: tuple[SmallTriple, ...] = Field(
+        ((2, 2, 2),) * 3, description="Max-pooling (z, y, x) between one level and the next."
+    )
+    kernels: tuple[SmallTriple, ...] = Field(
+        ((3, 3, 3),) * 4, description="Convolution kernel (z, y, x) of each level, odd."
+    )
+    padding: Literal["same", "valid"] = Field(
+        "valid", description="'valid' is the paper's; 'same' keeps the size of the tile."
+    )
+    normalization: Normalization = Field(
+        "tile",
+        description=(
+            "'batch': statistics re-estimated after training, independent of the tile; "
+            "'tile': batch norm with the current tile's statistics also at test time (paper); "
+            "'instance', 'channel' (layer norm over channels), 'none'."
+        ),
+    )
+    widen_before_pool: bool = Field(
+        True, description="First convolution of a level has half the level's width (paper)."
+    )
+    keep_up_channels: bool = Field(
+        True, description="Up-convolutions keep the channel count (paper); else they halve it."
+    )
+
+    @model_validator(mode="after")
+    def _lengths_match(self) -> Self:
+        levels = len(self.widths)
+        if len(self.strides) != levels - 1 or len(self.kernels) != levels:
+            raise ValueError(
+                f"{levels} widths need {levels - 1} strides and {levels} kernels, got "
+                f"{len(self.strides)} and {len(self.kernels)}"
+            )
+        if any(k % 2 == 0 for kernel in self.kernels for k in kernel):
+            raise ValueError(f"kernels must be odd, got {self.kernels}")
+        return self
+
+
+PAPER_NETWORK = NetworkConfig(in_channels=3, n_classes=3)
+"""The layout of Çiçek et al. 2016: 19,069,955 parameters, 132×132×116 → 44×44×28."""
+
+
+class AugmentationConfig(_Frozen):
+    """Random changes of training patches (Çiçek et al. 2016, sec. 3)."""
+
+    flips: bool = Field(True, description="Mirror along random axes.")
+    rotation: float = Field(
+        180.0, ge=0, le=180, description="Largest rotation in the best-resolved plane, degrees."
+    )
+    tilt: float = Field(10.0, ge=0, le=180, description="Largest rotation out of it, degrees.")
+    scaling: float = Field(0.15, ge=0, lt=0.9, description="Largest relative change of size.")
+    contrast: float = Field(0.25, ge=0, lt=1, description="Largest relative change of contrast.")
+    brightness: float = Field(0.25, ge=0, le=2, description="Largest shift, in image std.")
+    gamma: float = Field(0.2, ge=0, lt=1, description="Largest relative change of gamma.")
+    noise: float = Field(0.1, ge=0, le=2, description="Largest noise std, in image std.")
+    deformation: float = Field(
+        4.0, ge=0, le=20, description="Std of the B-spline control displacements, voxels (paper)."
+    )
+    deformation_spacing: int = Field(
+        32, ge=8, le=256, description="Distance of the B-spline control points, voxels (paper)."
+    )
+    spatial_share: float = Field(
+        0.7, ge=0, le=1, description="Share of patches that are rotated, scaled and deformed."
+    )
+
+
+class TrainingConfig(_Frozen):
+    """How a network is trained on a sparse annotation."""
+
+    preset: Preset = Field(
+        "balanced",
+        description="fast: a preview in seconds; balanced: best per minute; paper: 2016 layout.",
+    )
+    seconds: float | None = Field(
+        60.0, gt=0, le=30 * 86400, description="Time budget of the training, seconds."
+    )
+    iterations: int | None = Field(
+        None, ge=1, le=100_000_000, description="Iterations; takes the place of `seconds`."
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of weights, sampling, augmentation.")
+    device: str = Field(
+        "auto",
+        pattern=_DEVICE,
+        description="auto, cpu, cuda, cuda:N or mps.",
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="Number format of the convolutions; auto picks what is fast here."
+    )
+    normalization: Normalization | None = Field(
+        None, description="Normalization of the network; the preset's when empty."
+    )
+    patch_shape: Triple | None = Field(
+        None, description="Training patch (z, y, x), voxels; planned when empty."
+    )
+    batch_size: int | None = Field(
+        None, ge=1, le=64, description="Patches per iteration; planned when empty."
+    )
+    learning_rate: float | None = Field(
+        None, gt=0, le=10, description="Peak learning rate; the preset's when empty."
+    )
+    schedule: Literal["cosine", "polynomial"] = Field(
+        "cosine", description="Decay of the learning rate over the budget."
+    )
+    weight_decay: float = Field(1e-2, ge=0, le=1, description="AdamW's decoupled weight decay.")
+    weight_averaging: float = Field(
+        0.99, ge=0, lt=1, description="Decay of the running average of the weights; 0 is off."
+    )
+    dice_share: float = Field(
+        0.5, ge=0, le=1, description="Share of the Dice term in the loss; the rest is CE."
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="Cross-entropy weights; 'balanced' favors rare classes."
+    )
+    rare_share: float = Field(
+        0.33, ge=0, le=1, description="Share of patches centered on a class drawn uniformly."
+    )
+    augmentation: AugmentationConfig = Field(
+        default_factory=AugmentationConfig, description="Random changes of the patches."
+    )
+
+    @model_validator(mode="after")
+    def _some_budget(self) -> Self:
+        if self.iterations is None and self.seconds is None:
+            raise ValueError("give a budget: seconds or iterations")
+        return self
+
+
+class PredictionConfig(_Frozen):
+    """How a trained network is applied to a stack."""
+
+    device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda, cuda:N or mps.")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    tile_shape: Triple | None = Field(
+        None, description="Tile (z, y, x) the network sees, voxels; planned when empty."
+    )
+    overlap: float = Field(
+        0.5, ge=0, le=0.75, description="Largest share of a tile that overlaps with the next."
+    )
+    memory: int | None = Field(
+        None, gt=0, description="Bytes that may be used; planned from free memory when empty."
+    )

@@ -1,0 +1,244 @@
+"""A trained model as one file that cannot run code when it is opened.
+
+The file is a safetensors file: tensors, and a JSON text in its header. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Triple
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.model.unet import UNet3D
+
+SUFFIX = ".unet3d"
+FORMAT = "napari-unet3d"
+FORMAT_VERSION = 1
+_MOST_HEADER = 16 * 2**20
+"""Bytes of a header that is still believed."""
+
+_STATE = "training/"
+"""Prefix of the tensors that only resuming needs."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class HeldOutRecord(BaseModel):
+    """Scores of one class on the held-out slices; None for a class that is absent there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    value: int
+    iou: float | None
+    dice: float | None
+    voxels: int = Field(ge=0)
+
+
+class TrainingRecord(BaseModel):
+    """How a model came to be.
+
+    `held_out_distance` is the number of slices from a held-out slice to the nearest trained
+    slice of the same orientation: neighbors look alike, so a small one flatters the scores.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    version: str = Field("", description="Version of napari-unet3d.")
+    config: TrainingConfig
+    iterations: int = Field(ge=0)
+    planned_iterations: int | None = Field(None, ge=1)
+    seconds: float = Field(ge=0)
+    device: str
+    precision: str
+    patch_shape: Triple
+    voxels_seen: int = Field(0, ge=0, description="Labelled voxels that entered the loss.")
+    trained_slices: tuple[str, ...] = ()
+    held_out_slices: tuple[str, ...] = ()
+    held_out_distance: int | None = None
+    held_out: tuple[HeldOutRecord, ...] = ()
+    started_from: str | None = None
+    completed: bool = Field(True, description="False when stopped before the budget was used.")
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    network: NetworkConfig
+    classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=254)]
+    intensity: IntensityNormalization
+    voxel_size: tuple[Positive, Positive, Positive]
+    unit: Annotated[str, Field(max_length=50)]
+    record: TrainingRecord
+
+    @model_validator(mode="after")
+    def _classes_match(self) -> Self:
+        if self.network.n_classes != len(self.classes) + 1:
+            raise ValueError(
+                f"{len(self.classes)} classes do not go with {self.network.n_classes} outputs"
+            )
+        if len({c.value for c in self.classes}) != len(self.classes):
+            raise ValueError("two classes have the same label value")
+        return self
+
+
+class ModelBundle(_Header):
+    """A trained network and all that is needed to apply it, or to go on training.
+
+    Attributes
+    ----------
+    network
+        Configuration of the network.
+    classes
+        The foreground classes; output index = position + 1, 0 is background.
+    intensity
+        Gray-value statistics of the stack it was trained on (each new stack uses its own).
+    voxel_size, unit
+        Of the stack it was trained on, (z, y, x).
+    record
+        Training settings, duration, held-out scores.
+    weights
+        The network's tensors by name, float32.
+    state
+        What resuming needs besides (optimizer, unaveraged weights); may be empty.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Tensor] = Field(default_factory=dict)
+
+    def build(self) -> UNet3D:
+        """The network with its weights, on the CPU, in eval mode."""
+        network = UNet3D(self.network)
+        network.load_state_dict(dict(self.weights))
+        return network.eval()
+
+    def without_state(self) -> ModelBundle:
+        """The same model, lean: it can be applied and fine-tuned, but not resumed."""
+        return self.model_copy(update={"state": {}})
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the bundle to one file; an older file survives when that fails.
+
+        Raises
+        ------
+        BadInputError
+            The folder is missing or cannot be written to.
+        RunFailedError
+            Writing failed, for example because the disk is full.
+        """
+        path = check_destination(path)
+        header = _Header.model_validate(self.model_dump(exclude={"weights", "state"}))
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.weights.items()}
+        tensors |= {_STATE + name: t.detach().cpu().contiguous() for name, t in self.state.items()}
+        metadata = {
+            "format": FORMAT,
+            "format_version": str(FORMAT_VERSION),
+            "bundle": header.model_dump_json(),
+        }
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            save_file(tensors, partial, metadata)
+            os.replace(partial, path)
+        except (OSError, SafetensorError) as error:
+            raise RunFailedError(f"{path} could not be written: {error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ModelBundle:
+        """Open a bundle.
+
+        Raises
+        ------
+        BadInputError
+            The file is missing, no bundle, truncated, of a newer version, or its parts do
+            not go together.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise BadInputError(f"{path} is not there: give the path of a {SUFFIX} file")
+        _check_header_size(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = _read_header(path, file.metadata() or {})
+                shapes = {n: tuple(file.get_slice(n).get_shape()) for n in file.keys()}  # noqa: SIM118
+                _check_shapes(path, header.network, shapes)
+                tensors = {name: file.get_tensor(name) for name in shapes}
+        except (SafetensorError, OSError, ValueError) as error:
+            if isinstance(error, BadInputError):
+                raise
+            raise BadInputError(
+                f"{path} is no {SUFFIX} model, or it is damaged ({error}): copy or train it again"
+            ) from error
+        if any(t.is_floating_point() and not t.isfinite().all() for t in tensors.values()):
+            raise BadInputError(f"{path} holds weights that are not finite: train it again")
+        weights = {n: t for n, t in tensors.items() if not n.startswith(_STATE)}
+        state = {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)}
+        return cls(**dict(header), weights=weights, state=state)
+
+
+def check_destination(path: str | os.PathLike[str]) -> Path:
+    """The path, when a file can be written there; `BadInputError` when it cannot."""
+    path = Path(path)
+    folder = path.parent
+    if not folder.is_dir():
+        raise BadInputError(f"the folder {folder} is not there: make it, or choose another")
+    if path.is_dir():
+        raise BadInputError(f"{path} is a folder: give the name of a file in it")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadInputError(
+            f"the folder {folder} cannot be written to ({error.strerror}): choose another"
+        ) from error
+    return path
+
+
+def _check_header_size(path: Path) -> None:
+    with open(path, "rb") as file:
+        head = file.read(8)
+    size = int.from_bytes(head, "little")
+    if len(head) < 8 or size > min(_MOST_HEADER, path.stat().st_size):
+        raise BadInputError(f"{path} is no {SUFFIX} model, or it is truncated: copy it again")
+
+
+def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
+    if metadata.get("format") != FORMAT:
+        raise BadInputError(f"{path} is a safetensors file, but no {SUFFIX} model")
+    version = metadata.get("format_version", "")
+    if not version.isdigit() or int(version) > FORMAT_VERSION:
+        raise BadInputError(
+            f"{path} has format version {version[:20]!r}, this program knows up to "
+            f"{FORMAT_VERSION}: update napari-unet3d"
+        )
+    try:
+        return _Header.model_validate(json.loads(metadata["bundle"]))
+    except (KeyError, json.JSONDecodeError, RecursionError) as error:
+        raise BadInputError(f"{path} is damaged: its description cannot be read") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(
+            f"{path} is damaged: {where or 'its description'}: {first['msg']}"
+        ) from error
+
+
+def _check_shapes(path: Path, config: NetworkConfig, found: Mapping[str, tuple[int, ...]]) -> None:
+    # On "meta" nothing is allocated: a hostile configuration cannot fill the memory.
+    with torch.device("meta"):
+        expected = {n: tuple(t.shape) for n, t in UNet3D(config).state_dict().items()}
+    weights = {n: shape for n, shape in found.items() if not n.startswith(_STATE)}
+    if weights != expected:
+        wrong = sorted(set(weights.items()) ^ set(expected.items()))[0][0]
+        raise BadInputError(f"{path} is damaged: weight {wrong!r} does not fit the network")

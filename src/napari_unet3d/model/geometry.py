@@ -1,0 +1,191 @@
+"""Arithmetic of a 3D U-Net: shapes, receptive field, size of the feature maps. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from napari_unet3d.config import NetworkConfig, Triple
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution of the network applied to one tile.
+
+    Attributes
+    ----------
+    name
+        ``encoder.I.J``, ``up.I``, ``decoder.I.J`` or ``head``.
+    in_channels, out_channels
+        Channels.
+    kernel
+        Kernel (z, y, x); the stride of an up-convolution.
+    voxels
+        Voxels of the output map.
+    """
+
+    name: str
+    in_channels: int
+    out_channels: int
+    kernel: Triple
+    voxels: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one forward pass."""
+        # Every output voxel of an up-convolution is reached by one weight only.
+        taps = 1 if self.name.startswith("up") else prod(self.kernel)
+        return self.in_channels * self.out_channels * taps * self.voxels
+
+
+def total_stride(config: NetworkConfig) -> Triple:
+    """Pooling from the finest to the coarsest level, along z, y and x."""
+    return _triple(prod(stride[axis] for stride in config.strides) for axis in range(3))
+
+
+def walk(config: NetworkConfig, tile: Triple) -> tuple[list[Convolution], Triple]:
+    """Every convolution that a tile goes through, and the shape that comes out.
+
+    Parameters
+    ----------
+    config
+        The network.
+    tile
+        Shape (z, y, x) of the tile that goes in, voxels.
+
+    Returns
+    -------
+    convolutions, output shape
+        In the order of the forward pass.
+
+    Raises
+    ------
+    ValueError
+        The tile does not fit: an axis is too short or does not divide.
+    """
+    levels = len(config.widths)
+    shape = tile
+    channels = config.in_channels
+    found: list[Convolution] = []
+    skips: list[Triple] = []
+
+    def convolve(name: str, out_channels: int, kernel: Triple) -> None:
+        nonlocal shape, channels
+        if config.padding == "valid":
+            shape = _triple(n - k + 1 for n, k in zip(shape, kernel, strict=True))
+        if min(shape) < 1:
+            raise ValueError(f"a tile of {tile} voxels is too small for this network")
+        found.append(Convolution(name, channels, out_channels, kernel, prod(shape)))
+        channels = out_channels
+
+    for level, width in enumerate(config.widths):
+        first = first_width(config, level)
+        convolve(f"encoder.{level}.0", first, config.kernels[level])
+        convolve(f"encoder.{level}.1", width, config.kernels[level])
+        if level < levels - 1:
+            skips.append(shape)
+            stride = config.strides[level]
+            if any(n % s for n, s in zip(shape, stride, strict=True)):
+                raise ValueError(
+                    f"a tile of {tile} voxels does not divide: {shape} at level {level} is "
+                    f"pooled by {stride}"
+                )
+            shape = _triple(n // s for n, s in zip(shape, stride, strict=True))
+    for level in reversed(range(levels - 1)):
+        stride, width = config.strides[level], config.widths[level]
+        shape = _triple(n * s for n, s in zip(shape, stride, strict=True))
+        up = channels if config.keep_up_channels else width
+        found.append(Convolution(f"up.{level}", channels, up, stride, prod(shape)))
+        channels = up + width
+        if any(n > m for n, m in zip(shape, skips[level], strict=True)):
+            raise ValueError(f"a tile of {tile} voxels is too small for this network")
+        convolve(f"decoder.{level}.0", width, config.kernels[level])
+        convolve(f"decoder.{level}.1", width, config.kernels[level])
+    convolve("head", config.n_classes, (1, 1, 1))
+    return found, shape
+
+
+def first_width(config: NetworkConfig, level: int) -> int:
+    """Channels after the first convolution of an encoder level."""
+    width = config.widths[level]
+    if not config.widen_before_pool:
+        return width
+    return width // 2 if level == 0 else max(config.widths[level - 1], width // 2)
+
+
+def output_shape(config: NetworkConfig, tile: Triple) -> Triple:
+    """Shape that comes out for a tile; ``ValueError`` when the tile does not fit."""
+    return walk(config, tile)[1]
+
+
+def fits(config: NetworkConfig, axis: int, size: int) -> bool:
+    """Whether a tile of `size` voxels along `axis` can go in."""
+    cut = 2 if config.padding == "valid" else 0
+    skips = []
+    for level, kernel in enumerate(config.kernels):
+        size -= cut * (kernel[axis] - 1)
+        if size < 1:
+            return False
+        if level < len(config.strides):
+            skips.append(size)
+            if size % config.strides[level][axis]:
+                return False
+            size //= config.strides[level][axis]
+    for level in reversed(range(len(config.strides))):
+        size *= config.strides[level][axis]
+        if size > skips[level]:
+            return False
+        size -= cut * (config.kernels[level][axis] - 1)
+        if size < 1:
+            return False
+    return True
+
+
+def next_fitting(config: NetworkConfig, shape: Triple) -> Triple:
+    """Smallest tile that can go in and is not smaller than `shape` on any axis."""
+    return _triple(_next_fitting(config, axis, n) for axis, n in enumerate(shape))
+
+
+def shrink(config: NetworkConfig) -> Triple:
+    """Voxels by which the output is smaller than the tile, along z, y and x."""
+    tile = next_fitting(config, (1, 1, 1))
+    return _triple(n - m for n, m in zip(tile, output_shape(config, tile), strict=True))
+
+
+def receptive_field(config: NetworkConfig) -> Triple:
+    """Input voxels that one output voxel sees at the most, along z, y and x."""
+    field = []
+    for axis in range(3):
+        jump, size = 1, 1
+        for level, kernel in enumerate(config.kernels):
+            size += 2 * (kernel[axis] - 1) * jump
+            if level < len(config.strides):
+                size += (config.strides[level][axis] - 1) * jump
+                jump *= config.strides[level][axis]
+        for level in reversed(range(len(config.strides))):
+            jump //= config.strides[level][axis]
+            size += 2 * (config.kernels[level][axis] - 1) * jump
+        field.append(size)
+    return _triple(field)
+
+
+def feature_map_values(config: NetworkConfig, tile: Triple) -> int:
+    """Sum of channels × voxels over the outputs of all convolutions of one tile."""
+    return sum(c.out_channels * c.voxels for c in walk(config, tile)[0])
+
+
+def _next_fitting(config: NetworkConfig, axis: int, size: int) -> int:
+    """The arithmetic of one axis alone: walk it with the other two left out."""
+    step = total_stride(config)[axis]
+    # Admissible sizes repeat with the total stride; the smallest is found by trying.
+    limit = size + step + 4 * receptive_field(config)[axis]
+    for candidate in range(max(size, 1), limit + 1):
+        if fits(config, axis, candidate):
+            return candidate
+    raise AssertionError(f"no admissible size in {size}…{limit}")  # pragma: no cover
+
+
+def _triple(values: Iterable[int]) -> Triple:
+    z, y, x = values
+    return z, y, x

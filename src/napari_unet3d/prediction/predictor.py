@@ -1,0 +1,375 @@
+"""Predict a stack, a part of it, or one slice, with the one tiling there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_unet3d.config import BACKGROUND, ClassInfo, PredictionConfig, Triple
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.model import device as devices
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.device import Precision
+from napari_unet3d.model.geometry import output_shape, shrink, total_stride
+from napari_unet3d.model.planning import halve, plan_tile, prediction_bytes
+from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.prediction.tiling import (
+    Box,
+    blending_weights,
+    mirror_index,
+    plan_blocks,
+    plan_tiles,
+)
+
+_CPU_TILE = 2_000_000
+"""Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
+
+
+@dataclass(frozen=True)
+class PredictionProgress:
+    """Tiles done so far; `remaining` in seconds, None while unknown."""
+
+    done: int
+    total: int
+    elapsed: float
+    remaining: float | None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something the user should read, such as a tile that had to be halved."""
+
+    text: str
+
+
+class Predictor:
+    """A network on its device, ready to predict any box of a volume.
+
+    Parameters
+    ----------
+    network
+        In eval mode, on `device`.
+    intensity
+        Gray-value normalization of the volume.
+    device, precision
+        Where and in which number format it runs.
+    tile_shape
+        What the network sees at once; planned from the free memory when None.
+    overlap
+        Smallest share of a tile in common with the next, unless the network is unpadded:
+        then its outputs are exact and only abut.
+    """
+
+    def __init__(
+        self,
+        network: UNet3D,
+        intensity: IntensityNormalization,
+        device: torch.device,
+        precision: Precision,
+        tile_shape: Triple | None = None,
+        overlap: float = 0.5,
+        memory: int | None = None,
+    ) -> None:
+        self.network, self.intensity = network, intensity
+        self.device, self.precision = device, precision
+        self.tile_shape = tile_shape
+        self.memory = memory
+        self._margin = shrink(network.config)
+        self._overlap = overlap if network.config.padding == "same" else 0.0
+
+    def plan(self, volume_shape: Triple) -> Triple:
+        """The tile: as given, or what fits into about half of the free memory."""
+        if self.tile_shape is None:
+            config = self.network.config
+            budget = (self.memory or devices.free_memory(self.device)) // 2
+            voxels = _CPU_TILE if self.device.type == "cpu" else 1 << 40
+            tile = plan_tile(config, volume_shape, voxels)
+            while prediction_bytes(config, tile, self.precision) > budget:
+                smaller = halve(config, tile)
+                if smaller is None:
+                    break
+                tile = smaller
+            self.tile_shape = tile
+        return self.tile_shape
+
+    def tiles(self, volume_shape: Triple, box: Box) -> list[Box]:
+        """Outputs of the tiles that cover `box`."""
+        config = self.network.config
+        out = output_shape(config, self.plan(volume_shape))
+        align = total_stride(config) if config.padding == "same" else (1, 1, 1)
+        return plan_tiles(volume_shape, box, out, self._overlap, align)
+
+    def probabilities(
+        self, volume: Volume, at: int, box: Box
+    ) -> Generator[int | Notice, None, Tensor]:
+        """Predict one box; yields the tiles done so far, returns the probabilities.
+
+        When the memory does not suffice, the tile is halved and the box begun again.
+
+        Returns
+        -------
+        Tensor
+            (K, z, y, x) float32 on the device, K = background and classes.
+        """
+        while True:
+            try:
+                return (yield from self._probabilities(volume, at, box))
+            except Exception as error:
+                if not devices.is_out_of_memory(error):
+                    raise
+                tile = self.plan(volume.shape)
+                smaller = halve(self.network.config, tile)
+            if smaller is None:
+                raise RunFailedError(
+                    f"out of memory: even a tile of {describe_shape(tile)} voxels does not fit; "
+                    "close other programs, or use a smaller network (preset 'fast')"
+                )
+            self.tile_shape = smaller
+            devices.release(self.device)
+            yield Notice(
+                f"Out of memory: tile halved from {describe_shape(tile)} to "
+                f"{describe_shape(smaller)} voxels."
+            )
+
+    def _probabilities(self, volume: Volume, at: int, box: Box) -> Generator[int, None, Tensor]:
+        tiles = self.tiles(volume.shape, box)
+        out = output_shape(self.network.config, self.plan(volume.shape))
+        k = self.network.config.n_classes
+        total = torch.zeros((k, *box.shape), device=self.device)
+        if len(tiles) == 1:
+            weights, weight_sum = torch.ones(out, device=self.device), None
+        else:
+            weights = torch.from_numpy(blending_weights(out)).to(self.device)
+            weight_sum = torch.zeros(box.shape, device=self.device)
+        for i, tile in enumerate(tiles):
+            probability = self._run(volume, at, tile)
+            here, there = _overlap(tile, box)
+            total[(slice(None), *there)] += probability[(slice(None), *here)] * weights[here]
+            if weight_sum is not None:
+                weight_sum[there] += weights[here]
+            yield i + 1
+        return total if weight_sum is None else total.div_(weight_sum)
+
+    def _run(self, volume: Volume, at: int, tile: Box) -> Tensor:
+        """Probabilities (K, z, y, x) of one tile, which may reach beyond the volume."""
+        index = [
+            mirror_index(a - m // 2, b + m - m // 2, n)
+            for a, b, m, n in zip(tile.start, tile.stop, self._margin, volume.shape, strict=True)
+        ]
+        low = tuple(int(i.min()) for i in index)
+        high = tuple(int(i.max()) + 1 for i in index)
+        crop = self.intensity.apply(volume.crop(at, low, high))  # type: ignore[arg-type]
+        if crop.shape[1:] != tuple(len(i) for i in index):
+            z, y, x = (i - n for i, n in zip(index, low, strict=True))
+            crop = crop[:, z[:, None, None], y[:, None], x]
+        with torch.inference_mode(), devices.autocast(self.device, self.precision):
+            x_in = torch.from_numpy(crop)[None].to(self.device)
+            logits = self.network(x_in.contiguous(memory_format=torch.channels_last_3d))
+            probability: Tensor = logits[0].float().softmax(0)
+        return probability
+
+    def slice(self, volume: Volume, at: int, axis: int, index: int) -> NDArray[np.float32]:
+        """Probabilities (K, rows, columns) of one slice, perpendicular to `axis`."""
+        start, stop = [0, 0, 0], list(volume.shape)
+        start[axis], stop[axis] = index, index + 1
+        box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        steps = self.probabilities(volume, at, box)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: Tensor = end.value
+                plane: NDArray[np.float32] = found.select(axis + 1, 0).cpu().numpy()
+                return plane
+
+
+def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """Label value of each output index: 0 background, then the classes' own values."""
+    return np.array([0, *(c.value for c in classes)], np.uint8)
+
+
+def predict(
+    bundle: ModelBundle,
+    volume: Volume,
+    out: Any,
+    *,
+    probabilities: Any = None,
+    uncertainty: Any = None,
+    times: Sequence[int] | None = None,
+    config: PredictionConfig | None = None,
+) -> Generator[PredictionProgress | Notice, None, None]:
+    """Segment a whole stack; close the generator to cancel.
+
+    Parameters
+    ----------
+    bundle
+        The trained model.
+    volume
+        The image, in memory or not; gray values are normalized by its own statistics.
+    out
+        Integer array that takes the labels (0 background, classes keep their numbers):
+        (Z, Y, X), or (T, Z, Y, X) when the volume has a time axis. Anything that can be
+        assigned to by slices: numpy, memmap, zarr.
+    probabilities
+        The same with a leading axis of 1 + number of classes, floating; background first.
+    uncertainty
+        Like `out`, floating: entropy of the probabilities, 0 sure … 1 undecided.
+    times
+        Time points to predict, all of them when None; the others are left alone.
+    config
+        Device, tile, memory.
+
+    Yields
+    ------
+    PredictionProgress or Notice
+        After each tile; when a tile had to be halved.
+
+    Raises
+    ------
+    BadInputError
+        The image does not fit the model, or `out` does not fit the image.
+    RunFailedError
+        Memory does not suffice even for the smallest tile.
+    """
+    config = config or PredictionConfig()
+    check_prediction(bundle, volume, out, probabilities, uncertainty, times)
+    device = devices.pick_device(config.device)
+    precision = devices.pick_precision(device, config.precision)
+    network = bundle.build().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    predictor = Predictor(
+        network,
+        IntensityNormalization.estimate(volume),
+        device,
+        precision,
+        _fitting_tile(bundle, config.tile_shape),
+        config.overlap,
+        config.memory,
+    )
+    try:
+        yield from _predict(predictor, bundle, volume, out, probabilities, uncertainty, times)
+    finally:
+        del predictor, network
+        devices.release(device)
+
+
+def _predict(
+    predictor: Predictor,
+    bundle: ModelBundle,
+    volume: Volume,
+    out: Any,
+    probabilities: Any,
+    uncertainty: Any,
+    times: Sequence[int] | None,
+) -> Generator[PredictionProgress | Notice, None, None]:
+    started = time.monotonic()
+    k = bundle.network.n_classes
+    free = predictor.memory or devices.free_memory(predictor.device)
+    tile = output_shape(bundle.network, predictor.plan(volume.shape))
+    # Sum of probabilities, weights, the labels and the optional images, float32 each.
+    boxes = list(plan_blocks(volume.shape, tile, max(1, free // 4 // (4 * (2 * k + 3)))))
+    jobs = [(t, box) for t in (range(volume.n_times) if times is None else times) for box in boxes]
+    total = sum(len(predictor.tiles(volume.shape, box)) for _, box in jobs)
+    done = 0
+    table = torch.from_numpy(label_table(bundle.classes)).to(predictor.device)
+    for t, box in jobs:
+        steps = predictor.probabilities(volume, t, box)
+        before = done
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                found: Tensor = end.value
+                break
+            if isinstance(step, Notice):
+                rest = jobs[jobs.index((t, box)) :]
+                total = before + sum(len(predictor.tiles(volume.shape, b)) for _, b in rest)
+                yield step
+                continue
+            done = before + step
+            elapsed = time.monotonic() - started
+            yield PredictionProgress(done, total, elapsed, elapsed * (total - done) / done)
+        where: tuple[Any, ...] = tuple(
+            slice(a, b) for a, b in zip(box.start, box.stop, strict=True)
+        )
+        if "T" in volume.axes:
+            where = (t, *where)
+        _write(out, where, table[found.argmax(0)])
+        if probabilities is not None:
+            _write(probabilities, (slice(None), *where), found)
+        if uncertainty is not None:
+            entropy = torch.special.entr(found).sum(0) / float(np.log(k))
+            _write(uncertainty, where, entropy.clamp(0, 1))
+
+
+def _write(array: Any, where: tuple[Any, ...], values: Tensor) -> None:
+    try:
+        array[where] = values.cpu().numpy().astype(array.dtype, copy=False)
+    except OSError as error:
+        raise RunFailedError(f"the result could not be written: {error}") from error
+
+
+def check_prediction(
+    bundle: ModelBundle,
+    volume: Volume,
+    out: Any,
+    probabilities: Any = None,
+    uncertainty: Any = None,
+    times: Sequence[int] | None = None,
+) -> None:
+    """Raise `BadInputError` when a prediction could not be carried out."""
+    volume.check()
+    if volume.n_channels != bundle.network.in_channels:
+        raise BadInputError(
+            f"the image has {volume.n_channels} channel(s), the model was trained on "
+            f"{bundle.network.in_channels}: choose an image with the same channels"
+        )
+    for t in times or ():
+        if not 0 <= t < volume.n_times:
+            raise BadInputError(
+                f"time point {t} is not there: the image has {volume.n_times} "
+                f"(0…{volume.n_times - 1})"
+            )
+    expected = ((volume.n_times,) if "T" in volume.axes else ()) + tuple(volume.shape)
+    for name, array, shape in (
+        ("out", out, expected),
+        ("probabilities", probabilities, (bundle.network.n_classes, *expected)),
+        ("uncertainty", uncertainty, expected),
+    ):
+        if array is not None and tuple(array.shape) != shape:
+            raise BadInputError(f"{name} has shape {tuple(array.shape)}, it must be {shape}")
+    dtype = np.dtype(out.dtype)
+    highest = max((c.value for c in bundle.classes), default=BACKGROUND)
+    if dtype.kind not in "iu" or np.iinfo(dtype).max < highest:
+        raise BadInputError(
+            f"out has dtype {dtype}: it must be an integer type that holds {highest}"
+        )
+
+
+def _fitting_tile(bundle: ModelBundle, tile: Triple | None) -> Triple | None:
+    if tile is None:
+        return None
+    try:
+        output_shape(bundle.network, tile)
+    except ValueError as error:
+        raise BadInputError(f"{error}; leave the tile shape empty to have it planned") from error
+    return tile
+
+
+def _overlap(tile: Box, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where tile and box overlap, in the tile's and in the box's own coordinates."""
+    here, there = [], []
+    for axis in range(3):
+        low = max(tile.start[axis], box.start[axis])
+        high = min(tile.stop[axis], box.stop[axis])
+        here.append(slice(low - tile.start[axis], high - tile.start[axis]))
+        there.append(slice(low - box.start[axis], high - box.start[axis]))
+    return tuple(here), tuple(there)

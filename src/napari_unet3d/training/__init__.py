@@ -1,0 +1,1 @@
+"""The masked loss and the one training loop."""
