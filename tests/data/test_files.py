@@ -1,0 +1,615 @@
+"""Files: what goes in comes out, voxel size included, and what is broken says so."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_unet3d.data import files
+from napari_unet3d.data.annotation import SparseAnnotation, find_painted_slices
+from napari_unet3d.data.file_metadata import common_unit, parse_unit
+from napari_unet3d.data.files import create_output, read_labels, read_volume
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError, RunFailedError
+
+SHAPE = (5, 8, 6)
+ZYX = np.arange(240, dtype=np.uint16).reshape(SHAPE)
+
+
+def whole(volume: Volume) -> np.ndarray:
+    return np.asarray(volume.data[...])
+
+
+def same(volume: Volume, axes: str, data: np.ndarray) -> None:
+    assert volume.axes == axes
+    assert volume.dtype == data.dtype
+    np.testing.assert_array_equal(whole(volume), data)
+
+
+# --- units ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "factor"),
+    [
+        ("µm", "µm", 1),
+        ("\u03bcm", "µm", 1),
+        ("\\u00B5m", "µm", 1),
+        ("micron", "µm", 1),
+        ("Microns", "µm", 1),
+        ("um", "µm", 1),
+        ("micrometre", "µm", 1),
+        ("nanometers", "nm", 1),
+        ("angstrom", "nm", 0.1),
+        ("cm", "mm", 10),
+        ("inches", "mm", 25.4),
+        ("pixels", "pixel", 1),
+        ("", "pixel", 1),
+        (None, "pixel", 1),
+        ("furlong", "pixel", 1),
+    ],
+)
+def test_units(text, unit, factor):
+    assert parse_unit(text) == (unit, factor)
+
+
+def test_axes_with_different_units_get_that_of_x():
+    sizes, unit = common_unit((0.5, 200, 0.0002), ("µm", "nm", "mm"))
+    assert unit == "mm"
+    assert sizes == pytest.approx((0.0005, 0.0002, 0.0002))
+    assert common_unit((2, 1, 1), ("µm", None, None)) == ((2, 1, 1), "pixel")
+
+
+# --- reading TIFF ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["micron", "um", "\\u00B5m"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_imagej_voxel_size(tmp_path, unit, compression):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        ZYX,
+        imagej=True,
+        resolution=(1 / 0.15, 1 / 0.2),
+        metadata={"axes": "ZYX", "spacing": 0.5, "unit": unit},
+        compression=compression,
+    )
+    volume = read_volume(path)
+    np.testing.assert_array_equal(whole(volume), ZYX)
+    assert volume.voxel_size == pytest.approx((0.5, 0.2, 0.15))
+    assert volume.unit == "µm"
+    assert volume.name == "a.tif"
+
+
+def test_imagej_inch_means_dots_only_without_unit(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path,
+        ZYX,
+        imagej=True,
+        resolution=(72, 72),
+        resolutionunit="INCH",
+        metadata={"axes": "ZYX"},
+    )
+    assert read_volume(path).voxel_size == (1, 1, 1)
+    assert read_volume(path).unit == "pixel"
+
+
+def test_voxel_size_of_zero_is_left_for_the_check(tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, ZYX, imagej=True, metadata={"axes": "ZYX", "spacing": -2.0})
+    with pytest.raises(BadInputError, match=r"voxel size \(-2, 1, 1\)"):
+        read_volume(path).check()
+
+
+def test_ome_voxel_size(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    metadata = {
+        "axes": "ZYX",
+        "PhysicalSizeX": 250,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 250,
+        "PhysicalSizeYUnit": "nm",
+        "PhysicalSizeZ": 1.5,
+    }
+    tifffile.imwrite(path, ZYX, metadata=metadata)
+    volume = read_volume(path)
+    assert volume.voxel_size == pytest.approx((1500, 250, 250))
+    assert volume.unit == "nm"
+
+
+def test_plain_tiff_has_voxels_of_one_pixel(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", ZYX, resolution=(72, 72))
+    volume = read_volume(tmp_path / "a.tif")
+    assert (volume.voxel_size, volume.unit) == ((1, 1, 1), "pixel")
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "axes", "expected"),
+    [
+        ("ZYX", (5, 8, 6), "ZYX", (5, 8, 6)),
+        ("CZYX", (2, 5, 8, 6), "CZYX", (2, 5, 8, 6)),
+        ("ZCYX", (5, 2, 8, 6), "CZYX", (2, 5, 8, 6)),
+        ("TZYX", (3, 5, 8, 6), "TZYX", (3, 5, 8, 6)),
+        ("TZCYX", (3, 5, 2, 8, 6), "TCZYX", (3, 2, 5, 8, 6)),
+        ("TZCYX", (1, 5, 1, 8, 6), "ZYX", (5, 8, 6)),
+        ("TYX", (9, 8, 6), "ZYX", (9, 8, 6)),
+        ("CYX", (9, 8, 6), "ZYX", (9, 8, 6)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["imagej", "ome", "plain"])
+def test_tiff_axes(tmp_path, given, shape, axes, expected, kind):
+    if kind == "imagej" and given != "".join(a for a in "TZCYX" if a in given):
+        pytest.skip("ImageJ has another order")
+    data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        data,
+        imagej=kind == "imagej",
+        ome=kind == "ome",
+        metadata={"axes": given},
+    )
+    volume = read_volume(tmp_path / "a.tif")
+    assert volume.axes == axes
+    if set(axes) == set(given):
+        data = data.transpose([given.index(a) for a in axes])
+    np.testing.assert_array_equal(whole(volume), data.reshape(expected))
+    volume.check()
+
+
+def test_imagej_stack_without_axes_is_a_z_stack(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", ZYX, imagej=True)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.series[0].axes == "CYX"
+    assert read_volume(tmp_path / "a.tif").axes == "ZYX"
+
+
+def test_pages_written_one_by_one_are_a_stack(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for plane in ZYX:
+            tif.write(plane)
+    same(read_volume(tmp_path / "a.tif"), "ZYX", ZYX)
+
+
+def test_uncompressed_tiff_is_memory_mapped(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", ZYX)
+    tifffile.imwrite(tmp_path / "b.tif", ZYX, compression="zlib")
+    mapped, read = read_volume(tmp_path / "a.tif"), read_volume(tmp_path / "b.tif")
+    assert isinstance(mapped.data, np.memmap)
+    assert not isinstance(read.data, np.memmap)
+    same(mapped, "ZYX", ZYX)
+    same(read, "ZYX", ZYX)
+    with pytest.raises(ValueError, match="read-only"):
+        mapped.data[0, 0, 0] = 1
+
+
+def test_pyramid_gives_the_finest_level(tmp_path, caplog):
+    data = np.arange(4 * 64 * 64, dtype=np.uint16).reshape(4, 64, 64)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        tif.write(data, subifds=1, metadata={"axes": "ZYX"})
+        tif.write(data[:, ::2, ::2], subfiletype=1)
+    with caplog.at_level("INFO"):
+        same(read_volume(tmp_path / "a.ome.tif"), "ZYX", data)
+    assert "the finest is used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (np.zeros((64, 64), "u1"), {}, "64 × 64.*2D image"),
+        (np.zeros((64, 64, 3), "u1"), {"photometric": "rgb"}, r"\(RGB\).*gray"),
+        (np.zeros((9, 64, 64, 3), "u1"), {"photometric": "rgb"}, r"\(RGB\).*gray"),
+        (np.zeros((3, 64, 64), "u1"), {"imagej": True}, "2D image with 3 channels"),
+        (np.zeros((2, 5, 64, 64), "u1"), {}, "axes 'QQYX'.*OME-TIFF"),
+    ],
+)
+def test_tiff_that_is_no_stack(tmp_path, data, options, message):
+    tifffile.imwrite(tmp_path / "a.tif", data, **options)
+    with pytest.raises(BadInputError, match=message):
+        read_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.8, 0.98])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"compression": "zlib"},
+        {"metadata": None},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"imagej": True, "compression": "zlib", "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "compression": "zlib", "metadata": {"axes": "ZYX"}},
+    ],
+)
+def test_truncated_tiff(tmp_path, options, share):
+    data = np.random.default_rng(0).integers(0, 255, (12, 64, 50)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, data, **options)
+    read_volume(path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(BadInputError, match=r"damaged, or is not complete.*again"):
+        read_volume(path)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "a.tif").write_text("no image")
+    (tmp_path / "b.tif").write_bytes(b"")
+    (tmp_path / "c.czi").write_text("")
+    (tmp_path / "folder.tif").mkdir()
+    for name, message in {
+        "a.tif": "no TIFF file",
+        "b.tif": "no TIFF file",
+        "c.czi": "'.czi' cannot be read. Save",
+        "folder.tif": "is a folder without a zarr",
+        "missing.tif": "There is no .*Check the path",
+    }.items():
+        with pytest.raises(BadInputError, match=message):
+            read_volume(tmp_path / name)
+
+
+def test_permission_is_named(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "a.tif", ZYX)
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(tifffile, "TiffFile", refuse)
+    with pytest.raises(BadInputError, match=r"cannot be opened \(Permission denied\)"):
+        read_volume(tmp_path / "a.tif")
+
+
+# --- reading zarr ---------------------------------------------------------------------------
+
+
+def write_ngff(path, arrays, axes, scales, *, version="0.4", units=None, overall=None):
+    group = zarr.open_group(str(path), mode="w", zarr_format=2 if version == "0.4" else 3)
+    datasets = []
+    for i, (array, scale) in enumerate(zip(arrays, scales, strict=True)):
+        group.create_array(str(i), data=array)
+        transformation = {"type": "scale", "scale": scale}
+        datasets.append({"path": str(i), "coordinateTransformations": [transformation]})
+    multiscale = {
+        "axes": [
+            {"name": a, "type": "space"} | ({"unit": units[a]} if units and a in units else {})
+            for a in axes
+        ],
+        "datasets": datasets,
+    }
+    if overall:
+        multiscale["coordinateTransformations"] = [{"type": "scale", "scale": overall}]
+    if version == "0.4":
+        group.attrs["multiscales"] = [multiscale | {"version": "0.4"}]
+    else:
+        group.attrs["ome"] = {"version": version, "multiscales": [multiscale]}
+    return path
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_zarr_takes_the_finest_level_and_all_scales(tmp_path, version):
+    path = write_ngff(
+        tmp_path / "a.ome.zarr",
+        [ZYX, ZYX[:, ::2, ::2]],
+        "zyx",
+        [[2.0, 0.5, 0.5], [2.0, 1.0, 1.0]],
+        version=version,
+        units=dict.fromkeys("zyx", "micrometer"),
+        overall=[1.0, 0.5, 0.5],
+    )
+    volume = read_volume(path)
+    same(volume, "ZYX", ZYX)
+    assert volume.voxel_size == (2, 0.25, 0.25)
+    assert volume.unit == "µm"
+    assert isinstance(volume.data, zarr.Array)
+
+
+def test_zarr_axes_of_length_one_are_dropped(tmp_path):
+    data = ZYX[None, None]
+    path = write_ngff(tmp_path / "a.zarr", [data], "tczyx", [[9.0, 1.0, 3.0, 2.0, 1.0]])
+    volume = read_volume(path)
+    same(volume, "ZYX", ZYX)
+    assert volume.voxel_size == (3, 2, 1)
+    np.testing.assert_array_equal(volume.crop(0, (1, 2, 3), (2, 4, 5))[0], ZYX[1:2, 2:4, 3:5])
+
+
+def test_zarr_axes_are_reordered(tmp_path):
+    data = np.arange(3 * 240, dtype=np.uint16).reshape(6, 5, 3, 8)
+    path = write_ngff(tmp_path / "a.zarr", [data], "xzcy", [[1.0, 3.0, 1.0, 2.0]])
+    volume = read_volume(path)
+    expected = data.transpose(2, 1, 3, 0)
+    same(volume, "CZYX", expected)
+    assert volume.voxel_size == (3, 2, 1)
+    np.testing.assert_array_equal(volume.data[1, ..., 2], expected[1, ..., 2])
+    np.testing.assert_array_equal(volume.data[1:, 4], expected[1:, 4])
+    np.testing.assert_array_equal(volume.crop(0, (1, 2, 3), (2, 4, 5)), expected[:, 1:2, 2:4, 3:5])
+
+
+def test_zarr_array_and_nested_images(tmp_path):
+    zarr.create_array(str(tmp_path / "plain.zarr"), data=ZYX)
+    same(read_volume(tmp_path / "plain.zarr"), "ZYX", ZYX)
+    root = tmp_path / "series.zarr"
+    zarr.open_group(str(root), mode="w", zarr_format=2)
+    write_ngff(root / "0", [ZYX], "zyx", [[1.0, 1.0, 1.0]])
+    same(read_volume(root), "ZYX", ZYX)
+    same(read_volume(root / "0" / "0"), "ZYX", ZYX)
+
+
+def test_zarr_errors(tmp_path):
+    zarr.open_group(str(tmp_path / "empty.zarr"), mode="w")
+    zarr.open_group(str(tmp_path / "group.zarr"), mode="w").create_array("raw", data=ZYX)
+    write_ngff(tmp_path / "flat.zarr", [ZYX[0]], "yx", [[1.0, 1.0]])
+    write_ngff(tmp_path / "lost.zarr", [ZYX], "zyx", [[1.0, 1.0, 1.0]])
+    shutil.rmtree(tmp_path / "lost.zarr" / "0")
+    write_ngff(tmp_path / "axes.zarr", [ZYX], "czyx", [[1.0] * 4])
+    write_ngff(tmp_path / "broken.zarr", [ZYX], "zyx", [[1.0] * 3])
+    (tmp_path / "broken.zarr" / ".zattrs").write_text("{")
+    zarr.create_array(str(tmp_path / "nothing.zarr"), shape=(0, 5, 5), dtype="u1")
+    for name, message in {
+        "empty.zarr": "empty zarr group",
+        "group.zarr": "without multiscales.*group.zarr/raw",
+        "flat.zarr": "2D image",
+        "lost.zarr": "cannot be read as OME-Zarr",
+        "axes.zarr": "names 4 axes, but its array has 3",
+        "broken.zarr": "cannot be read as OME-Zarr",
+        "nothing.zarr": "is empty",
+    }.items():
+        with pytest.raises(BadInputError, match=message):
+            read_volume(tmp_path / name).check()
+
+
+# --- labels ---------------------------------------------------------------------------------
+
+
+def test_labels(tmp_path):
+    labels = np.zeros((1, *SHAPE), np.uint8)
+    labels[0, 2] = 1
+    labels[0, :, 3] = 2
+    path = write_ngff(tmp_path / "a.zarr", [labels], "czyx", [[1.0] * 4])
+    volume = read_labels(path)
+    assert [str(row.ref) for row in find_painted_slices(volume.data)] == ["z=2", "y=3"]
+    SparseAnnotation.from_labels(volume.data).check(Volume(ZYX))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bool"])
+def test_labels_are_integers(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", (ZYX > 3).astype(dtype))
+    with pytest.raises(BadInputError, match=r"labels are integers\. Convert"):
+        read_labels(tmp_path / "a.tif")
+
+
+def test_labels_have_no_channels(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([ZYX, ZYX]), metadata={"axes": "CZYX"})
+    with pytest.raises(BadInputError, match="2 channels"):
+        read_labels(tmp_path / "a.tif")
+
+
+# --- writing --------------------------------------------------------------------------------
+
+NAMES = ["a.tif", "a.ome.tiff", "a.ome.zarr", "a.zarr"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("ZYX", SHAPE), ("CZYX", (2, *SHAPE)), ("TCZYX", (3, 2, *SHAPE))]
+)
+@pytest.mark.parametrize(("unit", "dtype"), [("µm", "uint8"), ("nm", "float32"), ("mm", "uint16")])
+def test_written_is_read(tmp_path, name, axes, shape, unit, dtype):
+    data = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    path = tmp_path / name
+    with create_output(path, shape, dtype, axes, (2, 0.5, 0.25), unit) as out:
+        assert out.shape == shape
+        assert out.dtype == dtype
+        out[..., :3] = data[..., :3]
+        out[..., 3:] = data[..., 3:]
+        assert not path.exists()
+        np.testing.assert_array_equal(out[..., 1], data[..., 1])
+    volume = read_volume(path)
+    same(volume, axes, data)
+    assert volume.voxel_size == (2, 0.5, 0.25)
+    assert volume.unit == unit
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(1, 1, 1), (3, 1, 1)])
+def test_voxels_of_pixels_come_back(tmp_path, name, size):
+    with create_output(tmp_path / name, SHAPE, "uint8", voxel_size=size) as out:
+        out[0] = 1
+    volume = read_volume(tmp_path / name)
+    assert volume.voxel_size == size
+    assert volume.unit == "pixel"
+    assert whole(volume)[1:].max() == 0  # what is not written is 0
+
+
+def test_zarr_is_version_2_in_small_chunks(tmp_path):
+    with create_output(tmp_path / "a.zarr", (2, 70, 300, 20), "uint8", "TZYX") as out:
+        out[1, 69, 299, 19] = 1
+    metadata = json.loads((tmp_path / "a.zarr" / "0" / ".zarray").read_text())
+    assert metadata["zarr_format"] == 2
+    assert metadata["dimension_separator"] == "/"
+    assert metadata["chunks"] == [1, 64, 256, 20]
+    assert metadata["compressor"]["id"] == "blosc"
+    attributes = json.loads((tmp_path / "a.zarr" / ".zattrs").read_text())
+    (multiscale,) = attributes["multiscales"]
+    assert multiscale["version"] == "0.4"
+    assert [a["name"] for a in multiscale["axes"]] == ["t", "z", "y", "x"]
+    assert (tmp_path / "a.zarr" / "0" / "1" / "1" / "1" / "0").is_file()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")
+def test_tiff_has_its_disk_space_from_the_start(tmp_path):
+    with create_output(tmp_path / "a.tif", (40, 128, 128), "uint8"):
+        (partial,) = tmp_path.iterdir()
+        assert partial.stat().st_blocks * 512 >= 40 * 128 * 128
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
+def test_failure_leaves_the_old_result(tmp_path, name, error):
+    path = tmp_path / name
+    with create_output(path, SHAPE, "uint16") as out:
+        out[:] = ZYX
+    with pytest.raises(error), create_output(path, SHAPE, "uint16") as out:
+        out[:] = 0
+        raise error
+    same(read_volume(path), "ZYX", ZYX)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_success_replaces_the_old_result(tmp_path, name):
+    for value in (1, 2):
+        with create_output(tmp_path / name, SHAPE, "uint8") as out:
+            out[:] = value
+    assert (whole(read_volume(tmp_path / name)) == 2).all()
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_result_may_replace_the_image_it_came_from(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", ZYX)
+    volume = read_volume(tmp_path / "a.tif")
+    with create_output(tmp_path / "a.tif", SHAPE, "uint16") as out:
+        for z in range(5):
+            out[z] = volume.crop(0, (z, 0, 0), (z + 1, 8, 6))[0, 0] + 1
+    same(read_volume(tmp_path / "a.tif"), "ZYX", ZYX + 1)
+
+
+def test_closed_output_says_so(tmp_path):
+    with create_output(tmp_path / "a.tif", SHAPE, "uint8") as out:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        out[0] = 1
+
+
+def refused(path, message, **options):
+    before = sorted(path.parent.iterdir()) if path.parent.is_dir() else None
+    with (
+        pytest.raises(BadInputError, match=message),
+        create_output(path, SHAPE, options.get("dtype", "uint8")),
+    ):
+        pytest.fail("must not start")
+    if before is not None:
+        assert sorted(path.parent.iterdir()) == before
+
+
+def test_outputs_that_are_refused(tmp_path):
+    (tmp_path / "folder.tif").mkdir()
+    (tmp_path / "file.zarr").write_text("precious")
+    (tmp_path / "photos.zarr").mkdir()
+    (tmp_path / "photos.zarr" / "me.jpg").write_text("precious")
+    refused(tmp_path / "a.png", r"'.png' cannot be written.*\.tif or \.ome\.zarr")
+    refused(tmp_path / "a", "cannot be written")
+    refused(tmp_path / "no" / "a.tif", "There is no folder")
+    refused(tmp_path / "folder.tif", "is a folder")
+    refused(tmp_path / "file.zarr", "is no zarr: it is not overwritten")
+    refused(tmp_path / "photos.zarr", "is no zarr: it is not overwritten")
+    refused(tmp_path / "a.tif", "float16.*OME-Zarr", dtype="float16")
+
+
+def test_read_only_folder(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    refused(tmp_path / "a.tif", r"cannot be written to \(Permission denied\)")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
+def test_truly_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    refused(tmp_path / "a.tif", "cannot be written to")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_too_little_space_is_seen_before(tmp_path, monkeypatch, name):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda p: usage(10**9, 10**9 - 2000, 2000))
+    with (
+        pytest.raises(BadInputError, match=r"it needs .* kB, and 2\.0 kB are free"),
+        create_output(tmp_path / name, (100, 20, 20), "uint8"),
+    ):
+        pytest.fail("must not start")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_disk_that_gets_full(tmp_path, name):
+    with (
+        pytest.raises(RunFailedError, match=r"disk got full.*Free some space"),
+        create_output(tmp_path / name, SHAPE, "uint8"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")
+def test_disk_that_is_full_when_space_is_reserved(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with (
+        pytest.raises(RunFailedError, match="disk got full"),
+        create_output(tmp_path / "a.tif", SHAPE, "uint8"),
+    ):
+        pytest.fail("must not start")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_result_that_cannot_be_moved(tmp_path, monkeypatch):
+    def locked(*args):
+        raise PermissionError(errno.EACCES, "used by another process")
+
+    with (
+        pytest.raises(RunFailedError, match=r"used by another process.*another name"),
+        create_output(tmp_path / "a.tif", SHAPE, "uint8"),
+    ):
+        monkeypatch.setattr(files.os, "replace", locked)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_axes_must_fit_the_shape(tmp_path):
+    with (
+        pytest.raises(ValueError, match="do not fit"),
+        create_output(tmp_path / "a.tif", SHAPE, "uint8", "TZYX"),
+    ):
+        pass
+
+
+def test_big_files_are_bigtiff(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_unet3d.data.tiff_files._BIG", 100)
+    with create_output(tmp_path / "a.tif", SHAPE, "uint8") as out:
+        out[:] = 3
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.is_bigtiff
+    assert (whole(read_volume(tmp_path / "a.tif")) == 3).all()
+
+
+@pytest.mark.needs_shared
+def test_real_stacks_have_the_voxel_size_of_their_description():
+    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
+    described = sorted(folder.glob("*/meta.json"))
+    assert described
+    for path in described:
+        meta = json.loads(path.read_text())
+        volume = read_volume(path.with_name("image.tif"))
+        volume.check()
+        assert volume.axes == "ZYX"
+        assert list(volume.shape) == meta["shape_zyx"]
+        if all(meta["voxel_size_um_zyx"] or [None]):
+            assert volume.unit == "µm"
+            assert volume.voxel_size == pytest.approx(meta["voxel_size_um_zyx"], rel=1e-3)
+        labels = read_labels(path.with_name("labels.tif"))
+        assert labels.shape == volume.shape
