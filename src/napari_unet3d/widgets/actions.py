@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
@@ -17,12 +16,8 @@ from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
-from napari_unet3d.prediction.predictor import Notice, PredictionProgress
 from napari_unet3d.training.events import (
-    HeldOutScores,
     TrainingControl,
-    TrainingProgress,
-    TrainingStarted,
 )
 from napari_unet3d.training.trainer import Trainer
 from napari_unet3d.widgets.annotator import Annotator
@@ -40,16 +35,11 @@ from napari_unet3d.widgets.layers import (
     voxel_size_of,
 )
 from napari_unet3d.widgets.prediction_view import PredictionView
+from napari_unet3d.widgets.report import RunReport
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.run import make_outputs, segment, train_and_segment
 from napari_unet3d.widgets.runner import Finished, Runner
 from napari_unet3d.widgets.saving import SEGMENTATION_FILTER, complete_path, save_labels
-from napari_unet3d.widgets.status import (
-    error_text,
-    plan_line,
-    prediction_line,
-    training_line,
-)
 from napari_unet3d.widgets.training_form import BUNDLE_FILTER, TrainingForm
 
 
@@ -74,13 +64,11 @@ class Actions(QObject):
         super().__init__(parent)
         self._viewer, self._window = viewer, parent
         self._choice, self._annotator, self._form = choice, annotator, form
-        self._curve, self._results, self._footer = curve, results, footer
+        self._results, self._footer = results, footer
         self.runner = Runner(self)
+        self.report = RunReport(self.runner, footer, curve, results)
         self.bundle: ModelBundle | None = None
         self._layer: Labels | None = None
-        self._started: TrainingStarted | None = None
-        self._scores: HeldOutScores | None = None
-        self._notices: list[str] = []
         for signal, slot in (
             (footer.startRequested, self.start),
             (footer.stopRequested, self.stop),
@@ -90,8 +78,7 @@ class Actions(QObject):
             (results.saveModelRequested, self.save_model),
             (results.loadRequested, self.load_model),
             (annotator.changed, self._watch),
-            (self.runner.phaseChanged, self._show_phase),
-            (self.runner.eventsArrived, self._show_events),
+            (self.runner.phaseChanged, self._show_available),
             (self.runner.trained, self._trained),
             (self.runner.finished, self._finished),
             (self.runner.saved, self._saved),
@@ -148,8 +135,7 @@ class Actions(QObject):
         control = TrainingControl()
         control.watch(self._annotator.shown())
         prediction = PredictionConfig(device=config.device, precision=config.precision)
-        self._begin(notes)
-        self._curve.clear()
+        self.report.begin(classes, notes, training=True)
         self.runner.run(
             train_and_segment(trainer, control, volume, outputs, prediction),
             control,
@@ -172,7 +158,7 @@ class Actions(QObject):
             uncertainty=self._form.uncertainty.isChecked(),
         )
         config = PredictionConfig(device=self._form.value().device)
-        self._begin(notes)
+        self.report.begin(bundle.classes, notes, training=False)
         self.runner.run(
             segment(bundle, volume, outputs, config),
             TrainingControl(),
@@ -204,72 +190,14 @@ class Actions(QObject):
         transform = spatial_transform(image, len(shape))
         return PredictionView(self._viewer, outputs, base_name(image.name), classes, transform)
 
-    def _begin(self, notes: tuple[str, ...]) -> None:
-        self._notices, self._started, self._scores = list(notes), None, None
-        self._footer.set_status("")
-        self._footer.set_message("\n".join(self._notices))
-
     def _watch(self) -> None:
         self.runner.watch(self._annotator.shown())
 
     # ---- what the runner tells
 
-    def _show_phase(self, phase: str) -> None:
-        if phase == "ready":
-            self._footer.show_ready()
-        else:
-            self._footer.show_running(can_stop=phase == "training")
-            text = {
-                "checking": "Checking image and annotation …",
-                "training": "Training",
-                "segmenting": "Segmenting the stack",
-                "saving": "Saving",
-            }[phase]
-            self._footer.set_progress(None if phase == "checking" else 0.0, text)
-        self._show_available()
-
-    def _show_events(self, events: list[Any]) -> None:
-        progress = None
-        for event in events:
-            if isinstance(event, TrainingStarted):
-                self._started = event
-                self._footer.status.setToolTip(plan_line(event))
-                self._notices += event.notes
-                self._footer.set_message("\n".join(self._notices))
-            elif isinstance(event, TrainingProgress):
-                self._curve.add_loss(event.elapsed, event.loss)
-                progress = event
-            elif isinstance(event, HeldOutScores):
-                self._show_scores(event)
-            elif isinstance(event, PredictionProgress):
-                progress = event
-            elif isinstance(event, Notice):
-                self._notices.append(event.text)
-                self._footer.set_message("\n".join(self._notices[-3:]))
-            elif isinstance(event, float):
-                self._footer.set_progress(event, "Saving")
-        if isinstance(progress, TrainingProgress):
-            self._curve.draw()
-            self._footer.set_progress(progress.fraction, "Training")
-            self._footer.set_status(training_line(progress, self._started))
-        elif isinstance(progress, PredictionProgress):
-            self._footer.set_progress(progress.done / progress.total, "Segmenting the stack")
-            self._footer.set_status(prediction_line(progress))
-
-    def _show_scores(self, scores: HeldOutScores) -> None:
-        self._scores = scores
-        if scores.mean_iou is not None:
-            self._curve.add_iou(scores.elapsed, scores.mean_iou)
-            self._curve.draw()
-        self._results.set_scores(
-            scores.classes, self._annotator.classes(), scores.slices, scores.distance
-        )
-
     def _trained(self, bundle: ModelBundle) -> None:
         self.bundle = bundle
         self._form.set_last_run(True)
-        if self._scores is None:
-            self._results.set_scores((), bundle.classes, ())
 
     def _finished(self, finished: Finished | None) -> None:
         if finished is None:
@@ -285,14 +213,11 @@ class Actions(QObject):
         self.idle.emit()
 
     def _failed(self, error: BaseException) -> None:
-        text = error_text(error)
-        self._footer.set_status("")
-        self._footer.set_message(text, error=True)
-        if not isinstance(error, BadInputError):
-            show_error(f"napari-unet3d: {text}")
+        self.report.fail(error)
+        self._show_available()
         self.idle.emit()
 
-    def _show_available(self) -> None:
+    def _show_available(self, _phase: str = "") -> None:
         self._results.set_available(
             segmentation=self._saveable() is not None,
             model=self.bundle is not None,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice, SliceRef, find_painted_slices, voxels_to_complete
+from napari_unet3d.data.annotation import (
+    PaintedSlice,
+    SliceRef,
+    find_painted_slices,
+    voxels_to_complete,
+)
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.class_table import SHORTCUT_MODIFIER, ClassTable
 from napari_unet3d.widgets.layers import (
@@ -60,6 +66,9 @@ class Annotator(QObject):
         for emitter, callback in self._viewer_connections:
             emitter.connect(callback)
         self._bind_keys()
+        class_table.setValue(starting_classes())
+        class_table.setEnabled(False)
+        slice_table.setEnabled(False)
 
     # ---- the layer
 
@@ -111,10 +120,8 @@ class Annotator(QObject):
         found: list[PaintedSlice] = []
         if self._layer is not None:
             started = time.perf_counter()
-            try:
+            with suppress(BadInputError):  # said at the button, not while painting
                 found = find_painted_slices(self._layer.data)
-            except BadInputError:
-                pass  # labels that cannot be used: said at the button, not while painting
             took = 1000 * (time.perf_counter() - started)
             self._scan_timer.setInterval(max(_SHORTEST_WAIT_MS, round(_SCAN_SHARE * took)))
         self._slice_table.set_slices(found, self._class_table.value())

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
 from qtpy.QtWidgets import (
-    QAbstractItemView,
     QColorDialog,
     QHBoxLayout,
-    QHeaderView,
     QPushButton,
-    QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -20,9 +17,10 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo, default_class
 from napari_unet3d.widgets.layers import BACKGROUND_COLOR
+from napari_unet3d.widgets.narrow_table import RIGHT, NarrowTable, cell
 
 SHORTCUT_MODIFIER = "Alt"
-_NAME, _LABEL, _SHORTCUT = 0, 1, 2
+_NAME = 0
 _MAX_CLASSES = 254
 
 
@@ -46,26 +44,9 @@ class ClassTable(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._classes: tuple[ClassInfo, ...] = ()
-        self.table = QTableWidget(0, 3)
-        self.table.setAccessibleName("Classes")
-        self.table.setHorizontalHeaderLabels(["Class", "Label", "Key"])
-        self.table.verticalHeader().hide()
-        self.table.setShowGrid(False)
-        self.table.setIconSize(QSize(14, 14))
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table = NarrowTable("Classes", most_rows=6)
+        self.table.set_titles([cell("Class"), cell("Label", RIGHT), cell("Key")], stretched=_NAME)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.table.setTabKeyNavigation(False)
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
-        for column in (_LABEL, _SHORTCUT):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
-            self.table.horizontalHeaderItem(column).setTextAlignment(
-                Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                if column == _LABEL
-                else Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
-            )
-        header.setHighlightSections(False)
 
         self.add_button = QPushButton("&Add class")
         self.add_button.setToolTip("Add a class with the next free label value.")
@@ -204,25 +185,18 @@ class ClassTable(QWidget):
             self.table.setRowCount(len(rows))
             for row, (value, name, color) in enumerate(rows):
                 self._fill_row(row, value, name, color)
-        visible = min(len(rows), 6)
-        self.table.resizeRowsToContents()
-        height = self.table.horizontalHeader().sizeHint().height() + 4
-        height += sum(self.table.rowHeight(row) for row in range(visible))
-        self.table.setFixedHeight(height)
+        self.table.fit_height()
         self._update_buttons()
 
     def _fill_row(self, row: int, value: int, name: str, color: str) -> None:
-        fixed = Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled
-        name_item = QTableWidgetItem(swatch(color), name)
-        label_item = QTableWidgetItem(str(value))
-        label_item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        label_item.setFlags(fixed)
-        key_item = QTableWidgetItem(f"{SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
-        key_item.setFlags(fixed)
+        name_item = cell(name)
+        name_item.setIcon(swatch(color))
+        label_item = cell(str(value), RIGHT)
+        key_item = cell(f"{SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
         if value == BACKGROUND:
-            name_item.setFlags(fixed)
             tip = "Background: everything that is none of your classes. Paint some of it too."
         else:
+            name_item.setFlags(name_item.flags() | Qt.ItemFlag.ItemIsEditable)
             tip = f"Label {value}. Click to paint with it, double-click the name to rename."
         for column, item in enumerate((name_item, label_item, key_item)):
             item.setToolTip(tip)

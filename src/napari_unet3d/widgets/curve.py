@@ -63,9 +63,7 @@ class Curve(QWidget):
     def add_loss(self, elapsed: float, loss: float) -> None:
         """Remember a loss; `draw` shows it."""
         self._average = (
-            loss
-            if self._average is None
-            else _SMOOTHING * self._average + (1 - _SMOOTHING) * loss
+            loss if self._average is None else _SMOOTHING * self._average + (1 - _SMOOTHING) * loss
         )
         self._seen += 1
         if self._seen % self._stride == 0:

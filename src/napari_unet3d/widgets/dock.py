@@ -41,7 +41,7 @@ class SegmentationDock(QWidget):
         The viewer; napari passes it by this name.
     """
 
-    def __init__(self, napari_viewer):  # type: ignore[no-untyped-def]  # napari injects by name
+    def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self._viewer: Any = napari_viewer
         self.choice = LayerChoice()
@@ -49,7 +49,7 @@ class SegmentationDock(QWidget):
         self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
         self.footer = Footer()
         self.annotator = Annotator(napari_viewer, self.class_table, self.slice_table)
-        self.actions_ = Actions(
+        self.run_actions = Actions(
             napari_viewer,
             self,
             choice=self.choice,
@@ -59,7 +59,7 @@ class SegmentationDock(QWidget):
             results=self.results,
             footer=self.footer,
         )
-        self.runner = self.actions_.runner
+        self.runner = self.run_actions.runner
         self._build()
         self.form.set_devices(*find_devices())
 
@@ -76,18 +76,25 @@ class SegmentationDock(QWidget):
         self.choice.valueChanged.connect(self._layers_chosen)
         self.choice.newAnnotationRequested.connect(self.add_annotation)
         self.annotator.changed.connect(self._show_hint)
-        self.actions_.idle.connect(self._show_hint)
+        self.run_actions.idle.connect(self._show_hint)
         self.runner.phaseChanged.connect(self._follow_run)
         QCoreApplication.instance().aboutToQuit.connect(self.cleanup)  # type: ignore[union-attr]
         self._watched_window: QWidget | None = None
         self._cleaned = False
 
+        # Deferred, so that all layers of a sample are there before the annotation is chosen.
+        self._start_timer = QTimer(self)
+        self._start_timer.setSingleShot(True)
+        self._start_timer.timeout.connect(self._start_annotation)
+        self._image: Image | None = None
         self._sync_layers()
         self._start_annotation()
         self._layers_chosen()
 
     def _build(self) -> None:
-        self.annotate_section = Section("1  Classes and slices", _column(self.class_table, self.slice_table))
+        self.annotate_section = Section(
+            "1  Classes and slices", _column(self.class_table, self.slice_table)
+        )
         self.train_section = Section("2  Training", _column(self.form))
         self.progress_section = Section("3  Progress", _column(self.curve), expanded=False)
         self.results_section = Section("4  Result", _column(self.results), expanded=False)
@@ -99,19 +106,23 @@ class SegmentationDock(QWidget):
         )
         sections.layout().setContentsMargins(4, 0, 4, 0)  # type: ignore[union-attr]
         sections.layout().addStretch(1)  # type: ignore[union-attr]
-        self.scroll = QScrollArea()
-        self.scroll.setWidget(sections)
-        self.scroll.setWidgetResizable(True)
-        self.scroll.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll_area = QScrollArea()
+        self.scroll_area.setWidget(sections)
+        self.scroll_area.setWidgetResizable(True)
+        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
+        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self.choice)
-        layout.addWidget(self.scroll, 1)
+        layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.footer)
         self.setMinimumWidth(300)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def bundle_available(self) -> bool:
+        """Whether there is a model to save or to apply."""
+        return self.run_actions.bundle is not None
 
     # ---- layers
 
@@ -131,10 +142,12 @@ class SegmentationDock(QWidget):
     def _layer_inserted(self, event: Any) -> None:
         self._sync_layers()
         if isinstance(event.value, Image):
-            self._start_annotation()
+            self._start_timer.start(0)
 
     def _sync_layers(self, _event: Any = None) -> None:
-        images = [x for x in self._viewer.layers if isinstance(x, Image) and role_of(x) != "companion"]
+        images = [
+            x for x in self._viewer.layers if isinstance(x, Image) and role_of(x) != "companion"
+        ]
         image, _ = self.choice.value()
         image = image if image in images else (images[0] if images else None)
         annotations = [x for x in self._viewer.layers if self._may_annotate(x, image)]
@@ -164,15 +177,12 @@ class SegmentationDock(QWidget):
 
     def _layers_chosen(self) -> None:
         image, annotation = self.choice.value()
-        if image is not self._last_image():
+        if image is not self._image:
             self._image = image
             self._sync_layers()
             image, annotation = self.choice.value()
         self.annotator.set_layer(annotation)
         self._show_hint()
-
-    def _last_image(self) -> Image | None:
-        return getattr(self, "_image", None)
 
     # ---- what to do next
 
@@ -185,9 +195,7 @@ class SegmentationDock(QWidget):
     def _hint(self) -> str:
         image, annotation = self.choice.value()
         if image is None:
-            return (
-                "Open a 3D stack to begin: File ▸ Open, or File ▸ Open Sample ▸ napari-unet3d."
-            )
+            return "Open a 3D stack to begin: File ▸ Open, or File ▸ Open Sample ▸ napari-unet3d."
         if annotation is None:
             return "Press New for an annotation layer that fits the image."
         slices = self.annotator.slices()
@@ -203,7 +211,9 @@ class SegmentationDock(QWidget):
         if len(trained) < 3:
             return f"Ready. {_count(len(trained))} painted; three or more work better."
         if not held_out:
-            return f"Ready. {_count(len(trained))} painted. Hold one more out to measure the result."
+            return (
+                f"Ready. {_count(len(trained))} painted. Hold one more out to measure the result."
+            )
         return f"Ready. {_count(len(trained))} to train on, {len(held_out)} held out to measure."
 
     def _follow_run(self, phase: str) -> None:
@@ -211,9 +221,23 @@ class SegmentationDock(QWidget):
         self.choice.setEnabled(phase == "ready")
         if phase == "training":
             self.progress_section.setExpanded(True)
-            QTimer.singleShot(0, lambda: self.scroll.ensureWidgetVisible(self.progress_section))
+            self._scroll_to(self.progress_section)
+            self._say_where_to_look()
         elif phase == "segmenting":
             self.results_section.setExpanded(True)
+            self._scroll_to(self.results_section)
+
+    def _scroll_to(self, section: Section) -> None:
+        # Once the layout knows how high the section is now.
+        QTimer.singleShot(50, lambda: self.scroll_area.ensureWidgetVisible(section, 0, 0))
+
+    def _say_where_to_look(self) -> None:
+        shown = self.annotator.shown()
+        if any(s.ref == shown and s.state == "complete" for s in self.annotator.slices()):
+            self.run_actions.report.note(
+                f"{shown} is painted all over, which hides the prediction: move to another slice "
+                "to watch the network learn."
+            )
 
     # ---- looks and life
 
@@ -243,6 +267,7 @@ class SegmentationDock(QWidget):
         if self._cleaned:
             return
         self._cleaned = True
+        self._start_timer.stop()
         self.runner.abandon(_PATIENCE)
         for emitter, callback in self._connections:
             emitter.disconnect(callback)

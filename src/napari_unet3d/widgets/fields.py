@@ -212,10 +212,11 @@ def _bounds(field: FieldInfo) -> tuple[float, float]:
     low, high = 0.0, float(_LARGEST_INT)
     for limit in field.metadata:
         for name in ("ge", "gt"):
-            low = getattr(limit, name, None) if hasattr(limit, name) else low
-        if hasattr(limit, "le"):
-            high = limit.le
-        if hasattr(limit, "lt"):
+            if (bound := getattr(limit, name, None)) is not None:
+                low = float(bound)
+        if (bound := getattr(limit, "le", None)) is not None:
+            high = float(bound)
+        if (bound := getattr(limit, "lt", None)) is not None:
             # The last number a spin box can show below an excluded bound.
-            high = limit.lt - 1 if float(limit.lt) > 2 else limit.lt - 0.001
-    return float(low), float(high)
+            high = float(bound) - (1 if float(bound) > 2 else 0.001)
+    return low, high

@@ -38,7 +38,9 @@ class LayerChoice(QWidget):
         layout.setContentsMargins(6, 4, 6, 2)
         layout.setHorizontalSpacing(6)
         layout.setVerticalSpacing(4)
-        for row, (text, box) in enumerate((("&Image", self.image), ("Annotati&on", self.annotation))):
+        for row, (text, box) in enumerate(
+            (("&Image", self.image), ("Annotati&on", self.annotation))
+        ):
             label = QLabel(text)
             label.setBuddy(box)
             layout.addWidget(label, 2 * row, 0)

@@ -238,9 +238,7 @@ def base_name(name: str) -> str:
 # ---------------------------------------------------------------- new layers
 
 
-def new_annotation_layer(
-    image: Image, first_axis: FirstAxis, taken: Iterable[str] = ()
-) -> Labels:
+def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[str] = ()) -> Labels:
     """An empty annotation layer that lies on the image."""
     shape = labels_shape(image, first_axis)
     layer = Labels(

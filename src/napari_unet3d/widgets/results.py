@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QHeaderView,
-    QLabel,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QAbstractItemView, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.prediction.scores import ClassScore, mean
 from napari_unet3d.widgets.class_table import swatch
+from napari_unet3d.widgets.narrow_table import RIGHT, NarrowTable, cell
 
 _NO_RUN = "Nothing is segmented yet."
 _NOT_MEASURED = (
@@ -40,17 +32,9 @@ class Results(QWidget):
         self.text = QLabel(_NO_RUN)
         self.text.setWordWrap(True)
         self.text.setTextFormat(Qt.TextFormat.RichText)
-        self.table = QTableWidget(0, 3)
-        self.table.setAccessibleName("Scores on held-out slices")
-        self.table.setHorizontalHeaderLabels(["Class", "IoU", "Dice"])
-        self.table.verticalHeader().hide()
-        self.table.setShowGrid(False)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table = NarrowTable("Scores on held-out slices", most_rows=10)
+        self.table.set_titles([cell("Class"), cell("IoU", RIGHT), cell("Dice", RIGHT)], stretched=0)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.table.setTabKeyNavigation(False)
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         self.table.hide()
         self.save_segmentation = QPushButton("Save se&gmentation…")
         self.save_segmentation.setToolTip(
@@ -115,23 +99,16 @@ class Results(QWidget):
             rows.append(("mean", None, mean([r[2] for r in rows]), mean([r[3] for r in rows])))
         self.table.setRowCount(len(rows))
         for row, (name, color, iou, dice) in enumerate(rows):
-            item = QTableWidgetItem(name)
+            item = cell(name)
             if color is not None:
                 item.setIcon(swatch(color))
             self.table.setItem(row, 0, item)
             for column, number in ((1, iou), (2, dice)):
-                item = QTableWidgetItem("—" if number is None else f"{number:.2f}")
-                item.setTextAlignment(
-                    Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-                )
+                item = cell("—" if number is None else f"   {number:.2f}", RIGHT)
                 if number is None:
                     item.setToolTip("This class is neither painted nor predicted there.")
                 self.table.setItem(row, column, item)
-        self.table.resizeRowsToContents()
-        height = self.table.horizontalHeader().sizeHint().height() + 4
-        self.table.setFixedHeight(
-            height + sum(self.table.rowHeight(row) for row in range(len(rows)))
-        )
+        self.table.fit_height()
         self.table.show()
         self.text.setText(_explain(slices, distance))
 

@@ -11,8 +11,8 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.data.annotation import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.training.events import SlicePreview, TrainingControl, TrainingStarted
 from napari_unet3d.prediction.predictor import PredictionProgress
+from napari_unet3d.training.events import SlicePreview, TrainingControl, TrainingStarted
 from napari_unet3d.widgets.prediction_view import PredictionView
 from napari_unet3d.widgets.run import PredictionStarted
 from napari_unet3d.widgets.worker import Worker

@@ -39,7 +39,9 @@ def cells3d() -> list[LayerData]:
 
 def volume_layer(volume: Volume) -> LayerData:
     """The Image layer of a volume with axes ZYX, CZYX or TZYX."""
-    plane = volume.crop(0, (volume.shape[0] // 2, 0, 0), (volume.shape[0] // 2 + 1, *volume.shape[1:]))
+    plane = volume.crop(
+        0, (volume.shape[0] // 2, 0, 0), (volume.shape[0] // 2 + 1, *volume.shape[1:])
+    )
     low, high = np.percentile(plane, (0.5, 99.8))
     options = {
         **_placement(volume),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLayout, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 
 class Section(QWidget):
@@ -11,14 +11,19 @@ class Section(QWidget):
 
     toggled = Signal(bool)
 
-    def __init__(self, title: str, content: QWidget | QLayout, *, expanded: bool = True) -> None:
+    def __init__(
+        self, title: str, content: QWidget | QLayout, *, expanded: bool = True, main: bool = True
+    ) -> None:
         super().__init__()
         self.header = QToolButton()
         self.header.setText(title)
         self.header.setCheckable(True)
         self.header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.header.setAutoRaise(True)
-        self.header.setObjectName("sectionHeader")
+        self.header.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        font = self.header.font()
+        font.setBold(main)
+        self.header.setFont(font)
         self.header.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.header.setAccessibleName(f"{title.replace('&', '')}, section")
         self.header.setToolTip("Show or hide this section")
@@ -49,8 +54,6 @@ class Section(QWidget):
         self.header.setChecked(expanded)
 
     def _show(self, expanded: bool) -> None:
-        self.header.setArrowType(
-            Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow
-        )
+        self.header.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
         self.content.setVisible(expanded)
         self.toggled.emit(expanded)

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import (
-    QAbstractItemView,
-    QHBoxLayout,
-    QHeaderView,
-    QLabel,
-    QPushButton,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QEvent, QSignalBlocker, Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.annotation import PaintedSlice, SliceRef
 from napari_unet3d.widgets.class_table import swatch
 from napari_unet3d.widgets.layers import BACKGROUND_COLOR
+from napari_unet3d.widgets.narrow_table import LEFT, RIGHT, NarrowTable, cell
 
 _EMPTY = (
     "No slice is painted yet. Choose a class above and brush over some of it in the image, "
@@ -52,16 +43,7 @@ class SliceTable(QWidget):
 
         self.hint = QLabel(_EMPTY)
         self.hint.setWordWrap(True)
-        self.table = QTableWidget(0, 0)
-        self.table.setAccessibleName("Painted slices")
-        self.table.verticalHeader().hide()
-        self.table.setShowGrid(False)
-        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.table.setTabKeyNavigation(False)
-        self.table.horizontalHeader().setHighlightSections(False)
-        self.table.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.table = NarrowTable("Painted slices", most_rows=8)
 
         self.complete_button = QPushButton("Comple&te slice")
         self.hold_out_button = QPushButton("&Hold out")
@@ -83,6 +65,11 @@ class SliceTable(QWidget):
         self.complete_button.clicked.connect(self._complete)
         self.hold_out_button.clicked.connect(self._toggle_hold_out)
         self._fill()
+
+    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
+        super().changeEvent(event)
+        if event is not None and event.type() == QEvent.Type.EnabledChange:
+            self.hint.setVisible(not self._rows and self.isEnabled())
 
     # ---- the value
 
@@ -142,25 +129,20 @@ class SliceTable(QWidget):
         labels = [(BACKGROUND, "background", BACKGROUND_COLOR)]
         labels += [(c.value, c.name, c.color) for c in self._classes]
         with QSignalBlocker(self.table):
-            self.table.setColumnCount(2 + len(labels))
-            for column, text in enumerate(("Slice", "State")):
-                self.table.setHorizontalHeaderItem(column, QTableWidgetItem(text))
-            for column, (_, name, color) in enumerate(labels, start=2):
-                item = QTableWidgetItem(swatch(color), name)
+            titles = [cell("Slice"), cell("State")]
+            for value, name, color in labels:
+                # The label value, as in the class table: names would not fit a narrow dock.
+                item = cell(str(value), RIGHT)
+                item.setIcon(swatch(color))
                 item.setToolTip(f"Painted voxels of '{name}'")
-                self.table.setHorizontalHeaderItem(column, item)
+                titles.append(item)
+            self.table.set_titles(titles, stretched=1)
             self.table.setRowCount(len(self._rows))
             for row, painted in enumerate(self._rows):
                 self._fill_row(row, painted, [value for value, _, _ in labels])
-        header = self.table.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setStretchLastSection(True)
-        self.hint.setVisible(not self._rows)
+        self.hint.setVisible(not self._rows and self.isEnabled())
         self.table.setVisible(bool(self._rows))
-        self.table.resizeRowsToContents()
-        height = header.sizeHint().height() + 4
-        height += sum(self.table.rowHeight(row) for row in range(min(len(self._rows), 8)))
-        self.table.setFixedHeight(height)
+        self.table.fit_height()
         self._select_shown()
 
     def _fill_row(self, row: int, painted: PaintedSlice, values: list[int]) -> None:
@@ -173,10 +155,8 @@ class SliceTable(QWidget):
             f"{_STATE_TIPS[state]}\nClick to go there."
         )
         for column, text in enumerate(texts):
-            item = QTableWidgetItem(text)
+            item = cell(text, LEFT if column < 2 else RIGHT)
             item.setToolTip(tip)
-            if column > 1:
-                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
             if state == "held out":
                 font = item.font()
                 font.setItalic(True)
@@ -225,5 +205,5 @@ class SliceTable(QWidget):
 
 def _count(voxels: int) -> str:
     if voxels == 0:
-        return "—"
-    return f"{voxels}" if voxels < 10_000 else f"{voxels / 1000:.0f} k"
+        return "   —"
+    return f"   {voxels}" if voxels < 10_000 else f"   {voxels / 1000:.0f} k"

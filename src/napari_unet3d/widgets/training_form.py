@@ -87,7 +87,9 @@ class TrainingForm(QWidget):
         self.uncertainty = QCheckBox("Also make an uncertainty image")
         self.uncertainty.setToolTip("A hidden Image layer: 0 sure, 1 undecided.")
         self.advanced = ModelEditor(TrainingConfig, skip=_BY_HAND)
-        self.advanced_section = Section("Advanced settings", self.advanced, expanded=False)
+        self.advanced_section = Section(
+            "Advanced settings", self.advanced, expanded=False, main=False
+        )
 
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)

@@ -1,0 +1,234 @@
+"""The true window, real mouse events, real (tiny) trainings."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.errors import RunFailedError
+
+pytestmark = pytest.mark.needs_window
+WAIT = 60_000
+
+
+def predictions(dock: Any) -> list[Labels]:
+    return [x for x in dock._viewer.layers if x.name.endswith("prediction") or "prediction " in x.name]
+
+
+def wait_ready(dock: Any, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not dock.runner.is_running(), timeout=WAIT)
+
+
+def state(viewer: Any) -> list[tuple[Any, ...]]:
+    return [(x.name, x.visible, x.data.copy().tobytes()) for x in viewer.layers]
+
+
+def test_sample_strokes_button_dense_layer(dock: Any, hands: Any, qtbot: Any, monkeypatch: Any) -> None:
+    from napari_unet3d.data import samples
+    from napari_unet3d.widgets.samples import tubules
+
+    small = samples.tubules((12, 64, 64))
+    monkeypatch.setattr(samples, "tubules", lambda: small)
+    viewer = dock._viewer
+    for data, options, kind in tubules():
+        getattr(viewer, f"add_{kind}")(data, **options)
+    qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
+    layer = dock.choice.value()[1]
+    assert [c.name for c in dock.class_table.value()] == ["tubule wall", "lumen"]
+    assert dock.footer.message.text().startswith("Paint")
+
+    viewer.reset_view()
+    qtbot.wait(200)
+    for z, label in ((3, 1), (3, 2), (8, 3), (8, 1)):
+        viewer.dims.set_point(0, z)
+        dock.annotator.choose_label(label)
+        hands.stroke((4 + 5 * label, 5), (4 + 5 * label, 25))
+    qtbot.waitUntil(lambda: len(dock.slice_table.slices()) == 2, timeout=3000)
+    assert set(np.unique(layer.data)) == {0, 1, 2, 3}
+    strokes = layer.data.copy()
+
+    hands.press(dock.footer.start_button)
+    assert dock.runner.is_running()
+    wait_ready(dock, qtbot)
+    (prediction,) = predictions(dock)
+    assert prediction.data.shape == layer.data.shape
+    assert set(np.unique(prediction.data)) <= {0, 2, 3}
+    assert not dock.footer.is_error()
+    np.testing.assert_array_equal(layer.data, strokes)
+    for name in ("scale", "translate", "rotate"):
+        np.testing.assert_array_equal(getattr(prediction, name), getattr(layer, name))
+    assert prediction.units == layer.units
+    assert prediction.axis_labels == ("z", "y", "x")
+    assert viewer.layers.selection.active is layer
+    assert dock.bundle_available()
+
+
+def test_nothing_open_and_nothing_painted_are_said_at_the_button(dock: Any, hands: Any, qtbot: Any, stack: np.ndarray) -> None:
+    hands.press(dock.footer.start_button)
+    assert "No image is open" in dock.footer.message.text()
+    dock._viewer.add_image(stack)
+    qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
+    hands.press(dock.footer.start_button)
+    wait_ready(dock, qtbot)
+    assert "Nothing is painted" in dock.footer.message.text()
+    assert dock.footer.is_error()
+    assert len(dock._viewer.layers) == 2
+
+
+def test_cancel_leaves_everything_as_it_was(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    before = state(ready._viewer)
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
+    hands.press(ready.footer.cancel_button)
+    wait_ready(ready, qtbot)
+    assert state(ready._viewer) == before
+    assert "Cancelled" in ready.footer.status.text()
+    assert not ready.bundle_available()
+    assert ready.footer.start_button.isVisible()
+
+
+def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT)
+    hands.press(ready.footer.stop_button)
+    wait_ready(ready, qtbot)
+    assert len(predictions(ready)) == 1
+    assert ready.bundle_available()
+
+
+def test_each_run_adds_a_layer_and_continues_from_the_last(ready: Any, hands: Any, qtbot: Any) -> None:
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    ready.form.start_from.setCurrentIndex(ready.form.start_from.findData("last"))
+    ready.form.probabilities.setChecked(True)
+    ready.form.uncertainty.setChecked(True)
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    assert not ready.footer.is_error(), ready.footer.message.text()
+    first, second = (ready._viewer.layers[n] for n in ("cells prediction", "cells prediction 2"))
+    assert not first.visible
+    assert second.visible
+    probability = ready._viewer.layers["cells prediction 2: probability of structure"]
+    uncertainty = ready._viewer.layers["cells prediction 2: uncertainty"]
+    assert 0 <= probability.data.min() < probability.data.max() <= 1
+    assert uncertainty.data.shape == first.data.shape
+    assert ready.choice.image.count() == 1  # companions are not offered as images
+
+
+def test_held_out_slices_are_measured(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.annotator.jump(SliceRef(0, 6))
+    hands.press(ready.slice_table.hold_out_button)
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    table = ready.results.table
+    assert table.item(0, 0).text() == "structure"
+    assert 0 <= float(table.item(0, 1).text()) <= 1
+    assert "z=6" in ready.results.text.text()
+    assert "no independent evidence" in ready.results.text.text()
+
+
+def test_an_error_in_the_thread_reaches_the_user(ready: Any, hands: Any, qtbot: Any, monkeypatch: Any) -> None:
+    from napari_unet3d.training.trainer import Trainer
+
+    def fail(*_: Any) -> float:
+        raise RuntimeError("the device fell asleep")
+
+    shown: list[str] = []
+    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", shown.append)
+    monkeypatch.setattr(Trainer, "_step", fail)
+    before = state(ready._viewer)
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    assert "the device fell asleep" in ready.footer.message.text()
+    assert shown
+    assert state(ready._viewer) == before
+    assert ready.footer.start_button.isVisible()
+
+
+def test_a_layer_deleted_while_training_comes_back_with_the_result(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(30)
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
+    viewer = ready._viewer
+    viewer.layers.remove(predictions(ready)[0])
+    viewer.layers.remove("cells")
+    viewer.layers["cells annotation"].name = "renamed"
+    wait_ready(ready, qtbot)
+    assert len(predictions(ready)) == 1
+    assert not ready.footer.is_error()
+
+
+def test_painting_goes_on_while_training(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    viewer = ready._viewer
+    layer = ready.choice.value()[1]
+    viewer.reset_view()
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
+    viewer.dims.set_point(0, 2)  # z index 1 at 2 µm a slice
+    ready.annotator.choose_label(2)
+    hands.stroke((5, 5), (5, 15))
+    assert (layer.data[1] == 2).any()
+    qtbot.waitUntil(lambda: len(ready.slice_table.slices()) == 3, timeout=WAIT)
+    assert ready.runner.is_running()
+    hands.press(ready.footer.cancel_button)
+    wait_ready(ready, qtbot)
+
+
+def test_the_shown_slice_is_predicted_live(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    ready._viewer.dims.set_point(0, 8)  # z index 4: not painted
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
+    qtbot.waitUntil(lambda: predictions(ready)[0].data[4].any(), timeout=WAIT)
+    assert not predictions(ready)[0].data[3].any()
+    hands.press(ready.footer.cancel_button)
+    wait_ready(ready, qtbot)
+
+
+def test_closing_while_training_takes_less_than_two_seconds(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT)
+    started = time.monotonic()
+    ready._viewer.close()
+    qtbot.waitUntil(
+        lambda: not [t for t in threading.enumerate() if t.name == "unet3d"], timeout=2000
+    )
+    assert time.monotonic() - started < 2
+
+
+def test_applying_a_saved_model_to_another_image(ready: Any, hands: Any, qtbot: Any, tmp_path: Any, stack: np.ndarray) -> None:
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    path = ready.run_actions.bundle.save(tmp_path / "m.unet3d")
+    ready.run_actions.use_model(path)
+    other = ready._viewer.add_image(stack[:, ::-1], name="other", scale=(2, 1, 1))
+    ready.choice.setValue(other, None)
+    ready.results_section.setExpanded(True)
+    qtbot.wait(100)
+    hands.press(ready.results.apply)
+    wait_ready(ready, qtbot)
+    assert not ready.footer.is_error(), ready.footer.message.text()
+    np.testing.assert_array_equal(ready._viewer.layers["other prediction"].scale, (2, 1, 1))
+
+
+def test_a_run_that_fails_for_lack_of_memory_says_so(ready: Any, hands: Any, qtbot: Any, monkeypatch: Any) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RunFailedError("memory does not suffice; close other programs")
+        yield
+
+    monkeypatch.setattr("napari_unet3d.widgets.run.predict", fail)
+    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda _: None)
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    assert "close other programs" in ready.footer.message.text()
+    assert ready.bundle_available()  # the training is not lost
