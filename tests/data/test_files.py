@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -597,10 +596,8 @@ def test_big_files_are_bigtiff(tmp_path, monkeypatch):
     assert (whole(read_volume(tmp_path / "a.tif")) == 3).all()
 
 
-@pytest.mark.needs_shared
-def test_real_stacks_have_the_voxel_size_of_their_description():
-    folder = Path(__file__).resolve().parents[3] / "shared" / "data"
-    described = sorted(folder.glob("*/meta.json"))
+def test_real_stacks_have_the_voxel_size_of_their_description(shared_data):
+    described = sorted(shared_data.glob("*/meta.json"))
     assert described
     for path in described:
         meta = json.loads(path.read_text())
