@@ -15,7 +15,7 @@ from typing import Annotated, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Triple
@@ -146,7 +146,8 @@ class ModelBundle(_Header):
         }
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            save_file(tensors, partial, metadata)
+            # Not safetensors' own writer: its files are readable by their owner only.
+            partial.write_bytes(save(tensors, metadata))
             os.replace(partial, path)
         except (OSError, SafetensorError) as error:
             raise RunFailedError(f"{path} could not be written: {error}") from error

@@ -127,6 +127,25 @@ def plan_patch(
     return next_fitting(network, (shape[0], shape[1], shape[2]))
 
 
+def plan_patches(
+    network: NetworkConfig, stack_shape: Triple, accelerator: bool, memory: int, precision: str
+) -> dict[int, Triple]:
+    """Training patch for slices perpendicular to each axis, that fits into `memory` bytes."""
+    voxels, depth = (2_000_000, 32) if accelerator else (300_000, 16)
+    if network.padding == "valid":
+        voxels *= 8  # only the middle of an unpadded patch is learned from
+    shapes = {}
+    for axis in range(3):
+        shape = plan_patch(network, stack_shape, axis, voxels, depth)
+        while training_bytes(network, shape, precision) > memory:
+            smaller = halve(network, shape)
+            if smaller is None:
+                break
+            shape = smaller
+        shapes[axis] = shape
+    return shapes
+
+
 def plan_tile(network: NetworkConfig, stack_shape: Triple, voxels: int) -> Triple:
     """Prediction tile of about `voxels` voxels at the most; no larger than the stack needs."""
     return _shrink_to(network, _covering(network, stack_shape), voxels)

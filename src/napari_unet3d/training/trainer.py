@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_unet3d.config import NetworkConfig, TrainingConfig, Triple
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.volume import Volume, describe_shape
@@ -22,13 +20,19 @@ from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
 from napari_unet3d.model.geometry import output_shape, shrink
-from napari_unet3d.model.planning import halve, plan_network, plan_patch, training_bytes
+from napari_unet3d.model.planning import halve, plan_network, plan_patches
 from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import Notice, Predictor, label_table
-from napari_unet3d.prediction.scores import Overlap
+from napari_unet3d.prediction.predictor import Notice
+from napari_unet3d.training.checkpoint import (
+    check_start,
+    load_training_state,
+    load_weights,
+    on_cpu,
+    training_state,
+)
+from napari_unet3d.training.evaluator import Evaluator
 from napari_unet3d.training.events import (
     HeldOutScores,
-    SlicePreview,
     TrainingControl,
     TrainingEvent,
     TrainingProgress,
@@ -38,9 +42,6 @@ from napari_unet3d.training.loss import balanced_weights, masked_loss
 
 _LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
 _WARM_UP = 10
-_STATISTICS_BATCHES = 20
-_STATISTICS_NUMBER = 1 << 40
-"""Batch numbers from here on re-estimate batch-norm statistics: none is trained on."""
 _LOOKING_SHARE = 0.06
 """Share of the time that may go into held-out scores, and as much into the live slice."""
 _MOST_BAD_STEPS = 20
@@ -89,7 +90,7 @@ class Trainer:
         self._resume = resume
         self.network_config = self._plan_network()
         if start_from is not None:
-            _check_start(start_from, volume, annotation, resume)
+            check_start(start_from, volume, annotation, resume)
         self.intensity = IntensityNormalization.estimate(volume)
         self.batch_size = config.batch_size or 1
         self.sampler = PatchSampler(
@@ -103,11 +104,7 @@ class Trainer:
         )
         self.iteration = 0
         self._voxels_seen = 0
-        self._elapsed_before = 0.0
-        self._scores: HeldOutScores | None = None
-        self._network: UNet3D
-        self._averaged: UNet3D
-        self._optimizer: torch.optim.Optimizer
+        self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
 
     # --- planning ---------------------------------------------------------------------------
 
@@ -126,27 +123,17 @@ class Trainer:
         )
 
     def _plan_patches(self) -> dict[int, Triple]:
-        """Patch for each orientation of annotated slices, that fits into half the memory."""
-        config, network = self.config, self.network_config
-        if config.patch_shape is not None:
+        """Patch for each orientation of annotated slices."""
+        network, wish = self.network_config, self.config.patch_shape
+        if wish is not None:
             try:
-                output_shape(network, config.patch_shape)
+                output_shape(network, wish)
             except ValueError as error:
                 raise BadInputError(f"{error}; leave the patch shape empty") from error
-            return dict.fromkeys(range(3), config.patch_shape)
-        voxels, depth = (300_000, 16) if self.device.type == "cpu" else (2_000_000, 32)
-        budget = devices.free_memory(self.device) // 2 // self.batch_size
-        shapes = {}
-        for axis in range(3):
-            size = 8 * voxels if network.padding == "valid" else voxels
-            shape = plan_patch(network, self.volume.shape, axis, size, depth)
-            while training_bytes(network, shape, self.precision) > budget:
-                smaller = halve(network, shape)
-                if smaller is None:
-                    break
-                shape = smaller
-            shapes[axis] = shape
-        return shapes
+            return dict.fromkeys(range(3), wish)
+        memory = devices.free_memory(self.device) // 2 // self.batch_size
+        accelerator = self.device.type != "cpu"
+        return plan_patches(network, self.volume.shape, accelerator, memory, self.precision)
 
     @property
     def patch_shape(self) -> Triple:
@@ -173,13 +160,14 @@ class Trainer:
             # superqt's workers swallow RuntimeErrors: the user would wait for ever.
             raise RunFailedError(f"training failed: {error}") from error
         finally:
-            for name in ("_network", "_averaged", "_optimizer"):
+            for name in ("_network", "_evaluator", "_optimizer"):
                 self.__dict__.pop(name, None)
             devices.release(self.device)
 
     def _run(self, control: TrainingControl) -> Generator[TrainingEvent, None, ModelBundle | None]:
-        self._build()
-        started = time.monotonic() - self._elapsed_before
+        self._build(control)
+        before = self._start_from.record.seconds if self._start_from and self._resume else 0.0
+        started = time.monotonic() - before
         scoring, viewing = _Looking(), _Looking()
         bad_steps = 0
         yield self._started()
@@ -219,20 +207,22 @@ class Trainer:
             )
             if self.annotation.held_out and scoring.due(elapsed):
                 with scoring.timed(elapsed):
-                    self._scores = self._measure(elapsed)
-                yield self._scores
+                    measured = self._evaluator.measure(self.iteration, elapsed)
+                yield measured
             watched = control.watched
             if watched is not None and viewing.due(elapsed):
                 with viewing.timed(elapsed):
-                    preview = self._preview(watched)
+                    preview = self._evaluator.preview(watched)
                 yield preview
         if control.cancelled:
             return None
         elapsed = time.monotonic() - started
+        final: HeldOutScores | None = None
         if self.annotation.held_out:
-            self._scores = self._measure(elapsed)
-            yield self._scores
-        return self._bundle(elapsed, completed=self._fraction(elapsed) >= 1)
+            yield (final := self._evaluator.measure(self.iteration, elapsed))
+        else:
+            self._evaluator.estimate_statistics()
+        return None if control.cancelled else self._bundle(elapsed, final)
 
     def _fraction(self, elapsed: float) -> float:
         if self.config.iterations is not None:
@@ -241,13 +231,12 @@ class Trainer:
         return elapsed / self.config.seconds
 
     def _learning_rate(self, fraction: float) -> float:
-        peak = self.config.learning_rate or _LEARNING_RATE[self.config.preset]
         decay = (
             0.5 * (1 + math.cos(math.pi * fraction))
             if self.config.schedule == "cosine"
             else (1 - fraction) ** 0.9
         )
-        return peak * decay * min(1.0, (self.iteration + 1) / _WARM_UP)
+        return self._peak * decay * min(1.0, (self.iteration + 1) / _WARM_UP)
 
     def _step(self, learning_rate: float) -> float:
         """One iteration; returns the loss, and leaves the weights alone when it is not finite."""
@@ -270,19 +259,13 @@ class Trainer:
         self._scaler.update()
         self.iteration += 1
         self._voxels_seen += int((target > 0).sum())
-        self._average()
+        self._evaluator.update(self._network, self.iteration)
         return loss.item()
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.config.weight_averaging, self.iteration / (self.iteration + 9))
-        averaged: list[Tensor] = list(self._averaged.parameters())
-        current: list[Tensor] = list(self._network.parameters())
-        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def _out_of_memory_notice(self) -> Notice:
         old = self.patch_shape
-        for axis, shape in self.sampler.shapes.items():
+        for axis in {s.ref.axis for s in self.sampler.slices}:
+            shape = self.sampler.shapes[axis]
             smaller = halve(self.network_config, shape)
             if smaller is None:
                 raise RunFailedError(
@@ -295,88 +278,27 @@ class Trainer:
             f"{describe_shape(self.patch_shape)} voxels; training goes on."
         )
 
-    # --- looking at the network -------------------------------------------------------------
-
-    def _predictor(self, axis: int) -> Predictor:
-        network = self._averaged
-        patch = self.sampler.shapes[axis]
-        tile = None
-        if self.network_config.padding == "same":
-            tile = plan_patch(self.network_config, self.volume.shape, axis, 4_000_000, patch[axis])
-        return Predictor(network, self.intensity, self.device, self.precision, tile)
-
-    def _preview(self, ref: SliceRef) -> SlicePreview:
-        self._estimate_statistics(4)
-        found = self._predictor(ref.axis).slice(self.volume, ref.time, ref.axis, ref.index)
-        return SlicePreview(ref, label_table(self.annotation.classes)[found.argmax(0)])
-
-    def _measure(self, elapsed: float) -> HeldOutScores:
-        self._estimate_statistics(_STATISTICS_BATCHES)
-        classes = self.annotation.classes
-        overlap = Overlap([c.value for c in classes])
-        table = label_table(classes)
-        for ref in sorted(self.annotation.held_out):
-            found = self._predictor(ref.axis).slice(self.volume, ref.time, ref.axis, ref.index)
-            target = self.annotation.held_out_target(ref)
-            mask = target > 0
-            truth = table[np.maximum(target, 1) - 1]
-            overlap.add(table[found.argmax(0)], truth, mask)
-        return HeldOutScores(
-            self.iteration,
-            elapsed,
-            overlap.scores(),
-            tuple(str(ref) for ref in sorted(self.annotation.held_out)),
-            self._held_out_distance(),
-        )
-
-    def _held_out_distance(self) -> int | None:
-        trained = [s.ref for s in self.sampler.slices]
-        distances = [
-            abs(ref.index - other.index)
-            for ref in self.annotation.held_out
-            for other in trained
-            if (ref.axis, ref.time) == (other.axis, other.time)
-        ]
-        return min(distances, default=None)
-
-    @torch.no_grad()
-    def _estimate_statistics(self, batches: int) -> None:
-        """Batch-norm statistics of the averaged weights, over plain patches."""
-        norms = [
-            m for m in self._averaged.modules()
-            if isinstance(m, nn.BatchNorm3d) and m.track_running_stats
-        ]  # fmt: skip
-        if not norms:
-            return
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-            norm.train()
-        for i in range(batches):
-            image, _ = self.sampler.batch(
-                _STATISTICS_NUMBER + i, self.batch_size, self.device, None
-            )
-            with devices.autocast(self.device, self.precision):
-                self._averaged(image.contiguous(memory_format=torch.channels_last_3d))
-        self._averaged.eval()
-
     # --- beginning and end ------------------------------------------------------------------
 
-    def _build(self) -> None:
-        config = self.config
+    def _build(self, control: TrainingControl) -> None:
+        config, old = self.config, self._start_from
         torch.manual_seed(config.seed)
         network = UNet3D(self.network_config)
-        old = self._start_from
         if old is not None:
-            raw = _prefixed(old.state, "weights/") if self._resume else {}
-            _load(network, raw or old.weights)
+            load_weights(network, old.weights)
         self._network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._network.train()
-        self._averaged = copy.deepcopy(self._network).eval().requires_grad_(False)
+        self._evaluator = Evaluator(
+            self._network,
+            self.sampler,
+            self.batch_size,
+            self.device,
+            self.precision,
+            config.weight_averaging,
+            lambda: control.cancelled,
+        )
         self._optimizer = torch.optim.AdamW(
-            self._network.parameters(),
-            lr=config.learning_rate or _LEARNING_RATE[config.preset],
-            weight_decay=config.weight_decay,
+            self._network.parameters(), lr=self._peak, weight_decay=config.weight_decay
         )
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self._class_weights = None
@@ -384,43 +306,22 @@ class Trainer:
             counts = torch.as_tensor(self.sampler.class_counts, dtype=torch.float32)
             self._class_weights = balanced_weights(counts).to(self.device)
         if old is not None and self._resume:
-            _load(self._averaged, old.weights)
-            self._load_optimizer(_prefixed(old.state, "optimizer/"))
+            load_training_state(self._network, self._optimizer, old.state)
             self.iteration = old.record.iterations
-            self._elapsed_before = old.record.seconds
             self._voxels_seen = old.record.voxels_seen
 
-    def _load_optimizer(self, state: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._network.named_parameters():
-            found = _prefixed(state, f"{name}/")
-            if found:
-                self._optimizer.state[parameter] = {
-                    key: value
-                    if key == "step"
-                    else value.to(self.device).contiguous(memory_format=torch.channels_last_3d)
-                    if value.dim() == 5
-                    else value.to(self.device)
-                    for key, value in found.items()
-                }
-
     def _started(self) -> TrainingStarted:
-        notes = []
         gpu = devices.unused_gpu() if self.device.type == "cpu" else None
-        if gpu is not None:
-            notes.append(gpu)
         return TrainingStarted(
             parameters=sum(p.numel() for p in self._network.parameters()),
             device=devices.describe(self.device),
             precision=self.precision,
             patch_shape=self.patch_shape,
             labelled_voxels=int(self.sampler.class_counts.sum()),
-            notes=tuple(notes),
+            notes=(gpu,) if gpu else (),
         )
 
-    def _bundle(self, elapsed: float, completed: bool) -> ModelBundle:
-        if not self.annotation.held_out:
-            self._estimate_statistics(_STATISTICS_BATCHES)
-        scores = self._scores
+    def _bundle(self, elapsed: float, scores: HeldOutScores | None) -> ModelBundle:
         record = TrainingRecord(
             version=_version(),
             config=self.config,
@@ -433,16 +334,9 @@ class Trainer:
             trained_slices=tuple(str(s.ref) for s in self.sampler.slices),
             held_out_slices=scores.slices if scores else (),
             held_out_distance=scores.distance if scores else None,
-            held_out=tuple(
-                HeldOutRecord(value=c.value, iou=c.iou, dice=c.dice, voxels=c.voxels)
-                for c in (scores.classes if scores else ())
-            ),
-            completed=completed,
+            held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
+            completed=self._fraction(elapsed) >= 1,
         )
-        state = {f"weights/{n}": t for n, t in self._network.state_dict().items()}
-        for name, parameter in self._network.named_parameters():
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                state[f"optimizer/{name}/{key}"] = torch.as_tensor(value)
         return ModelBundle(
             network=self.network_config,
             classes=self.annotation.classes,
@@ -450,8 +344,8 @@ class Trainer:
             voxel_size=self.volume.voxel_size,
             unit=self.volume.unit,
             record=record,
-            weights=_on_cpu(self._averaged.state_dict()),
-            state=_on_cpu(state),
+            weights=on_cpu(self._evaluator.network.state_dict()),
+            state=training_state(self._network, self._optimizer),
         )
 
 
@@ -470,44 +364,6 @@ class _Looking:
         yield
         cost = time.monotonic() - begin
         self._next = elapsed + cost + cost / _LOOKING_SHARE
-
-
-def _check_start(
-    bundle: ModelBundle, volume: Volume, annotation: SparseAnnotation, resume: bool
-) -> None:
-    if bundle.network.in_channels != volume.n_channels:
-        raise BadInputError(
-            f"the model was trained on {bundle.network.in_channels} channel(s), the image has "
-            f"{volume.n_channels}: choose an image with the same channels, or start afresh"
-        )
-    if not resume:
-        return
-    if not bundle.state:
-        raise BadInputError(
-            "the model was saved without its optimizer, so it cannot be resumed: fine-tune it"
-        )
-    trained, painted = (
-        [c.value for c in classes] for classes in (bundle.classes, annotation.classes)
-    )
-    if trained != painted:
-        raise BadInputError(
-            f"the model was trained with the classes {trained}, painted are {painted}: a resumed "
-            "training needs the same; fine-tune instead"
-        )
-
-
-def _load(network: UNet3D, weights: Mapping[str, Tensor]) -> None:
-    """Load what fits; the head stays fresh when the number of classes differs."""
-    own = network.state_dict()
-    network.load_state_dict({n: t for n, t in weights.items() if t.shape == own[n].shape}, False)
-
-
-def _prefixed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
 
 
 def _version() -> str:

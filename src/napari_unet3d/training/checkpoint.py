@@ -1,0 +1,79 @@
+"""From a bundle into a network and its optimizer, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.unet import UNet3D
+
+_WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
+
+
+def check_start(
+    bundle: ModelBundle, volume: Volume, annotation: SparseAnnotation, resume: bool
+) -> None:
+    """Raise `BadInputError` when a training cannot go on from a bundle."""
+    if bundle.network.in_channels != volume.n_channels:
+        raise BadInputError(
+            f"the model was trained on {bundle.network.in_channels} channel(s), the image has "
+            f"{volume.n_channels}: choose an image with the same channels, or start afresh"
+        )
+    if not resume:
+        return
+    if not bundle.state:
+        raise BadInputError(
+            "the model was saved without its optimizer, so it cannot be resumed: fine-tune it"
+        )
+    trained = [c.value for c in bundle.classes]
+    painted = [c.value for c in annotation.classes]
+    if trained != painted:
+        raise BadInputError(
+            f"the model was trained with the classes {trained}, painted are {painted}: a resumed "
+            "training needs the same; fine-tune instead"
+        )
+
+
+def load_weights(network: UNet3D, weights: Mapping[str, Tensor]) -> None:
+    """Load what fits; a head for another number of classes stays as it is."""
+    own = network.state_dict()
+    fitting = {n: t for n, t in weights.items() if t.shape == own[n].shape}
+    network.load_state_dict(fitting, strict=False)
+
+
+def training_state(network: UNet3D, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The unaveraged weights and the optimizer's moments, by name."""
+    state = {_WEIGHTS + name: t for name, t in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            state[f"{_OPTIMIZER}{name}/{key}"] = torch.as_tensor(value)
+    return on_cpu(state)
+
+
+def load_training_state(
+    network: UNet3D, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
+) -> None:
+    """The reverse of `training_state`."""
+    load_weights(network, _below(state, _WEIGHTS))
+    for name, parameter in network.named_parameters():
+        moments = _below(state, f"{_OPTIMIZER}{name}/")
+        optimizer.state[parameter] = {
+            # Like the parameter, so that the update stays one pass over the memory.
+            key: torch.empty_like(parameter).copy_(t) if t.shape == parameter.shape else t.clone()
+            for key, t in moments.items()
+        }
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the main memory."""
+    return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

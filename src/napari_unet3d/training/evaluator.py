@@ -1,0 +1,141 @@
+"""The averaged weights of a running training, and looks at what they can do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.patches import PatchSampler
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model import device as devices
+from napari_unet3d.model.device import Precision
+from napari_unet3d.model.planning import plan_patch
+from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.prediction.predictor import Predictor, label_table
+from napari_unet3d.prediction.scores import Overlap
+from napari_unet3d.training.events import HeldOutScores, SlicePreview
+
+_STATISTICS_BATCHES = 20
+_PREVIEW_BATCHES = 4
+_FIRST_NUMBER = 1 << 40
+"""Batch numbers from here on re-estimate batch-norm statistics: none is trained on."""
+_SLICE_TILE = 4_000_000
+
+
+class Evaluator:
+    """A running average of the weights, with batch-norm statistics of its own.
+
+    Looking never changes the training: it uses other batches and a network of its own.
+
+    Parameters
+    ----------
+    network
+        The network in training, on its device.
+    sampler
+        Where plain patches and the volume come from.
+    batch_size, device, precision
+        As in training.
+    decay
+        Of the running average; 0 keeps the current weights.
+    interrupted
+        Asked between batches and slices; looking ends early when it says True.
+    """
+
+    def __init__(
+        self,
+        network: UNet3D,
+        sampler: PatchSampler,
+        batch_size: int,
+        device: torch.device,
+        precision: Precision,
+        decay: float,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._sampler, self._batch_size = sampler, batch_size
+        self._device, self._precision, self._decay = device, precision, decay
+        self._interrupted = interrupted
+
+    @torch.no_grad()
+    def update(self, network: UNet3D, iteration: int) -> None:
+        """Take the weights after `iteration` iterations into the average."""
+        # At the beginning the window is short: random weights are forgotten quickly.
+        decay = min(self._decay, iteration / (iteration + 9))
+        averaged: list[Tensor] = list(self.network.parameters())
+        current: list[Tensor] = list(network.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    @torch.no_grad()
+    def estimate_statistics(self, batches: int = _STATISTICS_BATCHES) -> None:
+        """Batch-norm statistics of the averaged weights, over plain patches."""
+        norms = [
+            m
+            for m in self.network.modules()
+            if isinstance(m, nn.BatchNorm3d) and m.track_running_stats
+        ]
+        if not norms:
+            return
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over the batches
+            norm.train()
+        for i in range(batches):
+            if i and self._interrupted():
+                break
+            number = _FIRST_NUMBER + i
+            image, _ = self._sampler.batch(number, self._batch_size, self._device, None)
+            with devices.autocast(self._device, self._precision):
+                self.network(image.contiguous(memory_format=torch.channels_last_3d))
+        self.network.eval()
+
+    def preview(self, ref: SliceRef) -> SlicePreview:
+        """One slice as the network sees it now."""
+        self.estimate_statistics(_PREVIEW_BATCHES)
+        return SlicePreview(ref, self._segment(ref))
+
+    def measure(self, iteration: int, elapsed: float) -> HeldOutScores:
+        """Scores on the held-out slices; voxels that are not labelled there do not count."""
+        self.estimate_statistics()
+        annotation = self._sampler.annotation
+        table = label_table(annotation.classes)
+        overlap = Overlap([c.value for c in annotation.classes])
+        refs = sorted(annotation.held_out)
+        for ref in refs:
+            if self._interrupted():
+                break
+            target = annotation.held_out_target(ref)
+            truth = table[np.maximum(target, 1) - 1]
+            overlap.add(self._segment(ref), truth, target > 0)
+        distance = held_out_distance(annotation, [s.ref for s in self._sampler.slices])
+        names = tuple(str(ref) for ref in refs)
+        return HeldOutScores(iteration, elapsed, overlap.scores(), names, distance)
+
+    def _segment(self, ref: SliceRef) -> np.ndarray:
+        """Label values (rows, columns) of one slice, by a tile as thin as a training patch."""
+        volume, config = self._sampler.volume, self.network.config
+        tile = None
+        if config.padding == "same":
+            depth = self._sampler.shapes[ref.axis][ref.axis]
+            tile = plan_patch(config, volume.shape, ref.axis, _SLICE_TILE, depth)
+        predictor = Predictor(
+            self.network, self._sampler.intensity, self._device, self._precision, tile
+        )
+        found = predictor.slice(volume, ref.time, ref.axis, ref.index)
+        labels: np.ndarray = label_table(self._sampler.annotation.classes)[found.argmax(0)]
+        return labels
+
+
+def held_out_distance(annotation: SparseAnnotation, trained: list[SliceRef]) -> int | None:
+    """Slices between a held-out slice and the nearest trained one of the same orientation."""
+    distances = [
+        abs(ref.index - other.index)
+        for ref in annotation.held_out
+        for other in trained
+        if (ref.axis, ref.time) == (other.axis, other.time)
+    ]
+    return min(distances, default=None)
