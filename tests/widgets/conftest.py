@@ -16,6 +16,15 @@ SHAPE = (10, 40, 44)
 STRUCTURE = default_class(2, "structure")
 
 
+@pytest.fixture(autouse=True)
+def _delete_closed_widgets(qtbot: Any) -> Iterator[None]:
+    """Widgets given to qtbot are closed by now; Qt deletes them only in an event loop."""
+    yield
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
 @pytest.fixture
 def stack() -> np.ndarray:
     """A bright bar in noise."""
@@ -108,11 +117,15 @@ def dock(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Any]:
     yield dock
     dock.cleanup()
     assert not [t for t in threading.enumerate() if t.name == "unet3d"]
+    # pytest keeps the fixtures until the very end: let go of the viewer, which is to be freed.
+    vars(dock).clear()
 
 
 @pytest.fixture
-def hands(dock: Any, qtbot: Any) -> Hands:
-    return Hands(dock._viewer, qtbot)
+def hands(dock: Any, qtbot: Any) -> Iterator[Hands]:
+    hands = Hands(dock._viewer, qtbot)
+    yield hands
+    vars(hands).clear()
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ WAIT = 60_000
 
 
 def predictions(dock: Any) -> list[Labels]:
-    return [x for x in dock._viewer.layers if x.name.endswith("prediction") or "prediction " in x.name]
+    return [
+        x for x in dock._viewer.layers if x.name.endswith("prediction") or "prediction " in x.name
+    ]
 
 
 def wait_ready(dock: Any, qtbot: Any) -> None:
@@ -29,7 +31,9 @@ def state(viewer: Any) -> list[tuple[Any, ...]]:
     return [(x.name, x.visible, x.data.copy().tobytes()) for x in viewer.layers]
 
 
-def test_sample_strokes_button_dense_layer(dock: Any, hands: Any, qtbot: Any, monkeypatch: Any) -> None:
+def test_sample_strokes_button_dense_layer(
+    dock: Any, hands: Any, qtbot: Any, monkeypatch: Any
+) -> None:
     from napari_unet3d.data import samples
     from napari_unet3d.widgets.samples import tubules
 
@@ -69,7 +73,9 @@ def test_sample_strokes_button_dense_layer(dock: Any, hands: Any, qtbot: Any, mo
     assert dock.bundle_available()
 
 
-def test_nothing_open_and_nothing_painted_are_said_at_the_button(dock: Any, hands: Any, qtbot: Any, stack: np.ndarray) -> None:
+def test_nothing_open_and_nothing_painted_are_said_at_the_button(
+    dock: Any, hands: Any, qtbot: Any, stack: np.ndarray
+) -> None:
     hands.press(dock.footer.start_button)
     assert "No image is open" in dock.footer.message.text()
     dock._viewer.add_image(stack)
@@ -97,14 +103,18 @@ def test_cancel_leaves_everything_as_it_was(ready: Any, hands: Any, qtbot: Any) 
 def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     hands.press(ready.footer.start_button)
-    qtbot.waitUntil(lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT)
+    qtbot.waitUntil(
+        lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT
+    )
     hands.press(ready.footer.stop_button)
     wait_ready(ready, qtbot)
     assert len(predictions(ready)) == 1
     assert ready.bundle_available()
 
 
-def test_each_run_adds_a_layer_and_continues_from_the_last(ready: Any, hands: Any, qtbot: Any) -> None:
+def test_each_run_adds_a_layer_and_continues_from_the_last(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
     ready.form.start_from.setCurrentIndex(ready.form.start_from.findData("last"))
@@ -135,7 +145,9 @@ def test_held_out_slices_are_measured(ready: Any, hands: Any, qtbot: Any) -> Non
     assert "no independent evidence" in ready.results.text.text()
 
 
-def test_an_error_in_the_thread_reaches_the_user(ready: Any, hands: Any, qtbot: Any, monkeypatch: Any) -> None:
+def test_an_error_in_the_thread_reaches_the_user(
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
+) -> None:
     from napari_unet3d.training.trainer import Trainer
 
     def fail(*_: Any) -> float:
@@ -153,7 +165,9 @@ def test_an_error_in_the_thread_reaches_the_user(ready: Any, hands: Any, qtbot: 
     assert ready.footer.start_button.isVisible()
 
 
-def test_a_layer_deleted_while_training_comes_back_with_the_result(ready: Any, hands: Any, qtbot: Any) -> None:
+def test_a_layer_deleted_while_training_comes_back_with_the_result(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
     ready.form.advanced.editors["iterations"].setValue(30)
     hands.press(ready.footer.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
@@ -194,10 +208,14 @@ def test_the_shown_slice_is_predicted_live(ready: Any, hands: Any, qtbot: Any) -
     wait_ready(ready, qtbot)
 
 
-def test_closing_while_training_takes_less_than_two_seconds(ready: Any, hands: Any, qtbot: Any) -> None:
+def test_closing_while_training_takes_less_than_two_seconds(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     hands.press(ready.footer.start_button)
-    qtbot.waitUntil(lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT)
+    qtbot.waitUntil(
+        lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT
+    )
     started = time.monotonic()
     ready._viewer.close()
     qtbot.waitUntil(
@@ -206,7 +224,9 @@ def test_closing_while_training_takes_less_than_two_seconds(ready: Any, hands: A
     assert time.monotonic() - started < 2
 
 
-def test_applying_a_saved_model_to_another_image(ready: Any, hands: Any, qtbot: Any, tmp_path: Any, stack: np.ndarray) -> None:
+def test_applying_a_saved_model_to_another_image(
+    ready: Any, hands: Any, qtbot: Any, tmp_path: Any, stack: np.ndarray
+) -> None:
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
     path = ready.run_actions.bundle.save(tmp_path / "m.unet3d")
@@ -221,7 +241,9 @@ def test_applying_a_saved_model_to_another_image(ready: Any, hands: Any, qtbot: 
     np.testing.assert_array_equal(ready._viewer.layers["other prediction"].scale, (2, 1, 1))
 
 
-def test_a_run_that_fails_for_lack_of_memory_says_so(ready: Any, hands: Any, qtbot: Any, monkeypatch: Any) -> None:
+def test_a_run_that_fails_for_lack_of_memory_says_so(
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
+) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise RunFailedError("memory does not suffice; close other programs")
         yield

@@ -86,6 +86,10 @@ class SegmentationDock(QWidget):
         self._start_timer = QTimer(self)
         self._start_timer.setSingleShot(True)
         self._start_timer.timeout.connect(self._start_annotation)
+        self._scroll_timer = QTimer(self)
+        self._scroll_timer.setSingleShot(True)
+        self._scroll_timer.timeout.connect(self._scroll)
+        self._scroll_target: Section | None = None
         self._image: Image | None = None
         self._sync_layers()
         self._start_annotation()
@@ -229,7 +233,12 @@ class SegmentationDock(QWidget):
 
     def _scroll_to(self, section: Section) -> None:
         # Once the layout knows how high the section is now.
-        QTimer.singleShot(50, lambda: self.scroll_area.ensureWidgetVisible(section, 0, 0))
+        self._scroll_target = section
+        self._scroll_timer.start(50)
+
+    def _scroll(self) -> None:
+        if self._scroll_target is not None:
+            self.scroll_area.ensureWidgetVisible(self._scroll_target, 0, 0)
 
     def _say_where_to_look(self) -> None:
         shown = self.annotator.shown()
@@ -268,6 +277,7 @@ class SegmentationDock(QWidget):
             return
         self._cleaned = True
         self._start_timer.stop()
+        self._scroll_timer.stop()
         self.runner.abandon(_PATIENCE)
         for emitter, callback in self._connections:
             emitter.disconnect(callback)

@@ -1,0 +1,164 @@
+"""Layers and core; no viewer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+from napari_unet3d.config import ClassInfo, default_class
+from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets import layers
+
+pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+TRANSFORM = {
+    "scale": (2.0, 0.5, 0.25),
+    "translate": (1, 2, 3),
+    "rotate": (10, 20, 30),
+    "shear": (0.1, 0.2, 0.3),
+    "affine": np.diag([1, 2, 3, 1.0]),
+    "units": ("um",) * 3,
+    "axis_labels": ("z", "y", "x"),
+}
+DATA = np.random.default_rng(0).random((4, 8, 9), np.float32)
+
+
+def assert_same_place(one: Labels | Image, other: Image) -> None:
+    for name in ("scale", "translate", "rotate", "shear"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-12)
+    np.testing.assert_allclose(one.affine.affine_matrix, other.affine.affine_matrix)
+    assert one.units == other.units
+    assert one.axis_labels == other.axis_labels
+
+
+def test_voxel_size_and_unit_come_from_the_layer() -> None:
+    volume, notes = layers.image_volume(Image(DATA, name="a", **TRANSFORM))
+    assert volume.axes == "ZYX"
+    assert volume.voxel_size == (2.0, 0.5, 0.25)
+    assert volume.unit == "µm"
+    assert notes == ()
+
+
+def test_units_that_differ_are_made_the_same() -> None:
+    image = Image(DATA, scale=(2, 500, 500), units=("um", "nm", "nm"))
+    volume, _ = layers.image_volume(image)
+    assert volume.voxel_size == pytest.approx((2000, 500, 500))
+    assert volume.unit == "nm"
+
+
+def test_units_the_core_does_not_know_become_micrometers() -> None:
+    volume, _ = layers.image_volume(Image(DATA, scale=(1, 1, 1), units=("cm",) * 3))
+    assert volume.voxel_size == pytest.approx((1e4, 1e4, 1e4))
+    assert volume.unit == "µm"
+
+
+def test_the_finest_level_of_a_multiscale_image_is_used_and_said() -> None:
+    image = Image([DATA, DATA[:, ::2, ::2]], name="big", multiscale=True)
+    volume, notes = layers.image_volume(image)
+    assert volume.shape == DATA.shape
+    assert "finest" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        (Image(np.zeros((4, 5, 6, 3), np.uint8), rgb=True), "RGB"),
+        (Image(np.zeros((5, 6))), "two-dimensional"),
+        (Image(np.zeros((2, 2, 4, 5, 6))), "Split Stack"),
+    ],
+)
+def test_images_that_cannot_be_used_are_refused_with_the_cure(image: Image, text: str) -> None:
+    with pytest.raises(BadInputError, match=text):
+        layers.image_volume(image)
+
+
+@pytest.mark.parametrize("scale", [(-1, 1, 1), (1, -0.5, 1)])
+def test_a_voxel_size_that_is_not_positive_is_refused(scale: tuple[float, ...]) -> None:
+    with pytest.raises(BadInputError, match="voxel size"):
+        layers.image_volume(Image(DATA, scale=scale))
+
+
+@pytest.mark.parametrize(("first_axis", "axes"), [("time", "TZYX"), ("channels", "CZYX")])
+def test_the_first_of_four_axes(first_axis: layers.FirstAxis, axes: str) -> None:
+    image = Image(np.stack([DATA] * 3), scale=(5, 2, 1, 1))
+    volume, _ = layers.image_volume(image, first_axis)
+    assert volume.axes == axes
+    annotation = layers.new_annotation_layer(image, first_axis)
+    expected = (3, *DATA.shape) if first_axis == "time" else DATA.shape
+    assert annotation.data.shape == expected
+    np.testing.assert_array_equal(annotation.scale[-3:], (2, 1, 1))
+
+
+def test_an_annotation_lies_on_its_image() -> None:
+    image = Image(DATA, name="a", **TRANSFORM)
+    annotation = layers.new_annotation_layer(image, "time", taken=["a annotation"])
+    assert_same_place(annotation, image)
+    assert annotation.name == "a annotation 2"
+    assert annotation.data.dtype == np.uint8
+    assert [c.value for c in layers.read_classes(annotation)] == [2]
+
+
+def test_labels_without_the_channels_lie_on_the_image_too() -> None:
+    rotate = np.eye(4)
+    rotate[2:, 2:] = [[0.8, -0.6], [0.6, 0.8]]
+    shear = np.eye(4)
+    shear[1, 3] = 0.3
+    image = Image(np.stack([DATA] * 2), scale=(1, 2, 3, 4), rotate=rotate, shear=shear)
+    labels = Labels(np.zeros(DATA.shape, np.uint8), **layers.spatial_transform(image, 3))
+    point = np.array([1, 2, 3.0])
+    world = image.data_to_world((0, *point))[1:]
+    np.testing.assert_allclose(labels.data_to_world(point), world)
+
+
+def test_what_is_remembered_survives_in_the_layer() -> None:
+    layer = layers.new_annotation_layer(Image(DATA), "time")
+    layer.metadata = {**layer.metadata, "other": 1}
+    classes = (default_class(2, "cell"), default_class(5, "wall"))
+    held_out = frozenset({SliceRef(0, 3), SliceRef(2, 1, time=4)})
+    layers.write_classes(layer, classes)
+    layers.write_held_out(layer, held_out)
+    assert layers.read_classes(layer) == classes
+    assert layers.read_held_out(layer) == held_out
+    assert layer.metadata["other"] == 1
+    assert layer.get_color(5) is not None
+
+
+def test_damaged_metadata_is_forgotten() -> None:
+    layer = Labels(np.zeros(DATA.shape, np.uint8))
+    layer.metadata = {layers.METADATA_KEY: {"classes": [{"value": -1}], "held_out": ["x"]}}
+    assert layers.read_classes(layer) == ()
+    assert layers.read_held_out(layer) == frozenset()
+
+
+def test_a_prediction_keeps_colors_and_names() -> None:
+    image = Image(DATA, **TRANSFORM)
+    classes = (ClassInfo(value=3, name="lumen", color="#102030"),)
+    array = np.full(DATA.shape, 3, np.uint8)
+    layer = layers.prediction_layer(array, "p", classes, layers.spatial_transform(image, 3))
+    assert_same_place(layer, image)
+    assert layer.data is array
+    np.testing.assert_allclose(layer.get_color(3)[:3], np.array([16, 32, 48]) / 255, atol=0.01)
+    assert layer.get_color(0) is None or layer.get_color(0)[3] == 0
+    assert list(layer.features["class"]) == ["background", "lumen"]
+    assert layers.role_of(layer) == "prediction"
+
+
+def test_companions_lie_on_the_image() -> None:
+    image = Image(DATA, **TRANSFORM)
+    made = layers.companion_layers(
+        "p",
+        (default_class(2, "cell"),),
+        layers.spatial_transform(image, 3),
+        np.zeros((2, *DATA.shape), np.float32),
+        np.zeros(DATA.shape, np.float32),
+    )
+    assert [x.name for x in made] == ["p: probability of cell", "p: uncertainty"]
+    for layer in made:
+        assert_same_place(layer, image)
+        assert not layer.visible
+
+
+def test_classes_are_found_in_labels() -> None:
+    found = layers.classes_in(np.array([0, 1, 4, 2]))
+    assert [c.value for c in found] == [2, 4]

@@ -1,0 +1,173 @@
+"""Class table and slice ledger, without a viewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_unet3d.config import ClassInfo, default_class
+from napari_unet3d.data.annotation import PaintedSlice, SliceRef
+from napari_unet3d.prediction.scores import ClassScore
+from napari_unet3d.widgets.class_table import ClassTable
+from napari_unet3d.widgets.results import Results
+from napari_unet3d.widgets.slice_table import SliceTable
+
+CLASSES = (default_class(2, "cell"), default_class(3, "wall"))
+SLICES = [
+    PaintedSlice(SliceRef(0, 4), {1: 50, 2: 50}, "complete", 100),
+    PaintedSlice(SliceRef(1, 7), {2: 12_345}, "partial", 40_000),
+]
+
+
+@pytest.fixture
+def class_table(qtbot: Any) -> ClassTable:
+    table = ClassTable()
+    qtbot.addWidget(table)
+    table.setValue(CLASSES)
+    return table
+
+
+@pytest.fixture
+def slice_table(qtbot: Any) -> SliceTable:
+    table = SliceTable()
+    qtbot.addWidget(table)
+    table.show()
+    return table
+
+
+def test_background_is_always_the_first_row(class_table: ClassTable) -> None:
+    assert class_table.value() == CLASSES
+    assert class_table.table.item(0, 0).text() == "background"
+    assert not class_table.table.item(0, 0).flags() & Qt.ItemFlag.ItemIsEditable
+    class_table.select_label(1)
+    assert not class_table.remove_button.isEnabled()
+
+
+def test_adding_takes_the_lowest_free_label(class_table: ClassTable, qtbot: Any) -> None:
+    class_table.setValue((default_class(2), default_class(4)))
+    with qtbot.waitSignal(class_table.valueChanged) as signal:
+        class_table.add_button.click()
+    assert [c.value for c in signal.args[0]] == [2, 3, 4]
+    assert class_table.selected_label() == 3
+
+
+def test_renaming_in_place(class_table: ClassTable, qtbot: Any) -> None:
+    with qtbot.waitSignal(class_table.valueChanged):
+        class_table.table.item(1, 0).setText("  nucleus ")
+    assert class_table.value()[0].name == "nucleus"
+
+
+def test_an_empty_name_is_refused(class_table: ClassTable, qtbot: Any) -> None:
+    with qtbot.assertNotEmitted(class_table.valueChanged):
+        class_table.table.item(1, 0).setText("  ")
+    assert class_table.table.item(1, 0).text() == "cell"
+
+
+def test_removing_and_coloring(class_table: ClassTable) -> None:
+    class_table.set_color(3, "#123456")
+    assert class_table.value()[1] == ClassInfo(value=3, name="wall", color="#123456")
+    class_table.select_label(2)
+    class_table.remove_button.click()
+    assert [c.value for c in class_table.value()] == [3]
+    class_table.select_label(3)
+    assert not class_table.remove_button.isEnabled()  # the last class stays
+
+
+def test_a_click_chooses_the_label(class_table: ClassTable, qtbot: Any) -> None:
+    class_table.show()
+    item = class_table.table.visualItemRect(class_table.table.item(2, 0))
+    with qtbot.waitSignal(class_table.labelChosen) as signal:
+        qtbot.mouseClick(class_table.table.viewport(), Qt.MouseButton.LeftButton, pos=item.center())
+    assert signal.args == [3]
+
+
+def test_setting_a_value_emits_nothing(class_table: ClassTable, qtbot: Any) -> None:
+    with qtbot.assertNotEmitted(class_table.valueChanged):
+        class_table.setValue(CLASSES[:1])
+
+
+def test_an_empty_ledger_says_what_to_do(slice_table: SliceTable) -> None:
+    assert slice_table.hint.isVisible()
+    assert not slice_table.table.isVisible()
+    assert not slice_table.complete_button.isEnabled()
+
+
+def test_the_ledger_shows_state_and_counts(slice_table: SliceTable) -> None:
+    slice_table.set_slices(SLICES, CLASSES)
+    texts = [
+        [slice_table.table.item(row, column).text().strip() for column in range(5)]
+        for row in range(2)
+    ]
+    assert texts == [["z=4", "complete", "50", "50", "—"], ["y=7", "partial", "—", "12 k", "—"]]
+    assert "xz" in slice_table.table.item(1, 0).toolTip()
+
+
+def test_the_buttons_act_on_the_shown_slice(slice_table: SliceTable, qtbot: Any) -> None:
+    slice_table.set_slices(SLICES, CLASSES)
+    slice_table.set_shown(SliceRef(0, 4))
+    assert not slice_table.complete_button.isEnabled()
+    slice_table.set_shown(SliceRef(1, 7))
+    assert "y=7" in slice_table.complete_button.text()
+    with qtbot.waitSignal(slice_table.completeRequested) as signal:
+        slice_table.complete_button.click()
+    assert signal.args == [SliceRef(1, 7)]
+    slice_table.set_shown(SliceRef(0, 5))
+    assert not slice_table.complete_button.isEnabled()
+    assert not slice_table.hold_out_button.isEnabled()
+    slice_table.set_shown(None)
+    assert "2D" in slice_table.complete_button.toolTip()
+
+
+def test_holding_out_and_back(slice_table: SliceTable, qtbot: Any) -> None:
+    slice_table.set_slices(SLICES, CLASSES)
+    slice_table.set_shown(SliceRef(0, 4))
+    with qtbot.waitSignal(slice_table.valueChanged) as signal:
+        slice_table.hold_out_button.click()
+    assert signal.args == [frozenset({SliceRef(0, 4)})]
+    assert slice_table.table.item(0, 1).text() == "held out"
+    slice_table.hold_out_button.click()
+    assert slice_table.value() == frozenset()
+    assert slice_table.table.item(0, 1).text() == "complete"
+
+
+def test_a_click_on_a_row_jumps(slice_table: SliceTable, qtbot: Any) -> None:
+    slice_table.set_slices(SLICES, CLASSES)
+    item = slice_table.table.visualItemRect(slice_table.table.item(1, 0))
+    with qtbot.waitSignal(slice_table.jumpRequested) as signal:
+        qtbot.mouseClick(slice_table.table.viewport(), Qt.MouseButton.LeftButton, pos=item.center())
+    assert signal.args == [SliceRef(1, 7)]
+
+
+def test_arrow_keys_jump(slice_table: SliceTable, qtbot: Any) -> None:
+    slice_table.set_slices(SLICES, CLASSES)
+    slice_table.set_shown(SliceRef(0, 4))
+    slice_table.activateWindow()
+    slice_table.table.setFocus()
+    qtbot.waitUntil(slice_table.table.hasFocus)
+    with qtbot.waitSignal(slice_table.jumpRequested) as signal:
+        qtbot.keyClick(slice_table.table, Qt.Key.Key_Down)
+    assert signal.args == [SliceRef(1, 7)]
+
+
+@pytest.fixture
+def results(qtbot: Any) -> Results:
+    results = Results()
+    qtbot.addWidget(results)
+    return results
+
+
+def test_an_absent_class_is_a_dash(results: Results) -> None:
+    scores = (ClassScore(2, 0.8, 0.9, 100), ClassScore(3, None, None, 0))
+    results.set_scores(scores, CLASSES, ["z=4", "z=9"], 5)
+    rows = [[results.table.item(r, c).text().strip() for c in range(3)] for r in range(3)]
+    assert rows == [["cell", "0.80", "0.90"], ["wall", "—", "—"], ["mean", "0.80", "0.90"]]
+    assert "5 slices away" in results.text.text()
+    assert "same stack" in results.text.text()
+
+
+def test_without_held_out_slices_nothing_is_claimed(results: Results) -> None:
+    results.set_scores((), CLASSES, ())
+    assert "Not measured" in results.text.text()
+    assert results.table.isHidden()

@@ -1,0 +1,85 @@
+"""One generator in one thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from napari_unet3d.widgets.worker import Worker
+
+
+@pytest.fixture
+def worker(qtbot: Any) -> Worker:
+    return Worker()
+
+
+def test_events_and_the_result_arrive_in_the_main_thread(worker: Worker, qtbot: Any) -> None:
+    seen: list[Any] = []
+
+    def count() -> Generator[Any, None, str]:
+        for i in range(500):
+            yield i, threading.current_thread().name
+        return "done"
+
+    worker.eventsArrived.connect(
+        lambda events: seen.append((threading.current_thread(), len(events), events))
+    )
+    with qtbot.waitSignal(worker.returned) as signal:
+        worker.start(count())
+    assert signal.args == ["done"]
+    assert all(thread is threading.main_thread() for thread, _, _ in seen)
+    assert [i for _, _, events in seen for i, _ in events] == list(range(500))
+    assert seen[0][2][0][1] == "unet3d"
+    assert len(seen) < 20  # coalesced
+    assert not worker.is_running()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("torch's kind"), ValueError("x"), MemoryError()])
+def test_any_error_arrives(worker: Worker, qtbot: Any, error: Exception) -> None:
+    def fail() -> Generator[int, None, None]:
+        yield 1
+        raise error
+
+    with qtbot.waitSignal(worker.failed) as signal:
+        worker.start(fail())
+    assert signal.args == [error]
+    assert not worker.is_running()
+
+
+def test_closing_runs_the_generators_finally(worker: Worker, qtbot: Any) -> None:
+    released = threading.Event()
+
+    def endless() -> Generator[int, None, None]:
+        try:
+            while True:
+                time.sleep(0.01)
+                yield 1
+        finally:
+            released.set()
+
+    worker.start(endless())
+    with qtbot.waitSignal(worker.returned) as signal:
+        worker.close()
+    assert signal.args == [None]
+    assert released.is_set()
+
+
+def test_abandoning_waits_no_longer_than_told(worker: Worker, qtbot: Any) -> None:
+    go_on = threading.Event()
+
+    def stuck() -> Generator[int, None, None]:
+        yield 1
+        go_on.wait(5)
+        yield 2
+
+    worker.start(stuck())
+    time.sleep(0.05)
+    started = time.monotonic()
+    assert not worker.abandon(0.2)
+    assert time.monotonic() - started < 0.5
+    go_on.set()
+    assert worker.abandon(2)
