@@ -155,19 +155,24 @@ def shrink(config: NetworkConfig) -> Triple:
 
 def receptive_field(config: NetworkConfig) -> Triple:
     """Input voxels that one output voxel sees at the most, along z, y and x."""
-    field = []
-    for axis in range(3):
-        jump, size = 1, 1
-        for level, kernel in enumerate(config.kernels):
-            size += 2 * (kernel[axis] - 1) * jump
-            if level < len(config.strides):
-                size += (config.strides[level][axis] - 1) * jump
-                jump *= config.strides[level][axis]
-        for level in reversed(range(len(config.strides))):
-            jump //= config.strides[level][axis]
-            size += 2 * (config.kernels[level][axis] - 1) * jump
-        field.append(size)
-    return _triple(field)
+    return _triple(
+        max(_seen(config, axis, at) for at in range(total_stride(config)[axis]))
+        for axis in range(3)
+    )
+
+
+def _seen(config: NetworkConfig, axis: int, at: int) -> int:
+    """Voxels that reach the output voxel `at`: more or fewer by its place in the pooling cell."""
+    low = high = at
+    reach = [kernel[axis] - 1 for kernel in config.kernels]  # of two convolutions, to each side
+    steps = [stride[axis] for stride in config.strides]
+    for level in range(len(steps)):
+        low, high = (low - reach[level]) // steps[level], (high + reach[level]) // steps[level]
+    low, high = low - reach[-1], high + reach[-1]
+    for level in reversed(range(len(steps))):
+        low = low * steps[level] - reach[level]
+        high = high * steps[level] + steps[level] - 1 + reach[level]
+    return high - low + 1
 
 
 def feature_map_values(config: NetworkConfig, tile: Triple) -> int:
