@@ -53,17 +53,17 @@ def plan_network(
     strides: list[Triple] = []
     kernels = [_kernel(spacing, sizes)]
     for _ in range(_LEVELS - 1 if preset == "balanced" else _LEVELS - 2):
-        finest = min(s for s, n in zip(spacing, sizes, strict=True) if n > 1 or max(sizes) == 1)
-        stride = [
-            2 if s < 2 * finest and n >= 2 * _SMALLEST_MAP else 1
-            for s, n in zip(spacing, sizes, strict=True)
-        ]
-        if max(stride) == 1:
+        long = [n >= 2 * _SMALLEST_MAP for n in sizes]
+        if not any(long):
             break
+        finest = min(s for s, fits in zip(spacing, long, strict=True) if fits)
+        stride = [
+            2 if s < 2 * finest and fits else 1 for s, fits in zip(spacing, long, strict=True)
+        ]
         spacing = [s * k for s, k in zip(spacing, stride, strict=True)]
         sizes = [-(-n // k) for n, k in zip(sizes, stride, strict=True)]
         strides.append((stride[0], stride[1], stride[2]))
-        kernels.append(_kernel(spacing, sizes))
+        kernels.append(_kernel(spacing, sizes, kernels[-1]))
     return NetworkConfig(
         in_channels=in_channels,
         n_classes=n_classes,
@@ -77,9 +77,14 @@ def plan_network(
     )
 
 
-def _kernel(spacing: list[float], sizes: list[int]) -> Triple:
-    finest = min(spacing)
-    z, y, x = (3 if s <= 2 * finest and n > 1 else 1 for s, n in zip(spacing, sizes, strict=True))
+def _kernel(spacing: list[float], sizes: list[int], above: Triple = (1, 1, 1)) -> Triple:
+    finest = min((s for s, n in zip(spacing, sizes, strict=True) if n > 1), default=1.0)
+    z, y, x = (
+        # An axis that is convolved stays so: beside one that is too short to be pooled, it
+        # becomes coarse by pooling.
+        3 if (s <= 2 * finest or k == 3) and n > 1 else 1
+        for s, n, k in zip(spacing, sizes, above, strict=True)
+    )
     return z, y, x
 
 
