@@ -94,7 +94,11 @@ class RunReport(QObject):
         if training is not None:
             self._curve.draw()
             if self._runner.phase == "training":
-                self._footer.set_progress(training.fraction, "Training")
+                done = training.fraction >= 1  # the last statistics and scores may take a while
+                self._footer.set_progress(
+                    None if done else training.fraction,
+                    "Finishing the training …" if done else "Training",
+                )
             self._footer.set_status(training_line(training, self._started))
         if segmenting is not None:
             self._footer.set_progress(segmenting.done / segmenting.total, "Segmenting the stack")

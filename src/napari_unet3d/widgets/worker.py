@@ -7,14 +7,18 @@ swallows RuntimeErrors), and neither napari nor Qt waits for the thread without 
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Generator
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
 _TICK_MS = 100
+_EXIT_SECONDS = 60.0
+"""How long the end of the program waits for the last step: torch crashes when it is cut off."""
 
 
 class Worker(QObject):
@@ -42,6 +46,8 @@ class Worker(QObject):
             target=_run, args=(generator, self._queue, self._close), name="unet3d", daemon=True
         )
         self._thread.start()
+        self._at_exit = partial(_join, self._thread, self._close)
+        atexit.register(self._at_exit)
         self._timer.start()
 
     def is_running(self) -> bool:
@@ -58,7 +64,7 @@ class Worker(QObject):
         Returns
         -------
         bool
-            Whether the thread has ended. If not it ends with the process: it is a daemon.
+            Whether the thread has ended. If not, it ends after its current step.
         """
         self.close()
         self._timer.stop()
@@ -80,6 +86,7 @@ class Worker(QObject):
             self._timer.stop()
             assert self._thread is not None
             self._thread.join()  # it has put its last word into the queue
+            atexit.unregister(self._at_exit)
             if events:
                 self.eventsArrived.emit(events)
             if kind == "failed":
@@ -89,6 +96,11 @@ class Worker(QObject):
             return
         if events:
             self.eventsArrived.emit(events)
+
+
+def _join(thread: threading.Thread, close: threading.Event) -> None:
+    close.set()
+    thread.join(_EXIT_SECONDS)
 
 
 def _run(
