@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
@@ -19,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Triple
+from napari_unet3d.data.files import check_writable
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.unet import UNet3D
@@ -135,7 +135,10 @@ class ModelBundle(_Header):
         RunFailedError
             Writing failed, for example because the disk is full.
         """
-        path = check_destination(path)
+        path = Path(path)
+        check_writable(path)
+        if path.is_dir():
+            raise BadInputError(f"{path} is a folder: give the name of a file in it")
         header = _Header.model_validate(self.model_dump(exclude={"weights", "state"}))
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.weights.items()}
         tensors |= {_STATE + name: t.detach().cpu().contiguous() for name, t in self.state.items()}
@@ -186,24 +189,6 @@ class ModelBundle(_Header):
         weights = {n: t for n, t in tensors.items() if not n.startswith(_STATE)}
         state = {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)}
         return cls(**dict(header), weights=weights, state=state)
-
-
-def check_destination(path: str | os.PathLike[str]) -> Path:
-    """The path, when a file can be written there; `BadInputError` when it cannot."""
-    path = Path(path)
-    folder = path.parent
-    if not folder.is_dir():
-        raise BadInputError(f"the folder {folder} is not there: make it, or choose another")
-    if path.is_dir():
-        raise BadInputError(f"{path} is a folder: give the name of a file in it")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BadInputError(
-            f"the folder {folder} cannot be written to ({error.strerror}): choose another"
-        ) from error
-    return path
 
 
 def _check_header_size(path: Path) -> None:

@@ -220,7 +220,7 @@ def predict(
         (Z, Y, X), or (T, Z, Y, X) when the volume has a time axis. Anything that can be
         assigned to by slices: numpy, memmap, zarr.
     probabilities
-        The same with a leading axis of 1 + number of classes, floating; background first.
+        (K, Z, Y, X) or (T, K, Z, Y, X), floating; K = background and the classes.
     uncertainty
         Like `out`, floating: entropy of the probabilities, 0 sure … 1 undecided.
     times
@@ -300,14 +300,13 @@ def _predict(
         where: tuple[Any, ...] = tuple(
             slice(a, b) for a, b in zip(box.start, box.stop, strict=True)
         )
-        if "T" in volume.axes:
-            where = (t, *where)
-        _write(out, where, table[found.argmax(0)])
+        at: tuple[Any, ...] = (t,) if "T" in volume.axes else ()
+        _write(out, (*at, *where), table[found.argmax(0)])
         if probabilities is not None:
-            _write(probabilities, (slice(None), *where), found)
+            _write(probabilities, (*at, slice(None), *where), found)
         if uncertainty is not None:
             entropy = torch.special.entr(found).sum(0) / float(np.log(k))
-            _write(uncertainty, where, entropy.clamp(0, 1))
+            _write(uncertainty, (*at, *where), entropy.clamp(0, 1))
 
 
 def _write(array: Any, where: tuple[Any, ...], values: Tensor) -> None:
@@ -338,10 +337,11 @@ def check_prediction(
                 f"time point {t} is not there: the image has {volume.n_times} "
                 f"(0…{volume.n_times - 1})"
             )
-    expected = ((volume.n_times,) if "T" in volume.axes else ()) + tuple(volume.shape)
+    series = (volume.n_times,) if "T" in volume.axes else ()
+    expected = (*series, *volume.shape)
     for name, array, shape in (
         ("out", out, expected),
-        ("probabilities", probabilities, (bundle.network.n_classes, *expected)),
+        ("probabilities", probabilities, (*series, bundle.network.n_classes, *volume.shape)),
         ("uncertainty", uncertainty, expected),
     ):
         if array is not None and tuple(array.shape) != shape:

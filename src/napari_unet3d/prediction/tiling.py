@@ -39,7 +39,7 @@ def plan_tiles(
     """The tiles' outputs that together cover a box.
 
     Along an axis on which the box is thinner than a tile there is one tile, with the box in
-    its middle: a single slice costs one row of tiles. Tiles may reach beyond the volume,
+    its middle, where that covers it: a single slice costs one row of tiles. Tiles may reach beyond the volume,
     where the image is mirrored.
 
     Parameters
@@ -60,8 +60,10 @@ def plan_tiles(
         last = max(0, -(-(n - size) // step) * step)
         if high - low < min(size, n):
             middle = (low + high - size) // 2
-            axes.append([min(max(0, (middle + step // 2) // step * step), last)])
-            continue
+            start = min(max(0, (middle + step // 2) // step * step), last)
+            if start <= low and high <= start + size:
+                axes.append([start])
+                continue
         stride = max(step, int(size * (1 - overlap)) // step * step)
         count = -(-last // stride) + 1
         starts = [round(i * last / max(count - 1, 1) / step) * step for i in range(count)]
@@ -84,7 +86,10 @@ def plan_blocks(volume_shape: Triple, least: Triple, most_voxels: int) -> Iterat
         return -(-volume_shape[axis] // parts[axis])
 
     while prod(size(a) for a in range(3)) > most_voxels:
-        can = [a for a in range(3) if -(-volume_shape[a] // (parts[a] + 1)) >= least[a]]
+        can = [
+            a for a, n in enumerate(volume_shape)
+            if parts[a] < n and -(-n // (parts[a] + 1)) >= least[a]
+        ]  # fmt: skip
         if not can:
             break
         # z first: rows of a stack lie together on the disk.

@@ -1,0 +1,85 @@
+"""The whole path on the built-in stack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.io import imsave
+
+from napari_unet3d.cli.follow import follow, train
+from napari_unet3d.cli.work import compare
+from napari_unet3d.config import PredictionConfig, TrainingConfig
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.files import create_output
+from napari_unet3d.data.samples import Sample, tubules
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.scores import mean, show
+from napari_unet3d.training.trainer import Trainer
+
+
+def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
+    """Sample, annotated slices, training, segmentation, files; what a window would show."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(
+            f"the folder {folder} cannot be made ({error.strerror}): give another one with -o"
+        ) from error
+    sample = tubules()
+    volume = sample.image
+    slices = (*sample.training_slices, *sample.held_out_slices)
+    labels = sample.annotate(slices)
+    print(
+        f"Sample: {volume.name}, {volume.shape} voxels. Painted: {_names(sample.training_slices)}"
+        f"; held out: {_names(sample.held_out_slices)}",
+        flush=True,
+    )
+    annotation = SparseAnnotation(labels, sample.classes, frozenset(sample.held_out_slices))
+    bundle = train(Trainer(volume, annotation, config))
+    result, model = folder / "segmentation.ome.tif", folder / "model.unet3d"
+    out = np.zeros(volume.shape, np.uint8)
+    follow(
+        predict(bundle, volume, out, config=PredictionConfig(device=config.device)), "predicting"
+    )
+    with create_output(result, out.shape, out.dtype, "ZYX", volume.voxel_size, volume.unit) as file:
+        file[:] = out
+    bundle.save(model)
+    overlay = folder / "overlay.png"
+    _save_overlay(sample, out, sample.held_out_slices[0].index, overlay)
+    scores = compare(out, sample.truth, slices)
+    classes = ", ".join(
+        f"{c.name} {show(s.iou)}" for c, s in zip(sample.classes, scores, strict=True)
+    )
+    print("On all slices that were not painted, since the truth of this sample is known:")
+    print(f"  IoU {classes}; mean {show(mean([s.iou for s in scores]))}")
+    for path in (result, model, overlay):
+        print(f"Written: {path}")
+    return {
+        "volume": volume,
+        "annotation": labels,
+        "prediction": out,
+        "classes": sample.classes,
+    }
+
+
+def _names(slices: tuple[Any, ...]) -> str:
+    return ", ".join(str(ref) for ref in slices)
+
+
+def _save_overlay(sample: Sample, out: np.ndarray, index: int, path: Path) -> None:
+    """One slice, side by side: image, segmentation, truth."""
+    plane = np.asarray(sample.image.data[index]).astype(float)
+    low, high = np.percentile(plane, (0.5, 99.5))
+    gray = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)[..., None].repeat(3, -1)
+    panels = [gray]
+    for labels in (out[index], sample.truth[index]):
+        panel = gray.copy()
+        for c in sample.classes:
+            color = np.array([int(c.color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+            panel[labels == c.value] = 0.5 * panel[labels == c.value] + 0.5 * color
+        panels.append(panel)
+    picture = np.concatenate(panels, 1).repeat(3, 0).repeat(3, 1)
+    imsave(path, (picture * 255).astype(np.uint8), check_contrast=False)

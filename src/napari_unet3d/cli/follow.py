@@ -1,0 +1,121 @@
+"""Follow the core's generators on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from napari_unet3d.cli.terminal import errors
+from napari_unet3d.config import ClassInfo
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.prediction.predictor import Notice, PredictionProgress
+from napari_unet3d.prediction.scores import show
+from napari_unet3d.training.events import (
+    HeldOutScores,
+    TrainingControl,
+    TrainingProgress,
+    TrainingStarted,
+)
+from napari_unet3d.training.trainer import Trainer
+
+T = TypeVar("T")
+
+
+def train(trainer: Trainer) -> ModelBundle:
+    """Run a training to its end, or to Ctrl-C, which keeps the model."""
+    control = TrainingControl()
+    with _interrupt(control.stop):
+        bundle = follow(trainer.run(control), "training", trainer.annotation.classes)
+    assert bundle is not None  # only a cancel gives None
+    return bundle
+
+
+def follow(events: Generator[Any, None, T], task: str, classes: Sequence[ClassInfo] = ()) -> T:
+    """Iterate a generator of events, showing them; returns what it returns."""
+    scores: HeldOutScores | None = None
+    plain = not errors.is_terminal
+    with Progress(
+        TextColumn("{task.description:10}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+        console=errors,
+        disable=plain,
+    ) as bar:
+        line = bar.add_task(task, total=1.0, text="")
+        shown = 0.0
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                result: T = end.value
+                break
+            if isinstance(event, TrainingStarted):
+                errors.print(
+                    f"3D U-Net, {event.parameters:,} parameters, patch {event.patch_shape}, "
+                    f"{event.labelled_voxels:,} labelled voxels; {event.device}, {event.precision}"
+                )
+                for note in event.notes:
+                    errors.print(note)
+            elif isinstance(event, Notice):
+                errors.print(event.text)
+            elif isinstance(event, HeldOutScores):
+                scores = event
+            elif isinstance(event, TrainingProgress | PredictionProgress):
+                fraction, text = _progress(event, scores)
+                bar.update(line, completed=fraction, text=text)
+                if plain and (fraction >= shown + 0.1 or fraction == 1):
+                    shown = fraction
+                    errors.print(f"{task} {fraction:4.0%}, {event.elapsed:.0f} s{text}")
+    if scores is not None:
+        _print_scores(scores, classes)
+    return result
+
+
+def _progress(
+    event: TrainingProgress | PredictionProgress, scores: HeldOutScores | None
+) -> tuple[float, str]:
+    if not isinstance(event, TrainingProgress):
+        return event.done / event.total, f", tile {event.done} of {event.total}"
+    text = f", iteration {event.iteration}, loss {event.loss:.3f}"
+    if scores is not None:
+        text += f", held-out IoU {show(scores.mean_iou)}"
+    return event.fraction, text
+
+
+def _print_scores(scores: HeldOutScores, classes: Sequence[ClassInfo]) -> None:
+    near = (
+        ""
+        if scores.distance is None
+        else (
+            f"; the nearest trained slice is {scores.distance} away, and slices of one stack look "
+            "alike: another stack may do worse"
+        )
+    )
+    print(f"Held-out slices {', '.join(scores.slices)} (never trained on{near}):")
+    names = {c.value: c.name for c in classes}
+    for s in scores.classes:
+        print(f"  {names[s.value]} ({s.value}): IoU {show(s.iou)}, Dice {show(s.dice)}")
+    print(f"  mean: IoU {show(scores.mean_iou)}, Dice {show(scores.mean_dice)}")
+
+
+@contextlib.contextmanager
+def _interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Within, the first Ctrl-C stops gently; a second one interrupts."""
+
+    def handle(*_: object) -> None:
+        errors.print("stopping; the model is kept (Ctrl-C again drops it)")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop()
+
+    old = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
