@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from napari_unet3d.cli import settings
@@ -36,16 +35,15 @@ app = typer.Typer(
 def run(arguments: list[str], open_window: OpenWindow) -> int:
     """Carry out a command line; returns the exit code: 0, 1 it failed, 2 bad input."""
     try:
-        app(arguments, obj=open_window, standalone_mode=False)
+        app(arguments, prog_name="napari-unet3d", obj=open_window)
+    except SystemExit as end:  # how typer ends: 0, or 2 with the usage explained
+        return int(end.code or 0)
     except BadInputError as error:
         return _complain(error, 2)
-    except click.UsageError as error:
-        error.show()
-        return 2
-    except (click.Abort, KeyboardInterrupt):
-        return _complain("interrupted", 1)
     except RunFailedError as error:
         return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
     except Exception as error:
         if os.environ.get("NAPARI_UNET3D_DEBUG"):
             raise

@@ -38,6 +38,8 @@ def masked_loss(
         return logits.float().sum() * 0
     index = target[mask].long() - 1
     loss = (1 - dice_share) * functional.cross_entropy(picked, index, weights)
+    if weights is not None and not weights[index].any():
+        loss = picked.sum() * 0  # Σ w = 0: the mean would not be a number
     if dice_share:
         probability = picked.softmax(1)[:, 1:]
         truth = functional.one_hot(index, logits.shape[1])[:, 1:].to(probability.dtype)
