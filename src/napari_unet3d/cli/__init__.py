@@ -77,16 +77,23 @@ def start(context: typer.Context) -> None:
 
 @app.command()
 def train(
-    image: Annotated[Path, typer.Argument(help="TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr.")],
-    annotation: Annotated[
-        Path, typer.Argument(help="Integers: 0 unlabelled, 1 background, 2… classes.")
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The model, *.unet3d.")],
+    annotation: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ANNOTATION", help="Integers: 0 unlabelled, 1 background, 2… classes."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MODEL", help="The model, *.unet3d.")
+    ],
     seconds: Annotated[
-        float | None, typer.Option(help="Wall-clock time of the training. Default: 60.")
+        float | None, typer.Option(metavar="S", help="Wall-clock seconds of training. Default: 60.")
     ] = None,
     iterations: Annotated[
-        int | None, typer.Option(help="Iterations, in place of --seconds: repeatable.")
+        int | None, typer.Option(metavar="N", help="Iterations, in place of --seconds: repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Device = "auto",
@@ -102,15 +109,18 @@ def train(
     ] = None,
     hold_out: Annotated[
         list[str] | None,
-        typer.Option(help="Slices to measure on, never trained on: z=12,30 (also y=, x=, t=)."),
+        typer.Option(
+            metavar="SLICES",
+            help="Slices to measure on, never trained on: z=12,30 (also y=, x=, t=).",
+        ),
     ] = None,
     preset: Annotated[Preset, typer.Option(help="fast, balanced or paper.")] = "balanced",
     names: Annotated[
-        str | None, typer.Option(help="Class names, as in 2=nucleus,3=membrane.")
+        str | None, typer.Option(metavar="NAMES", help="Class names: 2=nucleus,3=membrane.")
     ] = None,
     others: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other setting, as in learning_rate=0.001."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
     ] = None,
     lean: Annotated[
         bool, typer.Option("--lean", help="A file a quarter of the size, which cannot be resumed.")
@@ -149,9 +159,13 @@ def train(
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model, *.unet3d.")],
-    image: Annotated[Path, typer.Argument(help="TIFF or OME-Zarr; may exceed the memory.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="*.tif or *.ome.zarr.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model, *.unet3d.")],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="TIFF or OME-Zarr; may exceed the memory.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="*.tif or *.ome.zarr.")
+    ],
     probabilities: Annotated[
         Path | None, typer.Option(help="Also write a probability image per class here.")
     ] = None,
@@ -179,8 +193,12 @@ def predict(
 
 @app.command()
 def evaluate(
-    prediction: Annotated[Path, typer.Argument(help="Integers, 0 background.")],
-    truth: Annotated[Path, typer.Argument(help="Integers, same classes, 0 background.")],
+    prediction: Annotated[
+        Path, typer.Argument(metavar="PREDICTION", help="Integers, 0 background.")
+    ],
+    truth: Annotated[
+        Path, typer.Argument(metavar="TRUTH", help="Integers, same classes, 0 background.")
+    ],
     skip: Annotated[
         list[str] | None,
         typer.Option(help="Slices to leave out, as those trained on: z=3,10,20."),

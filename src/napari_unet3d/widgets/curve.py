@@ -85,6 +85,7 @@ class Curve(QWidget):
         self._iou_line.setData([x for x, _ in self._iou], [y for _, y in self._iou])
         for plot, below in ((self.loss_plot, not self._iou), (self.iou_plot, True)):
             plot.getAxis("bottom").setStyle(showValues=below)
+            plot.getAxis("bottom").setHeight(34 if below else 8)
             plot.setLabel("bottom", "seconds" if below else "")
 
     def points(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:

@@ -249,7 +249,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
     write_classes(layer, read_classes(image) or starting_classes())
     write_held_out(layer, ())
     layer.opacity = 0.6
-    layer.brush_size = max(2, min(shape[-2:]) // 40)
+    layer.brush_size = max(2, min(shape[-2:]) // 25)
     return layer
 
 

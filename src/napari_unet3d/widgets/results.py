@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.prediction.scores import ClassScore, mean
@@ -44,22 +44,25 @@ class Results(QWidget):
         self.save_model.setToolTip("Write the trained model as one file that can be shared.")
         self.load_model = QPushButton("&Load model…")
         self.load_model.setToolTip("Open a saved model, to apply it or to train it further.")
-        self.apply = QPushButton("Appl&y to the chosen image")
+        self.apply = QPushButton("Appl&y to image")
         self.apply.setToolTip(
-            "Segment the image chosen at the top with the model, without training."
+            "Segment the image that is chosen at the top with this model, without training.\n"
+            "Open another stack and choose it there first."
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (
-            self.text,
-            self.table,
-            self.save_segmentation,
-            self.save_model,
-            self.load_model,
-            self.apply,
-        ):
-            layout.addWidget(widget)
+        layout.addWidget(self.text)
+        layout.addWidget(self.table)
+        buttons = QGridLayout()
+        buttons.setSpacing(4)
+        buttons.addWidget(self.save_segmentation, 0, 0)
+        buttons.addWidget(self.save_model, 0, 1)
+        buttons.addWidget(self.apply, 1, 0)
+        buttons.addWidget(self.load_model, 1, 1)
+        for column in (0, 1):
+            buttons.setColumnStretch(column, 1)
+        layout.addLayout(buttons)
         self.save_segmentation.clicked.connect(self.saveSegmentationRequested)
         self.save_model.clicked.connect(self.saveModelRequested)
         self.load_model.clicked.connect(self.loadRequested)

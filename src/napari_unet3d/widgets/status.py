@@ -12,12 +12,14 @@ from napari_unet3d.widgets.duration import show_duration
 
 def training_line(progress: TrainingProgress, started: TrainingStarted | None) -> str:
     """Iterations, elapsed, time left, memory and device in one line."""
-    parts = [f"{progress.iteration} iterations", show_duration(progress.elapsed)]
+    number = progress.iteration
+    iterations = "1 iteration" if number == 1 else f"{number} iterations"
+    parts = [iterations, show_duration(progress.elapsed)]
     if progress.remaining is not None:
         parts.append(f"{show_duration(progress.remaining)} left")
     parts.append(f"{progress.memory / 2**30:.1f} GB")
     if started is not None:
-        parts.append(started.device)
+        parts.append(started.device.partition(" (")[0])  # all of it is in the tool tip
     return " · ".join(parts)
 
 
