@@ -39,8 +39,8 @@ def plan_tiles(
     """The tiles' outputs that together cover a box.
 
     Along an axis on which the box is thinner than a tile there is one tile, with the box in
-    its middle, where that covers it: a single slice costs one row of tiles. Tiles may reach beyond the volume,
-    where the image is mirrored.
+    its middle, where that covers it: a single slice costs one row of tiles. Tiles may reach
+    beyond the volume, where the image is mirrored.
 
     Parameters
     ----------
