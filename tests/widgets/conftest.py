@@ -104,12 +104,18 @@ class Hands:
 
 
 @pytest.fixture
-def dock(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Any]:
-    """The dock in a true window, with nothing open."""
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    return make_napari_viewer(show=True)
+
+
+@pytest.fixture
+def dock(viewer: Any, qtbot: Any) -> Iterator[Any]:
+    """The dock in a true window, with nothing open; it gets what napari gives to plugins."""
+    from napari.utils._proxies import PublicOnlyProxy
+
     from napari_unet3d.widgets.dock import SegmentationDock
 
-    viewer = make_napari_viewer(show=True)
-    dock = SegmentationDock(viewer)
+    dock = SegmentationDock(PublicOnlyProxy(viewer))
     viewer.window.add_dock_widget(dock, name="Annotate & train", area="right")
     viewer.window._qt_window.resize(1200, 900)
     dock.form.advanced.editors["iterations"].setValue(4)
@@ -122,8 +128,8 @@ def dock(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def hands(dock: Any, qtbot: Any) -> Iterator[Hands]:
-    hands = Hands(dock._viewer, qtbot)
+def hands(dock: Any, viewer: Any, qtbot: Any) -> Iterator[Hands]:
+    hands = Hands(viewer, qtbot)
     yield hands
     vars(hands).clear()
 

@@ -20,8 +20,9 @@ from napari_unet3d.prediction.predictor import Predictor, label_table
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.training.events import HeldOutScores, SlicePreview
 
-_STATISTICS_BATCHES = 20
-_PREVIEW_BATCHES = 4
+_FINAL_BATCHES = 20
+"""Patches for the batch-norm statistics of the final model; a look on the way takes fewer."""
+_LOOK_BATCHES = 6
 _FIRST_NUMBER = 1 << 40
 """Batch numbers from here on re-estimate batch-norm statistics: none is trained on."""
 _SLICE_TILE = 4_000_000
@@ -71,7 +72,7 @@ class Evaluator:
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     @torch.no_grad()
-    def estimate_statistics(self, batches: int = _STATISTICS_BATCHES) -> None:
+    def estimate_statistics(self, final: bool) -> None:
         """Batch-norm statistics of the averaged weights, over plain patches."""
         norms = [
             m
@@ -84,7 +85,7 @@ class Evaluator:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over the batches
             norm.train()
-        for i in range(batches):
+        for i in range(_FINAL_BATCHES if final else _LOOK_BATCHES):
             if i and self._interrupted():
                 break
             number = _FIRST_NUMBER + i
@@ -95,12 +96,16 @@ class Evaluator:
 
     def preview(self, ref: SliceRef) -> SlicePreview:
         """One slice as the network sees it now."""
-        self.estimate_statistics(_PREVIEW_BATCHES)
-        return SlicePreview(ref, self._segment(ref))
+        self.estimate_statistics(final=False)
+        return SlicePreview(ref, self._segment(ref, thin=True))
 
-    def measure(self, iteration: int, elapsed: float) -> HeldOutScores:
-        """Scores on the held-out slices; voxels that are not labelled there do not count."""
-        self.estimate_statistics()
+    def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
+        """Scores on the held-out slices; voxels that are not labelled there do not count.
+
+        The final measurement predicts with the tiles of the dense prediction, so that the
+        scores are those of the result.
+        """
+        self.estimate_statistics(final)
         annotation = self._sampler.annotation
         table = label_table(annotation.classes)
         overlap = Overlap([c.value for c in annotation.classes])
@@ -110,16 +115,16 @@ class Evaluator:
                 break
             target = annotation.held_out_target(ref)
             truth = table[np.maximum(target, 1) - 1]
-            overlap.add(self._segment(ref), truth, target > 0)
+            overlap.add(self._segment(ref, thin=not final), truth, target > 0)
         distance = held_out_distance(annotation, [s.ref for s in self._sampler.slices])
         names = tuple(str(ref) for ref in refs)
         return HeldOutScores(iteration, elapsed, overlap.scores(), names, distance)
 
-    def _segment(self, ref: SliceRef) -> np.ndarray:
-        """Label values (rows, columns) of one slice, by a tile as thin as a training patch."""
+    def _segment(self, ref: SliceRef, thin: bool) -> np.ndarray:
+        """Label values (rows, columns) of one slice; `thin` tiles are faster."""
         volume, config = self._sampler.volume, self.network.config
         tile = None
-        if config.padding == "same":
+        if thin and config.padding == "same":
             depth = self._sampler.shapes[ref.axis][ref.axis]
             tile = plan_patch(config, volume.shape, ref.axis, _SLICE_TILE, depth)
         predictor = Predictor(

@@ -154,8 +154,11 @@ class Trainer:
             The memory does not suffice for the smallest patch, the loss is not finite, or
             torch failed.
         """
+        repeatable = self.config.iterations is not None
         try:
-            return (yield from self._run(control or TrainingControl()))
+            # Patches have one shape, so cuDNN may search for the fastest convolutions.
+            with torch.backends.cudnn.flags(benchmark=not repeatable, deterministic=repeatable):
+                return (yield from self._run(control or TrainingControl()))
         except RuntimeError as error:
             # superqt's workers swallow RuntimeErrors: the user would wait for ever.
             raise RunFailedError(f"training failed: {error}") from error
@@ -207,7 +210,7 @@ class Trainer:
             )
             if self.annotation.held_out and scoring.due(elapsed):
                 with scoring.timed(elapsed):
-                    measured = self._evaluator.measure(self.iteration, elapsed)
+                    measured = self._evaluator.measure(self.iteration, elapsed, final=False)
                 yield measured
             watched = control.watched
             if watched is not None and viewing.due(elapsed):
@@ -217,12 +220,13 @@ class Trainer:
         if control.cancelled:
             return None
         elapsed = time.monotonic() - started
-        final: HeldOutScores | None = None
+        scores: HeldOutScores | None = None
         if self.annotation.held_out:
-            yield (final := self._evaluator.measure(self.iteration, elapsed))
+            scores = self._evaluator.measure(self.iteration, elapsed, final=True)
+            yield scores
         else:
-            self._evaluator.estimate_statistics()
-        return None if control.cancelled else self._bundle(elapsed, final)
+            self._evaluator.estimate_statistics(final=True)
+        return None if control.cancelled else self._bundle(elapsed, scores)
 
     def _fraction(self, elapsed: float) -> float:
         if self.config.iterations is not None:
