@@ -134,7 +134,8 @@ def _python() -> Iterator[str]:
         "[Use it from Python](how-to/python.md) shows these names at work."
     )
     configs = [n for n in napari_unet3d.__all__ if n.endswith("Config") or n == "ClassInfo"]
-    missing = set(napari_unet3d.__all__) - {*configs, *sum(GROUPS.values(), [])}
+    grouped = {name for names in GROUPS.values() for name in names}
+    missing = set(napari_unet3d.__all__) - {*configs} - grouped
     for title, names in (GROUPS | ({"More": sorted(missing)} if missing else {})).items():
         yield f"### {title}"
         for name in names:
