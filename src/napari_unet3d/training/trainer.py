@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_unet3d.config import NetworkConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -159,6 +159,8 @@ class Trainer:
             # Patches have one shape, so cuDNN may search for the fastest convolutions.
             with torch.backends.cudnn.flags(benchmark=not repeatable, deterministic=repeatable):
                 return (yield from self._run(control or TrainingControl()))
+        except _CancelledError:
+            return None
         except RuntimeError as error:
             # superqt's workers swallow RuntimeErrors: the user would wait for ever.
             raise RunFailedError(f"training failed: {error}") from error
@@ -292,6 +294,7 @@ class Trainer:
             load_weights(network, old.weights)
         self._network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._network.train()
+        _listen(self._network, control)
         self._evaluator = Evaluator(
             self._network,
             self.sampler,
@@ -351,6 +354,30 @@ class Trainer:
             weights=on_cpu(self._evaluator.network.state_dict()),
             state=training_state(self._network, self._optimizer),
         )
+
+
+class _CancelledError(Exception):
+    """The training was cancelled within a step."""
+
+
+def _listen(network: UNet3D, control: TrainingControl) -> None:
+    """Let a cancel end a step after the current convolution, forward or backward.
+
+    A step of a large network takes seconds on a CPU; closing the window must not.
+    """
+
+    def check(*_: object) -> None:
+        if control.cancelled:
+            raise _CancelledError
+
+    def after(_: nn.Module, __: object, output: Tensor) -> None:
+        check()
+        if output.requires_grad:
+            output.register_hook(check)
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d):
+            module.register_forward_hook(after)
 
 
 class _Looking:
