@@ -43,14 +43,17 @@ class SegmentationDock(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self._viewer: Any = napari_viewer
+        # napari hands a proxy to plugins. Layers taken through it are proxies too, and no longer
+        # the same objects as in events and in the layer list.
+        viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._viewer = viewer
         self.choice = LayerChoice()
         self.class_table, self.slice_table = ClassTable(), SliceTable()
         self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
         self.footer = Footer()
-        self.annotator = Annotator(napari_viewer, self.class_table, self.slice_table)
+        self.annotator = Annotator(viewer, self.class_table, self.slice_table)
         self.run_actions = Actions(
-            napari_viewer,
+            viewer,
             self,
             choice=self.choice,
             annotator=self.annotator,
@@ -63,7 +66,7 @@ class SegmentationDock(QWidget):
         self._build()
         self.form.set_devices(*find_devices())
 
-        layers = napari_viewer.layers.events
+        layers = viewer.layers.events
         self._connections: list[tuple[Any, Callable[..., Any]]] = [
             (layers.inserted, self._layer_inserted),
             (layers.removed, self._sync_layers),
