@@ -37,8 +37,8 @@ def random_cases(n: int, axes: int):
         for axis in range(axes):
             volume[axis] = int(rng.integers(1, 70))
             align[axis] = int(rng.choice([1, 2, 4, 8]))
-            # Tiles of a padded network are multiples of its stride.
-            size[axis] = align[axis] * int(rng.integers(1, 6))
+            # Of a padded network multiples of its stride, of an unpadded one any more than it.
+            size[axis] = align[axis] * int(rng.integers(1, 6)) + int(rng.choice([0, 0, 1, 3]))
             low[axis] = int(rng.integers(0, volume[axis]))
             high[axis] = int(rng.integers(low[axis] + 1, volume[axis] + 1))
         if rng.random() < 0.3:

@@ -1,0 +1,516 @@
+"""Prediction: any array in, any array out, tiled as if it were not."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from scipy.ndimage import gaussian_filter
+
+from napari_unet3d.config import (
+    NetworkConfig,
+    PredictionConfig,
+    TrainingConfig,
+    default_class,
+)
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
+from napari_unet3d.model.geometry import next_fitting, output_shape, shrink, total_stride
+from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.prediction import predictor as predictor_module
+from napari_unet3d.prediction.predictor import (
+    Notice,
+    PredictionProgress,
+    Predictor,
+    label_table,
+    predict,
+)
+from napari_unet3d.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+SAME = NetworkConfig(
+    widths=(4, 8, 8),
+    strides=((1, 2, 2), (2, 2, 2)),
+    kernels=((3, 3, 3),) * 3,
+    padding="same",
+    normalization="channel",
+)
+VALID = SAME.model_copy(update={"padding": "valid"})
+PAPER_LIKE = NetworkConfig(
+    widths=(4, 8, 8, 8), strides=((1, 2, 2),) * 3, kernels=((1, 3, 3),) * 4, padding="valid"
+)
+"""The paper's layout in the plane: its outputs (4, 12, 20…) are no multiples of its stride, 8."""
+
+
+def blobs(shape=(13, 38, 45), seed=0) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy image and truth of bright blobs, class 2."""
+    rng = np.random.default_rng(seed)
+    smooth = gaussian_filter(rng.standard_normal(shape), 2.5)
+    truth = np.where(smooth > np.quantile(smooth, 0.7), 2, 0).astype(np.uint8)
+    return (20 * truth + rng.normal(100, 12, shape)).astype(np.float32), truth
+
+
+def random_bundle(config: NetworkConfig = SAME, values=None, seed: int = 0) -> ModelBundle:
+    torch.manual_seed(seed)
+    values = values or range(2, config.n_classes + 1)
+    ones = (1.0,) * config.in_channels
+    zeros = (0.0,) * config.in_channels
+    return ModelBundle(
+        network=config,
+        classes=tuple(default_class(v) for v in values),
+        intensity=IntensityNormalization(low=zeros, high=ones, mean=zeros, std=ones),
+        voxel_size=(1.0, 1.0, 1.0),
+        unit="pixel",
+        record=TrainingRecord(
+            config=TrainingConfig(),
+            iterations=0,
+            seconds=0,
+            device="cpu",
+            precision="fp32",
+            patch_shape=(8, 32, 32),
+        ),
+        weights=UNet3D(config).state_dict(),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, ModelBundle]:
+    """A briefly trained model for each normalization that promises the same in every tiling."""
+    image, truth = blobs()
+    labels = np.zeros_like(truth)
+    for z in (2, 7):
+        labels[z] = np.maximum(truth[z], 1)
+    found = {}
+    config = TrainingConfig(
+        iterations=25, device="cpu", patch_shape=(8, 32, 32), precision="fp32", learning_rate=5e-3
+    )
+    for normalization in ("batch", "channel"):
+        # From a small network, to be quick.
+        small = random_bundle(SAME.model_copy(update={"normalization": normalization}))
+        annotation = SparseAnnotation.from_labels(labels)
+        steps = Trainer(Volume(image), annotation, config, start_from=small).run()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found[normalization] = end.value
+                break
+    return found
+
+
+def run(bundle, volume, *, times=None, extra=True, **config):
+    """Labels, probabilities, uncertainty and the events of a prediction."""
+    config = {"device": "cpu", "precision": "fp32"} | config
+    series = (volume.n_times,) if "T" in volume.axes else ()
+    out = np.zeros((*series, *volume.shape), np.uint8)
+    p = np.full((*series, bundle.network.n_classes, *volume.shape), np.nan, np.float32)
+    u = np.full(out.shape, np.nan, np.float32)
+    more = {"probabilities": p, "uncertainty": u} if extra else {}
+    steps = predict(bundle, volume, out, times=times, config=PredictionConfig(**config), **more)
+    return out, p, u, list(steps)
+
+
+def n_tiles(events) -> int:
+    return [e for e in events if isinstance(e, PredictionProgress)][-1].total
+
+
+# --- tiled and untiled ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("normalization", ["batch", "channel"])
+def test_tiled_equals_untiled(trained, normalization):
+    """Mean difference of the probabilities below 0.01, and 99 % of the labels the same.
+
+    Not exact: zero padding reaches as far as the receptive field into each tile. Without
+    overlap it is several times worse, which is what the overlap is for.
+    """
+    image, truth = blobs((13, 52, 60))
+    volume = Volume(image)
+    whole, p, _, events = run(trained[normalization], volume, tile_shape=(16, 52, 60))
+    assert n_tiles(events) == 1
+    tiled, q, _, events = run(trained[normalization], volume, tile_shape=(16, 32, 32))
+    assert n_tiles(events) >= 4
+    assert np.abs(p - q).mean() < 0.01
+    assert (whole == tiled).mean() > 0.99
+    assert (whole == truth).mean() > 0.8, "the network has learned too little to compare"
+
+    _, seams, _, _ = run(trained[normalization], volume, tile_shape=(16, 32, 32), overlap=0.0)
+    assert np.abs(p - seams).mean() > 1.5 * np.abs(p - q).mean()
+
+
+@pytest.mark.parametrize("normalization", ["batch", "channel"])
+@pytest.mark.parametrize("size", [12, 20])
+def test_unpadded_tiles_are_exact(normalization, size):
+    """An unpadded output depends on nothing that a tile cuts off: only rounding differs.
+
+    Tiles must start at multiples of the stride for that, whatever their output's size.
+    """
+    config = PAPER_LIKE.model_copy(update={"normalization": normalization})
+    bundle = random_bundle(config)
+    rng = np.random.default_rng(0)
+    volume = Volume(rng.normal(size=(3, 30, 33)).astype(np.float32))
+    lost = shrink(config)
+    whole_tile, small_tile = (
+        next_fitting(config, tuple(n + m for n, m in zip(shape, lost, strict=True)))
+        for shape in (volume.shape, (2, size, size))
+    )
+    whole, p, _, events = run(bundle, volume, tile_shape=whole_tile)
+    assert n_tiles(events) == 1
+    assert any(
+        n % s for n, s in zip(output_shape(config, small_tile), total_stride(config), strict=True)
+    )
+    tiled, q, _, events = run(bundle, volume, tile_shape=small_tile)
+    assert n_tiles(events) > 4
+    np.testing.assert_allclose(p, q, atol=1e-4)
+    assert (whole == tiled).mean() > 0.999
+
+
+def test_block_by_block_equals_at_once(trained):
+    """With little memory the stack is predicted block by block; the tiles are the same."""
+    volume = Volume(blobs((30, 38, 20))[0])
+    tile = (12, 24, 24)
+    at_once, p, u, _ = run(trained["channel"], volume, tile_shape=tile)
+    in_blocks, q, v, events = run(trained["channel"], volume, tile_shape=tile, memory=100_000)
+    _, _, _, plain = run(trained["channel"], volume, tile_shape=tile)
+    assert n_tiles(events) > n_tiles(plain), "it was one block"
+    assert np.abs(p - q).max() < 0.2
+    assert np.abs(p - q).mean() < 0.005
+    assert np.abs(u - v).mean() < 0.01
+    assert (at_once == in_blocks).mean() > 0.99
+
+
+@pytest.mark.parametrize("depth", range(37, 50))
+def test_every_voxel_is_predicted_whatever_the_blocks(depth):
+    """Probabilities that add up to 0 betray a voxel that no tile reached."""
+    rng = np.random.default_rng(0)
+    volume = Volume(rng.normal(size=(depth, 17, 19)).astype(np.float32))
+    _, p, _, events = run(random_bundle(), volume, tile_shape=(16, 16, 16), memory=40_000)
+    assert n_tiles(events) > 6
+    np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
+
+
+def test_tile_statistics_depend_on_the_tiling():
+    """Why 'tile' and 'instance' promise less: the same network says something else."""
+    bundle = random_bundle(SAME.model_copy(update={"normalization": "tile"}))
+    image = blobs()[0]
+    image[:, :10] += 200
+    _, p, _, _ = run(bundle, Volume(image), tile_shape=(16, 40, 48))
+    _, q, _, _ = run(bundle, Volume(image), tile_shape=(12, 24, 24))
+    assert np.abs(p - q).mean() > 0.02
+
+
+# --- sizes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "tile"),
+    [(SAME, None), (SAME, (4, 12, 16)), (VALID, None), (VALID, (28, 60, 60))],
+    ids=["same", "same-given", "valid", "valid-given"],
+)
+@pytest.mark.parametrize("shape", [(2, 3, 5), (3, 40, 41), (31, 7, 9), (17, 33, 29)], ids=str)
+def test_any_size(config, tile, shape):
+    """Odd, and thinner than a tile: all voxels get probabilities."""
+    rng = np.random.default_rng(0)
+    volume = Volume(rng.normal(size=shape).astype(np.float32))
+    tile = None if tile is None else next_fitting(config, tile)
+    out, p, u, _ = run(random_bundle(config), volume, tile_shape=tile)
+    assert out.shape == shape
+    assert set(np.unique(out)) <= {0, 2}
+    np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
+    assert u.min() >= 0
+    assert u.max() <= 1
+
+
+def test_uncertainty_is_0_where_sure_and_1_where_undecided():
+    bundle = random_bundle()
+    weights = dict(bundle.weights)
+    weights["head.weight"] = torch.zeros_like(weights["head.weight"])
+    volume = Volume(blobs((4, 16, 16))[0])
+    for bias, expected in ((0.0, 1.0), (30.0, 0.0)):
+        weights["head.bias"] = torch.tensor([bias, 0.0])
+        _, _, u, _ = run(bundle.model_copy(update={"weights": weights}), volume)
+        np.testing.assert_allclose(u, expected, atol=1e-5)
+
+
+def test_labels_are_the_most_probable_class_by_its_own_number():
+    config = SAME.model_copy(update={"n_classes": 4})
+    bundle = random_bundle(config, values=(7, 2, 200))
+    volume = Volume(blobs((6, 20, 20))[0])
+    out, p, _, _ = run(bundle, volume)
+    assert label_table(bundle.classes).tolist() == [0, 7, 2, 200]
+    np.testing.assert_array_equal(out, np.array([0, 7, 2, 200])[p.argmax(0)])
+    assert len(np.unique(out)) > 1
+
+
+# --- arrays in and out ----------------------------------------------------------------------
+
+
+def test_channels():
+    config = SAME.model_copy(update={"in_channels": 2})
+    bundle = random_bundle(config)
+    image = np.stack([blobs(seed=s)[0] for s in (0, 1)])
+    out, p, _, _ = run(bundle, Volume(image, "CZYX"))
+    assert out.shape == image.shape[1:]
+    _, swapped, _, _ = run(bundle, Volume(image[::-1].copy(), "CZYX"))
+    assert np.abs(p - swapped).max() > 0.01
+
+
+@pytest.mark.parametrize("axes", ["TZYX", "TCZYX"])
+def test_time_points_are_predicted_one_by_one(axes):
+    """All are normalized alike, so a series with one time point more may differ a little."""
+    bundle = random_bundle()
+    frames = np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)])
+    volume = Volume(frames if axes == "TZYX" else frames[:, None], axes)
+    out, p, _, events = run(bundle, volume)
+    assert out.shape == frames.shape
+    assert p.shape == (3, 2, 6, 20, 22)
+    assert n_tiles(events) == 3
+    assert not np.array_equal(p[0], p[1])
+
+    some, q, u, _ = run(bundle, volume, times=[2])
+    np.testing.assert_array_equal(some[2], out[2])
+    np.testing.assert_array_equal(q[2], p[2])
+    assert not some[:2].any()
+    assert np.isnan(q[:2]).all()
+    assert np.isnan(u[:2]).all()
+
+
+def test_other_time_points_are_left_alone():
+    bundle = random_bundle()
+    volume = Volume(np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)]), "TZYX")
+    out = np.full(volume.data.shape, 99, np.uint16)
+    list(predict(bundle, volume, out, times=[0, 2], config=PredictionConfig(device="cpu")))
+    assert (out[1] == 99).all()
+    assert not (out[[0, 2]] == 99).any()
+
+
+@pytest.mark.parametrize("kind", ["zarr", "memmap", "dask"])
+def test_images_that_are_not_in_memory(kind, tmp_path):
+    image = blobs()[0]
+    if kind == "zarr":
+        data = zarr.array(image, chunks=(4, 16, 16))
+    elif kind == "memmap":
+        data = np.memmap(tmp_path / "image", np.float32, "w+", shape=image.shape)
+        data[:] = image
+    else:
+        data = pytest.importorskip("dask.array").from_array(image, chunks=(5, 16, 16))
+    bundle = random_bundle()
+    expected, p, _, _ = run(bundle, Volume(image), tile_shape=(12, 24, 24))
+    found, q, _, _ = run(bundle, Volume(data), tile_shape=(12, 24, 24))
+    np.testing.assert_allclose(p, q, atol=1e-5)
+    assert (expected == found).mean() > 0.999
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64"])
+@pytest.mark.parametrize("kind", ["zarr", "memmap"])
+def test_outputs_that_are_not_in_memory(kind, dtype, tmp_path):
+    image = blobs((6, 20, 22))[0]
+    bundle = random_bundle()
+    expected, *_ = run(bundle, Volume(image))
+    if kind == "zarr":
+        out = zarr.create_array(
+            tmp_path / "out.zarr", shape=image.shape, chunks=(4, 8, 8), dtype=dtype
+        )
+    else:
+        out = np.memmap(tmp_path / "out", dtype, "w+", shape=image.shape)
+    config = PredictionConfig(device="cpu", precision="fp32")
+    list(predict(bundle, Volume(image), out, config=config))
+    np.testing.assert_array_equal(out[...], expected)
+
+
+def test_integer_and_float_images_give_the_same():
+    image = blobs()[0].clip(0).round()
+    bundle = random_bundle()
+    _a, p, _, _ = run(bundle, Volume(image))
+    _b, q, _, _ = run(bundle, Volume(image.astype(np.uint16)))
+    np.testing.assert_allclose(p, q, atol=1e-5)
+
+
+# --- events ---------------------------------------------------------------------------------
+
+
+def test_progress_counts_every_tile_once():
+    volume = Volume(np.stack([blobs(seed=s)[0] for s in range(2)]), "TZYX")
+    _, _, _, events = run(random_bundle(), volume, tile_shape=(12, 24, 24))
+    assert [e.done for e in events] == list(range(1, events[-1].total + 1))
+    assert {e.total for e in events} == {len(events)}
+    assert events[-1].remaining == pytest.approx(0)
+    assert all(a.elapsed <= b.elapsed for a, b in itertools.pairwise(events))
+
+
+def test_closing_the_generator_cancels_and_frees():
+    volume = Volume(blobs()[0])
+    out = np.zeros(volume.shape, np.uint8)
+    threads = set(threading.enumerate())
+    steps = predict(
+        random_bundle(), volume, out, config=PredictionConfig(device="cpu", tile_shape=(8, 16, 16))
+    )
+    first = next(steps)
+    assert first.done < first.total
+    assert any(type(o) is UNet3D for o in gc.get_objects())
+    steps.close()
+    gc.collect()
+    assert not any(type(o) is UNet3D for o in gc.get_objects())
+    assert set(threading.enumerate()) == threads
+    assert not out.any(), "a block that is not done was written"
+
+
+def test_one_slice_equals_the_slice_of_the_whole(trained):
+    image = blobs()[0]
+    bundle = trained["channel"]
+    _, p, _, _ = run(bundle, Volume(image), tile_shape=(16, 40, 48))
+    predictor = Predictor(
+        bundle.build(), IntensityNormalization.estimate(Volume(image)), CPU, "fp32", (16, 40, 48)
+    )
+    for axis, index in ((0, 0), (0, 7), (1, 37), (2, 20)):
+        plane = predictor.slice(Volume(image), 0, axis, index)
+        np.testing.assert_allclose(plane, p.take(index, axis + 1), atol=1e-5)
+
+
+# --- memory ---------------------------------------------------------------------------------
+
+
+def short_of_memory(monkeypatch, most_voxels: int, error=None) -> list[tuple[int, ...]]:
+    """Let the network run out of memory above so many voxels; returns the shapes it ran on."""
+    seen = []
+    forward = UNet3D.forward
+
+    def limited(self, x):
+        if x[0, 0].numel() > most_voxels:
+            raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        seen.append(tuple(x.shape[2:]))
+        return forward(self, x)
+
+    monkeypatch.setattr(UNet3D, "forward", limited)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        MemoryError("cannot allocate"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes"),
+    ],
+    ids=["torch", "python", "cpu allocator"],
+)
+def test_out_of_memory_halves_the_tile_and_goes_on(trained, monkeypatch, error):
+    volume = Volume(blobs()[0])
+    bundle = trained["channel"]
+    expected, p, _, _ = run(bundle, volume, tile_shape=(16, 40, 48))
+    seen = short_of_memory(monkeypatch, 9_000, error)
+    found, q, _, events = run(bundle, volume, tile_shape=(16, 40, 48))
+    notices = [e for e in events if isinstance(e, Notice)]
+    assert notices
+    assert "16 × 40 × 48" in notices[0].text
+    assert "halved" in notices[0].text
+    assert max(np.prod(s) for s in seen) <= 9_000
+    progress = [e for e in events if isinstance(e, PredictionProgress)]
+    assert progress[-1].done == progress[-1].total > 1
+    assert np.abs(p - q).mean() < 0.02
+    assert (expected == found).mean() > 0.98
+
+
+def test_out_of_memory_in_a_later_block_keeps_the_count_right(monkeypatch):
+    """Memory that another program takes in the middle of a prediction."""
+    volume = Volume(blobs((40, 30, 30))[0])
+    calls = []
+    forward = UNet3D.forward
+
+    def limited(self, x):
+        calls.append(x[0, 0].numel())
+        if len(calls) > 12 and calls[-1] > 3_000:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x)
+
+    monkeypatch.setattr(UNet3D, "forward", limited)
+    _out, p, _, events = run(
+        random_bundle(), volume, tile_shape=(16, 16, 16), overlap=0.0, memory=60_000
+    )
+    at = next(i for i, e in enumerate(events) if isinstance(e, Notice))
+    assert at > 3, "the first block was not done yet"
+    progress = [e for e in events if isinstance(e, PredictionProgress)]
+    assert progress[-1].done == progress[-1].total
+    assert all(e.done <= e.total for e in progress)
+    np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
+
+
+def test_memory_that_never_suffices_is_a_clear_failure(monkeypatch):
+    short_of_memory(monkeypatch, 0)
+    with pytest.raises(RunFailedError, match=r"out of memory.*(close|smaller)"):
+        run(random_bundle(), Volume(blobs((4, 12, 12))[0]))
+
+
+def test_runtime_errors_do_not_leave_as_such(monkeypatch):
+    """superqt's workers swallow RuntimeErrors: the user would wait for ever."""
+
+    def broken(self, x):
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(UNet3D, "forward", broken)
+    with pytest.raises(RunFailedError, match="could not create a primitive"):
+        run(random_bundle(), Volume(blobs()[0]))
+
+
+def test_little_memory_plans_small_tiles():
+    network = UNet3D(SAME).eval()
+    intensity = IntensityNormalization.estimate(Volume(blobs()[0]))
+    plans = [
+        Predictor(network, intensity, CPU, "fp32", memory=m).plan((64, 128, 128))
+        for m in (2**30, 2**24, 2**20)
+    ]
+    sizes = [np.prod(plan) for plan in plans]
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert sizes[0] <= predictor_module._CPU_TILE
+
+
+def test_writing_that_fails_is_a_clear_failure():
+    class FullDisk(np.ndarray):
+        def __setitem__(self, key, value):
+            raise OSError(28, "No space left on device")
+
+    volume = Volume(blobs((4, 16, 16))[0])
+    out = np.zeros(volume.shape, np.uint8).view(FullDisk)
+    with pytest.raises(RunFailedError, match="No space left"):
+        list(predict(random_bundle(), volume, out, config=PredictionConfig(device="cpu")))
+
+
+# --- bad input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"out": np.zeros((4, 16, 15), np.uint8)}, r"4, 16, 15.*4, 16, 16"),
+        ({"out": np.zeros((4, 16, 16), np.float32)}, r"float32.*integer"),
+        ({"out": np.zeros((4, 16, 16), bool)}, r"bool.*integer"),
+        ({"out": np.zeros((4, 16, 16), np.int8)}, r"int8.*holds 200"),
+        ({"probabilities": np.zeros((3, 4, 16, 16), np.float32)}, r"probabilities"),
+        ({"probabilities": np.zeros((2, 4, 16, 16), np.uint8)}, r"probabilities.*uint8"),
+        ({"uncertainty": np.zeros((16, 16), np.float32)}, r"uncertainty"),
+        ({"uncertainty": np.zeros((4, 16, 16), np.uint8)}, r"uncertainty.*uint8"),
+        ({"times": [1]}, r"time point 1"),
+        ({"times": [-1]}, r"time point -1"),
+        ({"config": PredictionConfig(tile_shape=(8, 16, 15))}, r"15.*leave the tile shape empty"),
+        ({"config": PredictionConfig(device="cuda:7")}, r"cuda:7.*(auto|cpu)"),
+        ({"config": PredictionConfig(device="cpu", precision="fp16")}, r"fp16"),
+        ({"volume": Volume(np.zeros((16, 16)))}, r"2D"),
+        ({"volume": Volume(np.zeros((4, 16, 16)))}, r"same value"),
+        ({"volume": Volume(blobs((2, 4, 16, 16))[0], "CZYX")}, r"2 channel.*1"),
+        ({"volume": Volume(blobs((4, 16, 16))[0], voxel_size=(0, 1, 1))}, r"voxel size"),
+    ],
+)  # fmt: skip
+def test_bad_input_says_what_and_how(change, text):
+    image = blobs((4, 16, 16))[0]
+    given = {"volume": Volume(image), "out": np.full(image.shape, 9, np.uint8)} | change
+    bundle = random_bundle(values=(200,))
+    with pytest.raises(BadInputError, match=text):
+        next(predict(bundle, given.pop("volume"), given.pop("out"), **given))
