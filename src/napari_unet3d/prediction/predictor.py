@@ -66,7 +66,7 @@ class Predictor:
         What the network sees at once; planned from the free memory when None.
     overlap
         Smallest share of a tile in common with the next, unless the network is unpadded:
-        then its outputs are exact and only abut.
+        then its outputs are exact, and have in common only what aligns the pooling.
     """
 
     def __init__(
@@ -105,8 +105,9 @@ class Predictor:
         """Outputs of the tiles that cover `box`."""
         config = self.network.config
         out = output_shape(config, self.plan(volume_shape))
-        align = total_stride(config) if config.padding == "same" else (1, 1, 1)
-        return plan_tiles(volume_shape, box, out, self._overlap, align)
+        # An unpadded tile may yield less than the stride: then its pooling falls as it may.
+        z, y, x = (s if s <= n else 1 for s, n in zip(total_stride(config), out, strict=True))
+        return plan_tiles(volume_shape, box, out, self._overlap, (z, y, x))
 
     def probabilities(
         self, volume: Volume, at: int, box: Box
@@ -238,7 +239,7 @@ def predict(
     BadInputError
         The image does not fit the model, or `out` does not fit the image.
     RunFailedError
-        Memory does not suffice even for the smallest tile.
+        Memory does not suffice even for the smallest tile, or torch failed.
     """
     config = config or PredictionConfig()
     check_prediction(bundle, volume, out, probabilities, uncertainty, times)
@@ -256,6 +257,9 @@ def predict(
     )
     try:
         yield from _predict(predictor, bundle, volume, out, probabilities, uncertainty, times)
+    except RuntimeError as error:
+        # superqt's workers swallow RuntimeErrors: the user would wait for ever.
+        raise RunFailedError(f"prediction failed: {error}") from error
     finally:
         del predictor, network
         devices.release(device)
@@ -346,6 +350,8 @@ def check_prediction(
     ):
         if array is not None and tuple(array.shape) != shape:
             raise BadInputError(f"{name} has shape {tuple(array.shape)}, it must be {shape}")
+        if array is not None and array is not out and np.dtype(array.dtype).kind != "f":
+            raise BadInputError(f"{name} has dtype {array.dtype}, it must be a floating-point type")
     dtype = np.dtype(out.dtype)
     highest = max((c.value for c in bundle.classes), default=BACKGROUND)
     if dtype.kind not in "iu" or np.iinfo(dtype).max < highest:
