@@ -1,0 +1,375 @@
+"""The model file: it keeps everything, and believes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.model.bundle import FORMAT_VERSION, HeldOutRecord, ModelBundle, TrainingRecord
+from napari_unet3d.model.unet import UNet3D
+
+SMALL = NetworkConfig(
+    widths=(4, 8),
+    strides=((1, 2, 2),),
+    kernels=((1, 3, 3), (3, 3, 3)),
+    padding="same",
+    normalization="batch",
+    n_classes=3,
+)
+
+
+def make_bundle(network: NetworkConfig = SMALL, **changes) -> ModelBundle:
+    torch.manual_seed(0)
+    weights = UNet3D(network).state_dict()
+    given = {
+        "network": network,
+        "classes": (default_class(2, "nucleus µ"), default_class(5, "membrane")),
+        "intensity": IntensityNormalization(low=(0.0,), high=(9.5,), mean=(3.1,), std=(0.7,)),
+        "voxel_size": (0.3, 0.1, 0.1),
+        "unit": "µm",
+        "record": TrainingRecord(
+            config=TrainingConfig(iterations=7),
+            iterations=7,
+            seconds=1.5,
+            device="cpu",
+            precision="bf16",
+            patch_shape=(8, 32, 32),
+            held_out=(HeldOutRecord(value=2, iou=0.5, dice=None, voxels=3),),
+        ),
+        "weights": weights,
+        "state": {"optimizer/head.bias/step": torch.tensor(7.0)},
+    }
+    return ModelBundle(**(given | changes))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return make_bundle().save(tmp_path / "model.unet3d")
+
+
+def header_of(path) -> dict:
+    data = path.read_bytes()
+    (n,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8 : 8 + n])
+
+
+def rewritten(path, change, tensors=None) -> None:
+    """Write the file again with its description changed, as someone with bad intent would."""
+    metadata = header_of(path)["__metadata__"]
+    found = load_file(path)
+    change(metadata)
+    save_file(found if tensors is None else tensors(found), path, metadata)
+
+
+def with_description(change):
+    def apply(metadata) -> None:
+        description = json.loads(metadata["bundle"])
+        change(description)
+        metadata["bundle"] = json.dumps(description)
+
+    return apply
+
+
+def refused(path) -> str:
+    with pytest.raises(BadInputError) as caught:
+        ModelBundle.load(path)
+    text = str(caught.value)
+    assert str(path) in text
+    assert len(text) < 1000
+    return text
+
+
+# --- saving and opening ---------------------------------------------------------------------
+
+
+def test_nothing_is_lost(tmp_path):
+    bundle = make_bundle()
+    found = ModelBundle.load(bundle.save(tmp_path / "a.unet3d"))
+    for field in ("network", "classes", "intensity", "voxel_size", "unit", "record"):
+        assert getattr(found, field) == getattr(bundle, field)
+    for field in ("weights", "state"):
+        before, after = getattr(bundle, field), getattr(found, field)
+        assert set(before) == set(after)
+        assert all(torch.equal(t, after[name]) for name, t in before.items())
+
+
+@pytest.mark.parametrize("normalization", ["batch", "tile", "instance", "channel", "none"])
+def test_saved_and_loaded_predicts_identically(tmp_path, normalization):
+    bundle = make_bundle(SMALL.model_copy(update={"normalization": normalization}))
+    found = ModelBundle.load(bundle.save(tmp_path / "a.unet3d"))
+    x = torch.randn(1, 1, 4, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(bundle.build()(x), found.build()(x))
+
+
+def test_channels_last_weights_are_saved(tmp_path):
+    bundle = make_bundle()
+    weights = UNet3D(SMALL).to(memory_format=torch.channels_last_3d).state_dict()
+    found = ModelBundle.load(bundle.model_copy(update={"weights": weights}).save(tmp_path / "a"))
+    assert all(torch.equal(t, found.weights[name]) for name, t in weights.items())
+
+
+def test_file_is_safetensors_and_json_and_no_pickle(saved):
+    data = saved.read_bytes()
+    assert not data.startswith(b"PK")  # torch.save writes a zip with a pickle in it
+    metadata = header_of(saved)["__metadata__"]
+    assert metadata["format_version"] == str(FORMAT_VERSION)
+    assert json.loads(metadata["bundle"])["classes"][0]["name"] == "nucleus µ"
+    for marker in (b"ctorch", b"cbuiltins", b"pickle"):
+        assert marker not in data
+
+
+def test_the_lean_file_is_smaller_and_predicts_the_same(tmp_path):
+    state = {f"weights/{n}": t for n, t in make_bundle().weights.items()}
+    bundle = make_bundle(state=state)
+    full, lean = bundle.save(tmp_path / "a"), bundle.without_state().save(tmp_path / "b")
+    assert lean.stat().st_size < 0.7 * full.stat().st_size
+    found = ModelBundle.load(lean)
+    assert not found.state
+    assert all(torch.equal(t, found.weights[n]) for n, t in bundle.weights.items())
+
+
+def test_saving_leaves_nothing_beside_the_file(saved):
+    assert os.listdir(saved.parent) == [saved.name]
+    make_bundle().save(saved)
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_others_may_read_the_file_as_any_other(saved):
+    plain = saved.with_name("plain")
+    plain.write_bytes(b"")
+    assert saved.stat().st_mode == plain.stat().st_mode
+
+
+def test_building_twice_gives_networks_of_their_own(saved):
+    bundle = ModelBundle.load(saved)
+    first, second = bundle.build(), bundle.build()
+    with torch.no_grad():
+        first.head.bias.add_(1)
+    assert not torch.equal(first.head.bias, second.head.bias)
+
+
+# --- saving that fails ----------------------------------------------------------------------
+
+
+def test_existing_file_survives_a_disk_that_gets_full(saved):
+    """A limit on the size of files stands in for the full disk: writing really fails."""
+    resource = pytest.importorskip("resource")
+    before = saved.read_bytes()
+    bundle = make_bundle(record=make_bundle().record.model_copy(update={"seconds": 99.0}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(RunFailedError, match=r"model\.unet3d could not be written"):
+            bundle.save(saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert saved.read_bytes() == before
+    assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(BadInputError, match="nowhere"):
+        make_bundle().save(tmp_path / "nowhere" / "model.unet3d")
+
+
+def test_folder_in_place_of_a_file(tmp_path):
+    with pytest.raises(BadInputError, match="is a folder"):
+        make_bundle().save(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(BadInputError, match="cannot be written to"):
+            make_bundle().save(tmp_path / "model.unet3d")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+# --- files that are wrong -------------------------------------------------------------------
+
+
+def test_missing_file(tmp_path):
+    refused(tmp_path / "nothing.unet3d")
+    refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", b"hello, this is a text and no model", b"PK\x03\x04" + b"\0" * 100, b"\xff" * 64],
+    ids=["empty", "one byte", "text", "zip", "ones"],
+)
+def test_file_that_is_something_else(tmp_path, content):
+    path = tmp_path / "model.unet3d"
+    path.write_bytes(content)
+    refused(path)
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.01, 0.1, 0.3, 0.5, 0.9, 0.999])
+def test_truncated_file(saved, share):
+    data = saved.read_bytes()
+    ModelBundle.load(saved)  # precondition: whole, it opens
+    saved.write_bytes(data[: int(len(data) * share)])
+    refused(saved)
+
+
+def test_other_safetensors_file(tmp_path):
+    path = tmp_path / "model.unet3d"
+    save_file({"weight": torch.zeros(3)}, path, {"format": "pt"})
+    assert "no .unet3d model" in refused(path)
+
+
+@pytest.mark.parametrize(
+    "version", [str(FORMAT_VERSION + 1), "99", "", "1.5", "-1", "²", "9" * 9999]
+)
+def test_newer_or_strange_version(saved, version):
+    rewritten(saved, lambda m: m.update(format_version=version))
+    refused(saved)
+
+
+def test_newer_version_says_update(saved):
+    rewritten(saved, lambda m: m.update(format_version="2"))
+    assert "update napari-unet3d" in refused(saved)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "null", "[]", "{}", "[" * 100_000, '{"network": NaN}'],
+    ids=["empty", "cut", "null", "list", "nothing in it", "nested", "NaN"],
+)
+def test_description_that_cannot_be_read(saved, text):
+    rewritten(saved, lambda m: m.update(bundle=text))
+    refused(saved)
+
+
+def test_missing_description(saved):
+    rewritten(saved, lambda m: m.pop("bundle"))
+    refused(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.update(code="__import__('os')"),
+        lambda d: d["network"].update(widths=[4, 8, 16]),
+        lambda d: d["network"].update(kernels=[[2, 2, 2], [3, 3, 3]]),
+        lambda d: d["network"].update(normalization="evil"),
+        lambda d: d["network"].update(in_channels=0),
+        lambda d: d["network"].update(n_classes=2),
+        lambda d: d["classes"].pop(),
+        lambda d: d.update(classes=[]),
+        lambda d: d["classes"][0].update(value=5),
+        lambda d: d["classes"][0].update(value=1),
+        lambda d: d["classes"][0].update(color="red; drop"),
+        lambda d: d["intensity"].update(std=[0]),
+        lambda d: d.update(voxel_size=[0, 1, 1]),
+        lambda d: d.update(voxel_size=[float("nan"), 1, 1]),
+        lambda d: d["record"].update(iterations=-1),
+        lambda d: d["record"]["config"].update(device="cpu; rm"),
+        lambda d: d.pop("record"),
+    ],
+)
+def test_tampered_description(saved, change):
+    rewritten(saved, with_description(change))
+    refused(saved)
+
+
+def test_tampering_is_what_the_last_test_is_about(saved):
+    """Precondition: rewriting alone does no harm."""
+    rewritten(saved, with_description(lambda d: None))
+    ModelBundle.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t | {"head.weight": torch.zeros(3, 5, 1, 1, 1)},
+        lambda t: t | {"extra": torch.zeros(1)},
+        lambda t: {n: x for n, x in t.items() if n != "head.bias"},
+        lambda t: {},
+        lambda t: t | {"head.bias": torch.full((3,), float("nan"))},
+        lambda t: t | {"head.bias": torch.full((3,), float("inf"))},
+        lambda t: t | {"training/optimizer/head.bias/step": torch.tensor(float("nan"))},
+        lambda t: t | {"head.bias": torch.zeros(3).to(torch.float8_e4m3fn)},
+        lambda t: t | {"training/weights/evil": torch.zeros(3)},
+        lambda t: t | {"training/weights/head.bias": torch.zeros(4)},
+    ],
+    ids=[
+        "shape", "extra", "missing", "none", "nan", "inf", "nan state", "float8", "state name",
+        "state shape",
+    ],
+)  # fmt: skip
+def test_wrong_weights(saved, change):
+    rewritten(saved, lambda m: None, change)
+    refused(saved)
+
+
+def test_absurd_widths_allocate_nothing(saved):
+    """A network of 10 GiB in the description, and a small file."""
+    huge = {
+        "widths": [2048] * 7,
+        "strides": [[1, 1, 1]] * 6,
+        "kernels": [[7, 7, 7]] * 7,
+    }
+    rewritten(saved, with_description(lambda d: d["network"].update(huge)))
+    process, peak, done = psutil.Process(), [0], threading.Event()
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        refused(saved)
+    finally:
+        done.set()
+        watcher.join()
+    assert peak[0] - before < 200 * 2**20
+
+
+@pytest.mark.parametrize("widths", [[10**9], [4, 10**6], [], [4] * 50, [-4, 8]])
+def test_impossible_widths(saved, widths):
+    rewritten(saved, with_description(lambda d: d["network"].update(widths=widths)))
+    refused(saved)
+
+
+def test_header_that_claims_to_be_huge(saved):
+    data = saved.read_bytes()
+    for claim in (2**63, 2**40, len(data) + 1):
+        saved.write_bytes(struct.pack("<Q", claim) + data[8:])
+        refused(saved)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_damage_never_gets_through_as_another_error(saved, seed):
+    """Whatever bytes are changed: a model, or `BadInputError`."""
+    rng = np.random.default_rng(seed)
+    data = saved.read_bytes()
+    (n,) = struct.unpack("<Q", data[:8])
+    outcomes = set()
+    for _ in range(60):
+        damaged = bytearray(data)
+        for at in rng.integers(0, 8 + n, 3):
+            damaged[at] = rng.integers(256)
+        saved.write_bytes(damaged)
+        try:
+            ModelBundle.load(saved)
+            outcomes.add("opened")
+        except BadInputError:
+            outcomes.add("refused")
+    assert "refused" in outcomes
