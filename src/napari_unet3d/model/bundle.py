@@ -175,8 +175,11 @@ class ModelBundle(_Header):
         try:
             with safe_open(path, framework="pt") as file:
                 header = _read_header(path, file.metadata() or {})
-                shapes = {n: tuple(file.get_slice(n).get_shape()) for n in file.keys()}  # noqa: SIM118
+                slices = {n: file.get_slice(n) for n in file.keys()}  # noqa: SIM118
+                shapes = {n: tuple(s.get_shape()) for n, s in slices.items()}
                 _check_shapes(path, header.network, shapes)
+                if not {s.get_dtype() for s in slices.values()} <= {"F32", "I64"}:
+                    raise BadInputError(f"{path} is damaged: weights must be float32")
                 tensors = {name: file.get_tensor(name) for name in shapes}
         except (SafetensorError, OSError, ValueError) as error:
             if isinstance(error, BadInputError):
@@ -225,6 +228,9 @@ def _check_shapes(path: Path, config: NetworkConfig, found: Mapping[str, tuple[i
     with torch.device("meta"):
         expected = {n: tuple(t.shape) for n, t in UNet3D(config).state_dict().items()}
     weights = {n: shape for n, shape in found.items() if not n.startswith(_STATE)}
-    if weights != expected:
-        wrong = sorted(set(weights.items()) ^ set(expected.items()))[0][0]
-        raise BadInputError(f"{path} is damaged: weight {wrong!r} does not fit the network")
+    raw = _STATE + "weights/"
+    resumed = {n.removeprefix(raw): shape for n, shape in found.items() if n.startswith(raw)}
+    wrong = sorted(set(weights.items()) ^ set(expected.items()))
+    wrong += sorted(set(resumed.items()) - set(expected.items()))
+    if wrong:
+        raise BadInputError(f"{path} is damaged: weight {wrong[0][0]!r} does not fit the network")
