@@ -49,7 +49,7 @@ class PatchSampler:
         seed: int = 0,
     ) -> None:
         self.volume, self.annotation, self.intensity = volume, annotation, intensity
-        self.shapes, self.margin = dict(shapes), margin
+        self.shapes, self.margin = shapes, margin
         self.rare_share, self.seed = rare_share, seed
         self.slices = annotation.labelled_voxels()
         n_codes = len(annotation.classes) + 2
@@ -132,7 +132,8 @@ class PatchSampler:
                 low, high = (n - 1) / 2, total - 1 - (n - 1) / 2
                 center[a] = np.clip(center[a], low, high) if low <= high else (total - 1) / 2
         # Whole steps, so that a patch that is not warped is not blurred either.
-        center = np.floor(center) + np.array([(n - 1) / 2 % 1 for n in shape])
+        half = np.array([(n - 1) / 2 % 1 for n in shape])
+        center = np.floor(center - half + 0.5) + half
         where = (float(center[0]), float(center[1]), float(center[2]))
         if augmentation is None:
             return Warp(shape, where, np.eye(3))

@@ -40,11 +40,10 @@ def check_start(
         )
 
 
-def load_weights(network: UNet3D, weights: Mapping[str, Tensor]) -> None:
-    """Load what fits; a head for another number of classes stays as it is."""
-    own = network.state_dict()
-    fitting = {n: t for n, t in weights.items() if t.shape == own[n].shape}
-    network.load_state_dict(fitting, strict=False)
+def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = True) -> None:
+    """Load the weights; without the head, which is for other classes, when `head` is False."""
+    found = {n: t for n, t in weights.items() if head or not n.startswith("head.")}
+    network.load_state_dict(found, strict=head)
 
 
 def training_state(network: UNet3D, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -93,11 +93,12 @@ class Trainer:
             check_start(start_from, volume, annotation, resume)
         self.intensity = IntensityNormalization.estimate(volume)
         self.batch_size = config.batch_size or 1
+        self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
         self.sampler = PatchSampler(
             volume,
             annotation,
             self.intensity,
-            self._plan_patches(),
+            self._patches[1],
             shrink(self.network_config),
             config.rare_share,
             config.seed,
@@ -122,7 +123,7 @@ class Trainer:
             normalization=self.config.normalization,
         )
 
-    def _plan_patches(self) -> dict[int, Triple]:
+    def _plan_patches(self, small: bool) -> dict[int, Triple]:
         """Patch for each orientation of annotated slices."""
         network, wish = self.network_config, self.config.patch_shape
         if wish is not None:
@@ -133,7 +134,7 @@ class Trainer:
             return dict.fromkeys(range(3), wish)
         memory = devices.free_memory(self.device) // 2 // self.batch_size
         accelerator = self.device.type != "cpu"
-        return plan_patches(network, self.volume.shape, accelerator, memory, self.precision)
+        return plan_patches(network, self.volume.shape, accelerator, memory, self.precision, small)
 
     @property
     def patch_shape(self) -> Triple:
@@ -161,8 +162,11 @@ class Trainer:
                 return (yield from self._run(control or TrainingControl()))
         except _CancelledError:
             return None
-        except RuntimeError as error:
-            # superqt's workers swallow RuntimeErrors: the user would wait for ever.
+        except BadInputError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            # superqt's workers swallow RuntimeErrors: the user would wait for ever. Torch
+            # normalizes no single voxel (a patch that is too small): a ValueError.
             raise RunFailedError(f"training failed: {error}") from error
         finally:
             for name in ("_network", "_evaluator", "_optimizer"):
@@ -182,6 +186,7 @@ class Trainer:
             if fraction >= 1:
                 break
             notice: Notice | None = None
+            self.sampler.shapes = self._patches[fraction >= self.config.small_patch_share]
             try:
                 loss = self._step(self._learning_rate(fraction))
             except Exception as error:
@@ -291,7 +296,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         network = UNet3D(self.network_config)
         if old is not None:
-            load_weights(network, old.weights)
+            classes = (old.classes, self.annotation.classes)
+            trained, painted = ([c.value for c in table] for table in classes)
+            load_weights(network, old.weights, head=trained == painted)
         self._network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self._network.train()
         _listen(self._network, control)
@@ -384,7 +391,7 @@ class _Looking:
     """Decides when the next look at the network is due, so that looking stays cheap."""
 
     def __init__(self) -> None:
-        self._next = 1.0
+        self._next = 3.0
 
     def due(self, elapsed: float) -> bool:
         return elapsed >= self._next
