@@ -1,0 +1,588 @@
+"""Training: it learns, stops, resumes, survives, and repeats itself bit for bit."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
+from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
+from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.prediction.predictor import Notice
+from napari_unet3d.training import trainer as trainer_module
+from napari_unet3d.training.events import (
+    HeldOutScores,
+    SlicePreview,
+    TrainingControl,
+    TrainingProgress,
+    TrainingStarted,
+)
+from napari_unet3d.training.trainer import Trainer
+
+SHAPE = (12, 36, 40)
+SMALL = NetworkConfig(
+    widths=(4, 8, 8),
+    strides=((1, 2, 2), (2, 2, 2)),
+    kernels=((3, 3, 3),) * 3,
+    padding="same",
+    normalization="batch",
+    n_classes=2,
+)
+TRAINED = (SliceRef(0, 2), SliceRef(0, 9))
+HELD_OUT = SliceRef(0, 6)
+
+
+def blobs(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy image, and its truth: bright blobs, class 2."""
+    rng = np.random.default_rng(seed)
+    smooth = gaussian_filter(rng.standard_normal(SHAPE), 2.5)
+    truth = np.where(smooth > np.quantile(smooth, 0.7), 2, 0).astype(np.uint8)
+    return (20 * truth + rng.normal(100, 12, SHAPE)).astype(np.float32), truth
+
+
+IMAGE, TRUTH = blobs()
+
+
+def annotate(*refs: SliceRef, truth=TRUTH) -> np.ndarray:
+    labels = np.zeros(SHAPE, np.uint8)
+    for ref in refs:
+        where = (slice(None),) * ref.axis + (ref.index,)
+        labels[where] = np.maximum(truth[where], 1)
+    return labels
+
+
+def random_bundle(network: NetworkConfig = SMALL, values=(2,), scale: float = 1) -> ModelBundle:
+    """Untrained; a start from it is a training of a small, quick network."""
+    torch.manual_seed(0)
+    zeros, ones = (0.0,) * network.in_channels, (1.0,) * network.in_channels
+    return ModelBundle(
+        network=network.model_copy(update={"n_classes": len(values) + 1}),
+        classes=tuple(default_class(v) for v in values),
+        intensity=IntensityNormalization(low=zeros, high=ones, mean=zeros, std=ones),
+        voxel_size=(1.0, 1.0, 1.0),
+        unit="pixel",
+        record=TrainingRecord(
+            config=TrainingConfig(), iterations=0, seconds=0, device="", precision="",
+            patch_shape=(8, 16, 16),
+        ),
+        weights={
+            n: t * scale if t.dim() == 5 else t
+            for n, t in UNet3D(network.model_copy(update={"n_classes": len(values) + 1}))
+            .state_dict()
+            .items()
+        },
+    )  # fmt: skip
+
+
+SETTINGS = {"device": "cpu", "patch_shape": (8, 24, 24), "iterations": 6, "learning_rate": 5e-3}
+
+
+def make_trainer(
+    labels=None, image=None, *, start=SMALL, axes="ZYX", held_out=(), resume=False, **settings
+) -> Trainer:
+    volume = Volume(IMAGE if image is None else image, axes)
+    labels = annotate(*TRAINED, *held_out) if labels is None else labels
+    if isinstance(start, NetworkConfig):
+        start = random_bundle(start.model_copy(update={"in_channels": volume.n_channels}))
+    return Trainer(
+        volume,
+        SparseAnnotation.from_labels(labels, held_out=held_out),
+        TrainingConfig(**(SETTINGS | settings)),
+        start_from=start,
+        resume=resume,
+    )
+
+
+def run(trainer: Trainer, control=None, each=None):
+    """Events and model of a whole training."""
+    events, steps = [], trainer.run(control)
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return events, end.value
+        events.append(event)
+        if each is not None:
+            each(event)
+
+
+def progress(events) -> list[TrainingProgress]:
+    return [e for e in events if isinstance(e, TrainingProgress)]
+
+
+def same_tensors(a, b) -> bool:
+    return set(a) == set(b) and all(torch.equal(t, b[n]) for n, t in a.items())
+
+
+def looks_at_once(monkeypatch) -> None:
+    """Held-out scores and previews after every iteration, however short the training."""
+    monkeypatch.setattr(trainer_module._Looking, "due", lambda self, elapsed: True)
+
+
+# --- it learns ------------------------------------------------------------------------------
+
+
+def test_it_learns_from_two_slices():
+    events, bundle = run(make_trainer(held_out=[HELD_OUT], iterations=40))
+    losses = [e.loss for e in progress(events)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
+    scores = events[-1]
+    assert isinstance(scores, HeldOutScores)
+    assert scores.mean_iou > 0.5
+    untrained = run(make_trainer(held_out=[HELD_OUT], iterations=1))[0][-1]
+    assert scores.mean_iou > untrained.mean_iou + 0.1
+    assert bundle.record.iterations == 40
+    assert bundle.record.completed
+
+
+def test_events_come_in_order():
+    events, bundle = run(make_trainer(held_out=[HELD_OUT]))
+    started, *rest, last = events
+    assert isinstance(started, TrainingStarted)
+    assert started.labelled_voxels == 2 * SHAPE[1] * SHAPE[2]
+    assert started.patch_shape == (8, 24, 24)
+    assert started.parameters == sum(p.numel() for p in bundle.build().parameters())
+    assert all(isinstance(e, TrainingProgress | HeldOutScores) for e in rest)
+    steps = progress(rest)
+    assert [e.iteration for e in steps] == [1, 2, 3, 4, 5, 6]
+    assert [e.fraction for e in steps] == pytest.approx([i / 6 for i in range(1, 7)])
+    assert steps[-1].remaining == pytest.approx(0)
+    assert all(e.memory > 0 for e in steps)
+    assert isinstance(last, HeldOutScores)
+
+
+def test_record_says_how_the_model_came_to_be():
+    _, bundle = run(make_trainer(held_out=[HELD_OUT], seed=5))
+    record = bundle.record
+    assert record.config.seed == 5
+    assert record.trained_slices == ("z=2", "z=9")
+    assert record.held_out_slices == ("z=6",)
+    assert record.held_out_distance == 3
+    assert 0 < record.voxels_seen <= 6 * 24 * 24 * 2
+    assert record.seconds > 0
+
+
+def test_seconds_are_a_budget_too():
+    events, bundle = run(make_trainer(iterations=None, seconds=0.4))
+    assert bundle.record.completed
+    assert progress(events)[-1].fraction <= 1
+    assert all(a.elapsed <= b.elapsed for a, b in pairwise(events[1:]))
+
+
+@pytest.mark.parametrize("normalization", ["batch", "tile", "instance", "channel", "none"])
+def test_every_normalization(normalization):
+    start = SMALL.model_copy(update={"normalization": normalization})
+    events, bundle = run(make_trainer(start=start))
+    assert all(np.isfinite(e.loss) for e in progress(events))
+    assert bundle.network.normalization == normalization
+    assert all(t.isfinite().all() for t in bundle.weights.values())
+
+
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
+def test_presets_plan_a_network(preset):
+    events, bundle = run(
+        make_trainer(start=None, preset=preset, iterations=2, patch_shape=None, learning_rate=None)
+    )
+    assert len(progress(events)) == 2
+    assert bundle.network.padding == "same"
+
+
+def test_normalization_setting_reaches_the_network():
+    trainer = make_trainer(start=None, preset="fast", normalization="channel")
+    assert trainer.network_config.normalization == "channel"
+
+
+def test_paper_preset_with_its_smallest_patch():
+    """19 million parameters, unpadded: one iteration on 92³ voxels, 4³ of them learned from."""
+    trainer = make_trainer(start=None, preset="paper", patch_shape=(92, 92, 92), iterations=1)
+    assert sum(p.numel() for p in UNet3D(trainer.network_config).parameters()) > 19_000_000
+    image, target = trainer.sampler.batch(0, 1, torch.device("cpu"), trainer.config.augmentation)
+    assert image.shape == (1, 1, 92, 92, 92)
+    assert target.shape == (1, 4, 4, 4)
+
+
+def test_an_unpadded_network_trains():
+    start = SMALL.model_copy(update={"padding": "valid", "normalization": "tile"})
+    events, bundle = run(make_trainer(start=start, patch_shape=(32, 44, 44), iterations=3))
+    assert all(np.isfinite(e.loss) for e in progress(events))
+    assert bundle.network.padding == "valid"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precisions(precision):
+    events, _ = run(make_trainer(precision=precision))
+    assert events[0].precision == precision
+    assert all(np.isfinite(e.loss) for e in progress(events))
+
+
+def test_other_recipes():
+    events, _ = run(
+        make_trainer(
+            schedule="polynomial", class_weights="balanced", weight_averaging=0, dice_share=0,
+            batch_size=2, augmentation={"spatial_share": 0},
+        )
+    )  # fmt: skip
+    assert all(np.isfinite(e.loss) for e in progress(events))
+
+
+def test_without_averaging_the_model_is_the_last_iteration_s():
+    _, bundle = run(make_trainer(weight_averaging=0))
+    raw = {n.removeprefix("weights/"): t for n, t in bundle.state.items()}
+    names = [n for n in bundle.weights if "running" not in n and "num_batches" not in n]
+    assert all(torch.allclose(bundle.weights[n], raw[n], atol=1e-6) for n in names)
+    _, averaged = run(make_trainer())
+    assert not torch.allclose(averaged.weights["head.weight"], bundle.weights["head.weight"])
+
+
+# --- kinds of annotation and stack ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_slices_of_other_orientations(axis):
+    refs = SliceRef(axis, 10), SliceRef(axis, 20)
+    events, bundle = run(make_trainer(annotate(*refs), held_out=()))
+    assert bundle.record.trained_slices == tuple(map(str, refs))
+    assert all(np.isfinite(e.loss) for e in progress(events))
+
+
+def test_planned_patch_is_thin_across_the_painted_slices():
+    image = np.random.default_rng(0).normal(size=(60, 64, 70)).astype(np.float32)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[..., 10] = np.arange(64) % 2 + 1
+    trainer = make_trainer(labels, image, start=None, patch_shape=None)
+    assert 2 * trainer.patch_shape[2] < min(trainer.patch_shape[:2])
+    assert trainer.patch_shape == trainer.sampler.shapes[2]
+
+
+def test_scribbles():
+    labels = np.zeros(SHAPE, np.uint8)
+    for at in ((2, 5), (6, 20), (9, 30)):
+        labels[at[0], at[1], 3:30] = np.maximum(TRUTH[at[0], at[1], 3:30], 1)
+    assert {1, 2} <= set(np.unique(labels))
+    events, _ = run(make_trainer(labels))
+    assert all(np.isfinite(e.loss) for e in progress(events))
+
+
+def test_channels():
+    image = np.stack([IMAGE, blobs(1)[0]])
+    _, bundle = run(make_trainer(image=image, axes="CZYX", iterations=3))
+    assert bundle.network.in_channels == 2
+    assert bundle.intensity.n_channels == 2
+
+
+def test_time_series():
+    image = np.stack([IMAGE, blobs(1)[0]])
+    labels = np.stack([annotate(*TRAINED), annotate(SliceRef(0, 5), truth=blobs(1)[1])])
+    held_out = SliceRef(0, 5, time=1)
+    trainer = make_trainer(labels, image, axes="TZYX", held_out=[held_out], iterations=3)
+    events, bundle = run(trainer)
+    assert bundle.record.trained_slices == ("z=2", "z=9")
+    assert events[-1].slices == ("t=1 z=5",)
+    assert events[-1].distance is None
+
+
+def test_paint_that_comes_while_training_is_learned_from():
+    labels = annotate(*TRAINED)
+    trainer = make_trainer(labels, iterations=4)
+    painted = np.zeros(1, bool)
+
+    def each(event) -> None:
+        if isinstance(event, TrainingProgress) and event.iteration == 1:
+            labels[1:11] = np.maximum(TRUTH[1:11], 1)
+            painted[:] = True
+
+    _, bundle = run(trainer, each=each)
+    assert painted
+    assert bundle.record.voxels_seen > 2 * 4 * 24 * 24
+
+
+# --- stop, cancel, end ----------------------------------------------------------------------
+
+
+def stop_after(n: int, how: str) -> tuple[TrainingControl, object]:
+    control = TrainingControl()
+
+    def each(event) -> None:
+        if isinstance(event, TrainingProgress) and event.iteration == n:
+            getattr(control, how)()
+
+    return control, each
+
+
+def test_stop_keeps_a_model():
+    events, bundle = run(make_trainer(iterations=1000), *stop_after(3, "stop"))
+    assert len(progress(events)) == 3
+    assert bundle.record.iterations == 3
+    assert not bundle.record.completed
+    assert all(t.isfinite().all() for t in bundle.weights.values())
+
+
+def test_stop_before_the_first_iteration():
+    control = TrainingControl()
+    control.stop()
+    events, bundle = run(make_trainer(), control)
+    assert not progress(events)
+    assert bundle.record.iterations == 0
+    bundle.build()
+
+
+def test_cancel_returns_nothing():
+    events, bundle = run(make_trainer(iterations=1000), *stop_after(3, "cancel"))
+    assert bundle is None
+    assert len(progress(events)) == 3
+
+
+@pytest.mark.parametrize("end", ["whole", "cancel", "close"])
+def test_nothing_runs_on(end):
+    threads = set(threading.enumerate())
+    trainer = make_trainer()
+    if end == "close":
+        steps = trainer.run()
+        next(steps)
+        next(steps)
+        steps.close()
+    else:
+        run(trainer, *(stop_after(2, "cancel") if end == "cancel" else ()))
+    assert set(threading.enumerate()) <= threads
+    assert not any(isinstance(v, torch.nn.Module) for v in vars(trainer).values())
+
+
+# --- repeatable -----------------------------------------------------------------------------
+
+
+def test_same_seed_same_weights(monkeypatch):
+    """Bit by bit; also when one of the two is looked at while it trains."""
+    _, one = run(make_trainer(seed=3))
+    _, same = run(make_trainer(seed=3))
+    _, other = run(make_trainer(seed=4))
+    assert same_tensors(one.weights, same.weights)
+    assert same_tensors(one.state, same.state)
+    assert not same_tensors(one.weights, other.weights)
+
+    looks_at_once(monkeypatch)
+    control = TrainingControl()
+    control.watch(SliceRef(0, 4))
+    events, watched = run(make_trainer(seed=3), control)
+    assert any(isinstance(e, SlicePreview) for e in events)
+    assert same_tensors(one.weights, watched.weights)
+
+
+def test_same_seed_same_weights_of_a_fresh_network():
+    bundles = [
+        run(make_trainer(start=None, preset="fast", iterations=2, seed=3))[1] for _ in range(2)
+    ]
+    assert same_tensors(bundles[0].weights, bundles[1].weights)
+
+
+@pytest.mark.parametrize("normalization", ["batch", "channel"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path, normalization, precision):
+    start = SMALL.model_copy(update={"normalization": normalization})
+    settings = {"iterations": 12, "precision": precision}
+    _, straight = run(make_trainer(start=start, **settings))
+    _, half = run(make_trainer(start=start, **settings), *stop_after(6, "stop"))
+    assert half.record.iterations == 6
+    half = ModelBundle.load(half.save(tmp_path / "half.unet3d"))
+
+    events, resumed = run(make_trainer(start=half, resume=True, **settings))
+
+    assert [e.iteration for e in progress(events)] == list(range(7, 13))
+    assert resumed.record.iterations == 12
+    assert same_tensors(resumed.state, straight.state)
+    assert same_tensors(resumed.weights, straight.weights)
+    assert resumed.record.voxels_seen == straight.record.voxels_seen
+    assert resumed.record.seconds > half.record.seconds
+
+
+def test_fine_tuning_is_not_resuming():
+    _, first = run(make_trainer(iterations=4))
+    events, second = run(make_trainer(start=first, iterations=4))
+    assert [e.iteration for e in progress(events)] == [1, 2, 3, 4]
+    assert not same_tensors(first.weights, second.weights)
+
+
+@pytest.mark.parametrize("values", [(2, 3), (5,)], ids=["more classes", "another class"])
+def test_fine_tuning_for_other_classes_remakes_the_head_and_keeps_the_rest(values):
+    start = random_bundle()
+    labels = annotate(*TRAINED)
+    labels[labels == 2] = values[0]
+    if len(values) > 1:
+        labels[2, :5, :5] = values[1]
+    control = TrainingControl()
+    control.stop()
+    _, found = run(make_trainer(labels, start=start, seed=1), control)
+    assert tuple(c.value for c in found.classes) == values
+    assert found.weights["head.weight"].shape[0] == len(values) + 1
+    if len(values) == 1:
+        assert not torch.equal(found.weights["head.weight"], start.weights["head.weight"])
+    for name, tensor in start.weights.items():
+        if not name.startswith("head.") and "running" not in name and "num_batches" not in name:
+            assert torch.equal(tensor, found.weights[name]), name
+
+
+def test_fine_tuning_for_the_same_classes_keeps_the_head():
+    control = TrainingControl()
+    control.stop()
+    start = random_bundle()
+    _, found = run(make_trainer(start=start), control)
+    assert torch.equal(found.weights["head.weight"], start.weights["head.weight"])
+
+
+# --- looking --------------------------------------------------------------------------------
+
+
+def test_held_out_scores_of_an_absent_class_are_none(monkeypatch):
+    """Class 3 is on trained slices only, and is so rare that it is never predicted there."""
+    looks_at_once(monkeypatch)
+    labels = annotate(*TRAINED, HELD_OUT)
+    labels[2, 0, 0] = 3
+    start = random_bundle(values=(2, 3))
+    weights = dict(start.weights)
+    weights["head.bias"] = torch.tensor([0.0, 0.0, -50.0])
+    start = start.model_copy(update={"weights": weights})
+    events, bundle = run(make_trainer(labels, start=start, held_out=[HELD_OUT], rare_share=0))
+    scores = [e for e in events if isinstance(e, HeldOutScores)]
+    assert len(scores) == 7  # one an iteration, one at the end
+    for score in scores:
+        there, absent = score.classes
+        assert there.voxels == (TRUTH[6] == 2).sum()
+        assert 0 <= there.iou <= there.dice <= 1
+        assert (absent.iou, absent.dice, absent.voxels) == (None, None, 0)
+        assert score.mean_iou == there.iou
+        assert score.slices == ("z=6",)
+        assert score.distance == 3
+    assert bundle.record.held_out[1].iou is None
+    assert "NaN" not in bundle.record.model_dump_json()
+
+
+@pytest.mark.parametrize("ref", [SliceRef(0, 6), SliceRef(1, 35), SliceRef(2, 0)], ids=str)
+def test_preview_is_the_slice_in_label_values(monkeypatch, ref):
+    looks_at_once(monkeypatch)
+    labels = annotate(*TRAINED)
+    labels[labels == 2] = 7
+    control = TrainingControl()
+    control.watch(ref)
+    events, _ = run(make_trainer(labels, iterations=3, start=random_bundle(values=(7,))), control)
+    previews = [e for e in events if isinstance(e, SlicePreview)]
+    assert len(previews) == 3
+    for preview in previews:
+        assert preview.ref == ref
+        assert preview.labels.shape == tuple(n for a, n in enumerate(SHAPE) if a != ref.axis)
+        assert set(np.unique(preview.labels)) <= {0, 7}
+
+
+def test_what_is_watched_may_change_and_end(monkeypatch):
+    looks_at_once(monkeypatch)
+    control = TrainingControl()
+    wishes = {1: SliceRef(0, 1), 2: SliceRef(1, 5), 3: None}
+
+    def each(event) -> None:
+        if isinstance(event, TrainingProgress):
+            control.watch(wishes.get(event.iteration))
+
+    events, _ = run(make_trainer(iterations=5), control, each)
+    found = [e.ref for e in events if isinstance(e, SlicePreview)]
+    assert found == [SliceRef(0, 1), SliceRef(1, 5)]
+
+
+# --- trouble --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_out_of_memory_halves_the_patch_and_goes_on(monkeypatch, error):
+    forward = UNet3D.forward
+
+    def limited(self, x):
+        if self.training and x[0, 0].numel() > 2500:
+            raise error
+        return forward(self, x)
+
+    monkeypatch.setattr(UNet3D, "forward", limited)
+    events, bundle = run(make_trainer(iterations=4))
+    notices = [e for e in events if isinstance(e, Notice)]
+    assert notices
+    assert "8 × 24 × 24" in notices[0].text
+    assert "halved" in notices[0].text
+    assert [e.iteration for e in progress(events)] == [1, 2, 3, 4]
+    assert np.prod(bundle.record.patch_shape) <= 2500
+
+
+def test_memory_that_never_suffices_is_a_clear_failure(monkeypatch):
+    def never(self, x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(UNet3D, "forward", never)
+    with pytest.raises(RunFailedError, match=r"out of memory.*close"):
+        run(make_trainer())
+
+
+def test_runtime_errors_do_not_leave_as_such(monkeypatch):
+    """superqt's workers swallow RuntimeErrors: the user would wait for ever."""
+
+    def broken(self, x):
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(UNet3D, "forward", broken)
+    with pytest.raises(RunFailedError, match="could not create a primitive"):
+        run(make_trainer())
+
+
+def test_loss_that_is_no_number_ends_the_training():
+    """Weights so large that the activations overflow."""
+    start = random_bundle(SMALL.model_copy(update={"normalization": "none"}), scale=1e30)
+    with pytest.raises(RunFailedError, match=r"not finite.*lower the learning rate"):
+        run(make_trainer(start=start, iterations=1000))
+
+
+def test_patch_too_small_to_normalize_is_a_clear_failure():
+    """The deepest map has one voxel, of which torch can take no statistics."""
+    with pytest.raises((BadInputError, RunFailedError)):
+        run(make_trainer(patch_shape=(2, 4, 4)))
+
+
+# --- bad input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"device": "cuda:7"}, r"cuda:7.*cpu"),
+        ({"precision": "fp16"}, r"fp16.*bf16"),
+        ({"patch_shape": (8, 24, 23)}, r"23.*leave the patch shape empty"),
+        ({"image": IMAGE[0]}, r"2D"),
+        ({"image": np.ones(SHAPE)}, r"same value"),
+        ({"labels": np.zeros(SHAPE, np.uint8)}, r"[Nn]othing is painted"),
+        ({"labels": np.where(annotate(*TRAINED) == 2, 2, 0)}, r"Only class 2"),
+        ({"labels": annotate(*TRAINED)[1:]}, r"11 × 36 × 40.*12 × 36 × 40"),
+        ({"labels": annotate(*TRAINED).astype(float)}, r"float64"),
+        ({"labels": annotate(*TRAINED), "held_out": TRAINED}, r"z=2, z=9.*nothing is left"),
+        ({"labels": annotate(*TRAINED), "held_out": [SliceRef(0, 99)]}, r"z=99"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_runs(given, text):
+    with pytest.raises(BadInputError, match=text):
+        make_trainer(**given)
+
+
+def test_model_for_other_channels():
+    with pytest.raises(BadInputError, match=r"2 channel.*1"):
+        make_trainer(start=random_bundle(SMALL.model_copy(update={"in_channels": 2})))
+
+
+def test_resuming_needs_the_optimizer_and_the_same_classes():
+    _, bundle = run(make_trainer(iterations=1))
+    with pytest.raises(BadInputError, match="fine-tune"):
+        make_trainer(start=bundle.without_state(), resume=True)
+    labels = annotate(*TRAINED)
+    labels[labels == 2] = 9
+    with pytest.raises(BadInputError, match=r"\[2\].*\[9\]"):
+        make_trainer(labels, start=bundle, resume=True)
