@@ -59,11 +59,13 @@ def main(seconds: float = 60) -> None:
     viewer.reset_view()
     wait(0.5)
 
-    # A few scribbles with the real mouse, each along voxels of one class.
-    for value in (3, 2, 1, 3, 2, 1):
+    # A few scribbles with the real mouse, each along the middle of a structure.
+    layer.brush_size = 4
+    plane = truth[sample.training_slices[1].index]
+    for value in (3, 2, 1):
         dock.annotator.choose_label(value)
-        for y, x0, x1 in _runs(truth[sample.training_slices[1].index], value)[:4]:
-            _stroke(viewer, app, (y / 2, x0 / 2), (y / 2, x1 / 2))
+        for path in _paths(plane == (0 if value == 1 else value)):
+            _stroke(viewer, app, path * 0.5)
     wait(1)
     take("2-scribbles")
 
@@ -82,14 +84,16 @@ def main(seconds: float = 60) -> None:
     dock.form.budget.setValue(seconds)
     dock.footer.start_button.click()
     wait(300, lambda: dock.runner.phase == "training" and len(dock.curve.points()[1]) > 3)
-    wait(seconds / 3)
+    wait(seconds / 3, lambda: dock.runner.phase != "training")
     take("4-training")
     wait(600, lambda: not dock.runner.is_running())
     take("5-result")
     viewer.layers["kidney tubules annotation"].visible = False
     viewer.layers["kidney tubules"].visible = False
     viewer.dims.ndisplay = 3
+    viewer.reset_view()
     viewer.scene.camera.angles = (10, -25, 130)
+    viewer.scene.camera.zoom *= 0.9
     viewer.layers["kidney tubules prediction"].opacity = 1
     wait(2)
     take("6-in-3d")
@@ -97,27 +101,32 @@ def main(seconds: float = 60) -> None:
     viewer.close()
 
 
-def _runs(plane: np.ndarray, value: int) -> list[tuple[int, int, int]]:
-    """Rows with the longest stretches of a value: (y, first x, last x), spread over the plane."""
-    found = []
-    for y in range(6, plane.shape[0] - 6, 3):
-        edges = np.flatnonzero(np.diff(np.r_[0, plane[y] == (0 if value == 1 else value), 0]))
-        for first, last in edges.reshape(-1, 2):
-            found.append((int(last - first), y, int(first) + 2, int(last) - 3))
-    rng = np.random.default_rng(value)
-    longest = sorted(found, reverse=True)[:12]
-    return [longest[i][1:] for i in rng.permutation(len(longest))]
+def _paths(mask: np.ndarray, most: int = 4) -> list[np.ndarray]:
+    """Paths (n, 2) through the middle of the largest parts of a mask."""
+    from scipy import ndimage
+    from skimage.graph import route_through_array
+
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    parts, _ = ndimage.label(depth > 2.5)
+    sizes = np.bincount(parts.ravel())[1:]
+    paths = []
+    for part in np.argsort(-sizes)[:most] + 1:
+        inside = np.argwhere(parts == part)
+        ends = inside[np.argmin(inside @ (1, 0.4))], inside[np.argmax(inside @ (1, 0.4))]
+        costs = np.where(parts == part, 1 / depth.clip(1) ** 2, 1e6)
+        route, _ = route_through_array(costs, *ends, fully_connected=True)
+        paths.append(np.array(route[:60:2], float))
+    return paths
 
 
-def _stroke(viewer: Any, app: Any, start: tuple[float, float], stop: tuple[float, float]) -> None:
+def _stroke(viewer: Any, app: Any, path: np.ndarray) -> None:
     from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
     from qtpy.QtGui import QMouseEvent
 
     canvas, camera = viewer.window._qt_viewer.canvas.native, viewer.scene.camera
     left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-    path = list(np.linspace(start, stop, 6))
     events = [(QEvent.Type.MouseMove, none, none), (QEvent.Type.MouseButtonPress, left, left)]
-    events += [(QEvent.Type.MouseMove, none, left)] * 5
+    events += [(QEvent.Type.MouseMove, none, left)] * (len(path) - 1)
     events += [(QEvent.Type.MouseButtonRelease, left, none)]
     for (kind, button, buttons), (y, x) in zip(events, [path[0], *path, path[-1]], strict=True):
         pixel = QPoint(

@@ -78,7 +78,7 @@ def test_labels_of_an_image_with_channels(stack: np.ndarray) -> None:
 
 
 def test_the_ledger_follows_painting_and_undo(parts: Any, qtbot: Any) -> None:
-    viewer, layer, annotator, _, slices = parts
+    _, layer, annotator, _, slices = parts
     annotator.jump(SliceRef(0, 4))
     layer.paint((4, 20, 20), 2)
     qtbot.waitUntil(lambda: len(slices.slices()) == 1, timeout=3000)

@@ -254,3 +254,60 @@ def test_a_run_that_fails_for_lack_of_memory_says_so(
     wait_ready(ready, qtbot)
     assert "close other programs" in ready.footer.message.text()
     assert ready.bundle_available()  # the training is not lost
+
+
+def test_saving_keeps_the_voxel_size(
+    ready: Any, hands: Any, qtbot: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    from napari_unet3d.data.files import read_labels
+    from napari_unet3d.model.bundle import ModelBundle
+
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    chosen = [(str(tmp_path / "out"), "OME-TIFF (*.ome.tif)"), (str(tmp_path / "m"), "")]
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: chosen.pop(0))
+    ready.run_actions.save_segmentation()
+    wait_ready(ready, qtbot)
+    assert "Saved" in ready.footer.status.text()
+    saved = read_labels(tmp_path / "out.ome.tif")
+    np.testing.assert_array_equal(saved.data, predictions(ready)[0].data)
+    assert saved.voxel_size == (2, 0.5, 0.5)
+    assert saved.unit == "µm"
+    ready.run_actions.save_model()
+    assert ModelBundle.load(tmp_path / "m.unet3d").classes == ready.class_table.value()
+
+
+def test_a_folder_that_is_missing_is_said(
+    ready: Any, hands: Any, qtbot: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    path = str(tmp_path / "missing" / "out.ome.tif")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (path, ""))
+    ready.run_actions.save_segmentation()
+    wait_ready(ready, qtbot)
+    assert ready.footer.is_error()
+    ready.run_actions.save_model()
+    assert ready.footer.is_error()
+
+
+def test_closing_the_dock_ends_the_run_and_keeps_the_annotation(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
+    from napari_unet3d.widgets.layers import read_classes
+
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    viewer = ready._viewer
+    layer = ready.choice.value()[1]
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
+    viewer.window.remove_dock_widget(ready)
+    qtbot.waitUntil(
+        lambda: not [t for t in threading.enumerate() if t.name == "unet3d"], timeout=3000
+    )
+    assert read_classes(layer)
+    assert not [x for x in viewer.layers if "prediction" in x.name]

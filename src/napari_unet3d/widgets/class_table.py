@@ -133,7 +133,7 @@ class ClassTable(QWidget):
         )
         self.select_label(value)
 
-    def keyPressEvent(self, event: QKeyEvent | None) -> None:  # noqa: N802
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
         if event is not None and event.key() == Qt.Key.Key_Delete:
             self.remove_selected()
         else:

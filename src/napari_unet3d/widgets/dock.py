@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QCoreApplication, QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND
@@ -27,6 +27,7 @@ from napari_unet3d.widgets.section import Section
 from napari_unet3d.widgets.slice_table import SliceTable
 from napari_unet3d.widgets.theme import theme_changed
 from napari_unet3d.widgets.training_form import TrainingForm
+from napari_unet3d.widgets.window_watch import WindowWatch
 
 _PATIENCE = 1.5
 """Seconds that closing the window waits for the training to notice."""
@@ -81,22 +82,25 @@ class SegmentationDock(QWidget):
         self.annotator.changed.connect(self._show_hint)
         self.run_actions.idle.connect(self._show_hint)
         self.runner.phaseChanged.connect(self._follow_run)
-        QCoreApplication.instance().aboutToQuit.connect(self.cleanup)  # type: ignore[union-attr]
-        self._watched_window: QWidget | None = None
+        self._window_watch = WindowWatch(self)
+        self._window_watch.closed.connect(self.cleanup)
+        self._window_watch.removed.connect(self._removed)
         self._cleaned = False
 
         # Deferred, so that all layers of a sample are there before the annotation is chosen.
-        self._start_timer = QTimer(self)
-        self._start_timer.setSingleShot(True)
-        self._start_timer.timeout.connect(self._start_annotation)
-        self._scroll_timer = QTimer(self)
-        self._scroll_timer.setSingleShot(True)
-        self._scroll_timer.timeout.connect(self._scroll)
+        self._start_timer = self._timer(self._start_annotation)
+        self._scroll_timer = self._timer(self._scroll)
         self._scroll_target: Section | None = None
         self._image: Image | None = None
         self._sync_layers()
         self._start_annotation()
         self._layers_chosen()
+
+    def _timer(self, slot: Callable[[], None]) -> QTimer:
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.timeout.connect(slot)
+        return timer
 
     def _build(self) -> None:
         self.annotate_section = Section(
@@ -257,28 +261,17 @@ class SegmentationDock(QWidget):
         self.curve.apply_theme()
         self.footer.apply_theme()
 
-    def showEvent(self, event: Any) -> None:  # noqa: N802
-        super().showEvent(event)
-        window = self.window()
-        if window is not None and window is not self._watched_window:
-            self._watched_window = window
-            window.installEventFilter(self)
-
-    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
-        # Closing may still be refused by the user: look again once it was decided.
-        if event is not None and event.type() == QEvent.Type.Close:
-            QTimer.singleShot(0, self._window_closed)
-        return False
-
-    def _window_closed(self) -> None:
-        if self._watched_window is not None and not self._watched_window.isVisible():
-            self.cleanup()
+    def _removed(self) -> None:
+        self.cleanup()
+        self.runner.discard_view()
+        self.deleteLater()  # the menu makes a new one; what it needs lies in the layers
 
     def cleanup(self) -> None:
         """End a run within two seconds and let go of the viewer."""
         if self._cleaned:
             return
         self._cleaned = True
+        self._window_watch.stop()
         self._start_timer.stop()
         self._scroll_timer.stop()
         self.runner.abandon(_PATIENCE)

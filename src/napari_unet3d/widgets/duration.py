@@ -45,10 +45,10 @@ class DurationBox(QDoubleSpinBox):
         self.setDecimals(2)
         self.setRange(_SHORTEST, _LONGEST)
 
-    def textFromValue(self, v: float) -> str:  # noqa: N802
+    def textFromValue(self, v: float) -> str:
         return show_duration(v)
 
-    def valueFromText(self, text: str | None) -> float:  # noqa: N802
+    def valueFromText(self, text: str | None) -> float:
         seconds = read_duration(text or "")
         return self.value() if seconds is None else seconds
 
@@ -64,7 +64,7 @@ class DurationBox(QDoubleSpinBox):
             pos,
         )
 
-    def stepBy(self, steps: int) -> None:  # noqa: N802
+    def stepBy(self, steps: int) -> None:
         value = self.value()
         for _ in range(abs(steps)):
             if steps > 0:

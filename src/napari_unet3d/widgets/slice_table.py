@@ -66,7 +66,7 @@ class SliceTable(QWidget):
         self.hold_out_button.clicked.connect(self._toggle_hold_out)
         self._fill()
 
-    def changeEvent(self, event: QEvent | None) -> None:  # noqa: N802
+    def changeEvent(self, event: QEvent | None) -> None:
         super().changeEvent(event)
         if event is not None and event.type() == QEvent.Type.EnabledChange:
             self.hint.setVisible(not self._rows and self.isEnabled())
