@@ -151,6 +151,13 @@ class TrainingConfig(_Frozen):
     patch_shape: Triple | None = Field(
         None, description="Training patch (z, y, x), voxels; planned when empty."
     )
+    small_patch_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="First share of the budget that uses patches of a third of the size: many "
+        "quick iterations first, more context later.",
+    )
     batch_size: int | None = Field(
         None, ge=1, le=64, description="Patches per iteration; planned when empty."
     )
@@ -188,12 +195,14 @@ class PredictionConfig(_Frozen):
     """How a trained network is applied to a stack."""
 
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda, cuda:N or mps.")
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="Number format of the convolutions; auto picks what is fast here."
+    )
     tile_shape: Triple | None = Field(
         None, description="Tile (z, y, x) the network sees, voxels; planned when empty."
     )
     overlap: float = Field(
-        0.5, ge=0, le=0.75, description="Largest share of a tile that overlaps with the next."
+        0.5, ge=0, le=0.75, description="Smallest share of a tile in common with the next."
     )
     memory: int | None = Field(
         None, gt=0, description="Bytes that may be used; planned from free memory when empty."

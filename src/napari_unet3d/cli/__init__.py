@@ -167,7 +167,10 @@ def predict(
         Path, typer.Option("--output", "-o", metavar="OUT", help="*.tif or *.ome.zarr.")
     ],
     probabilities: Annotated[
-        Path | None, typer.Option(help="Also write a probability image per class here.")
+        Path | None,
+        typer.Option(
+            help="Also write probabilities here: one channel per class, background first."
+        ),
     ] = None,
     uncertainty: Annotated[
         Path | None, typer.Option(help="Also write an uncertainty image (0…1) here.")

@@ -14,7 +14,7 @@ import torch
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.follow import follow
 from napari_unet3d.cli.follow import train as follow_training
-from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig, default_class
+from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation, parse_slices
 from napari_unet3d.data.files import (
     check_output,
@@ -50,8 +50,10 @@ def train(
     volume = read_volume(image)
     labels = read_labels(annotation).data
     found = SparseAnnotation.from_labels(labels, held_out=parse_slices(held_out))
-    sparse = SparseAnnotation(labels, _named(found.classes, names or {}), found.held_out)
     bundle = None if start_from is None else ModelBundle.load(start_from)
+    known = {c.value: c for c in bundle.classes} if bundle else {}
+    classes = _named([known.get(c.value, c) for c in found.classes], names or {})
+    sparse = SparseAnnotation(labels, classes, found.held_out)
     trained = follow_training(Trainer(volume, sparse, config, start_from=bundle, resume=resume))
     (trained.without_state() if lean else trained).save(output)
     return trained
@@ -62,7 +64,10 @@ def _named(classes: Sequence[ClassInfo], names: Mapping[int, str]) -> tuple[Clas
     for value in names:
         if value not in painted:
             raise BadInputError(f"--names: class {value} is not painted; painted are {painted}")
-    return tuple(settings.validated(default_class, value=v, name=names.get(v)) for v in painted)
+    return tuple(
+        settings.validated(ClassInfo, **c.model_dump() | {"name": names.get(c.value, c.name)})
+        for c in classes
+    )
 
 
 def predict(

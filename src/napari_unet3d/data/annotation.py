@@ -273,8 +273,8 @@ class SparseAnnotation:
         if value == BACKGROUND:
             return f"Paint a class ({FIRST_CLASS}, …) too."
         return (
-            f"Paint background ({BACKGROUND}) or another class too, or press Complete slice, "
-            "which makes the rest of a slice background."
+            f"Paint background ({BACKGROUND}) or another class too. In napari, Complete slice "
+            "makes the rest of a slice background."
         )
 
     @cached_property

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -43,7 +41,7 @@ class PatchSampler:
         volume: Volume,
         annotation: SparseAnnotation,
         intensity: IntensityNormalization,
-        shapes: Mapping[int, Triple],
+        shapes: dict[int, Triple],
         margin: Triple = (0, 0, 0),
         rare_share: float = 0.33,
         seed: int = 0,

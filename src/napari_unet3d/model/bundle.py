@@ -56,7 +56,6 @@ class TrainingRecord(BaseModel):
     version: str = Field("", description="Version of napari-unet3d.")
     config: TrainingConfig
     iterations: int = Field(ge=0)
-    planned_iterations: int | None = Field(None, ge=1)
     seconds: float = Field(ge=0)
     device: str
     precision: str
@@ -66,7 +65,6 @@ class TrainingRecord(BaseModel):
     held_out_slices: tuple[str, ...] = ()
     held_out_distance: int | None = None
     held_out: tuple[HeldOutRecord, ...] = ()
-    started_from: str | None = None
     completed: bool = Field(True, description="False when stopped before the budget was used.")
 
 

@@ -34,7 +34,7 @@ def pick_device(wish: str = "auto") -> torch.device:
     device = torch.device(wish)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BadInputError(
-            f"device {wish!r} is not there: {unused_gpu() or 'no such GPU was found'} "
+            f"device {wish!r} is not there: {unused_gpu() or 'no such GPU was found.'} "
             "Use --device auto or cpu."
         )
     if device.type == "mps" and not torch.backends.mps.is_available():

@@ -133,12 +133,23 @@ def plan_patch(
 
 
 def plan_patches(
-    network: NetworkConfig, stack_shape: Triple, accelerator: bool, memory: int, precision: str
+    network: NetworkConfig,
+    stack_shape: Triple,
+    accelerator: bool,
+    memory: int,
+    precision: str,
+    small: bool = False,
 ) -> dict[int, Triple]:
-    """Training patch for slices perpendicular to each axis, that fits into `memory` bytes."""
+    """Training patch for slices perpendicular to each axis, that fits into `memory` bytes.
+
+    `small` ones have a third of the voxels, for the first part of a training; an unpadded
+    network has no use for them.
+    """
     voxels, depth = (2_000_000, 32) if accelerator else (300_000, 16)
     if network.padding == "valid":
         voxels *= 8  # only the middle of an unpadded patch is learned from
+    elif small:
+        voxels //= 3
     shapes = {}
     for axis in range(3):
         shape = plan_patch(network, stack_shape, axis, voxels, depth)
