@@ -278,7 +278,7 @@ def companion_layers(
         colors = [(0.0, 0.0, 0.0, 1.0), info.color]
         layers.append(
             Image(
-                probabilities[i],
+                probabilities[..., i, :, :, :],  # (K, Z, Y, X) or (T, K, Z, Y, X)
                 name=f"{name}: probability of {info.name}",
                 colormap=(f"to {info.color}", _ramp(colors)),
                 blending="additive",

@@ -43,7 +43,9 @@ def make_outputs(
     shape = (*times, *volume.shape)
     return Outputs(
         labels=np.zeros(shape, np.uint8),
-        probabilities=np.zeros((len(classes) + 1, *shape), np.float32) if probabilities else None,
+        probabilities=np.zeros((*times, len(classes) + 1, *volume.shape), np.float32)
+        if probabilities
+        else None,
         uncertainty=np.zeros(shape, np.float32) if uncertainty else None,
     )
 
