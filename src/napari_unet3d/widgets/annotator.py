@@ -19,6 +19,7 @@ from napari_unet3d.data.annotation import (
 )
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.class_table import SHORTCUT_MODIFIER, ClassTable
+from napari_unet3d.widgets.connections import Connections
 from napari_unet3d.widgets.layers import (
     classes_in,
     read_classes,
@@ -57,14 +58,12 @@ class Annotator(QObject):
         slice_table.completeRequested.connect(self.complete)
         slice_table.valueChanged.connect(self._held_out_edited)
         dims = viewer.dims.events
-        self._viewer_connections: list[tuple[Any, Callable[..., Any]]] = [
+        self._viewer_connections, self._layer_connections = Connections(self), Connections(self)
+        self._viewer_connections.add(
             (dims.point, self._slice_moved),
             (dims.order, self._slice_moved),
             (dims.ndisplay, self._slice_moved),
-        ]
-        self._layer_connections: list[tuple[Any, Callable[..., Any]]] = []
-        for emitter, callback in self._viewer_connections:
-            emitter.connect(callback)
+        )
         self._bind_keys()
         class_table.setValue(starting_classes())
         class_table.setEnabled(False)
@@ -80,7 +79,7 @@ class Annotator(QObject):
         """Work on another annotation layer; its class table comes with it."""
         if layer is self._layer:
             return
-        self._disconnect_layer()
+        self._layer_connections.clear()
         self._layer = layer
         if layer is not None:
             classes = read_classes(layer)
@@ -90,12 +89,10 @@ class Annotator(QObject):
             self._class_table.setValue(classes)
             self._class_table.select_label(int(layer.selected_label))
             self._slice_table.setValue(read_held_out(layer))
-            self._layer_connections = [
-                (getattr(layer.events, name), self._touched) for name in _LAYER_EVENTS
-            ]
-            self._layer_connections.append((layer.events.selected_label, self._label_selected))
-            for emitter, callback in self._layer_connections:
-                emitter.connect(callback)
+            self._layer_connections.add(
+                *((getattr(layer.events, name), self._touched) for name in _LAYER_EVENTS),
+                (layer.events.selected_label, self._label_selected),
+            )
         else:
             self._slice_table.setValue(frozenset())
         self._class_table.setEnabled(layer is not None)
@@ -131,11 +128,9 @@ class Annotator(QObject):
     def cleanup(self) -> None:
         """Let go of viewer and layer."""
         self._scan_timer.stop()
-        self._disconnect_layer()
+        self._layer_connections.clear()
+        self._viewer_connections.clear()
         self._layer = None
-        for emitter, callback in self._viewer_connections:
-            emitter.disconnect(callback)
-        self._viewer_connections = []
 
     # ---- what the user does
 
@@ -186,11 +181,6 @@ class Annotator(QObject):
     def _slice_moved(self, _event: Any = None) -> None:
         self._slice_table.set_shown(self.shown())
         self.changed.emit()
-
-    def _disconnect_layer(self) -> None:
-        for emitter, callback in self._layer_connections:
-            emitter.disconnect(callback)
-        self._layer_connections = []
 
     def _bind_keys(self) -> None:
         for digit in range(10):

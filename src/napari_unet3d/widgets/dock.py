@@ -13,6 +13,7 @@ from napari_unet3d.config import BACKGROUND
 from napari_unet3d.widgets.actions import Actions
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.class_table import ClassTable
+from napari_unet3d.widgets.connections import Connections
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.devices import find_devices
 from napari_unet3d.widgets.footer import Footer
@@ -68,15 +69,14 @@ class SegmentationDock(QWidget):
         self.form.set_devices(*find_devices())
 
         layers = viewer.layers.events
-        self._connections: list[tuple[Any, Callable[..., Any]]] = [
+        self._connections = Connections(self)
+        self._connections.add(
             (layers.inserted, self._layer_inserted),
             (layers.removed, self._sync_layers),
             (layers.reordered, self._sync_layers),
             (layers.renamed, self._sync_layers),
             (theme_changed(), self._apply_theme),
-        ]
-        for emitter, callback in self._connections:
-            emitter.connect(callback)
+        )
         self.choice.valueChanged.connect(self._layers_chosen)
         self.choice.newAnnotationRequested.connect(self.add_annotation)
         self.annotator.changed.connect(self._show_hint)
@@ -275,9 +275,7 @@ class SegmentationDock(QWidget):
         self._start_timer.stop()
         self._scroll_timer.stop()
         self.runner.abandon(_PATIENCE)
-        for emitter, callback in self._connections:
-            emitter.disconnect(callback)
-        self._connections = []
+        self._connections.clear()
         self.annotator.cleanup()
 
 

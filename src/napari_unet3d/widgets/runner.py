@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,6 +50,9 @@ class Runner(QObject):
         self._view: PredictionView | None = None
         self._below: Layer | None = None
         self._cancelled = False
+        self._ending = _Ending()
+        # When Qt deletes the window before anything else could end the run.
+        self.destroyed.connect(self._ending)
 
     def run(
         self,
@@ -82,15 +85,13 @@ class Runner(QObject):
     def cancel(self) -> None:
         """End the run and leave the layers as they were."""
         self._cancelled = True
-        self._control.cancel()
-        if self._worker is not None:
-            self._worker.close()
+        self._ending()
 
     def abandon(self, seconds: float) -> bool:
         """Cancel without a word, because the window goes away; whether the thread has ended."""
         if self._worker is None:
             return True
-        self._control.cancel()
+        self._ending()
         worker, self._worker = self._worker, None
         self.phase = "ready"
         return worker.abandon(seconds)
@@ -111,6 +112,7 @@ class Runner(QObject):
         self._worker.returned.connect(self._returned)
         self._worker.failed.connect(self._failed)
         self._set_phase(phase)
+        self._ending.orders = (self._control.cancel, self._worker.closing())
         self._worker.start(generator)
 
     def _set_phase(self, phase: Phase) -> None:
@@ -164,3 +166,14 @@ class Runner(QObject):
         self.discard_view()
         self._ended()
         self.failed.emit(error)
+
+
+class _Ending:
+    """Tells the thread to end; knows nothing of Qt, so that it works when Qt is gone."""
+
+    def __init__(self) -> None:
+        self.orders: tuple[Callable[[], None], ...] = ()
+
+    def __call__(self, *_: Any) -> None:
+        for order in self.orders:
+            order()

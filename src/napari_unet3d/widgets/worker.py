@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -53,6 +53,10 @@ class Worker(QObject):
     def is_running(self) -> bool:
         """Whether `returned` or `failed` is still to come."""
         return self._timer.isActive()
+
+    def closing(self) -> Callable[[], None]:
+        """What `close` does, for when this object is gone."""
+        return self._close.set
 
     def close(self) -> None:
         """Close the generator when it yields next; `returned` then gives None."""
