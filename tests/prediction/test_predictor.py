@@ -500,6 +500,7 @@ def test_writing_that_fails_is_a_clear_failure():
         ({"times": [1]}, r"time point 1"),
         ({"times": [-1]}, r"time point -1"),
         ({"config": PredictionConfig(tile_shape=(8, 16, 15))}, r"15.*leave the tile shape empty"),
+        ({"config": PredictionConfig(tile_shape=(8, 0, 16))}, r"too small"),
         ({"config": PredictionConfig(device="cuda:7")}, r"cuda:7.*(auto|cpu)"),
         ({"config": PredictionConfig(device="cpu", precision="fp16")}, r"fp16"),
         ({"volume": Volume(np.zeros((16, 16)))}, r"2D"),

@@ -558,6 +558,8 @@ def test_patch_too_small_to_normalize_is_a_clear_failure():
         ({"device": "cuda:7"}, r"cuda:7.*cpu"),
         ({"precision": "fp16"}, r"fp16.*bf16"),
         ({"patch_shape": (8, 24, 23)}, r"23.*leave the patch shape empty"),
+        ({"patch_shape": (0, 24, 24)}, r"too small.*leave the patch shape empty"),
+        ({"patch_shape": (8, -24, 24)}, r"too small.*leave the patch shape empty"),
         ({"image": IMAGE[0]}, r"2D"),
         ({"image": np.ones(SHAPE)}, r"same value"),
         ({"labels": np.zeros(SHAPE, np.uint8)}, r"[Nn]othing is painted"),

@@ -1,0 +1,129 @@
+"""Settings: bounded, described, and the same after a trip through JSON."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from napari_unet3d.config import (
+    BACKGROUND,
+    FIRST_CLASS,
+    PALETTE,
+    PAPER_NETWORK,
+    UNLABELLED,
+    AugmentationConfig,
+    ClassInfo,
+    NetworkConfig,
+    PredictionConfig,
+    TrainingConfig,
+    default_class,
+)
+
+MODELS = (ClassInfo, NetworkConfig, AugmentationConfig, TrainingConfig, PredictionConfig)
+every_model = pytest.mark.parametrize("model", MODELS)
+
+
+def example(model):
+    return default_class(2) if model is ClassInfo else model()
+
+
+def test_label_values_are_those_of_the_documentation():
+    assert (UNLABELLED, BACKGROUND, FIRST_CLASS) == (0, 1, 2)
+
+
+@every_model
+def test_every_setting_is_described(model):
+    """The form, the help and the documentation show these texts."""
+    for name, field in model.model_fields.items():
+        assert field.description, f"{model.__name__}.{name}"
+        assert field.description.endswith((".", ")")), f"{model.__name__}.{name}"
+
+
+@every_model
+def test_nothing_is_lost_in_json(model):
+    config = example(model)
+    assert model.model_validate_json(config.model_dump_json()) == config
+
+
+@every_model
+def test_settings_cannot_be_changed_and_know_no_strangers(model):
+    config = example(model)
+    name = next(iter(model.model_fields))
+    with pytest.raises(ValidationError):
+        setattr(config, name, getattr(config, name))
+    with pytest.raises(ValidationError):
+        model.model_validate(config.model_dump() | {"typo": 1})
+
+
+@every_model
+def test_settings_can_be_compared_and_hashed(model):
+    assert len({example(model), example(model)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        (ClassInfo, {"value": 1, "name": "a", "color": "#000000"}),
+        (ClassInfo, {"value": 256, "name": "a", "color": "#000000"}),
+        (ClassInfo, {"value": 2, "name": "", "color": "#000000"}),
+        (ClassInfo, {"value": 2, "name": "a", "color": "red"}),
+        (NetworkConfig, {"widths": ()}),
+        (NetworkConfig, {"widths": (64, 128)}),
+        (NetworkConfig, {"kernels": ((3, 3, 3),) * 3}),
+        (NetworkConfig, {"kernels": ((3, 3, 3),) * 3 + ((3, 2, 3),)}),
+        (NetworkConfig, {"strides": ((2, 2, 0),) * 3}),
+        (NetworkConfig, {"n_classes": 1}),
+        (NetworkConfig, {"in_channels": 0}),
+        (NetworkConfig, {"normalization": "group"}),
+        (AugmentationConfig, {"rotation": 181}),
+        (AugmentationConfig, {"scaling": 1.0}),
+        (AugmentationConfig, {"noise": -0.1}),
+        (AugmentationConfig, {"spatial_share": 1.1}),
+        (TrainingConfig, {"seconds": 0}),
+        (TrainingConfig, {"seconds": None}),
+        (TrainingConfig, {"seconds": float("nan")}),
+        (TrainingConfig, {"iterations": 0}),
+        (TrainingConfig, {"seed": -1}),
+        (TrainingConfig, {"device": "gpu"}),
+        (TrainingConfig, {"precision": "fp8"}),
+        (TrainingConfig, {"preset": "best"}),
+        (TrainingConfig, {"patch_shape": (8, 8)}),
+        (TrainingConfig, {"batch_size": 0}),
+        (TrainingConfig, {"learning_rate": 0}),
+        (TrainingConfig, {"weight_averaging": 1.0}),
+        (TrainingConfig, {"dice_share": 1.5}),
+        (PredictionConfig, {"overlap": 0.8}),
+        (PredictionConfig, {"overlap": -0.1}),
+        (PredictionConfig, {"memory": 0}),
+        (PredictionConfig, {"device": "cuda:"}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(model, given):
+    base = example(model).model_dump()
+    model.model_validate(base)  # precondition
+    with pytest.raises(ValidationError):
+        model.model_validate(base | given)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:12"])
+def test_devices(device):
+    assert TrainingConfig(device=device).device == device
+    assert PredictionConfig(device=device).device == device
+
+
+def test_iterations_take_the_place_of_seconds():
+    assert TrainingConfig(iterations=5, seconds=None).seconds is None
+
+
+def test_default_network_is_the_paper_s():
+    assert NetworkConfig(in_channels=3, n_classes=3) == PAPER_NETWORK
+    assert PAPER_NETWORK.widths == (64, 128, 256, 512)
+    assert PAPER_NETWORK.padding == "valid"
+
+
+def test_default_classes_have_colors_that_differ():
+    classes = [default_class(v) for v in range(2, 2 + len(PALETTE))]
+    assert len({c.color for c in classes}) == len(PALETTE)
+    assert default_class(2 + len(PALETTE)).color == classes[0].color
+    assert default_class(3).name == "class 3"
+    assert default_class(3, "lumen").name == "lumen"
