@@ -47,6 +47,8 @@ def train(
 ) -> ModelBundle:
     """Train on files and save the model; `lean` leaves out what only resuming needs."""
     check_writable(output)
+    if output.is_dir():
+        raise BadInputError(f"{output} is a folder: give the name of a file in it")
     volume = read_volume(image)
     labels = read_labels(annotation).data
     found = SparseAnnotation.from_labels(labels, held_out=parse_slices(held_out))
