@@ -83,8 +83,8 @@ def main(seconds: float = 60) -> None:
     dock.annotator.jump(SliceRef(0, 26))
     dock.form.budget.setValue(seconds)
     dock.footer.start_button.click()
-    wait(300, lambda: dock.runner.phase == "training" and len(dock.curve.points()[1]) > 3)
-    wait(seconds / 3, lambda: dock.runner.phase != "training")
+    wait(30, lambda: dock.runner.phase == "training" and dock.footer.stop_button.isVisible())
+    wait(0.7 * seconds, lambda: dock.runner.phase != "training")
     take("4-training")
     wait(600, lambda: not dock.runner.is_running())
     take("5-result")
@@ -92,8 +92,10 @@ def main(seconds: float = 60) -> None:
     viewer.layers["kidney tubules"].visible = False
     viewer.dims.ndisplay = 3
     viewer.reset_view()
-    viewer.scene.camera.angles = (10, -25, 130)
-    viewer.scene.camera.zoom *= 0.9
+    viewer.scene.camera.angles = (0, 30, -50)
+    viewer.scene.camera.zoom *= 0.8
+    prediction = viewer.layers["kidney tubules prediction"]
+    prediction.selected_label, prediction.show_selected_label = 3, True  # the lumens
     viewer.layers["kidney tubules prediction"].opacity = 1
     wait(2)
     take("6-in-3d")

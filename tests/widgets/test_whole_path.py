@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -216,12 +215,10 @@ def test_closing_while_training_takes_less_than_two_seconds(
     qtbot.waitUntil(
         lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT
     )
-    started = time.monotonic()
     ready._viewer.close()
     qtbot.waitUntil(
         lambda: not [t for t in threading.enumerate() if t.name == "unet3d"], timeout=2000
     )
-    assert time.monotonic() - started < 2
 
 
 def test_applying_a_saved_model_to_another_image(
@@ -311,3 +308,24 @@ def test_closing_the_dock_ends_the_run_and_keeps_the_annotation(
     )
     assert read_classes(layer)
     assert not [x for x in viewer.layers if "prediction" in x.name]
+
+
+@pytest.mark.parametrize("first_axis", ["time", "channels"])
+def test_images_with_four_axes(
+    dock: Any, hands: Any, qtbot: Any, stack: np.ndarray, painted: np.ndarray, first_axis: str
+) -> None:
+    image = dock._viewer.add_image(np.stack([stack, stack[::-1]]), name="four")
+    qtbot.waitUntil(dock.choice.first_axis.isVisible, timeout=3000)
+    assert dock.choice.value() == (image, None)  # first the user says what the axis is
+    dock.choice.first_axis.setCurrentIndex(dock.choice.first_axis.findData(first_axis))
+    hands.press(dock.choice.new_button)
+    layer = dock.choice.value()[1]
+    index = np.nonzero(painted)
+    where = (np.ones_like(index[0]), *index) if first_axis == "time" else index
+    layer.data_setitem(where, painted[index])
+    dock.form.advanced.editors["iterations"].setValue(2)
+    hands.press(dock.footer.start_button)
+    wait_ready(dock, qtbot)
+    assert not dock.footer.is_error(), dock.footer.message.text()
+    (prediction,) = predictions(dock)
+    assert prediction.data.shape == ((2, *stack.shape) if first_axis == "time" else stack.shape)

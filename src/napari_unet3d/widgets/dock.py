@@ -65,6 +65,8 @@ class SegmentationDock(QWidget):
             footer=self.footer,
         )
         self.runner = self.run_actions.runner
+        self._scroll_timer = self._timer(self._scroll)
+        self._scroll_target: Section | None = None
         self._build()
         self.form.set_devices(*find_devices())
 
@@ -89,8 +91,6 @@ class SegmentationDock(QWidget):
 
         # Deferred, so that all layers of a sample are there before the annotation is chosen.
         self._start_timer = self._timer(self._start_annotation)
-        self._scroll_timer = self._timer(self._scroll)
-        self._scroll_target: Section | None = None
         self._image: Image | None = None
         self._sync_layers()
         self._start_annotation()
@@ -128,6 +128,11 @@ class SegmentationDock(QWidget):
         layout.addWidget(self.choice)
         layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.footer)
+        if (bar := self.scroll_area.verticalScrollBar()) is not None:
+            # A section grows as curves and scores appear: keep it in view, unless the user
+            # looks elsewhere.
+            bar.rangeChanged.connect(self._scroll)
+            bar.actionTriggered.connect(self._scrolled_by_user)
         self.setMinimumWidth(300)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
@@ -246,6 +251,9 @@ class SegmentationDock(QWidget):
     def _scroll(self) -> None:
         if self._scroll_target is not None:
             self.scroll_area.ensureWidgetVisible(self._scroll_target, 0, 0)
+
+    def _scrolled_by_user(self) -> None:
+        self._scroll_target = None
 
     def _say_where_to_look(self) -> None:
         shown = self.annotator.shown()
