@@ -83,6 +83,8 @@ class Curve(QWidget):
         self.iou_plot.setVisible(bool(self._iou))
         self._smooth_line.setData([x for x, _ in self._loss], [y for _, y in self._loss])
         self._iou_line.setData([x for x, _ in self._iou], [y for _, y in self._iou])
+        seen = [x for x, _ in (*self._loss[-1:], *self._iou[-1:])]
+        self.loss_plot.setXRange(0, max(seen, default=1.0), padding=0.02)
         for plot, below in ((self.loss_plot, not self._iou), (self.iou_plot, True)):
             plot.getAxis("bottom").setStyle(showValues=below)
             plot.getAxis("bottom").setHeight(34 if below else 8)

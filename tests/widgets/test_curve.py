@@ -1,0 +1,42 @@
+"""The plots, without a viewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from napari_unet3d.widgets.curve import Curve
+
+
+@pytest.fixture
+def curve(qtbot: Any) -> Any:
+    curve = Curve()
+    qtbot.addWidget(curve)
+    curve.show()
+    yield curve
+    vars(curve).clear()  # the menus of pyqtgraph hang on the plots
+
+
+def test_plots_appear_with_their_first_point(curve: Curve) -> None:
+    assert curve.hint.isVisible()
+    assert not curve.loss_plot.isVisible()
+    curve.add_loss(1, 0.9)
+    curve.draw()
+    assert curve.loss_plot.isVisible()
+    assert not curve.iou_plot.isVisible()
+    curve.add_iou(2, 0.5)
+    curve.draw()
+    assert curve.iou_plot.isVisible()
+    curve.clear()
+    assert curve.points() == ([], [])
+    assert curve.hint.isVisible()
+
+
+def test_a_long_run_stays_cheap_to_draw(curve: Curve) -> None:
+    for i in range(20_000):
+        curve.add_loss(i, 1.0)
+    loss, _ = curve.points()
+    assert 400 < len(loss) <= 1000
+    assert loss[0][0] < 100
+    assert loss[-1][0] > 19_900
