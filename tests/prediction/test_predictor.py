@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -79,6 +80,15 @@ def random_bundle(config: NetworkConfig = SAME, values=None, seed: int = 0) -> M
         ),
         weights=UNet3D(config).state_dict(),
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_garbage_collection():
+    """Leave what the imports made out of the collections that end each run: 0.2 s each."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +197,7 @@ def test_block_by_block_equals_at_once(trained):
     assert (at_once == in_blocks).mean() > 0.99
 
 
-@pytest.mark.parametrize("depth", range(37, 50))
+@pytest.mark.parametrize("depth", (37, 41, 44, 46, 47, 49))
 def test_every_voxel_is_predicted_whatever_the_blocks(depth):
     """Probabilities that add up to 0 betray a voxel that no tile reached."""
     rng = np.random.default_rng(0)
@@ -350,15 +360,17 @@ def test_closing_the_generator_cancels_and_frees():
     volume = Volume(blobs()[0])
     out = np.zeros(volume.shape, np.uint8)
     threads = set(threading.enumerate())
+    others = {id(o) for o in gc.get_objects() if type(o) is UNet3D}
     steps = predict(
         random_bundle(), volume, out, config=PredictionConfig(device="cpu", tile_shape=(8, 16, 16))
     )
     first = next(steps)
     assert first.done < first.total
-    assert any(type(o) is UNet3D for o in gc.get_objects())
+    found = [weakref.ref(o) for o in gc.get_objects() if type(o) is UNet3D and id(o) not in others]
+    assert len(found) == 1
     steps.close()
     gc.collect()
-    assert not any(type(o) is UNet3D for o in gc.get_objects())
+    assert found[0]() is None
     assert set(threading.enumerate()) == threads
     assert not out.any(), "a block that is not done was written"
 
