@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Labels
+from qtpy.QtCore import Qt
 
 from napari_unet3d.data.annotation import SliceRef
 from napari_unet3d.errors import RunFailedError
@@ -183,11 +184,13 @@ def test_painting_goes_on_while_training(ready: Any, hands: Any, qtbot: Any) -> 
     ready.form.advanced.editors["iterations"].setValue(100_000)
     viewer = ready._viewer
     layer = ready.choice.value()[1]
+    layer.mode = "pan_zoom"
+    layer.selected_label = 1
     viewer.reset_view()
     hands.press(ready.footer.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     viewer.dims.set_point(0, 2)  # z index 1 at 2 µm a slice
-    ready.annotator.choose_label(2)
+    qtbot.keyClick(hands.canvas, Qt.Key.Key_2, Qt.KeyboardModifier.AltModifier)
     hands.stroke((5, 5), (5, 15))
     assert (layer.data[1] == 2).any()
     qtbot.waitUntil(lambda: len(ready.slice_table.slices()) == 3, timeout=WAIT)
@@ -329,3 +332,15 @@ def test_images_with_four_axes(
     assert not dock.footer.is_error(), dock.footer.message.text()
     (prediction,) = predictions(dock)
     assert prediction.data.shape == ((2, *stack.shape) if first_axis == "time" else stack.shape)
+
+
+def test_no_two_things_answer_to_the_same_alt_key(dock: Any, hands: Any) -> None:
+    from qtpy.QtGui import QKeySequence
+    from qtpy.QtWidgets import QAbstractButton, QLabel
+
+    texts = [action.text() for action in hands.viewer.window._qt_window.menuBar().actions()]
+    for kind in (QAbstractButton, QLabel):
+        texts += [w.text() for w in dock.findChildren(kind)]
+    keys = [k for k in map(QKeySequence.mnemonic, texts) if not k.isEmpty()]
+    assert len(keys) > 15
+    assert len(keys) == len({k.toString() for k in keys}), sorted(k.toString() for k in keys)

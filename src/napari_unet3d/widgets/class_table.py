@@ -52,7 +52,7 @@ class ClassTable(QWidget):
         self.add_button.setToolTip("Add a class with the next free label value.")
         self.color_button = QPushButton("C&olor…")
         self.color_button.setToolTip("Choose the color of the selected class.")
-        self.remove_button = QPushButton("&Remove")
+        self.remove_button = QPushButton("Re&move")
         self.remove_button.setToolTip(
             "Remove the selected class from the table. Its paint stays in the layer until you "
             "erase it."

@@ -37,7 +37,7 @@ class Footer(QWidget):
         self.stop_button.setToolTip(
             "End the training now, and segment the stack with what was learned so far."
         )
-        self.cancel_button = QPushButton("Ca&ncel")
+        self.cancel_button = QPushButton("&Cancel")
         self.cancel_button.setMinimumHeight(36)
         self.cancel_button.setToolTip("End the run and leave all layers as they were before it.")
         self.progress = QProgressBar()

@@ -30,7 +30,7 @@ class LayerChoice(QWidget):
             "Annotation",
             "The Labels layer you paint in: 0 unlabelled, 1 background, 2… your classes.",
         )
-        self.new_button = QPushButton("Ne&w")
+        self.new_button = QPushButton("N&ew")
         self.new_button.setToolTip("Add an empty annotation layer that fits the image.")
         self.new_button.setAccessibleName("New annotation layer")
 
@@ -39,7 +39,7 @@ class LayerChoice(QWidget):
         layout.setHorizontalSpacing(6)
         layout.setVerticalSpacing(4)
         for row, (text, box) in enumerate(
-            (("&Image", self.image), ("Annotati&on", self.annotation))
+            (("&Image", self.image), ("Annotatio&n", self.annotation))
         ):
             label = QLabel(text)
             label.setBuddy(box)

@@ -40,9 +40,9 @@ class Results(QWidget):
         self.save_segmentation.setToolTip(
             "Write the newest prediction as OME-TIFF or OME-Zarr, with its voxel size."
         )
-        self.save_model = QPushButton("Save &model…")
+        self.save_model = QPushButton("Save model…")
         self.save_model.setToolTip("Write the trained model as one file that can be shared.")
-        self.load_model = QPushButton("&Load model…")
+        self.load_model = QPushButton("Load model…")
         self.load_model.setToolTip("Open a saved model, to apply it or to train it further.")
         self.apply = QPushButton("Appl&y to image")
         self.apply.setToolTip(

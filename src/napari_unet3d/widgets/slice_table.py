@@ -46,7 +46,7 @@ class SliceTable(QWidget):
         self.table = NarrowTable("Painted slices", most_rows=8)
 
         self.complete_button = QPushButton("Comple&te slice")
-        self.hold_out_button = QPushButton("&Hold out")
+        self.hold_out_button = QPushButton("Hold o&ut")
         self.hold_out_button.setCheckable(True)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
@@ -194,7 +194,7 @@ class SliceTable(QWidget):
         self.complete_button.setToolTip(tip)
         held = shown in self._held_out
         self.hold_out_button.setChecked(held)
-        self.hold_out_button.setText(f"&Hold out{name}" if not held else f"&Train on{name} again")
+        self.hold_out_button.setText(f"Hold o&ut{name}" if not held else f"Train on{name} again")
         self.hold_out_button.setEnabled(painted is not None or held)
         self.hold_out_button.setToolTip(
             "Do not train on this slice; measure the prediction on it instead."

@@ -96,10 +96,10 @@ class TrainingForm(QWidget):
         form.setSpacing(4)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for text, widget in (
-            ("&Preset", self.preset),
+            ("P&reset", self.preset),
             ("&Budget", self.budget),
             ("&Device", self.device),
-            ("Start &from", self.start_from),
+            ("Start from", self.start_from),
         ):
             label = QLabel(text)
             label.setBuddy(widget)
