@@ -160,8 +160,11 @@ class Predictor:
             yield i + 1
         return total if weight_sum is None else total.div_(weight_sum)
 
-    def _run(self, volume: Volume, at: int, tile: Box) -> Tensor:
-        """Probabilities (K, z, y, x) of one tile, which may reach beyond the volume."""
+    def read(self, volume: Volume, at: int, tile: Box) -> Tensor:
+        """What the network sees, (1, C, z, y, x), to yield the output `tile`.
+
+        Beyond the volume the image is mirrored.
+        """
         index = [
             mirror_index(a - m // 2, b + m - m // 2, n)
             for a, b, m, n in zip(tile.start, tile.stop, self._margin, volume.shape, strict=True)
@@ -172,10 +175,14 @@ class Predictor:
         if crop.shape[1:] != tuple(len(i) for i in index):
             z, y, x = (i - n for i, n in zip(index, low, strict=True))
             crop = crop[:, z[:, None, None], y[:, None], x]
+        image = torch.from_numpy(crop)[None].to(self.device)
+        return image.contiguous(memory_format=torch.channels_last_3d)
+
+    def _run(self, volume: Volume, at: int, tile: Box) -> Tensor:
+        """Probabilities (K, z, y, x) of one tile."""
+        image = self.read(volume, at, tile)
         with torch.inference_mode(), devices.autocast(self.device, self.precision):
-            x_in = torch.from_numpy(crop)[None].to(self.device)
-            logits = self.network(x_in.contiguous(memory_format=torch.channels_last_3d))
-            probability: Tensor = logits[0].float().softmax(0)
+            probability: Tensor = self.network(image)[0].float().softmax(0)
         return probability
 
     def slice(self, volume: Volume, at: int, axis: int, index: int) -> NDArray[np.float32]:

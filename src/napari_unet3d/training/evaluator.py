@@ -9,22 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_unet3d.config import Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.device import Precision
-from napari_unet3d.model.planning import plan_patch
+from napari_unet3d.model.planning import halve, plan_patch
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import Predictor, label_table
 from napari_unet3d.prediction.scores import Overlap
+from napari_unet3d.prediction.tiling import Box
 from napari_unet3d.training.events import HeldOutScores, SlicePreview
 
-_FINAL_BATCHES = 20
-"""Patches for the batch-norm statistics of the final model; a look on the way takes fewer."""
-_LOOK_BATCHES = 6
-_FIRST_NUMBER = 1 << 40
-"""Batch numbers from here on re-estimate batch-norm statistics: none is trained on."""
+_FINAL_TILES = 8
+"""Tiles for the batch-norm statistics of the final model; a look on the way takes one."""
 _SLICE_TILE = 4_000_000
 
 
@@ -39,7 +38,7 @@ class Evaluator:
         The network in training, on its device.
     sampler
         Where plain patches and the volume come from.
-    batch_size, device, precision
+    device, precision
         As in training.
     decay
         Of the running average; 0 keeps the current weights.
@@ -51,14 +50,13 @@ class Evaluator:
         self,
         network: UNet3D,
         sampler: PatchSampler,
-        batch_size: int,
         device: torch.device,
         precision: Precision,
         decay: float,
         interrupted: Callable[[], bool],
     ) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._sampler, self._batch_size = sampler, batch_size
+        self._sampler = sampler
         self._device, self._precision, self._decay = device, precision, decay
         self._interrupted = interrupted
 
@@ -71,9 +69,11 @@ class Evaluator:
         current: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    @torch.no_grad()
     def estimate_statistics(self, final: bool) -> None:
-        """Batch-norm statistics of the averaged weights, over plain patches."""
+        """Batch-norm statistics of the averaged weights, over tiles as prediction uses them.
+
+        Smaller or labelled patches give other statistics, and up to 0.04 less IoU.
+        """
         norms = [
             m
             for m in self.network.modules()
@@ -81,18 +81,36 @@ class Evaluator:
         ]
         if not norms:
             return
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over the batches
-            norm.train()
-        for i in range(_FINAL_BATCHES if final else _LOOK_BATCHES):
+        predictor = self._predictor(None)
+        while True:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # a plain mean over the tiles
+                norm.train()
+            try:
+                self._see(predictor, _FINAL_TILES if final else 1)
+                break
+            except Exception as error:
+                smaller = halve(self.network.config, predictor.plan(self._sampler.volume.shape))
+                if smaller is None or not devices.is_out_of_memory(error):
+                    raise
+                predictor.tile_shape = smaller
+            finally:
+                self.network.eval()
+
+    @torch.no_grad()
+    def _see(self, predictor: Predictor, most: int) -> None:
+        """Run the network over up to `most` tiles, spread over the annotated time points."""
+        volume = self._sampler.volume
+        times = sorted({s.ref.time for s in self._sampler.slices})
+        whole = Box((0, 0, 0), volume.shape)
+        places = [(t, tile) for t in times for tile in predictor.tiles(volume.shape, whole)]
+        for i in range(min(most, len(places))):
             if i and self._interrupted():
                 break
-            number = _FIRST_NUMBER + i
-            image, _ = self._sampler.batch(number, self._batch_size, self._device, None)
+            at, tile = places[(2 * i + 1) * len(places) // (2 * min(most, len(places)))]
             with devices.autocast(self._device, self._precision):
-                self.network(image.contiguous(memory_format=torch.channels_last_3d))
-        self.network.eval()
+                self.network(predictor.read(volume, at, tile))
 
     def preview(self, ref: SliceRef) -> SlicePreview:
         """One slice as the network sees it now."""
@@ -127,12 +145,13 @@ class Evaluator:
         if thin and config.padding == "same":
             depth = self._sampler.shapes[ref.axis][ref.axis]
             tile = plan_patch(config, volume.shape, ref.axis, _SLICE_TILE, depth)
-        predictor = Predictor(
-            self.network, self._sampler.intensity, self._device, self._precision, tile
-        )
-        found = predictor.slice(volume, ref.time, ref.axis, ref.index)
+        found = self._predictor(tile).slice(volume, ref.time, ref.axis, ref.index)
         labels: np.ndarray = label_table(self._sampler.annotation.classes)[found.argmax(0)]
         return labels
+
+    def _predictor(self, tile: Triple | None) -> Predictor:
+        intensity = self._sampler.intensity
+        return Predictor(self.network, intensity, self._device, self._precision, tile)
 
 
 def held_out_distance(annotation: SparseAnnotation, trained: list[SliceRef]) -> int | None:

@@ -305,7 +305,6 @@ class Trainer:
         self._evaluator = Evaluator(
             self._network,
             self.sampler,
-            self.batch_size,
             self.device,
             self.precision,
             config.weight_averaging,
