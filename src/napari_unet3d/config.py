@@ -172,7 +172,7 @@ class TrainingConfig(_Frozen):
         0.99, ge=0, lt=1, description="Decay of the running average of the weights; 0 is off."
     )
     dice_share: float = Field(
-        0.5, ge=0, le=1, description="Share of the Dice term in the loss; the rest is CE."
+        0.8, ge=0, le=1, description="Share of the Dice term in the loss; the rest is CE."
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="Cross-entropy weights; 'balanced' favors rare classes."

@@ -48,7 +48,7 @@ def plan_network(
         return NetworkConfig(
             in_channels=in_channels, n_classes=n_classes, normalization=normalization or "tile"
         )
-    base = {"fast": 16, "balanced": 16}[preset] * (2 if accelerator else 1)
+    base = 32 if accelerator else 16
     spacing, sizes = list(voxel_size), list(stack_shape)
     strides: list[Triple] = []
     kernels = [_kernel(spacing, sizes)]
@@ -72,8 +72,8 @@ def plan_network(
         kernels=tuple(kernels),
         padding="same",
         normalization=normalization or "batch",
-        widen_before_pool=True,
-        keep_up_channels=True,
+        widen_before_pool=False,
+        keep_up_channels=False,
     )
 
 

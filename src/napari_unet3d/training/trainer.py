@@ -40,7 +40,7 @@ from napari_unet3d.training.events import (
 )
 from napari_unet3d.training.loss import balanced_weights, masked_loss
 
-_LEARNING_RATE = {"fast": 5e-3, "balanced": 5e-3, "paper": 1e-3}
+_LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
 _WARM_UP = 10
 _LOOKING_SHARE = 0.08
 """Share of the time that may go into held-out scores, and as much into the live slice."""
