@@ -46,6 +46,8 @@ def train(
     lean: bool = False,
 ) -> ModelBundle:
     """Train on files and save the model; `lean` leaves out what only resuming needs."""
+    if output.suffix != SUFFIX:
+        raise BadInputError(f"{output}: the name of a model ends in {SUFFIX}")
     check_writable(output)
     if output.is_dir():
         raise BadInputError(f"{output} is a folder: give the name of a file in it")

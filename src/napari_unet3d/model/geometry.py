@@ -175,6 +175,11 @@ def _seen(config: NetworkConfig, axis: int, at: int) -> int:
     return high - low + 1
 
 
+def smallest_map(config: NetworkConfig, tile: Triple) -> int:
+    """Voxels of the smallest map; normalization over space needs two at least."""
+    return min(c.voxels for c in walk(config, tile)[0])
+
+
 def feature_map_values(config: NetworkConfig, tile: Triple) -> int:
     """Sum of channels × voxels over the outputs of all convolutions of one tile."""
     return sum(c.out_channels * c.voxels for c in walk(config, tile)[0])

@@ -5,7 +5,12 @@ from __future__ import annotations
 from math import prod
 
 from napari_unet3d.config import NetworkConfig, Normalization, Preset, Triple
-from napari_unet3d.model.geometry import feature_map_values, next_fitting, output_shape
+from napari_unet3d.model.geometry import (
+    feature_map_values,
+    next_fitting,
+    output_shape,
+    smallest_map,
+)
 
 VoxelSize = tuple[float, float, float]
 
@@ -173,7 +178,7 @@ def halve(network: NetworkConfig, shape: Triple) -> Triple | None:
         smaller = list(shape)
         smaller[axis] = max(1, shape[axis] // 2)
         fitting = next_fitting(network, (smaller[0], smaller[1], smaller[2]))
-        if fitting[axis] < shape[axis]:
+        if fitting[axis] < shape[axis] and smallest_map(network, fitting) > 1:
             return fitting
     return None
 

@@ -19,7 +19,7 @@ from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
-from napari_unet3d.model.geometry import output_shape, shrink
+from napari_unet3d.model.geometry import shrink, smallest_map
 from napari_unet3d.model.planning import halve, plan_network, plan_patches
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import Notice
@@ -128,9 +128,12 @@ class Trainer:
         network, wish = self.network_config, self.config.patch_shape
         if wish is not None:
             try:
-                output_shape(network, wish)
+                if smallest_map(network, wish) == 1:
+                    raise ValueError(f"a patch of {wish} voxels shrinks to a single one")
             except ValueError as error:
-                raise BadInputError(f"{error}; leave the patch shape empty") from error
+                raise BadInputError(
+                    f"patch_shape: {error}; make it larger, or leave it empty"
+                ) from error
             return dict.fromkeys(range(3), wish)
         memory = devices.free_memory(self.device) // 2 // self.batch_size
         accelerator = self.device.type != "cpu"
