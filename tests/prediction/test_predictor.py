@@ -19,7 +19,7 @@ from napari_unet3d.config import (
     TrainingConfig,
     default_class,
 )
-from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -34,6 +34,7 @@ from napari_unet3d.prediction.predictor import (
     label_table,
     predict,
 )
+from napari_unet3d.training.evaluator import slice_box
 from napari_unet3d.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -383,7 +384,8 @@ def test_one_slice_equals_the_slice_of_the_whole(trained):
         bundle.build(), IntensityNormalization.estimate(Volume(image)), CPU, "fp32", (16, 40, 48)
     )
     for axis, index in ((0, 0), (0, 7), (1, 37), (2, 20)):
-        plane = predictor.slice(Volume(image), 0, axis, index)
+        box = slice_box(image.shape, SliceRef(axis, index))
+        plane = predictor.predict(Volume(image), 0, box).squeeze(axis + 1)
         np.testing.assert_allclose(plane, p.take(index, axis + 1), atol=1e-5)
 
 
@@ -481,7 +483,7 @@ def test_little_memory_plans_small_tiles():
     ]
     sizes = [np.prod(plan) for plan in plans]
     assert sizes[0] > sizes[1] > sizes[2]
-    assert sizes[0] <= predictor_module._CPU_TILE
+    assert sizes[0] <= predictor_module.CPU_TILE
 
 
 def test_writing_that_fails_is_a_clear_failure():

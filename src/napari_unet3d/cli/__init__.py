@@ -7,6 +7,8 @@ the command that needs it.
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.logging import RichHandler
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.terminal import errors
@@ -32,23 +35,37 @@ app = typer.Typer(
 )
 
 
+_TYPER_INTERRUPTED = 130
+
+
 def run(arguments: list[str], open_window: OpenWindow) -> int:
     """Carry out a command line; returns the exit code: 0, 1 it failed, 2 bad input."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # "—" and "µm" must not end a command
+    _show_log()
     try:
         app(arguments, prog_name="napari-unet3d", obj=open_window)
     except SystemExit as end:  # how typer ends: 0, or 2 with the usage explained
-        return int(end.code or 0)
+        code = end.code if isinstance(end.code, int) else 0
+        return _complain("interrupted", 1) if code == _TYPER_INTERRUPTED else code
     except BadInputError as error:
         return _complain(error, 2)
     except RunFailedError as error:
         return _complain(error, 1)
-    except KeyboardInterrupt:
-        return _complain("interrupted", 1)
     except Exception as error:
         if os.environ.get("NAPARI_UNET3D_DEBUG"):
             raise
         return _complain(f"{type(error).__name__}: {error} (NAPARI_UNET3D_DEBUG=1 shows where)", 1)
     return 0
+
+
+def _show_log() -> None:
+    """Show what reading a file noticed, such as a level of resolution that was chosen."""
+    log = logging.getLogger("napari_unet3d")
+    if not log.handlers:
+        log.addHandler(RichHandler(console=errors, show_time=False, show_path=False))
+        log.setLevel(logging.INFO)
 
 
 def _complain(what: object, code: int) -> int:
@@ -142,6 +159,7 @@ def train(
         device=device,
     )
     from napari_unet3d.cli import work
+    from napari_unet3d.cli.follow import print_scores
 
     bundle = work.train(
         image,
@@ -155,6 +173,7 @@ def train(
         lean=lean,
     )
     print(f"Model: {output} ({bundle.record.iterations} iterations)")
+    print_scores(bundle)
 
 
 @app.command()
@@ -184,9 +203,7 @@ def predict(
     ] = None,
 ) -> None:
     """Segment a whole stack with a model. 0 is background, classes keep their numbers."""
-    config = settings.prediction(
-        device=device, memory=None if memory is None else int(memory * 2**30)
-    )
+    config = settings.prediction(device=device, memory=settings.gibibytes(memory))
     chosen = None if times is None else [settings.number(part) for part in times.split(",")]
     from napari_unet3d.cli import work
 

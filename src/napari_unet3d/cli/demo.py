@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from skimage.io import imsave
 
-from napari_unet3d.cli.follow import follow, train
-from napari_unet3d.cli.work import compare
+from napari_unet3d.cli.follow import follow, print_scores, train
+from napari_unet3d.cli.work import check_model_path, compare, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.files import create_output
@@ -28,6 +28,7 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         raise BadInputError(
             f"the folder {folder} cannot be made ({error.strerror}): give another one with -o"
         ) from error
+    model = check_model_path(folder / "model.unet3d")
     sample = tubules()
     volume = sample.image
     slices = (*sample.training_slices, *sample.held_out_slices)
@@ -39,14 +40,15 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
     )
     annotation = SparseAnnotation(labels, sample.classes, frozenset(sample.held_out_slices))
     bundle = train(Trainer(volume, annotation, config))
-    result, model = folder / "segmentation.ome.tif", folder / "model.unet3d"
+    save_model(bundle, model)
+    print_scores(bundle)
+    result = folder / "segmentation.ome.tif"
     out = np.zeros(volume.shape, np.uint8)
     follow(
         predict(bundle, volume, out, config=PredictionConfig(device=config.device)), "predicting"
     )
     with create_output(result, out.shape, out.dtype, "ZYX", volume.voxel_size, volume.unit) as file:
         file[:] = out
-    bundle.save(model)
     overlay = folder / "overlay.png"
     _save_overlay(sample, out, sample.held_out_slices[0].index, overlay)
     scores = compare(out, sample.truth, slices)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from napari_unet3d.cli.terminal import errors
-from napari_unet3d.config import ClassInfo
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import Notice, PredictionProgress
-from napari_unet3d.prediction.scores import show
+from napari_unet3d.prediction.scores import mean, show
 from napari_unet3d.training.events import (
     HeldOutScores,
     TrainingControl,
@@ -29,12 +28,12 @@ def train(trainer: Trainer) -> ModelBundle:
     """Run a training to its end, or to Ctrl-C, which keeps the model."""
     control = TrainingControl()
     with _interrupt(control.stop):
-        bundle = follow(trainer.run(control), "training", trainer.annotation.classes)
+        bundle = follow(trainer.run(control), "training")
     assert bundle is not None  # only a cancel gives None
     return bundle
 
 
-def follow(events: Generator[Any, None, T], task: str, classes: Sequence[ClassInfo] = ()) -> T:
+def follow(events: Generator[Any, None, T], task: str) -> T:
     """Iterate a generator of events, showing them; returns what it returns."""
     scores: HeldOutScores | None = None
     plain = not errors.is_terminal
@@ -73,8 +72,6 @@ def follow(events: Generator[Any, None, T], task: str, classes: Sequence[ClassIn
                 if plain and (fraction >= shown + 0.1 or fraction == 1):
                     shown = fraction
                     errors.print(f"{task} {fraction:4.0%}, {event.elapsed:.0f} s{text}")
-    if scores is not None:
-        _print_scores(scores, classes)
     return result
 
 
@@ -89,20 +86,27 @@ def _progress(
     return event.fraction, text
 
 
-def _print_scores(scores: HeldOutScores, classes: Sequence[ClassInfo]) -> None:
-    near = (
-        ""
-        if scores.distance is None
-        else (
-            f"; the nearest trained slice is {scores.distance} away, and slices of one stack look "
-            "alike: another stack may do worse"
-        )
-    )
-    print(f"Held-out slices {', '.join(scores.slices)} (never trained on{near}):")
-    names = {c.value: c.name for c in classes}
-    for s in scores.classes:
+def print_scores(bundle: ModelBundle) -> None:
+    """Print what was measured on the held-out slices, and how far to trust it."""
+    record = bundle.record
+    if not record.held_out:
+        print("Not measured: hold out a slice (--hold-out z=12) to learn how good the model is.")
+        return
+    print(f"Held-out slices {', '.join(record.held_out_slices)} (never trained on):")
+    names = {c.value: c.name for c in bundle.classes}
+    for s in record.held_out:
         print(f"  {names[s.value]} ({s.value}): IoU {show(s.iou)}, Dice {show(s.dice)}")
-    print(f"  mean: IoU {show(scores.mean_iou)}, Dice {show(scores.mean_dice)}")
+    iou = mean([s.iou for s in record.held_out])
+    dice = mean([s.dice for s in record.held_out])
+    print(f"  mean: IoU {show(iou)}, Dice {show(dice)}")
+    if record.held_out_scored < 1:
+        print(f"  Time was short: scored on {record.held_out_scored:.0%} of their labelled voxels.")
+    near = record.held_out_distance
+    print(
+        "  Slices of one stack look alike"
+        + ("" if near is None else f" (the nearest trained slice is {near} away)")
+        + ": another stack may do worse."
+    )
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -50,6 +51,13 @@ def number(text: str) -> int:
         return int(text)
     except ValueError:
         raise BadInputError(f"{text!r} is not a whole number") from None
+
+
+def gibibytes(size: float | None) -> int | None:
+    """Bytes of a size in GiB."""
+    if size is not None and not (math.isfinite(size) and size > 0):
+        raise BadInputError(f"--memory {size}: give a number of GiB above 0")
+    return None if size is None else int(size * 2**30)
 
 
 def validated(make: Callable[..., T], **given: Any) -> T:

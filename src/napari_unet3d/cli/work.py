@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +15,12 @@ import torch
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.follow import follow
 from napari_unet3d.cli.follow import train as follow_training
+from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation, parse_slices
 from napari_unet3d.data.files import (
     check_output,
+    check_space,
     check_writable,
     create_output,
     read_labels,
@@ -25,9 +28,10 @@ from napari_unet3d.data.files import (
 )
 from napari_unet3d.data.slices import SliceRef, check_in_stack
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
+from napari_unet3d.model.geometry import parameter_count
 from napari_unet3d.prediction.predictor import predict as segment
 from napari_unet3d.prediction.scores import ClassScore, Overlap, mean, show
 from napari_unet3d.training.trainer import Trainer
@@ -46,11 +50,7 @@ def train(
     lean: bool = False,
 ) -> ModelBundle:
     """Train on files and save the model; `lean` leaves out what only resuming needs."""
-    if output.suffix != SUFFIX:
-        raise BadInputError(f"{output}: the name of a model ends in {SUFFIX}")
-    check_writable(output)
-    if output.is_dir():
-        raise BadInputError(f"{output} is a folder: give the name of a file in it")
+    output = check_model_path(output)
     volume = read_volume(image)
     labels = read_labels(annotation).data
     found = SparseAnnotation.from_labels(labels, held_out=parse_slices(held_out))
@@ -58,9 +58,32 @@ def train(
     known = {c.value: c for c in bundle.classes} if bundle else {}
     classes = _named([known.get(c.value, c) for c in found.classes], names or {})
     sparse = SparseAnnotation(labels, classes, found.held_out)
-    trained = follow_training(Trainer(volume, sparse, config, start_from=bundle, resume=resume))
-    (trained.without_state() if lean else trained).save(output)
+    trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
+    check_space(output, 16 * parameter_count(trainer.network_config) + 2**20)
+    trained = follow_training(trainer)
+    save_model(trained.without_state() if lean else trained, output)
     return trained
+
+
+def check_model_path(path: Path) -> Path:
+    """The path of a model to be written; `BadInputError` when that cannot work."""
+    path = path.expanduser()
+    if path.suffix != SUFFIX:
+        raise BadInputError(f"{path}: the name of a model ends in {SUFFIX}")
+    if path.is_dir():
+        raise BadInputError(f"{path} is a folder: give the name of a file in it")
+    check_writable(path)
+    return path
+
+
+def save_model(bundle: ModelBundle, path: Path) -> None:
+    """Save a model; where that fails, in the folder for temporary files: it is not lost."""
+    try:
+        bundle.save(path)
+    except (BadInputError, RunFailedError) as error:
+        refuge = Path(tempfile.gettempdir()) / path.name
+        bundle.save(refuge)
+        raise RunFailedError(f"{error}. The model was saved as {refuge} instead.") from error
 
 
 def _named(classes: Sequence[ClassInfo], names: Mapping[int, str]) -> tuple[ClassInfo, ...]:
@@ -99,9 +122,7 @@ def predict(
         ),
         (uncertainty, (*series, *volume.shape), np.float32, axes),
     ]
-    for path, *_ in wanted:
-        if path is not None:
-            check_output(path)
+    _check_outputs([path for path, *_ in wanted if path is not None], [model, image])
     with ExitStack() as files:
         arrays = [
             path
@@ -121,6 +142,16 @@ def predict(
         )
         follow(steps, "predicting")
     return [path for path, *_ in wanted if path is not None]
+
+
+def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    taken = [path.expanduser().resolve() for path in inputs]
+    for path in outputs:
+        check_output(path)
+        place = path.expanduser().resolve()
+        if place in taken:
+            raise BadInputError(f"{path} is an input or another output: choose another name")
+        taken.append(place)
 
 
 def evaluate(prediction: Path, truth: Path, skip: str, as_json: bool) -> str:
@@ -162,6 +193,12 @@ def compare(predicted: Any, truth: Any, skip: Sequence[SliceRef] = ()) -> tuple[
         raise BadInputError(
             f"the prediction holds the classes {sorted(have)}, the truth {sorted(want)}: number "
             "them alike (classes of a prediction keep the numbers of the annotation, 2…)"
+        )
+    if have - want and want - have:
+        errors.print(
+            f"Only the prediction holds {sorted(have - want)}, only the truth "
+            f"{sorted(want - have)}: are the classes numbered alike?",
+            markup=False,
         )
     overlap = Overlap(sorted(have | want))
     overlap.add(predicted, truth, keep)

@@ -64,6 +64,7 @@ class TrainingRecord(BaseModel):
     trained_slices: tuple[str, ...] = ()
     held_out_slices: tuple[str, ...] = ()
     held_out_distance: int | None = None
+    held_out_scored: float = Field(1.0, ge=0, le=1, description="Share that was scored.")
     held_out: tuple[HeldOutRecord, ...] = ()
     completed: bool = Field(True, description="False when stopped before the budget was used.")
 
@@ -133,7 +134,7 @@ class ModelBundle(_Header):
         RunFailedError
             Writing failed, for example because the disk is full.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         check_writable(path)
         if path.is_dir():
             raise BadInputError(f"{path} is a folder: give the name of a file in it")
@@ -166,7 +167,7 @@ class ModelBundle(_Header):
             The file is missing, no bundle, truncated, of a newer version, or its parts do
             not go together.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         if not path.is_file():
             raise BadInputError(f"{path} is not there: give the path of a {SUFFIX} file")
         _check_header_size(path)
@@ -178,7 +179,8 @@ class ModelBundle(_Header):
                 _check_shapes(path, header.network, shapes)
                 if not {s.get_dtype() for s in slices.values()} <= {"F32", "I64"}:
                     raise BadInputError(f"{path} is damaged: weights must be float32")
-                tensors = {name: file.get_tensor(name) for name in shapes}
+                # Copies: Windows replaces no file that a tensor is still mapped to.
+                tensors = {name: file.get_tensor(name).clone() for name in shapes}
         except (SafetensorError, OSError, ValueError) as error:
             if isinstance(error, BadInputError):
                 raise

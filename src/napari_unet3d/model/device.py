@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import platform
 import shutil
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -26,10 +28,12 @@ def pick_device(wish: str = "auto") -> torch.device:
         The device is not there.
     """
     if wish == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        if torch.backends.mps.is_available():
-            return torch.device("mps")
+        for kind, there in (
+            ("cuda", torch.cuda.is_available()),
+            ("mps", torch.backends.mps.is_available()),
+        ):
+            if there and _failure(kind) is None:
+                return torch.device(kind)
         return torch.device("cpu")
     device = torch.device(wish)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -42,8 +46,28 @@ def pick_device(wish: str = "auto") -> torch.device:
     return device
 
 
+@functools.cache
+def _failure(kind: str) -> str | None:
+    """Why a GPU cannot run the network's operations, tried once; None when it can."""
+    try:
+        x = torch.rand(1, 2, 4, 4, 4, device=kind, requires_grad=True)
+        grid = torch.zeros(1, 4, 4, 4, 3, device=kind)
+        y = torch.nn.functional.grid_sample(x, grid, align_corners=True)
+        y = torch.nn.functional.max_pool3d(torch.nn.Conv3d(2, 2, 3, padding=1, device=kind)(y), 2)
+        torch.nn.ConvTranspose3d(2, 2, 2, 2, device=kind)(y).sum().backward()
+    except (RuntimeError, NotImplementedError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
 def unused_gpu() -> str | None:
     """Why a GPU of this machine is not used, with the cure; None when there is nothing to say."""
+    for kind, there in (
+        ("cuda", torch.cuda.is_available()),
+        ("mps", torch.backends.mps.is_available()),
+    ):
+        if there and (why := _failure(kind)) is not None:
+            return f"A GPU is here, but PyTorch {torch.__version__} cannot use it: {why}"
     if torch.cuda.is_available() or not _nvidia_gpu_present():
         return None
     if torch.version.cuda is None:
@@ -114,15 +138,32 @@ def free_memory(device: torch.device) -> int:
 
 
 def _container_memory() -> int:
-    """Bytes left under the container's or job's limit (cgroup v2), which psutil does not see."""
+    """Bytes left under the limits of the container or job (cgroup v2); psutil ignores them.
+
+    Pages of files that were read count as used there, but are given back when needed.
+    """
+    root = Path("/sys/fs/cgroup")
+    left = 1 << 62
     try:
-        with (
-            open("/sys/fs/cgroup/memory.max") as limit,
-            open("/sys/fs/cgroup/memory.current") as now,
-        ):
-            return max(int(limit.read()) - int(now.read()), 0)
-    except (OSError, ValueError):
+        own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
+        for group in (root / own, *(root / own).parents):
+            if (group / "memory.max").is_file():
+                left = min(left, _left_in_group(group))
+            if group == root:
+                break
+    except OSError:
+        pass
+    return left
+
+
+def _left_in_group(group: Path) -> int:
+    limit = (group / "memory.max").read_text().strip()
+    if not limit.isdigit():  # "max": no limit
         return 1 << 62
+    used = int((group / "memory.current").read_text())
+    lines = (group / "memory.stat").read_text().splitlines()
+    statistics = dict(line.split() for line in lines if len(line.split()) == 2)
+    return max(int(limit) - used + int(statistics.get("inactive_file", 0)), 0)
 
 
 def used_memory(device: torch.device) -> int:

@@ -114,6 +114,16 @@ def first_width(config: NetworkConfig, level: int) -> int:
     return width // 2 if level == 0 else max(config.widths[level - 1], width // 2)
 
 
+def parameter_count(config: NetworkConfig) -> int:
+    """Weights of all convolutions and biases but those of the up-convolutions."""
+    tile = next_fitting(config, receptive_field(config))
+    count = 0
+    for c in walk(config, tile)[0]:
+        count += c.in_channels * c.out_channels * prod(c.kernel)
+        count += 0 if c.name.startswith("up") else c.out_channels
+    return count
+
+
 def output_shape(config: NetworkConfig, tile: Triple) -> Triple:
     """Shape that comes out for a tile; ``ValueError`` when the tile does not fit."""
     return walk(config, tile)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,12 @@ from napari_unet3d.prediction.tiling import (
     plan_tiles,
 )
 
-_CPU_TILE = 2_000_000
+CPU_TILE = 2_000_000
 """Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
+
+
+_OTHER_VOXELS = 1.5
+"""Voxel sizes that differ by this factor are worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ class Predictor:
         if self.tile_shape is None:
             config = self.network.config
             budget = (self.memory or devices.free_memory(self.device)) // 2
-            voxels = _CPU_TILE if self.device.type == "cpu" else 1 << 40
+            voxels = CPU_TILE if self.device.type == "cpu" else 1 << 40
             tile = plan_tile(config, volume_shape, voxels)
             while prediction_bytes(config, tile, self.precision) > budget:
                 smaller = halve(config, tile)
@@ -185,19 +190,15 @@ class Predictor:
             probability: Tensor = self.network(image)[0].float().softmax(0)
         return probability
 
-    def slice(self, volume: Volume, at: int, axis: int, index: int) -> NDArray[np.float32]:
-        """Probabilities (K, rows, columns) of one slice, perpendicular to `axis`."""
-        start, stop = [0, 0, 0], list(volume.shape)
-        start[axis], stop[axis] = index, index + 1
-        box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    def predict(self, volume: Volume, at: int, box: Box) -> NDArray[np.float32]:
+        """Probabilities (K, z, y, x) of a box, without reporting progress."""
         steps = self.probabilities(volume, at, box)
         while True:
             try:
                 next(steps)
             except StopIteration as end:
-                found: Tensor = end.value
-                plane: NDArray[np.float32] = found.select(axis + 1, 0).cpu().numpy()
-                return plane
+                found: NDArray[np.float32] = end.value.cpu().numpy()
+                return found
 
 
 def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
@@ -266,6 +267,7 @@ def predict(
         yield from _predict(predictor, bundle, volume, out, probabilities, uncertainty, times)
     except RuntimeError as error:
         # superqt's workers swallow RuntimeErrors: the user would wait for ever.
+        traceback.clear_frames(error.__traceback__)  # they hold the device's memory
         raise RunFailedError(f"prediction failed: {error}") from error
     finally:
         del predictor, network
@@ -290,6 +292,8 @@ def _predict(
     jobs = [(t, box) for t in (range(volume.n_times) if times is None else times) for box in boxes]
     total = sum(len(predictor.tiles(volume.shape, box)) for _, box in jobs)
     done = 0
+    if (note := voxel_size_note(bundle, volume)) is not None:
+        yield Notice(note)
     table = torch.from_numpy(label_table(bundle.classes)).to(predictor.device)
     for t, box in jobs:
         steps = predictor.probabilities(volume, t, box)
@@ -325,6 +329,24 @@ def _write(array: Any, where: tuple[Any, ...], values: Tensor) -> None:
         array[where] = values.cpu().numpy().astype(array.dtype, copy=False)
     except OSError as error:
         raise RunFailedError(f"the result could not be written: {error}") from error
+
+
+def voxel_size_note(bundle: ModelBundle, volume: Volume) -> str | None:
+    """A warning when a stack has other voxels than the model was trained on; else None."""
+    if "pixel" in (bundle.unit, volume.unit):
+        return None
+    length = {"nm": 1e-3, "µm": 1.0, "mm": 1e3}
+    unit, trained = (length.get(u, 1.0) for u in (volume.unit, bundle.unit))
+    ratios = [
+        v * unit / (t * trained) for v, t in zip(volume.voxel_size, bundle.voxel_size, strict=True)
+    ]
+    if all(1 / _OTHER_VOXELS < r < _OTHER_VOXELS for r in ratios):
+        return None
+    now, then = (" × ".join(f"{s:g}" for s in b.voxel_size) for b in (volume, bundle))
+    return (
+        f"The voxels are {now} {volume.unit}, the model was trained on {then} {bundle.unit}: "
+        "resample the stack if the result is poor."
+    )
 
 
 def check_prediction(

@@ -32,6 +32,11 @@ class Box:
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
+    def moved(self, by: Triple) -> Box:
+        """The same box `by` voxels further."""
+        (a, b, c), (d, e, f) = self.start, self.stop
+        return Box((a + by[0], b + by[1], c + by[2]), (d + by[0], e + by[1], f + by[2]))
+
 
 def plan_tiles(
     volume_shape: Triple, box: Box, output_shape: Triple, overlap: float, align: Triple

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 import torch
@@ -15,22 +17,25 @@ from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.device import Precision
-from napari_unet3d.model.planning import halve, plan_patch
+from napari_unet3d.model.geometry import output_shape
+from napari_unet3d.model.planning import halve, plan_patch, plan_tile
 from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import Predictor, label_table
+from napari_unet3d.prediction.predictor import CPU_TILE, Predictor, label_table
 from napari_unet3d.prediction.scores import Overlap
-from napari_unet3d.prediction.tiling import Box
+from napari_unet3d.prediction.tiling import Box, plan_blocks
 from napari_unet3d.training.events import HeldOutScores, SlicePreview
 
-_FINAL_TILES = 8
-"""Tiles for the batch-norm statistics of the final model; a look on the way takes one."""
-_SLICE_TILE = 4_000_000
+_FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
+"""Tiles for the batch-norm statistics of the final model at the most, and their voxels in all
+(but one tile at least); a look on the way takes one."""
+_FINAL_SECONDS, _LOOK_SECONDS = 6.0, 1.0
+"""Time after which measuring ends, with what was scored by then."""
 
 
 class Evaluator:
     """A running average of the weights, with batch-norm statistics of its own.
 
-    Looking never changes the training: it uses other batches and a network of its own.
+    Looking never changes the training: it draws nothing from it, and has a network of its own.
 
     Parameters
     ----------
@@ -81,14 +86,14 @@ class Evaluator:
         ]
         if not norms:
             return
-        predictor = self._predictor(None)
+        predictor = self._predictor(self._dense_tile())
         while True:
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # a plain mean over the tiles
                 norm.train()
             try:
-                self._see(predictor, _FINAL_TILES if final else 1)
+                self._see(predictor, final)
                 break
             except Exception as error:
                 smaller = halve(self.network.config, predictor.plan(self._sampler.volume.shape))
@@ -99,59 +104,105 @@ class Evaluator:
                 self.network.eval()
 
     @torch.no_grad()
-    def _see(self, predictor: Predictor, most: int) -> None:
-        """Run the network over up to `most` tiles, spread over the annotated time points."""
+    def _see(self, predictor: Predictor, final: bool) -> None:
+        """Run the network over some tiles, spread over the annotated time points."""
         volume = self._sampler.volume
         times = sorted({s.ref.time for s in self._sampler.slices})
         whole = Box((0, 0, 0), volume.shape)
         places = [(t, tile) for t in times for tile in predictor.tiles(volume.shape, whole)]
-        for i in range(min(most, len(places))):
+        most = min(_FINAL_TILES, max(1, _FINAL_VOXELS // prod(predictor.plan(volume.shape))))
+        count = min(most if final else 1, len(places))
+        for i in range(count):
             if i and self._interrupted():
                 break
-            at, tile = places[(2 * i + 1) * len(places) // (2 * min(most, len(places)))]
+            at, tile = places[(2 * i + 1) * len(places) // (2 * count)]
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, at, tile))
 
     def preview(self, ref: SliceRef) -> SlicePreview:
         """One slice as the network sees it now."""
         self.estimate_statistics(final=False)
-        return SlicePreview(ref, self._segment(ref, thin=True))
+        predictor = self._predictor(self._thin_tile(ref.axis))
+        found = predictor.predict(self._sampler.volume, ref.time, slice_box(self._shape, ref))
+        table = label_table(self._sampler.annotation.classes)
+        return SlicePreview(ref, table[found.argmax(0)].squeeze(ref.axis))
 
     def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
         """Scores on the held-out slices; voxels that are not labelled there do not count.
 
-        The final measurement predicts with the tiles of the dense prediction, so that the
-        scores are those of the result.
+        Slices are scored part by part, in random order, until the time for it is over: large
+        slices must not eat up the training. The final measurement takes longer, and uses the
+        tiles of the dense prediction, so that the scores are those of the result.
         """
         self.estimate_statistics(final)
         annotation = self._sampler.annotation
         table = label_table(annotation.classes)
         overlap = Overlap([c.value for c in annotation.classes])
-        refs = sorted(annotation.held_out)
-        for ref in refs:
-            if self._interrupted():
-                break
+        end = time.monotonic() + (_FINAL_SECONDS if final else _LOOK_SECONDS)
+        done = total = 0
+        for ref, box, tile in self._parts(final):
             target = annotation.held_out_target(ref)
-            truth = table[np.maximum(target, 1) - 1]
-            overlap.add(self._segment(ref, thin=not final), truth, target > 0)
+            target = np.expand_dims(target, ref.axis)[box_in_slice(box, ref)]
+            labelled = int(np.count_nonzero(target))
+            total += labelled
+            if done and (self._interrupted() or time.monotonic() > end):
+                continue
+            found = self._predictor(tile).predict(self._sampler.volume, ref.time, box)
+            overlap.add(table[found.argmax(0)], table[np.maximum(target, 1) - 1], target > 0)
+            done += labelled
         distance = held_out_distance(annotation, [s.ref for s in self._sampler.slices])
-        names = tuple(str(ref) for ref in refs)
-        return HeldOutScores(iteration, elapsed, overlap.scores(), names, distance)
+        names = tuple(str(ref) for ref in sorted(annotation.held_out))
+        share = done / total if total else 0.0
+        return HeldOutScores(iteration, elapsed, overlap.scores(), names, distance, share)
 
-    def _segment(self, ref: SliceRef, thin: bool) -> np.ndarray:
-        """Label values (rows, columns) of one slice; `thin` tiles are faster."""
-        volume, config = self._sampler.volume, self.network.config
-        tile = None
-        if thin and config.padding == "same":
-            depth = self._sampler.shapes[ref.axis][ref.axis]
-            tile = plan_patch(config, volume.shape, ref.axis, _SLICE_TILE, depth)
-        found = self._predictor(tile).slice(volume, ref.time, ref.axis, ref.index)
-        labels: np.ndarray = label_table(self._sampler.annotation.classes)[found.argmax(0)]
-        return labels
+    def _parts(self, final: bool) -> list[tuple[SliceRef, Box, Triple]]:
+        """The held-out slices, cut where they are larger than a tile."""
+        parts = []
+        for ref in sorted(self._sampler.annotation.held_out):
+            tile = self._dense_tile() if final else self._thin_tile(ref.axis)
+            out = output_shape(self.network.config, tile)
+            whole = slice_box(self._shape, ref)
+            area = prod(out) // out[ref.axis]
+            for part in plan_blocks(whole.shape, out, area):
+                parts.append((ref, part.moved(whole.start), tile))
+        np.random.default_rng(0).shuffle(parts)
+        return parts
+
+    @property
+    def _shape(self) -> Triple:
+        return self._sampler.volume.shape
+
+    def _dense_tile(self) -> Triple:
+        """Like the tile of the dense prediction, but the same whatever memory is free."""
+        voxels = CPU_TILE if self._device.type == "cpu" else _FINAL_VOXELS
+        return plan_tile(self.network.config, self._shape, voxels)
+
+    def _thin_tile(self, axis: int) -> Triple:
+        """A tile as thin as a training patch, which is faster for one slice."""
+        config = self.network.config
+        if config.padding == "valid":
+            return self._dense_tile()
+        depth = self._sampler.shapes[axis][axis]
+        return plan_patch(config, self._shape, axis, CPU_TILE, depth)
 
     def _predictor(self, tile: Triple | None) -> Predictor:
         intensity = self._sampler.intensity
         return Predictor(self.network, intensity, self._device, self._precision, tile)
+
+
+def slice_box(shape: Triple, ref: SliceRef) -> Box:
+    """A slice as a box that is one voxel thick."""
+    start, stop = [0, 0, 0], list(shape)
+    start[ref.axis], stop[ref.axis] = ref.index, ref.index + 1
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def box_in_slice(box: Box, ref: SliceRef) -> tuple[slice, ...]:
+    """Where a part of a slice lies in the slice's own array, one voxel thick."""
+    return tuple(
+        slice(None) if axis == ref.axis else slice(box.start[axis], box.stop[axis])
+        for axis in range(3)
+    )
 
 
 def held_out_distance(annotation: SparseAnnotation, trained: list[SliceRef]) -> int | None:

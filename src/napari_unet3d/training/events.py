@@ -51,6 +51,8 @@ class HeldOutScores:
     distance
         Slices from a held-out slice to the nearest trained one of the same orientation;
         None when there is none. Neighbors look alike: a small distance flatters.
+    scored
+        Share of the labelled held-out voxels that were scored; below 1 when time was short.
     """
 
     iteration: int
@@ -58,6 +60,7 @@ class HeldOutScores:
     classes: tuple[ClassScore, ...]
     slices: tuple[str, ...]
     distance: int | None
+    scored: float = 1.0
 
     @property
     def mean_iou(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import traceback
 from collections.abc import Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
@@ -15,6 +16,7 @@ from napari_unet3d.config import NetworkConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.patches import PatchSampler
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
@@ -22,7 +24,7 @@ from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecor
 from napari_unet3d.model.geometry import shrink, smallest_map
 from napari_unet3d.model.planning import halve, plan_network, plan_patches
 from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import Notice
+from napari_unet3d.prediction.predictor import Notice, voxel_size_note
 from napari_unet3d.training.checkpoint import (
     check_start,
     load_training_state,
@@ -84,6 +86,8 @@ class Trainer:
         self.config = config = config or TrainingConfig()
         volume.check()
         annotation.check(volume)
+        if volume.n_channels > 64:
+            raise BadInputError(f"the image has {volume.n_channels} channels; 64 is the most")
         self.device = devices.pick_device(config.device)
         self.precision = devices.pick_precision(self.device, config.precision)
         self._start_from = start_from
@@ -93,6 +97,7 @@ class Trainer:
             check_start(start_from, volume, annotation, resume)
         self.intensity = IntensityNormalization.estimate(volume)
         self.batch_size = config.batch_size or 1
+        self._short_of_memory = False
         self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
         self.sampler = PatchSampler(
             volume,
@@ -105,7 +110,9 @@ class Trainer:
         )
         self.iteration = 0
         self._voxels_seen = 0
-        self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
+        # A network is trained on at the rate of its own preset.
+        preset = (start_from.record.config if start_from else config).preset
+        self._peak = config.learning_rate or _LEARNING_RATE[preset]
 
     # --- planning ---------------------------------------------------------------------------
 
@@ -132,12 +139,17 @@ class Trainer:
                     raise ValueError(f"a patch of {wish} voxels shrinks to a single one")
             except ValueError as error:
                 raise BadInputError(
-                    f"patch_shape: {error}; make it larger, or leave it empty"
+                    f"{error}; leave the patch shape empty, or make it larger"
                 ) from error
             return dict.fromkeys(range(3), wish)
         memory = devices.free_memory(self.device) // 2 // self.batch_size
-        accelerator = self.device.type != "cpu"
-        return plan_patches(network, self.volume.shape, accelerator, memory, self.precision, small)
+        accelerator, shape = self.device.type != "cpu", self.volume.shape
+        planned, unlimited = (
+            plan_patches(network, shape, accelerator, n, self.precision, small)
+            for n in (memory, 1 << 62)
+        )
+        self._short_of_memory = planned != unlimited
+        return planned
 
     @property
     def patch_shape(self) -> Triple:
@@ -170,6 +182,7 @@ class Trainer:
         except (RuntimeError, ValueError) as error:
             # superqt's workers swallow RuntimeErrors: the user would wait for ever. Torch
             # normalizes no single voxel (a patch that is too small): a ValueError.
+            traceback.clear_frames(error.__traceback__)  # they hold the device's memory
             raise RunFailedError(f"training failed: {error}") from error
         finally:
             for name in ("_network", "_evaluator", "_optimizer"):
@@ -223,7 +236,7 @@ class Trainer:
                     measured = self._evaluator.measure(self.iteration, elapsed, final=False)
                 yield measured
             watched = control.watched
-            if watched is not None and viewing.due(elapsed):
+            if watched is not None and self._in_stack(watched) and viewing.due(elapsed):
                 with viewing.timed(elapsed):
                     preview = self._evaluator.preview(watched)
                 yield preview
@@ -237,6 +250,10 @@ class Trainer:
         else:
             self._evaluator.estimate_statistics(final=True)
         return None if control.cancelled else self._bundle(elapsed, scores)
+
+    def _in_stack(self, ref: SliceRef) -> bool:
+        """Whether a watched slice is one of this volume: the user may look at another image."""
+        return ref.index < self.volume.shape[ref.axis] and ref.time < self.volume.n_times
 
     def _fraction(self, elapsed: float) -> float:
         if self.config.iterations is not None:
@@ -270,6 +287,8 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
         if self._scaler.is_enabled() or torch.isfinite(norm):
             self._scaler.step(self._optimizer)
+        elif not self._scaler.is_enabled():
+            loss = loss * torch.nan  # counts as a bad step
         self._scaler.update()
         self.iteration += 1
         self._voxels_seen += int((target > 0).sum())
@@ -327,14 +346,21 @@ class Trainer:
             self._voxels_seen = old.record.voxels_seen
 
     def _started(self) -> TrainingStarted:
-        gpu = devices.unused_gpu() if self.device.type == "cpu" else None
+        notes = [devices.unused_gpu() if self.device.type == "cpu" else None]
+        if self._start_from is not None:
+            notes.append(voxel_size_note(self._start_from, self.volume))
+        if self._short_of_memory:
+            notes.append(
+                f"Little memory is free: the patch is only {describe_shape(self.patch_shape)} "
+                "voxels. Close other programs for a better result."
+            )
         return TrainingStarted(
             parameters=sum(p.numel() for p in self._network.parameters()),
             device=devices.describe(self.device),
             precision=self.precision,
             patch_shape=self.patch_shape,
             labelled_voxels=int(self.sampler.class_counts.sum()),
-            notes=(gpu,) if gpu else (),
+            notes=tuple(note for note in notes if note),
         )
 
     def _bundle(self, elapsed: float, scores: HeldOutScores | None) -> ModelBundle:
@@ -350,6 +376,7 @@ class Trainer:
             trained_slices=tuple(str(s.ref) for s in self.sampler.slices),
             held_out_slices=scores.slices if scores else (),
             held_out_distance=scores.distance if scores else None,
+            held_out_scored=scores.scored if scores else 1.0,
             held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
             completed=self._fraction(elapsed) >= 1,
         )

@@ -1,0 +1,49 @@
+"""Devices, memory limits, and what counts as out of memory."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_unet3d.model import device as devices
+
+
+@pytest.fixture
+def limited_group(tmp_path: Path):
+    """A control group with a limit of 1000 bytes, 900 used, 300 of them reclaimable."""
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 600\ninactive_file 300\nactive_file 0\n")
+    return tmp_path
+
+
+def test_cached_files_do_not_count_as_used_memory(limited_group):
+    assert devices._left_in_group(limited_group) == 400
+
+
+def test_a_group_without_limit_leaves_everything(limited_group):
+    (limited_group / "memory.max").write_text("max\n")
+    assert devices._left_in_group(limited_group) > 2**60
+
+
+def test_free_memory_is_positive_and_below_the_machine():
+    assert 0 < devices.free_memory(torch.device("cpu")) < 2**60
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error, expected):
+    assert devices.is_out_of_memory(error) is expected
+
+
+def test_the_operations_of_the_network_are_tried_on_a_device():
+    assert devices._failure("cpu") is None
+    assert devices._failure("meta:9:9") is not None  # no such device: the reason is returned
