@@ -18,6 +18,7 @@ PLANE_NAMES = ("xy", "xz", "yz")
 """Name of the plane that is perpendicular to axis z, y, x."""
 
 Triple = tuple[int, int, int]
+VoxelSize = tuple[float, float, float]
 Small = Annotated[int, Field(ge=1, le=7)]
 SmallTriple = tuple[Small, Small, Small]
 _DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
@@ -104,7 +105,11 @@ class AugmentationConfig(_Frozen):
 
     flips: bool = Field(True, description="Mirror along random axes.")
     rotation: float = Field(
-        180.0, ge=0, le=180, description="Largest rotation in the best-resolved plane, degrees."
+        180.0,
+        ge=0,
+        le=180,
+        description="Largest rotation within the annotated slice, degrees; `tilt` where its two "
+        "voxel sizes differ much.",
     )
     tilt: float = Field(10.0, ge=0, le=180, description="Largest rotation out of it, degrees.")
     scaling: float = Field(0.15, ge=0, lt=0.9, description="Largest relative change of size.")
@@ -156,10 +161,11 @@ class TrainingConfig(_Frozen):
         ge=0,
         le=1,
         description="First share of the budget that uses patches of a third of the size: many "
-        "quick iterations first, more context later.",
+        "quick iterations first, more context later. Not for a patch shape that is given, nor "
+        "for the paper's network.",
     )
     batch_size: int | None = Field(
-        None, ge=1, le=64, description="Patches per iteration; planned when empty."
+        None, ge=1, le=64, description="Patches per iteration; 1 when empty."
     )
     learning_rate: float | None = Field(
         None, gt=0, le=10, description="Peak learning rate; the preset's when empty."

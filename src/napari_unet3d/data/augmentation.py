@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet3d.config import AugmentationConfig, Triple
+from napari_unet3d.config import AugmentationConfig, Triple, VoxelSize
 
-VoxelSize = tuple[float, float, float]
 _ISOTROPIC = 1.5
 """Axes whose voxel sizes differ by less than this factor may be turned into each other."""
 

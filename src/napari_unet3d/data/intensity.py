@@ -22,7 +22,8 @@ _PerChannel = Annotated[tuple[_Number, ...], Field(min_length=1, max_length=64)]
 class IntensityNormalization(BaseModel):
     """Clip each channel to `low` … `high`, subtract `mean` and divide by `std`.
 
-    The numbers are those of the image a network was trained on, and are saved with it.
+    Every stack is normalized by its own numbers. Those of the stack a network was trained on
+    are saved with it, for information.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from math import prod
 
-from napari_unet3d.config import NetworkConfig, Normalization, Preset, Triple
+from napari_unet3d.config import NetworkConfig, Normalization, Preset, Triple, VoxelSize
 from napari_unet3d.model.geometry import (
     feature_map_values,
     next_fitting,
     output_shape,
     smallest_map,
 )
-
-VoxelSize = tuple[float, float, float]
 
 _LEVELS = 4
 _SMALLEST_MAP = 4

@@ -251,15 +251,33 @@ def predict(
     """
     config = config or PredictionConfig()
     check_prediction(bundle, volume, out, probabilities, uncertainty, times)
+    tile = _fitting_tile(bundle, config.tile_shape)
     device = devices.pick_device(config.device)
     precision = devices.pick_precision(device, config.precision)
+    return _run(
+        bundle, volume, out, probabilities, uncertainty, times, config, tile, device, precision
+    )
+
+
+def _run(
+    bundle: ModelBundle,
+    volume: Volume,
+    out: Any,
+    probabilities: Any,
+    uncertainty: Any,
+    times: Sequence[int] | None,
+    config: PredictionConfig,
+    tile: Triple | None,
+    device: torch.device,
+    precision: Precision,
+) -> Generator[PredictionProgress | Notice, None, None]:
     network = bundle.build().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     predictor = Predictor(
         network,
         IntensityNormalization.estimate(volume),
         device,
         precision,
-        _fitting_tile(bundle, config.tile_shape),
+        tile,
         config.overlap,
         config.memory,
     )
@@ -328,7 +346,9 @@ def _write(array: Any, where: tuple[Any, ...], values: Tensor) -> None:
     try:
         array[where] = values.cpu().numpy().astype(array.dtype, copy=False)
     except OSError as error:
-        raise RunFailedError(f"the result could not be written: {error}") from error
+        raise RunFailedError(
+            f"the result could not be written ({error}): free some space, or write elsewhere"
+        ) from error
 
 
 def voxel_size_note(bundle: ModelBundle, volume: Volume) -> str | None:
