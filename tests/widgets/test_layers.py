@@ -159,6 +159,12 @@ def test_companions_lie_on_the_image() -> None:
         assert not layer.visible
 
 
-def test_classes_are_found_in_labels() -> None:
-    found = layers.classes_in(np.array([0, 1, 4, 2]))
-    assert [c.value for c in found] == [2, 4]
+def test_features_of_somebody_else_stay() -> None:
+    layer = Labels(np.zeros(DATA.shape, np.uint8), features={"index": [2], "area": [17.5]})
+    layers.write_classes(layer, layers.starting_classes())
+    layers.write_classes(layer, (default_class(2, "cell"), default_class(3)))
+    assert layer.features.to_dict("list") == {"index": [2], "area": [17.5]}
+    ours = Labels(np.zeros(DATA.shape, np.uint8))
+    layers.write_classes(ours, layers.starting_classes())
+    layers.write_classes(ours, (default_class(2, "cell"),))
+    assert list(ours.features["class"]) == ["unlabelled", "background", "cell"]

@@ -18,10 +18,10 @@ from napari_unet3d.data.annotation import (
     voxels_to_complete,
 )
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.adoption import classes_of
 from napari_unet3d.widgets.class_table import SHORTCUT_MODIFIER, ClassTable
 from napari_unet3d.widgets.connections import Connections
 from napari_unet3d.widgets.layers import (
-    classes_in,
     read_classes,
     read_held_out,
     starting_classes,
@@ -76,15 +76,21 @@ class Annotator(QObject):
         return self._layer
 
     def set_layer(self, layer: Labels | None) -> None:
-        """Work on another annotation layer; its class table comes with it."""
+        """Work on another annotation layer; its class table comes with it.
+
+        Raises
+        ------
+        BadInputError
+            The layer holds no classes; the one before stays.
+        """
         if layer is self._layer:
             return
+        classes = () if layer is None else read_classes(layer) or classes_of(layer)
         self._layer_connections.clear()
         self._layer = layer
         if layer is not None:
-            classes = read_classes(layer)
-            if not classes:
-                classes = classes_in(layer.data) or starting_classes()
+            if not read_classes(layer):
+                classes = classes or starting_classes()
                 write_classes(layer, classes)
             self._class_table.setValue(classes)
             self._class_table.select_label(int(layer.selected_label))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.actions import Actions
+from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.class_table import ClassTable
 from napari_unet3d.widgets.connections import Connections
@@ -166,26 +168,18 @@ class SegmentationDock(QWidget):
         ]
         image, _ = self.choice.value()
         image = image if image in images else (images[0] if images else None)
-        annotations = [x for x in self._viewer.layers if self._may_annotate(x, image)]
+        annotations = [x for x in self._viewer.layers if may_annotate(x, image)]
         self.choice.set_layers(images, annotations)
 
-    def _may_annotate(self, layer: Layer, image: Image | None) -> bool:
-        return (
-            isinstance(layer, Labels)
-            and image is not None
-            and not image.rgb
-            and not layer.multiscale
-            and role_of(layer) in (None, "annotation")
-        )
-
     def _start_annotation(self) -> None:
-        """Have an annotation layer from the beginning: the user's own, or a new one."""
+        """Have an annotation layer from the beginning: one that is there, or a new one."""
         image, annotation = self.choice.value()
         if image is None or annotation is not None or image.rgb or image.ndim not in (3, 4):
             return
         shape = labels_shape(image, self.choice.first_axis_value())
-        for layer in self._viewer.layers:
-            if self._may_annotate(layer, image) and layer.data.shape == shape:
+        for layer in sorted(self._viewer.layers, key=lambda x: role_of(x) is None):
+            fits = may_annotate(layer, image) and layer.data.shape == shape
+            if fits and taken_unasked(layer):
                 self.choice.setValue(image, layer)
                 return
         if len(shape) == 3:  # of a 4D image the user first says what the first axis is
@@ -197,7 +191,14 @@ class SegmentationDock(QWidget):
             self._image = image
             self._sync_layers()
             image, annotation = self.choice.value()
-        self.annotator.set_layer(annotation)
+        if not self.runner.is_running():
+            self.footer.set_message("")  # it was about what was chosen before
+        try:
+            self.annotator.set_layer(annotation)
+        except BadInputError as error:
+            self.choice.setValue(image, self.annotator.layer())
+            self.footer.set_message(str(error), error=True)
+            return
         self._show_hint()
 
     # ---- what to do next

@@ -170,10 +170,16 @@ def read_classes(layer: Layer) -> tuple[ClassInfo, ...]:
 
 
 def write_classes(layer: Labels, classes: Sequence[ClassInfo]) -> None:
-    """Keep the class table with the annotation layer and paint it in the classes' colors."""
+    """Keep the class table with the annotation layer and paint it in the classes' colors.
+
+    Features that somebody else gave the layer stay.
+    """
+    ours = class_features(read_classes(layer), annotation=True)
+    features = layer.features
+    if features.empty or features.to_dict("list") == ours:
+        layer.features = class_features(classes, annotation=True)
     _remember(layer, role="annotation", classes=[c.model_dump() for c in classes])
     layer.colormap = class_colormap(classes, annotation=True)
-    layer.features = class_features(classes, annotation=True)
 
 
 def read_held_out(layer: Labels) -> frozenset[SliceRef]:
@@ -187,12 +193,6 @@ def read_held_out(layer: Labels) -> frozenset[SliceRef]:
 def write_held_out(layer: Labels, held_out: Iterable[SliceRef]) -> None:
     """Keep the held-out slices with the annotation layer."""
     _remember(layer, held_out=[[r.axis, r.index, r.time] for r in sorted(held_out)])
-
-
-def classes_in(labels: Any) -> tuple[ClassInfo, ...]:
-    """Default classes for the label values that occur in an array."""
-    values = np.unique(np.asarray(labels))
-    return tuple(default_class(int(v)) for v in values if FIRST_CLASS <= v <= 255)
 
 
 def starting_classes() -> tuple[ClassInfo, ...]:
