@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch  # noqa: F401  # before Qt: see above
+
+from napari_unet3d.errors import BadInputError
 
 if TYPE_CHECKING:
     from napari_unet3d.config import ClassInfo
     from napari_unet3d.data.volume import Volume
 
+_BINDINGS = ("PyQt6", "PySide6", "PyQt5", "PySide2")
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 DOCK_NAME = "Annotate & train"
+
+
+def check_window() -> None:
+    """Raise `BadInputError` when a window cannot be opened here; Qt would end the program."""
+    missing = [] if find_spec("napari") else ["napari"]
+    if not any(map(find_spec, _BINDINGS)):
+        missing.append("a Qt binding such as PyQt6")
+    if missing:
+        raise BadInputError(
+            f"The window needs {' and '.join(missing)}, not installed here. Install it with\n"
+            '    pip install "napari-unet3d[all]"\n'
+            "Without a window there is the command line: napari-unet3d --help"
+        )
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, _DISPLAYS)):
+        raise BadInputError(
+            "There is no display to open a window on. Start it from a desktop or with ssh -X, or "
+            "use the command line, which needs none: napari-unet3d --help"
+        )
 
 
 def launch(
@@ -38,12 +63,24 @@ def launch(
     -------
     napari.Viewer
         The viewer.
+
+    Raises
+    ------
+    BadInputError
+        napari is not installed, or there is no display.
     """
+    check_window()
     import napari
     from napari.layers import Image, Labels
 
     from napari_unet3d.widgets import SegmentationDock
-    from napari_unet3d.widgets.layers import prediction_layer, spatial_transform, write_classes
+    from napari_unet3d.widgets.adoption import classes_of
+    from napari_unet3d.widgets.layers import (
+        prediction_layer,
+        spatial_transform,
+        starting_classes,
+        write_classes,
+    )
     from napari_unet3d.widgets.samples import volume_layer
 
     viewer = napari.Viewer(title="napari-unet3d")
@@ -58,8 +95,8 @@ def launch(
             )
         if annotation is not None:
             layer = Labels(annotation, name=f"{volume.name} annotation", opacity=0.6, **transform)
-            if classes:
-                write_classes(layer, classes)
+            # It was named as the annotation: the dock takes it without a question.
+            write_classes(layer, classes or classes_of(layer) or starting_classes())
             viewer.add_layer(layer)
     dock = SegmentationDock(viewer)
     viewer.window.add_dock_widget(dock, name=DOCK_NAME, area="right")
