@@ -40,3 +40,24 @@ def test_a_long_run_stays_cheap_to_draw(curve: Curve) -> None:
     assert 400 < len(loss) <= 1000
     assert loss[0][0] < 100
     assert loss[-1][0] > 19_900
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_does_not_spoil_the_curve(curve: Curve, loss: float) -> None:
+    curve.add_loss(1, 0.5)
+    curve.add_loss(2, loss)
+    curve.add_loss(3, 0.5)
+    curve.draw()
+    assert curve.points()[0] == [(1, 0.5), (3, pytest.approx(0.5))]
+
+
+def test_a_curve_can_be_shown_again(curve: Curve) -> None:
+    for i in range(3000):
+        curve.add_loss(i, 1.0)
+    curve.add_iou(5, 0.25)
+    state, points = curve.state(), curve.points()
+    curve.clear()
+    curve.add_loss(1, 9.0)
+    curve.set_state(state)
+    assert curve.points() == points
+    assert curve.iou_plot.isVisible()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 from qtpy.QtCore import Qt
@@ -11,6 +13,17 @@ from napari_unet3d.widgets.theme import theme_colors
 
 _MOST_POINTS = 1000
 _SMOOTHING = 0.9
+
+
+@dataclass(frozen=True)
+class CurveState:
+    """All that a curve shows."""
+
+    loss: tuple[tuple[float, float], ...] = ()
+    iou: tuple[tuple[float, float], ...] = ()
+    average: float | None = None
+    stride: int = 1
+    seen: int = 0
 
 
 class Curve(QWidget):
@@ -56,12 +69,24 @@ class Curve(QWidget):
 
     def clear(self) -> None:
         """Begin a new run."""
-        self._loss, self._iou, self._average = [], [], None
-        self._stride, self._seen = 1, 0
+        self.set_state(CurveState())
+
+    def state(self) -> CurveState:
+        """What is shown, for `set_state`."""
+        return CurveState(
+            tuple(self._loss), tuple(self._iou), self._average, self._stride, self._seen
+        )
+
+    def set_state(self, state: CurveState) -> None:
+        """Show what was shown before."""
+        self._loss, self._iou, self._average = list(state.loss), list(state.iou), state.average
+        self._stride, self._seen = state.stride, state.seen
         self.draw()
 
     def add_loss(self, elapsed: float, loss: float) -> None:
-        """Remember a loss; `draw` shows it."""
+        """Remember a loss, unless it is no number; `draw` shows it."""
+        if not math.isfinite(loss):  # it would stay in the average for ever
+            return
         self._average = (
             loss if self._average is None else _SMOOTHING * self._average + (1 - _SMOOTHING) * loss
         )

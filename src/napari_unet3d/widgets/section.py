@@ -44,12 +44,6 @@ class Section(QWidget):
         self.header.setChecked(expanded)
         self._show(expanded)
 
-    def setTitle(self, title: str) -> None:
-        self.header.setText(title)
-
-    def isExpanded(self) -> bool:
-        return self.header.isChecked()
-
     def setExpanded(self, expanded: bool) -> None:
         self.header.setChecked(expanded)
 

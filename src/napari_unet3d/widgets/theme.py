@@ -19,7 +19,6 @@ class Colors:
     text: str
     accent: str
     error: str
-    warning: str
 
 
 def theme_colors() -> Colors:
@@ -32,7 +31,6 @@ def theme_colors() -> Colors:
         text=_hex(theme.text),
         accent=_hex(theme.current),
         error=_hex(theme.error),
-        warning=_hex(theme.warning),
     )
 
 
