@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +88,47 @@ def test_abandoning_waits_no_longer_than_told(worker: Worker, qtbot: Any) -> Non
     assert time.monotonic() - started < 0.5
     go_on.set()
     assert worker.abandon(2)
+
+
+def test_nothing_is_left_for_the_end_of_the_program(worker: Worker, qtbot: Any) -> None:
+    def count() -> Generator[int, None, None]:
+        for i in range(1000):
+            time.sleep(0.001)
+            yield i
+
+    worker.start(count())
+    thread = weakref.ref(worker._thread)
+    assert worker.abandon(5)
+    vars(worker).clear()
+    gc.collect()
+    assert thread() is None
+
+
+_PROGRAM = """
+import sys, time
+from qtpy.QtCore import QCoreApplication
+from napari_unet3d.widgets.worker import Worker
+
+def write():
+    for i in range(30):
+        time.sleep(0.02)
+        yield i
+    with open(sys.argv[1], "w") as file:
+        file.write("all of it")
+    raise OSError("no space left for more")
+
+app = QCoreApplication([])
+worker = Worker()
+worker.start(write(), to_its_end=sys.argv[2] == "finish")
+"""
+
+
+@pytest.mark.parametrize("how", ["finish", "cut"])
+def test_the_end_of_the_program_waits_for_what_must_be_finished(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "file"
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(path), how], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert path.exists() == (how == "finish")
+    assert ("no space left" in done.stderr) == (how == "finish")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from napari.layers import Labels, Layer
-from qtpy.QtCore import QObject, Signal
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QCoreApplication, QObject, Signal
 
 from napari_unet3d.data.annotation import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
@@ -15,6 +16,7 @@ from napari_unet3d.prediction.predictor import PredictionProgress
 from napari_unet3d.training.events import SlicePreview, TrainingControl, TrainingStarted
 from napari_unet3d.widgets.prediction_view import PredictionView
 from napari_unet3d.widgets.run import PredictionStarted
+from napari_unet3d.widgets.status import error_text
 from napari_unet3d.widgets.worker import Worker
 
 Phase = Literal["ready", "checking", "training", "segmenting", "saving"]
@@ -85,15 +87,23 @@ class Runner(QObject):
     def cancel(self) -> None:
         """End the run and leave the layers as they were."""
         self._cancelled = True
-        self._ending()
+        self._control.cancel()
+        if self._worker is not None:
+            self._worker.close()
 
     def abandon(self, seconds: float) -> bool:
-        """Cancel without a word, because the window goes away; whether the thread has ended."""
+        """Cancel without a word, because the window goes away; whether the thread has ended.
+
+        A file that is being written is written to its end.
+        """
         if self._worker is None:
             return True
-        self._ending()
         worker, self._worker = self._worker, None
-        self.phase = "ready"
+        phase, self.phase = self.phase, "ready"
+        if phase == "saving" and not self._cancelled:
+            _leave_alone(worker)
+            return False
+        self._ending()
         return worker.abandon(seconds)
 
     def discard_view(self) -> None:
@@ -112,8 +122,9 @@ class Runner(QObject):
         self._worker.returned.connect(self._returned)
         self._worker.failed.connect(self._failed)
         self._set_phase(phase)
-        self._ending.orders = (self._control.cancel, self._worker.closing())
-        self._worker.start(generator)
+        saving = phase == "saving"
+        self._ending.orders = () if saving else (self._control.cancel, self._worker.closing())
+        self._worker.start(generator, to_its_end=saving)
 
     def _set_phase(self, phase: Phase) -> None:
         if phase != self.phase:
@@ -152,20 +163,36 @@ class Runner(QObject):
         return phase
 
     def _returned(self, result: Any) -> None:
-        was_saving = self.phase == "saving"
+        signal = self.saved if self.phase == "saving" else self.finished
         view, self._view = self._view, None
-        if view is not None and (self._cancelled or result is None):
-            view.discard()
-            result = None
-        elif view is not None:
-            result = Finished(result, view.finish())
+        try:
+            if view is not None and (self._cancelled or result is None):
+                view.discard()
+                result = None
+            elif view is not None:
+                result = Finished(result, view.finish())
+        except Exception as error:  # the viewer refused a layer: the run is over all the same
+            signal, result = self.failed, error
         self._ended()
-        (self.saved if was_saving else self.finished).emit(result)
+        signal.emit(result)
 
     def _failed(self, error: BaseException) -> None:
-        self.discard_view()
-        self._ended()
-        self.failed.emit(error)
+        try:
+            self.discard_view()
+        finally:
+            self._ended()
+            self.failed.emit(error)
+
+
+def _leave_alone(worker: Worker) -> None:
+    """Let a file be written to its end without the dock, and tell how that went."""
+    for signal in (worker.eventsArrived, worker.returned, worker.failed):
+        signal.disconnect()
+    worker.setParent(QCoreApplication.instance())
+    worker.returned.connect(lambda path: show_info(f"Saved {path}"))
+    worker.failed.connect(lambda error: show_error(f"napari-unet3d: {error_text(error)}"))
+    worker.returned.connect(lambda _: worker.deleteLater())
+    worker.failed.connect(lambda _: worker.deleteLater())
 
 
 class _Ending:

@@ -8,6 +8,7 @@ swallows RuntimeErrors), and neither napari nor Qt waits for the thread without 
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 from collections.abc import Callable, Generator
 from functools import partial
@@ -40,13 +41,17 @@ class Worker(QObject):
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._tick)
 
-    def start(self, generator: Generator[Any, None, Any]) -> None:
-        """Start the thread."""
+    def start(self, generator: Generator[Any, None, Any], *, to_its_end: bool = False) -> None:
+        """Start the thread; the end of the program waits for it, or cuts it short."""
         self._thread = threading.Thread(
             target=_run, args=(generator, self._queue, self._close), name="unet3d", daemon=True
         )
         self._thread.start()
-        self._at_exit = partial(_join, self._thread, self._close)
+        self._at_exit = (
+            partial(_finish, self._thread, self._queue)
+            if to_its_end
+            else partial(_join, self._thread, self._close)
+        )
         atexit.register(self._at_exit)
         self._timer.start()
 
@@ -74,7 +79,9 @@ class Worker(QObject):
         self._timer.stop()
         if self._thread is not None:
             self._thread.join(seconds)
-            return not self._thread.is_alive()
+            if self._thread.is_alive():
+                return False
+            atexit.unregister(self._at_exit)
         return True
 
     def _tick(self) -> None:
@@ -105,6 +112,14 @@ class Worker(QObject):
 def _join(thread: threading.Thread, close: threading.Event) -> None:
     close.set()
     thread.join(_EXIT_SECONDS)
+
+
+def _finish(thread: threading.Thread, queue: SimpleQueue[tuple[str, Any]]) -> None:
+    thread.join()
+    while not queue.empty():
+        kind, content = queue.get()
+        if kind == "failed":  # there is no window any more that could tell
+            print(f"napari-unet3d: {content}", file=sys.stderr)
 
 
 def _run(
