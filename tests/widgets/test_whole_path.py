@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,43 @@ def test_sample_strokes_button_dense_layer(
     assert dock.bundle_available()
 
 
+def test_opening_the_dock_leaves_the_users_own_labels_alone(
+    viewer: Any, dock: Any, qtbot: Any, stack: np.ndarray, painted: np.ndarray
+) -> None:
+    features = {"index": [1, 2], "area": [3.5, 4.5]}
+    own = viewer.add_labels(painted.copy(), name="own", features=features)
+    colormap, metadata = own.colormap, dict(own.metadata)
+    viewer.add_image(stack, name="cells")
+    qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
+    image, annotation = dock.choice.value()
+    assert annotation is not own
+    assert annotation.name == "cells annotation"
+    assert own.colormap is colormap
+    assert own.metadata == metadata
+    dock.choice.setValue(image, own)  # the user's wish
+    assert [c.value for c in dock.class_table.value()] == [2]
+    assert own.features.to_dict("list") == features
+    np.testing.assert_array_equal(own.data, painted)
+
+
+def test_numbered_objects_are_refused_and_the_choice_stays(
+    viewer: Any, dock: Any, qtbot: Any, stack: np.ndarray
+) -> None:
+    viewer.add_image(stack, name="cells")
+    qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
+    image, annotation = dock.choice.value()
+    objects = np.arange(stack.size, dtype=np.int32).reshape(stack.shape)
+    own = viewer.add_labels(objects, name="nuclei")
+    colormap = own.colormap
+    dock.choice.setValue(image, own)
+    assert dock.choice.value()[1] is annotation
+    assert dock.annotator.layer() is annotation
+    assert "numbered objects" in dock.footer.message.text()
+    assert dock.footer.is_error()
+    assert own.colormap is colormap
+    assert own.metadata == {}
+
+
 def test_nothing_open_and_nothing_painted_are_said_at_the_button(
     dock: Any, hands: Any, qtbot: Any, stack: np.ndarray
 ) -> None:
@@ -97,7 +135,38 @@ def test_cancel_leaves_everything_as_it_was(ready: Any, hands: Any, qtbot: Any) 
     assert state(ready._viewer) == before
     assert "Cancelled" in ready.footer.status.text()
     assert not ready.bundle_available()
+    assert ready.curve.points() == ([], [])
     assert ready.footer.start_button.isVisible()
+
+
+def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
+    ready.annotator.jump(SliceRef(0, 6))
+    hands.press(ready.slice_table.hold_out_button)
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    before = ready.run_actions.bundle, ready.results.state(), ready.curve.state()
+    assert before[0] is not None
+    assert before[1][1]
+    assert before[2].loss
+    ready.annotator.jump(SliceRef(0, 6))
+    hands.press(ready.slice_table.hold_out_button)  # now nothing is measured
+    for iterations, phase in ((100_000, "training"), (2, "segmenting")):
+        ready.form.advanced.editors["iterations"].setValue(iterations)
+        hands.press(ready.footer.start_button)
+        seen: list[str] = []
+        ready.runner.phaseChanged.connect(seen.append)
+        if phase == "segmenting":
+            ready.runner.trained.connect(ready.run_actions.cancel)  # as early as one can
+        else:
+            qtbot.waitUntil(lambda: bool(ready.curve.points()[0]), timeout=WAIT)
+            hands.press(ready.footer.cancel_button)
+        wait_ready(ready, qtbot)
+        assert phase in seen or phase == "training"
+        assert "Cancelled" in ready.footer.status.text()
+        assert (ready.run_actions.bundle, ready.results.state(), ready.curve.state()) == before
+        assert len(predictions(ready)) == 1
 
 
 def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -> None:
@@ -163,6 +232,25 @@ def test_an_error_in_the_thread_reaches_the_user(
     assert shown
     assert state(ready._viewer) == before
     assert ready.footer.start_button.isVisible()
+
+
+def test_another_stack_that_is_shown_meanwhile_is_not_watched(
+    ready: Any, hands: Any, qtbot: Any, stack: np.ndarray
+) -> None:
+    ready.form.advanced.editors["iterations"].setValue(30)
+    viewer = ready._viewer
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
+    assert ready.runner._control.watched is not None
+    big = viewer.add_image(np.tile(stack, (5, 1, 1)), name="big")
+    ready.choice.setValue(big, None)
+    ready.add_annotation()
+    viewer.dims.set_point(0, 45)
+    assert ready.annotator.shown() == SliceRef(0, 45)
+    assert ready.runner._control.watched is None
+    wait_ready(ready, qtbot)
+    assert not ready.footer.is_error(), ready.footer.message.text()
+    assert len(predictions(ready)) == 1
 
 
 def test_a_layer_deleted_while_training_comes_back_with_the_result(
@@ -231,14 +319,20 @@ def test_applying_a_saved_model_to_another_image(
     wait_ready(ready, qtbot)
     path = ready.run_actions.bundle.save(tmp_path / "m.unet3d")
     ready.run_actions.use_model(path)
+    assert "the model m.unet3d" in ready.results.text.text()
     other = ready._viewer.add_image(stack[:, ::-1], name="other", scale=(2, 1, 1))
     ready.choice.setValue(other, None)
+    ready.form.advanced.editors["patch_shape"].line.setText("concerns training only")
+    ready.form.advanced.editors["precision"].setValue("fp32")
+    assert ready.form.prediction_config().precision == "fp32"
     ready.results_section.setExpanded(True)
     qtbot.wait(100)
     hands.press(ready.results.apply)
     wait_ready(ready, qtbot)
     assert not ready.footer.is_error(), ready.footer.message.text()
     np.testing.assert_array_equal(ready._viewer.layers["other prediction"].scale, (2, 1, 1))
+    assert "'other' was segmented with the model m.unet3d" in ready.results.text.text()
+    assert not ready.results.table.isVisible()
 
 
 def test_a_run_that_fails_for_lack_of_memory_says_so(
@@ -254,6 +348,8 @@ def test_a_run_that_fails_for_lack_of_memory_says_so(
     wait_ready(ready, qtbot)
     assert "close other programs" in ready.footer.message.text()
     assert ready.bundle_available()  # the training is not lost
+    assert "its model is kept" in ready.footer.message.text()
+    assert not predictions(ready)
 
 
 def test_saving_keeps_the_voxel_size(
@@ -277,6 +373,68 @@ def test_saving_keeps_the_voxel_size(
     assert saved.unit == "µm"
     ready.run_actions.save_model()
     assert ModelBundle.load(tmp_path / "m.unet3d").classes == ready.class_table.value()
+
+
+class SlowLabels:
+    """A stack that takes its time to be read."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels, self.shape, self.dtype, self.ndim = labels, labels.shape, labels.dtype, 3
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        time.sleep(0.15)
+        return self.labels[index]
+
+
+@pytest.mark.parametrize("how", ["dock", "window"])
+def test_closing_while_saving_finishes_the_file(
+    ready: Any, qtbot: Any, tmp_path: Any, painted: np.ndarray, how: str
+) -> None:
+    from napari_unet3d.data.files import read_labels
+    from napari_unet3d.widgets.saving import save_labels
+
+    path = tmp_path / "out.ome.tif"
+    ready.runner.save(save_labels(SlowLabels(painted), path, (2, 0.5, 0.5), "µm"))
+    qtbot.wait(300)
+    assert not path.exists()
+    if how == "dock":
+        ready._viewer.window.remove_dock_widget(ready)
+    else:
+        ready._viewer.close()
+    qtbot.waitUntil(path.exists, timeout=WAIT)
+    qtbot.waitUntil(
+        lambda: not [t for t in threading.enumerate() if t.name == "unet3d"], timeout=2000
+    )
+    qtbot.wait(300)  # the last word is heard
+    np.testing.assert_array_equal(read_labels(path).data, painted)
+
+
+def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
+    from napari_unet3d.widgets.dock import SegmentationDock
+
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    viewer, bundle = ready._viewer, ready.run_actions.bundle
+    viewer.window.remove_dock_widget(ready)
+    qtbot.wait(200)
+    dock = SegmentationDock(viewer)
+    viewer.window.add_dock_widget(dock, name="again", area="right")
+    assert dock.run_actions.bundle is bundle
+    assert "the model trained on 'cells', which segments structure" in dock.results.text.text()
+    assert dock.results.save_model.isEnabled()
+    assert dock.results.save_segmentation.isEnabled()
+    dock.results_section.setExpanded(True)
+    dock.form.start_from.setCurrentIndex(dock.form.start_from.findData("last"))
+    assert dock.form.starting_point() == "last"
+    assert dock.run_actions._starting_bundle() is bundle
+    qtbot.wait(100)
+    hands.press(dock.results.apply)
+    wait_ready(dock, qtbot)
+    assert not dock.footer.is_error(), dock.footer.message.text()
+    assert len(predictions(dock)) == 2
+    dock.cleanup()
 
 
 def test_a_folder_that_is_missing_is_said(
@@ -327,9 +485,20 @@ def test_images_with_four_axes(
     where = (np.ones_like(index[0]), *index) if first_axis == "time" else index
     layer.data_setitem(where, painted[index])
     dock.form.advanced.editors["iterations"].setValue(2)
+    dock.form.uncertainty.setChecked(True)
+    if first_axis == "time":
+        dock.choice.times.setText("1-2")
+        hands.press(dock.footer.start_button)
+        assert "from 0 to 1" in dock.footer.message.text()
+        assert not dock.runner.is_running()
+        dock.choice.times.setText("1")
     hands.press(dock.footer.start_button)
     wait_ready(dock, qtbot)
     assert not dock.footer.is_error(), dock.footer.message.text()
+    uncertainty = dock._viewer.layers["four prediction: uncertainty"].data
+    if first_axis == "time":
+        assert not uncertainty[0].any()
+        assert uncertainty[1].any()
     (prediction,) = predictions(dock)
     assert prediction.data.shape == ((2, *stack.shape) if first_axis == "time" else stack.shape)
 

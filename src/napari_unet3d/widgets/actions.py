@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,17 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_unet3d.config import PredictionConfig
-from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.model.bundle import SUFFIX, ModelBundle
-from napari_unet3d.training.events import (
-    TrainingControl,
-)
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.training.events import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.footer import Footer
 from napari_unet3d.widgets.header import LayerChoice
+from napari_unet3d.widgets.last_model import NamedModel, keep_model, last_model
 from napari_unet3d.widgets.layers import (
     base_name,
     image_volume,
@@ -39,8 +39,8 @@ from napari_unet3d.widgets.report import RunReport
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.run import make_outputs, segment, train_and_segment
 from napari_unet3d.widgets.runner import Finished, Runner
-from napari_unet3d.widgets.saving import SEGMENTATION_FILTER, complete_path, save_labels
-from napari_unet3d.widgets.training_form import BUNDLE_FILTER, TrainingForm
+from napari_unet3d.widgets.saving import BUNDLE_FILTER, ask_model, ask_segmentation, save_labels
+from napari_unet3d.widgets.training_form import TrainingForm
 
 
 class Actions(QObject):
@@ -67,8 +67,11 @@ class Actions(QObject):
         self._results, self._footer = results, footer
         self.runner = Runner(self)
         self.report = RunReport(self.runner, footer, curve, results)
-        self.bundle: ModelBundle | None = None
+        self._model: NamedModel | None = None
+        self._trained_bundle: ModelBundle | None = None
         self._layer: Labels | None = None
+        self._image_name = ""
+        self._live: tuple[Labels, tuple[int, ...]] | None = None
         for signal, slot in (
             (footer.startRequested, self.start),
             (footer.stopRequested, self.stop),
@@ -85,6 +88,13 @@ class Actions(QObject):
             (self.runner.failed, self._failed),
         ):
             signal.connect(slot)
+        if (model := last_model(viewer)) is not None:
+            self._use(model)
+
+    @property
+    def bundle(self) -> ModelBundle | None:
+        """The model there is to save, to apply and to continue from."""
+        return None if self._model is None else self._model.bundle
 
     # ---- train, stop, cancel, apply
 
@@ -109,13 +119,9 @@ class Actions(QObject):
         self._guarded(self._apply)
 
     def _start(self) -> None:
-        image, annotation = self._chosen()
+        image, annotation = self._choice.chosen()
         axis = self._choice.first_axis_value()
         volume, notes = image_volume(image, axis)
-        if annotation.multiscale:
-            raise BadInputError(
-                f"'{annotation.name}' is multiscale, which cannot be painted. Press New."
-            )
         classes = read_classes(annotation)
         sparse = SparseAnnotation(
             np.array(annotation.data),  # a snapshot: painting goes on while training
@@ -132,12 +138,13 @@ class Actions(QObject):
             probabilities=self._form.probabilities.isChecked(),
             uncertainty=self._form.uncertainty.isChecked(),
         )
+        prediction, times = self._form.prediction_config(), self._choice.times_value()
         control = TrainingControl()
-        control.watch(self._annotator.shown())
-        prediction = PredictionConfig(device=config.device, precision=config.precision)
-        self.report.begin(classes, notes, training=True)
+        self._live = annotation, tuple(annotation.data.shape)
+        control.watch(self._live_slice())
+        self._begin(image, classes, notes, training=True)
         self.runner.run(
-            train_and_segment(trainer, control, volume, outputs, prediction),
+            train_and_segment(trainer, control, volume, outputs, prediction, times),
             control,
             self._view(image, outputs, classes),
             annotation,
@@ -147,9 +154,9 @@ class Actions(QObject):
         image, annotation = self._choice.value()
         if image is None:
             raise BadInputError("Choose the image to apply the model to.")
-        if self.bundle is None:
+        if self._model is None:
             raise BadInputError("There is no model yet. Train one, or load one.")
-        bundle = self.bundle
+        bundle = self._model.bundle
         volume, notes = image_volume(image, self._choice.first_axis_value())
         outputs = make_outputs(
             volume,
@@ -157,27 +164,20 @@ class Actions(QObject):
             probabilities=self._form.probabilities.isChecked(),
             uncertainty=self._form.uncertainty.isChecked(),
         )
-        config = PredictionConfig(device=self._form.value().device)
-        self.report.begin(bundle.classes, notes, training=False)
+        config, times = self._form.prediction_config(), self._choice.times_value()
+        self._begin(image, bundle.classes, notes, training=False)
         self.runner.run(
-            segment(bundle, volume, outputs, config),
+            segment(bundle, volume, outputs, config, times),
             TrainingControl(),
             self._view(image, outputs, bundle.classes),
             annotation,
         )
 
-    def _chosen(self) -> tuple[Image, Labels]:
-        image, annotation = self._choice.value()
-        if image is None:
-            raise BadInputError(
-                "No image is open. Open a 3D stack with File ▸ Open, or a sample with "
-                "File ▸ Open Sample ▸ napari-unet3d."
-            )
-        if annotation is None:
-            raise BadInputError(
-                "No annotation layer is chosen. Press New at the top, then paint a few slices."
-            )
-        return image, annotation
+    def _begin(
+        self, image: Image, classes: Sequence[ClassInfo], notes: Sequence[str], *, training: bool
+    ) -> None:
+        self._trained_bundle, self._image_name = None, base_name(image.name)
+        self.report.begin(classes, notes, training=training)
 
     def _starting_bundle(self) -> ModelBundle | None:
         start = self._form.starting_point()
@@ -191,29 +191,64 @@ class Actions(QObject):
         return PredictionView(self._viewer, outputs, base_name(image.name), classes, transform)
 
     def _watch(self) -> None:
-        self.runner.watch(self._annotator.shown())
+        self.runner.watch(self._live_slice())
+
+    def _live_slice(self) -> SliceRef | None:
+        """The slice that is shown, if it is one of the stack that is trained on."""
+        layer = self._annotator.layer()
+        if layer is None or self._live is None or layer is not self._live[0]:
+            return None
+        return self._annotator.shown() if tuple(layer.data.shape) == self._live[1] else None
 
     # ---- what the runner tells
 
     def _trained(self, bundle: ModelBundle) -> None:
-        self.bundle = bundle
-        self._form.set_last_run(True)
+        self._trained_bundle = bundle  # and the model there is once the run is over
+
+    def _keep_trained(self) -> bool:
+        """Take over the model of the run, if its training came to an end."""
+        bundle, self._trained_bundle, self._live = self._trained_bundle, None, None
+        if bundle is None:
+            return False
+        self.report.keep()
+        self._set_model(NamedModel(bundle, f"the model trained on '{self._image_name}'"))
+        return True
 
     def _finished(self, finished: Finished | None) -> None:
         if finished is None:
-            self._footer.set_status("Cancelled. The layers are as they were.")
+            self._trained_bundle = self._live = None
+            self.report.roll_back()
+            self._footer.set_status("Cancelled. Everything is as it was.")
         else:
             self._layer = finished.layer
+            if not self._keep_trained():
+                self._say_applied()
             self._footer.set_status(f"Done: see the layer '{finished.layer.name}'.")
         self._show_available()
         self.idle.emit()
+
+    def _say_applied(self) -> None:
+        assert self._model is not None
+        self.report.keep()
+        self._results.set_text(
+            f"'{escape(self._image_name, quote=False)}' was segmented with {escape(self._model.name, quote=False)}. Not "
+            "measured here: scores hold for the stack that a model was trained on."
+        )
 
     def _saved(self, path: Path | None) -> None:
         self._footer.set_status("Saving cancelled." if path is None else f"Saved {path}")
         self.idle.emit()
 
     def _failed(self, error: BaseException) -> None:
-        self.report.fail(error)
+        if self._keep_trained():
+            self.report.fail(
+                error,
+                "The training had ended well and its model is kept: save it, or segment with "
+                "'Apply to image'.",
+            )
+        else:
+            self.report.roll_back()
+            self.report.fail(error)
         self._show_available()
         self.idle.emit()
 
@@ -227,37 +262,25 @@ class Actions(QObject):
     # ---- save and load
 
     def _saveable(self) -> Labels | None:
-        active = self._viewer.layers.selection.active
-        if isinstance(active, Labels) and role_of(active) == "prediction":
-            return active
-        return self._layer
+        layers = self._viewer.layers
+        wanted = (layers.selection.active, self._layer, *reversed(layers))
+        return next((x for x in wanted if x is not None and role_of(x) == "prediction"), None)
 
     def save_segmentation(self) -> None:
         """Ask for a file and write the selected or newest prediction to it."""
         layer = self._saveable()
-        if layer is None:
-            return
-        path, kind = QFileDialog.getSaveFileName(
-            self._window, "Save segmentation", f"{layer.name}.ome.tif", SEGMENTATION_FILTER
-        )
-        if path:
-            target = complete_path(path, kind)
-            voxel_size, unit = voxel_size_of(layer)
+        target = None if layer is None else ask_segmentation(self._window, layer.name)
+        if layer is not None and target is not None:
             self._guarded(
-                lambda: self.runner.save(save_labels(layer.data, target, voxel_size, unit))
+                lambda: self.runner.save(save_labels(layer.data, target, *voxel_size_of(layer)))
             )
 
     def save_model(self) -> None:
         """Ask for a file and write the model to it."""
-        if self.bundle is None:
-            return
         bundle = self.bundle
-        path, _ = QFileDialog.getSaveFileName(
-            self._window, "Save model", f"model{SUFFIX}", BUNDLE_FILTER
-        )
-        if path:
-            path = path if Path(path).suffix else path + SUFFIX
-            self._guarded(lambda: self._saved(bundle.save(path)))
+        target = None if bundle is None else ask_model(self._window)
+        if bundle is not None and target is not None:
+            self._guarded(lambda: self._saved(bundle.save(target)))
 
     def load_model(self) -> None:
         """Ask for a model file and open it."""
@@ -267,12 +290,21 @@ class Actions(QObject):
 
     def use_model(self, path: Path) -> None:
         """Open a model, to apply it or to train it further."""
-        self.bundle = ModelBundle.load(path)
-        self._form.set_last_run(True)
-        names = ", ".join(c.name for c in self.bundle.classes)
-        self._results.set_text(f"Model <b>{path.name}</b>, which segments {names}.")
+        self._use(NamedModel(ModelBundle.load(path), f"the model {path.name}"))
         self._footer.set_status(f"Loaded {path.name}")
+
+    def _use(self, model: NamedModel) -> None:
+        self._set_model(model)
+        names = ", ".join(c.name for c in model.bundle.classes)
+        self._results.set_text(
+            f"There is {escape(model.name, quote=False)}, which segments {escape(names, quote=False)}."
+        )
         self._show_available()
+
+    def _set_model(self, model: NamedModel) -> None:
+        self._model = model
+        keep_model(self._viewer, model)
+        self._form.set_last_run(True)
 
     def _guarded(self, action: Callable[[], Any]) -> None:
         self._footer.set_message("")

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QLineEdit, QPushButton, QWidget
 
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.layers import FirstAxis
+
+
+def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
+    """Time points in a text such as "0,3" or "0-4, 7"; None, for all, when it is empty.
+
+    Raises
+    ------
+    BadInputError
+        The text is something else, or names a time point that is not there.
+    """
+    times: set[int] = set()
+    for part in filter(None, re.split(r"[,;\s]+", re.sub(r"\s*[-–]\s*", "-", text.strip()))):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        if match is None:
+            raise BadInputError(
+                f"Time points: '{part}' is none. Write numbers and ranges, counted from 0, as in "
+                "0,3 or 0-4; leave it empty for all."
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last >= n_times:
+            raise BadInputError(
+                f"Time points: '{part}' is not there. The image has {n_times}, from 0 to "
+                f"{n_times - 1}."
+            )
+        times.update(range(first, last + 1))
+    return tuple(sorted(times)) or None
 
 
 class LayerChoice(QWidget):
@@ -26,6 +54,16 @@ class LayerChoice(QWidget):
         self.first_axis.setAccessibleName("First axis of the image")
         self.first_axis.setToolTip("This image has four axes: say what the first one is.")
         self.first_axis.hide()
+        self.times = QLineEdit()
+        self.times.setPlaceholderText("all, or e.g. 0,3 or 0-4")
+        self.times.setAccessibleName("Time points to segment")
+        self.times.setToolTip(
+            "Which time points to segment, counted from 0: 0,3 or 0-4. Empty: all of them."
+        )
+        self.times.hide()
+        self.times_label = QLabel("Time points")
+        self.times_label.setBuddy(self.times)
+        self.times_label.hide()
         self.annotation = _layer_box(
             "Annotation",
             "The Labels layer you paint in: 0 unlabelled, 1 background, 2… your classes.",
@@ -43,10 +81,12 @@ class LayerChoice(QWidget):
         ):
             label = QLabel(text)
             label.setBuddy(box)
-            layout.addWidget(label, 2 * row, 0)
-            layout.addWidget(box, 2 * row, 1, 1, 2 if row == 0 else 1)
+            layout.addWidget(label, 3 * row, 0)
+            layout.addWidget(box, 3 * row, 1, 1, 2 if row == 0 else 1)
         layout.addWidget(self.first_axis, 1, 1, 1, 2)
-        layout.addWidget(self.new_button, 2, 2)
+        layout.addWidget(self.times_label, 2, 0)
+        layout.addWidget(self.times, 2, 1, 1, 2)
+        layout.addWidget(self.new_button, 3, 2)
         layout.setColumnStretch(1, 1)
         self.image.currentIndexChanged.connect(self._changed)
         self.first_axis.currentIndexChanged.connect(self._changed)
@@ -57,6 +97,26 @@ class LayerChoice(QWidget):
     def value(self) -> tuple[Image | None, Labels | None]:
         """The chosen image and annotation layer."""
         return self.image.currentData(), self.annotation.currentData()
+
+    def chosen(self) -> tuple[Image, Labels]:
+        """The chosen image and annotation layer, both there.
+
+        Raises
+        ------
+        BadInputError
+            One of them is not.
+        """
+        image, annotation = self.value()
+        if image is None:
+            raise BadInputError(
+                "No image is open. Open a 3D stack with File ▸ Open, or a sample with "
+                "File ▸ Open Sample ▸ napari-unet3d."
+            )
+        if annotation is None:
+            raise BadInputError(
+                "No annotation layer is chosen. Press New at the top, then paint a few slices."
+            )
+        return image, annotation
 
     def setValue(self, image: Image | None, annotation: Labels | None) -> None:
         """Choose other layers; emits once when that is a change."""
@@ -71,12 +131,30 @@ class LayerChoice(QWidget):
         """What the first axis of a 4D image is."""
         return "channels" if self.first_axis.currentData() == "channels" else "time"
 
+    def times_value(self) -> tuple[int, ...] | None:
+        """The time points to segment; None for all of them.
+
+        Raises
+        ------
+        BadInputError
+            What is typed names no time points of the image.
+        """
+        image, _ = self.value()
+        if image is None or not self._is_series(image):
+            return None
+        data = image.data[0] if image.multiscale else image.data
+        return read_times(self.times.text(), int(data.shape[0]))
+
     def set_layers(self, images: Sequence[Image], annotations: Sequence[Labels]) -> None:
         """Offer these layers; what is chosen stays chosen as long as it is there."""
         before = self.value()
         with QSignalBlocker(self.image), QSignalBlocker(self.annotation):
-            _fill(self.image, images, "no image is open")
-            _fill(self.annotation, annotations, "none yet")
+            _fill(self.image, images, None if images else "— no image is open —")
+            _fill(
+                self.annotation,
+                annotations,
+                "— choose or press New —" if annotations else "— none yet —",
+            )
         if self.value() != before:
             self._changed()
         else:
@@ -89,7 +167,12 @@ class LayerChoice(QWidget):
     def _show_dependent(self) -> None:
         image, _ = self.value()
         self.first_axis.setVisible(image is not None and image.ndim == 4 and not image.rgb)
+        for widget in (self.times_label, self.times):
+            widget.setVisible(image is not None and self._is_series(image))
         self.new_button.setEnabled(image is not None)
+
+    def _is_series(self, image: Image) -> bool:
+        return image.ndim == 4 and not image.rgb and self.first_axis_value() == "time"
 
 
 def _layer_box(name: str, tip: str) -> QComboBox:
@@ -105,11 +188,12 @@ def _find(box: QComboBox, layer: Layer | None) -> int:
     return next((i for i in range(box.count()) if box.itemData(i) is layer), 0)
 
 
-def _fill(box: QComboBox, layers: Sequence[Layer], empty: str) -> None:
+def _fill(box: QComboBox, layers: Sequence[Layer], no_choice: str | None) -> None:
+    """Offer `layers`, and before them to choose none of them if that has a text."""
     chosen = box.currentData()
     box.clear()
-    if not layers or empty == "none yet":
-        box.addItem(f"— {empty} —" if not layers else "— choose or press New —", None)
+    if no_choice is not None:
+        box.addItem(no_choice, None)
     for layer in layers:
         box.addItem(layer.name, layer)
     box.setCurrentIndex(_find(box, chosen))

@@ -37,6 +37,7 @@ class RunReport(QObject):
         self._started: TrainingStarted | None = None
         self._measured = False
         self._notes: list[str] = []
+        self._before: tuple[Any, Any] | None = None
         runner.phaseChanged.connect(self._show_phase)
         runner.eventsArrived.connect(self._show_events)
         runner.trained.connect(self._show_unmeasured)
@@ -45,19 +46,32 @@ class RunReport(QObject):
         """Forget the last run; `notes` are said right away."""
         self._classes, self._started, self._measured = tuple(classes), None, False
         self._notes = list(notes)
+        self._before = self._results.state(), self._curve.state()
         self._footer.set_status("")
         self._footer.set_message("\n".join(self._notes))
         if training:
             self._curve.clear()
+
+    def keep(self) -> None:
+        """What is shown now belongs to the model there is now."""
+        self._before = None
+
+    def roll_back(self) -> None:
+        """Show the scores and the curve from before the run, if they were not kept."""
+        if self._before is not None:
+            results, curve = self._before
+            self._results.set_state(results)
+            self._curve.set_state(curve)
+            self._before = None
 
     def note(self, text: str) -> None:
         """Add a line to what is said about the run."""
         self._notes.append(text)
         self._footer.set_message("\n".join(self._notes[-_MOST_NOTES:]))
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, more: str = "") -> None:
         """Say what went wrong where the user looks, and as napari says it."""
-        text = error_text(error)
+        text = f"{error_text(error)} {more}".strip()
         self._footer.set_status("")
         self._footer.set_message(text, error=True)
         if not isinstance(error, BadInputError):

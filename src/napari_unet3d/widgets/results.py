@@ -12,6 +12,8 @@ from napari_unet3d.prediction.scores import ClassScore, mean
 from napari_unet3d.widgets.class_table import swatch
 from napari_unet3d.widgets.narrow_table import RIGHT, NarrowTable, cell
 
+Row = tuple[str, str | None, float | None, float | None]
+"""Name, color, IoU and Dice."""
 _NO_RUN = "Nothing is segmented yet."
 _NOT_MEASURED = (
     "Not measured: no slice is held out. Paint one more slice and press <b>Hold out</b> to "
@@ -29,6 +31,7 @@ class Results(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._rows: list[Row] = []
         self.text = QLabel(_NO_RUN)
         self.text.setWordWrap(True)
         self.text.setTextFormat(Qt.TextFormat.RichText)
@@ -78,8 +81,11 @@ class Results(QWidget):
 
     def set_text(self, text: str) -> None:
         """Say something instead of scores."""
-        self.text.setText(text or _NO_RUN)
-        self.table.hide()
+        self.set_state((text or _NO_RUN, []))
+
+    def state(self) -> tuple[str, list[Row]]:
+        """What is shown, for `set_state`."""
+        return self.text.text(), self._rows
 
     def set_scores(
         self,
@@ -93,13 +99,22 @@ class Results(QWidget):
             self.set_text(_NOT_MEASURED)
             return
         names = {c.value: c for c in classes}
-        rows: list[tuple[str, str | None, float | None, float | None]] = [
+        rows: list[Row] = [
             (names[s.value].name, names[s.value].color, s.iou, s.dice)
             for s in scores
             if s.value in names
         ]
         if len(rows) > 1:
             rows.append(("mean", None, mean([r[2] for r in rows]), mean([r[3] for r in rows])))
+        self.set_state((_explain(slices, distance), rows))
+
+    def set_state(self, state: tuple[str, list[Row]]) -> None:
+        """Show what was shown before."""
+        text, self._rows = state
+        self._fill(self._rows)
+        self.text.setText(text)
+
+    def _fill(self, rows: Sequence[Row]) -> None:
         self.table.setRowCount(len(rows))
         for row, (name, color, iou, dice) in enumerate(rows):
             item = cell(name)
@@ -112,8 +127,7 @@ class Results(QWidget):
                     item.setToolTip("This class is neither painted nor predicted there.")
                 self.table.setItem(row, column, item)
         self.table.fit_height()
-        self.table.show()
-        self.text.setText(_explain(slices, distance))
+        self.table.setVisible(bool(rows))
 
 
 def _explain(slices: Sequence[str], distance: int | None) -> str:

@@ -5,7 +5,7 @@ It knows arrays only. The layers that show these arrays belong to the main threa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ def train_and_segment(
     volume: Volume,
     outputs: Outputs,
     config: PredictionConfig,
+    times: Sequence[int] | None = None,
 ) -> Generator[Any, None, ModelBundle | None]:
     """Train, then segment; the training's events, then `PredictionStarted`, then predict's.
 
@@ -83,20 +84,25 @@ def train_and_segment(
     if bundle is None:
         return None
     yield PredictionStarted(bundle)
-    yield from segment(bundle, volume, outputs, config)
+    yield from segment(bundle, volume, outputs, config, times)
     return bundle
 
 
 def segment(
-    bundle: ModelBundle, volume: Volume, outputs: Outputs, config: PredictionConfig
+    bundle: ModelBundle,
+    volume: Volume,
+    outputs: Outputs,
+    config: PredictionConfig,
+    times: Sequence[int] | None = None,
 ) -> Generator[Any, None, ModelBundle]:
-    """Apply a model to a stack; predict's events."""
+    """Apply a model to a stack, or to some time points of it; predict's events."""
     yield from predict(
         bundle,
         volume,
         outputs.labels,
         probabilities=outputs.probabilities,
         uncertainty=outputs.uncertainty,
+        times=times,
         config=config,
     )
     return bundle

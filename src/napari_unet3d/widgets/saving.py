@@ -1,14 +1,18 @@
-"""Write a prediction with its voxel size, plane by plane."""
+"""Ask for a file, and write a prediction with its voxel size, plane by plane."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-SEGMENTATION_FILTER = "OME-TIFF (*.ome.tif *.tif);;OME-Zarr (*.ome.zarr)"
+from napari_unet3d.model.bundle import SUFFIX
+
+BUNDLE_FILTER = f"Trained model (*{SUFFIX});;All files (*)"
+_SEGMENTATION_FILTER = "OME-TIFF (*.ome.tif *.tif);;OME-Zarr (*.ome.zarr)"
 
 
 def complete_path(path: str, chosen_filter: str) -> Path:
@@ -16,6 +20,50 @@ def complete_path(path: str, chosen_filter: str) -> Path:
     if path.lower().endswith((".tif", ".tiff", ".zarr")):
         return Path(path)
     return Path(path + (".ome.zarr" if "Zarr" in chosen_filter else ".ome.tif"))
+
+
+def complete_model_path(path: str, _chosen_filter: str = "") -> Path:
+    """`path` with the suffix of models, when the user did not type it."""
+    return Path(path if path.lower().endswith(SUFFIX) else path + SUFFIX)
+
+
+def ask_segmentation(parent: QWidget, name: str) -> Path | None:
+    """Ask for a file to write a segmentation to; None when the user cancels."""
+    return _ask(parent, "Save segmentation", f"{name}.ome.tif", _SEGMENTATION_FILTER, complete_path)
+
+
+def ask_model(parent: QWidget) -> Path | None:
+    """Ask for a file to write a model to; None when the user cancels."""
+    return _ask(parent, "Save model", f"model{SUFFIX}", BUNDLE_FILTER, complete_model_path)
+
+
+def _ask(
+    parent: QWidget,
+    title: str,
+    suggestion: str,
+    filters: str,
+    complete: Callable[[str, str], Path],
+) -> Path | None:
+    """Ask for a file; what is there is replaced only after a question about its true name.
+
+    The dialog's own question about overwriting is asked before the suffix is complete: for
+    "result" nobody would be asked about "result.ome.tif". So it is asked here.
+    """
+    while True:
+        path, kind = QFileDialog.getSaveFileName(
+            parent, title, suggestion, filters, "", QFileDialog.Option.DontConfirmOverwrite
+        )
+        if not path:
+            return None
+        target = complete(path, kind)
+        if not target.exists():
+            return target
+        answer = QMessageBox.question(
+            parent, title, f"{target.name} exists already.\nReplace it?\n\n{target}"
+        )
+        if answer == QMessageBox.StandardButton.Yes:
+            return target
+        suggestion = str(target)
 
 
 def save_labels(

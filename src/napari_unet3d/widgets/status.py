@@ -46,4 +46,5 @@ def error_text(error: Any) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "The computer's memory does not suffice. Close other programs, or crop the image."
-    return f"Something unexpected failed ({type(error).__name__}: {error}). Nothing was changed."
+    problem = f"{type(error).__name__}: {error}"
+    return f"Something unexpected failed ({problem}). The layers are as they were."

@@ -17,10 +17,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet3d.config import TrainingConfig
+from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.duration import DurationBox
 from napari_unet3d.widgets.fields import ModelEditor
+from napari_unet3d.widgets.saving import BUNDLE_FILTER
 from napari_unet3d.widgets.section import Section
 
 PRESETS = (
@@ -32,7 +33,6 @@ PRESETS = (
         "The network of Çiçek et al. 2016 with 19 million parameters. Needs a GPU and hours.",
     ),
 )
-BUNDLE_FILTER = "Trained model (*.unet3d);;All files (*)"
 _BY_HAND = ("preset", "seconds", "device")
 
 
@@ -152,6 +152,13 @@ class TrainingForm(QWidget):
             raise BadInputError(
                 f"Advanced setting '{name}': {first['msg']}, got {first['input']!r}."
             ) from error
+
+    def prediction_config(self) -> PredictionConfig:
+        """What of the settings concerns a prediction too; never fails."""
+        return PredictionConfig(
+            device=self.device.currentData(),
+            precision=self.advanced.editors["precision"].value(),
+        )
 
     def setValue(self, config: TrainingConfig) -> None:
         """Show other settings."""
