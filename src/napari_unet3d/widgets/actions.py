@@ -42,6 +42,8 @@ from napari_unet3d.widgets.runner import Finished, Runner
 from napari_unet3d.widgets.saving import BUNDLE_FILTER, ask_model, ask_segmentation, save_labels
 from napari_unet3d.widgets.training_form import TrainingForm
 
+_html = partial(escape, quote=False)
+
 
 class Actions(QObject):
     """Mediates between the parts of the dock and the runner."""
@@ -231,7 +233,7 @@ class Actions(QObject):
         assert self._model is not None
         self.report.keep()
         self._results.set_text(
-            f"'{escape(self._image_name, quote=False)}' was segmented with {escape(self._model.name, quote=False)}. Not "
+            f"'{_html(self._image_name)}' was segmented with {_html(self._model.name)}. Not "
             "measured here: scores hold for the stack that a model was trained on."
         )
 
@@ -296,9 +298,7 @@ class Actions(QObject):
     def _use(self, model: NamedModel) -> None:
         self._set_model(model)
         names = ", ".join(c.name for c in model.bundle.classes)
-        self._results.set_text(
-            f"There is {escape(model.name, quote=False)}, which segments {escape(names, quote=False)}."
-        )
+        self._results.set_text(f"There is {_html(model.name)}, which segments {_html(names)}.")
         self._show_available()
 
     def _set_model(self, model: NamedModel) -> None:
