@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Generator, Sequence
@@ -250,31 +251,89 @@ def predict(
         Memory does not suffice even for the smallest tile, or torch failed.
     """
     config = config or PredictionConfig()
-    check_prediction(bundle, volume, out, probabilities, uncertainty, times)
+    chosen = range(volume.n_times) if times is None else times
+    job = _Job(bundle, volume, out, probabilities, uncertainty, tuple(chosen))
+    job.check()
     tile = _fitting_tile(bundle, config.tile_shape)
     device = devices.pick_device(config.device)
     precision = devices.pick_precision(device, config.precision)
-    return _run(
-        bundle, volume, out, probabilities, uncertainty, times, config, tile, device, precision
-    )
+    return _run(job, config, tile, device, precision)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be predicted, and the arrays that take the result; see `predict`."""
+
+    bundle: ModelBundle
+    volume: Volume
+    out: Any
+    probabilities: Any
+    uncertainty: Any
+    times: tuple[int, ...]
+
+    def check(self) -> None:
+        """Raise `BadInputError` when it could not be carried out."""
+        bundle, volume = self.bundle, self.volume
+        volume.check()
+        if volume.n_channels != bundle.network.in_channels:
+            raise BadInputError(
+                f"the image has {volume.n_channels} channel(s), the model was trained on "
+                f"{bundle.network.in_channels}: choose an image with the same channels"
+            )
+        for t in self.times:
+            if not 0 <= t < volume.n_times:
+                raise BadInputError(
+                    f"time point {t} is not there: the image has {volume.n_times} "
+                    f"(0…{volume.n_times - 1})"
+                )
+        series = (volume.n_times,) if "T" in volume.axes else ()
+        expected = (*series, *volume.shape)
+        for name, array, shape in (
+            ("out", self.out, expected),
+            (
+                "probabilities",
+                self.probabilities,
+                (*series, bundle.network.n_classes, *volume.shape),
+            ),
+            ("uncertainty", self.uncertainty, expected),
+        ):
+            if array is not None and tuple(array.shape) != shape:
+                raise BadInputError(f"{name} has shape {tuple(array.shape)}, it must be {shape}")
+            if array is not None and name != "out" and np.dtype(array.dtype).kind != "f":
+                raise BadInputError(
+                    f"{name} has dtype {array.dtype}, it must be a floating-point type"
+                )
+        dtype = np.dtype(self.out.dtype)
+        highest = max((c.value for c in bundle.classes), default=BACKGROUND)
+        if dtype.kind not in "iu" or np.iinfo(dtype).max < highest:
+            raise BadInputError(
+                f"out has dtype {dtype}: it must be an integer type that holds {highest}"
+            )
+
+    def write(self, at: int, box: Box, probabilities: Tensor) -> None:
+        """Write a box's result."""
+        table = torch.from_numpy(label_table(self.bundle.classes)).to(probabilities.device)
+        time_point = (at,) if "T" in self.volume.axes else ()
+        where = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
+        _write(self.out, (*time_point, *where), table[probabilities.argmax(0)])
+        if self.probabilities is not None:
+            _write(self.probabilities, (*time_point, slice(None), *where), probabilities)
+        if self.uncertainty is not None:
+            entropy = torch.special.entr(probabilities).sum(0) / math.log(len(probabilities))
+            _write(self.uncertainty, (*time_point, *where), entropy.clamp(0, 1))
 
 
 def _run(
-    bundle: ModelBundle,
-    volume: Volume,
-    out: Any,
-    probabilities: Any,
-    uncertainty: Any,
-    times: Sequence[int] | None,
+    job: _Job,
     config: PredictionConfig,
     tile: Triple | None,
     device: torch.device,
     precision: Precision,
 ) -> Generator[PredictionProgress | Notice, None, None]:
-    network = bundle.build().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = job.bundle.build().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     predictor = Predictor(
         network,
-        IntensityNormalization.estimate(volume),
+        IntensityNormalization.estimate(job.volume),
         device,
         precision,
         tile,
@@ -282,7 +341,7 @@ def _run(
         config.memory,
     )
     try:
-        yield from _predict(predictor, bundle, volume, out, probabilities, uncertainty, times)
+        yield from _predict(predictor, job)
     except RuntimeError as error:
         # superqt's workers swallow RuntimeErrors: the user would wait for ever.
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
@@ -292,28 +351,20 @@ def _run(
         devices.release(device)
 
 
-def _predict(
-    predictor: Predictor,
-    bundle: ModelBundle,
-    volume: Volume,
-    out: Any,
-    probabilities: Any,
-    uncertainty: Any,
-    times: Sequence[int] | None,
-) -> Generator[PredictionProgress | Notice, None, None]:
+def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | Notice, None, None]:
+    bundle, volume = job.bundle, job.volume
     started = time.monotonic()
     k = bundle.network.n_classes
     free = predictor.memory or devices.free_memory(predictor.device)
     tile = output_shape(bundle.network, predictor.plan(volume.shape))
     # Sum of probabilities, weights, the labels and the optional images, float32 each.
     boxes = list(plan_blocks(volume.shape, tile, max(1, free // 4 // (4 * (2 * k + 3)))))
-    jobs = [(t, box) for t in (range(volume.n_times) if times is None else times) for box in boxes]
-    total = sum(len(predictor.tiles(volume.shape, box)) for _, box in jobs)
+    parts = [(t, box) for t in job.times for box in boxes]
+    total = sum(len(predictor.tiles(volume.shape, box)) for _, box in parts)
     done = 0
     if (note := voxel_size_note(bundle, volume)) is not None:
         yield Notice(note)
-    table = torch.from_numpy(label_table(bundle.classes)).to(predictor.device)
-    for t, box in jobs:
+    for t, box in parts:
         steps = predictor.probabilities(volume, t, box)
         before = done
         while True:
@@ -323,23 +374,14 @@ def _predict(
                 found: Tensor = end.value
                 break
             if isinstance(step, Notice):
-                rest = jobs[jobs.index((t, box)) :]
+                rest = parts[parts.index((t, box)) :]
                 total = before + sum(len(predictor.tiles(volume.shape, b)) for _, b in rest)
                 yield step
                 continue
             done = before + step
             elapsed = time.monotonic() - started
             yield PredictionProgress(done, total, elapsed, elapsed * (total - done) / done)
-        where: tuple[Any, ...] = tuple(
-            slice(a, b) for a, b in zip(box.start, box.stop, strict=True)
-        )
-        at: tuple[Any, ...] = (t,) if "T" in volume.axes else ()
-        _write(out, (*at, *where), table[found.argmax(0)])
-        if probabilities is not None:
-            _write(probabilities, (*at, slice(None), *where), found)
-        if uncertainty is not None:
-            entropy = torch.special.entr(found).sum(0) / float(np.log(k))
-            _write(uncertainty, (*at, *where), entropy.clamp(0, 1))
+        job.write(t, box, found)
 
 
 def _write(array: Any, where: tuple[Any, ...], values: Tensor) -> None:
@@ -367,46 +409,6 @@ def voxel_size_note(bundle: ModelBundle, volume: Volume) -> str | None:
         f"The voxels are {now} {volume.unit}, the model was trained on {then} {bundle.unit}: "
         "resample the stack if the result is poor."
     )
-
-
-def check_prediction(
-    bundle: ModelBundle,
-    volume: Volume,
-    out: Any,
-    probabilities: Any = None,
-    uncertainty: Any = None,
-    times: Sequence[int] | None = None,
-) -> None:
-    """Raise `BadInputError` when a prediction could not be carried out."""
-    volume.check()
-    if volume.n_channels != bundle.network.in_channels:
-        raise BadInputError(
-            f"the image has {volume.n_channels} channel(s), the model was trained on "
-            f"{bundle.network.in_channels}: choose an image with the same channels"
-        )
-    for t in times or ():
-        if not 0 <= t < volume.n_times:
-            raise BadInputError(
-                f"time point {t} is not there: the image has {volume.n_times} "
-                f"(0…{volume.n_times - 1})"
-            )
-    series = (volume.n_times,) if "T" in volume.axes else ()
-    expected = (*series, *volume.shape)
-    for name, array, shape in (
-        ("out", out, expected),
-        ("probabilities", probabilities, (*series, bundle.network.n_classes, *volume.shape)),
-        ("uncertainty", uncertainty, expected),
-    ):
-        if array is not None and tuple(array.shape) != shape:
-            raise BadInputError(f"{name} has shape {tuple(array.shape)}, it must be {shape}")
-        if array is not None and array is not out and np.dtype(array.dtype).kind != "f":
-            raise BadInputError(f"{name} has dtype {array.dtype}, it must be a floating-point type")
-    dtype = np.dtype(out.dtype)
-    highest = max((c.value for c in bundle.classes), default=BACKGROUND)
-    if dtype.kind not in "iu" or np.iinfo(dtype).max < highest:
-        raise BadInputError(
-            f"out has dtype {dtype}: it must be an integer type that holds {highest}"
-        )
 
 
 def _fitting_tile(bundle: ModelBundle, tile: Triple | None) -> Triple | None:
