@@ -33,4 +33,5 @@ def test_what_is_not_installed_is_named_with_the_command(
     monkeypatch.setattr(launch, "find_spec", lambda name: name in there or None)
     with pytest.raises(BadInputError, match=missing) as error:
         launch.check_window()
+    assert isinstance(error.value, ImportError)  # whoever can do without a window catches that
     assert 'pip install "napari-unet3d[all]"' in str(error.value)

@@ -352,6 +352,22 @@ def test_a_run_that_fails_for_lack_of_memory_says_so(
     assert not predictions(ready)
 
 
+def test_a_result_that_cannot_be_shown_ends_the_run_all_the_same(
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError("the viewer takes no layers today")
+
+    monkeypatch.setattr("napari_unet3d.widgets.prediction_view.companion_layers", refuse)
+    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda _: None)
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    assert "takes no layers today" in ready.footer.message.text()
+    assert "its model is kept" in ready.footer.message.text()
+    assert ready.footer.start_button.isVisible()
+    assert ready.bundle_available()
+
+
 def test_saving_keeps_the_voxel_size(
     ready: Any, hands: Any, qtbot: Any, tmp_path: Any, monkeypatch: Any
 ) -> None:

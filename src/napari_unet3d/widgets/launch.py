@@ -21,19 +21,23 @@ _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 DOCK_NAME = "Annotate & train"
 
 
+class NoWindowError(BadInputError, ImportError):
+    """What a window needs is missing; the message names the cure."""
+
+
 def check_window() -> None:
-    """Raise `BadInputError` when a window cannot be opened here; Qt would end the program."""
+    """Raise `NoWindowError` when a window cannot be opened here; Qt would end the program."""
     missing = [] if find_spec("napari") else ["napari"]
     if not any(map(find_spec, _BINDINGS)):
         missing.append("a Qt binding such as PyQt6")
     if missing:
-        raise BadInputError(
+        raise NoWindowError(
             f"The window needs {' and '.join(missing)}, not installed here. Install it with\n"
             '    pip install "napari-unet3d[all]"\n'
             "Without a window there is the command line: napari-unet3d --help"
         )
     if sys.platform.startswith("linux") and not any(map(os.environ.get, _DISPLAYS)):
-        raise BadInputError(
+        raise NoWindowError(
             "There is no display to open a window on. Start it from a desktop or with ssh -X, or "
             "use the command line, which needs none: napari-unet3d --help"
         )
@@ -66,7 +70,7 @@ def launch(
 
     Raises
     ------
-    BadInputError
+    NoWindowError
         napari is not installed, or there is no display.
     """
     check_window()

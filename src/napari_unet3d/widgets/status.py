@@ -47,4 +47,4 @@ def error_text(error: Any) -> str:
     if isinstance(error, MemoryError):
         return "The computer's memory does not suffice. Close other programs, or crop the image."
     problem = f"{type(error).__name__}: {error}"
-    return f"Something unexpected failed ({problem}). The layers are as they were."
+    return f"Something unexpected failed ({problem}). Your annotation is untouched."
