@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -84,3 +85,15 @@ def test_ci_calls_the_readme_s_test_command_and_nothing_else() -> None:
     assert set(commands) <= in_readme
     workflow = (ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8")
     assert "run: python3 run.py test\n" in workflow
+
+
+def test_the_wait_of_threads_is_set_before_torch_is_loaded_and_the_users_wins():
+    code = (
+        "import os, sys, napari_unet3d; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
+    for given, expected in (({}, "20000 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):
+        environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"} | given
+        result = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+        assert result.stdout.strip() == expected

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Torch's threads wait for each other by spinning, which makes single steps several times slower
+# where another program uses a core too. A short spin, then sleep, costs nothing on idle cores
+# (benchmarks/threads.py). OpenMP reads this once, when torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 _PUBLIC = {
     "AugmentationConfig": "config",
