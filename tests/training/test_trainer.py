@@ -598,3 +598,10 @@ def test_resuming_needs_the_optimizer_and_the_same_classes():
     labels[labels == 2] = 9
     with pytest.raises(BadInputError, match=r"\[2\].*\[9\]"):
         make_trainer(labels, start=bundle, resume=True)
+
+
+def test_a_network_keeps_its_preset_when_it_is_trained_on():
+    """So that the next training goes on at the right learning rate, too."""
+    first = run(make_trainer(start=None, preset="fast", iterations=1))[1]
+    second = run(make_trainer(start=first, iterations=1))[1]
+    assert first.record.config.preset == second.record.config.preset == "fast"

@@ -42,13 +42,13 @@ class Evaluator:
     network
         The network in training, on its device.
     sampler
-        Where plain patches and the volume come from.
+        Where the volume, the annotation and the shape of the patches come from.
     device, precision
         As in training.
     decay
         Of the running average; 0 keeps the current weights.
     interrupted
-        Asked between batches and slices; looking ends early when it says True.
+        Asked between tiles and slices; looking ends early when it says True.
     """
 
     def __init__(

@@ -83,7 +83,11 @@ class Trainer:
         resume: bool = False,
     ) -> None:
         self.volume, self.annotation = volume, annotation
-        self.config = config = config or TrainingConfig()
+        config = config or TrainingConfig()
+        if start_from is not None:
+            # A network stays what it was planned as, and goes on at the rate of its preset.
+            config = config.model_copy(update={"preset": start_from.record.config.preset})
+        self.config = config
         volume.check()
         annotation.check(volume)
         if volume.n_channels > 64:
@@ -110,9 +114,7 @@ class Trainer:
         )
         self.iteration = 0
         self._voxels_seen = 0
-        # A network is trained on at the rate of its own preset.
-        preset = (start_from.record.config if start_from else config).preset
-        self._peak = config.learning_rate or _LEARNING_RATE[preset]
+        self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
 
     # --- planning ---------------------------------------------------------------------------
 
