@@ -222,3 +222,9 @@ def test_time_series_needs_labels_of_all_time_points():
 def test_classes_cannot_be_found_in_bad_labels(labels):
     with pytest.raises(BadInputError):
         SparseAnnotation.from_labels(labels)
+
+
+def test_numbered_objects_are_not_taken_for_classes():
+    labels = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    with pytest.raises(BadInputError, match=r"59 different labels.*numbered objects"):
+        SparseAnnotation.from_labels(labels)

@@ -31,6 +31,7 @@ def held_out_scores(sample, **changes):
 
 def test_the_parts_of_the_slices_cover_each_voxel_once(sample, monkeypatch):
     monkeypatch.setattr(evaluator_module, "CPU_TILE", 4000)  # so that slices are cut
+    monkeypatch.setattr(evaluator_module, "_LOOK_VOXELS", 4000)
     found = []
 
     def remember(self, *args, **named):

@@ -605,3 +605,10 @@ def test_a_network_keeps_its_preset_when_it_is_trained_on():
     first = run(make_trainer(start=None, preset="fast", iterations=1))[1]
     second = run(make_trainer(start=first, iterations=1))[1]
     assert first.record.config.preset == second.record.config.preset == "fast"
+
+
+def test_resuming_with_a_budget_that_is_used_up_is_refused():
+    model = run(make_trainer(iterations=2))[1]
+    with pytest.raises(BadInputError, match=r"2 iterations.*larger"):
+        make_trainer(iterations=2, start=model, resume=True)
+    assert make_trainer(iterations=3, start=model, resume=True).iteration == 2

@@ -67,4 +67,7 @@ def validated(make: Callable[..., T], **given: Any) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise BadInputError(f"{name} = {first['input']!r}: {first['msg']}") from error
+        said = first["msg"]
+        if first["type"] == "string_pattern_mismatch" and name == "device":
+            said = "use auto, cpu, cuda, cuda:N or mps"
+        raise BadInputError(f"{name} = {first['input']!r}: {said}") from error

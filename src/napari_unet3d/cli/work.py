@@ -194,10 +194,10 @@ def compare(predicted: Any, truth: Any, skip: Sequence[SliceRef] = ()) -> tuple[
             f"the prediction holds the classes {sorted(have)}, the truth {sorted(want)}: number "
             "them alike (classes of a prediction keep the numbers of the annotation, 2…)"
         )
-    if have - want and want - have:
+    if have != want:
         errors.print(
-            f"Only the prediction holds {sorted(have - want)}, only the truth "
-            f"{sorted(want - have)}: are the classes numbered alike?",
+            f"The prediction holds the classes {sorted(have)}, the truth {sorted(want)}: are they "
+            "numbered alike? In both, 0 is background; 1 is background in an annotation only.",
             markup=False,
         )
     overlap = Overlap(sorted(have | want))

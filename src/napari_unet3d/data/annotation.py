@@ -53,6 +53,10 @@ __all__ = [
 _MAX_SAMPLED_VOXELS = 2**22
 
 
+_MOST_FOUND = 32
+"""Labels that are taken for classes where no class table says so."""
+
+
 @dataclass(frozen=True)
 class LabelledVoxels:
     """Labelled voxels of one painted slice, for drawing the centers of training patches.
@@ -118,6 +122,12 @@ class SparseAnnotation:
         if classes is None:
             counts = count_values(labels)
             _check_range(counts)
+            if len(counts) > _MOST_FOUND:
+                raise BadInputError(
+                    f"The annotation holds {len(counts)} different labels: these look like "
+                    "numbered objects. Give all objects of a kind the same number: 2 for the "
+                    "first class, 3 for the second; 1 for background."
+                )
             classes = (default_class(v) for v in sorted(counts) if v >= FIRST_CLASS)
         return cls(labels, tuple(classes), frozenset(held_out))
 

@@ -28,6 +28,8 @@ from napari_unet3d.training.events import HeldOutScores, SlicePreview
 _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
 """Tiles for the batch-norm statistics of the final model at the most, and their voxels in all
 (but one tile at least); a look on the way takes one."""
+_LOOK_VOXELS = 600_000
+"""Voxels of a tile for a look on the way: the training waits for it."""
 _FINAL_SECONDS, _LOOK_SECONDS = 6.0, 1.0
 """Time after which measuring ends, with what was scored by then."""
 
@@ -86,7 +88,9 @@ class Evaluator:
         ]
         if not norms:
             return
-        predictor = self._predictor(self._dense_tile())
+        volume, config = self._sampler.volume, self.network.config
+        tile = self._dense_tile() if final else plan_tile(config, volume.shape, _LOOK_VOXELS)
+        predictor = self._predictor(tile)
         while True:
             for norm in norms:
                 norm.reset_running_stats()
@@ -96,7 +100,7 @@ class Evaluator:
                 self._see(predictor, final)
                 break
             except Exception as error:
-                smaller = halve(self.network.config, predictor.plan(self._sampler.volume.shape))
+                smaller = halve(config, predictor.plan(volume.shape))
                 if smaller is None or not devices.is_out_of_memory(error):
                     raise
                 predictor.tile_shape = smaller
@@ -183,7 +187,7 @@ class Evaluator:
         if config.padding == "valid":
             return self._dense_tile()
         depth = self._sampler.shapes[axis][axis]
-        return plan_patch(config, self._shape, axis, CPU_TILE, depth)
+        return plan_patch(config, self._shape, axis, _LOOK_VOXELS, depth)
 
     def _predictor(self, tile: Triple | None) -> Predictor:
         intensity = self._sampler.intensity

@@ -113,6 +113,14 @@ class Trainer:
             config.seed,
         )
         self.iteration = 0
+        if start_from is not None and resume:
+            self.iteration = start_from.record.iterations
+            if self._fraction(start_from.record.seconds) >= 1:
+                raise BadInputError(
+                    f"the model has had {self.iteration} iterations in "
+                    f"{start_from.record.seconds:.0f} s, so the budget is used up: give a larger "
+                    "one (it counts from the model's beginning)"
+                )
         self._voxels_seen = 0
         self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
 
@@ -344,7 +352,6 @@ class Trainer:
             self._class_weights = balanced_weights(counts).to(self.device)
         if old is not None and self._resume:
             load_training_state(self._network, self._optimizer, old.state)
-            self.iteration = old.record.iterations
             self._voxels_seen = old.record.voxels_seen
 
     def _started(self) -> TrainingStarted:

@@ -83,6 +83,7 @@ class SegmentationDock(QWidget):
         )
         self.choice.valueChanged.connect(self._layers_chosen)
         self.choice.newAnnotationRequested.connect(self.add_annotation)
+        self.annotator.changed.connect(self._forget_error)
         self.annotator.changed.connect(self._show_hint)
         self.run_actions.idle.connect(self._show_hint)
         self.runner.phaseChanged.connect(self._follow_run)
@@ -94,6 +95,7 @@ class SegmentationDock(QWidget):
         # Deferred, so that all layers of a sample are there before the annotation is chosen.
         self._start_timer = self._timer(self._start_annotation)
         self._image: Image | None = None
+        self._slices = self.annotator.slices()
         self._sync_layers()
         self._start_annotation()
         self._layers_chosen()
@@ -202,6 +204,14 @@ class SegmentationDock(QWidget):
         self._show_hint()
 
     # ---- what to do next
+
+    def _forget_error(self) -> None:
+        """A change of the paint may be the cure: what was wrong is not said any longer."""
+        slices = self.annotator.slices()
+        if slices != self._slices:
+            self._slices = slices
+            if self.footer.is_error() and not self.runner.is_running():
+                self.footer.set_message("")
 
     def _show_hint(self) -> None:
         """Say what to do next, unless something went wrong or is going on."""

@@ -113,7 +113,9 @@ class RunReport(QObject):
                     None if done else training.fraction,
                     "Finishing the training …" if done else "Training",
                 )
-            self._footer.set_status(training_line(training, self._started))
+            done = training.fraction >= 1
+            line = training_line(training, self._started)
+            self._footer.set_status("Measuring and finishing the model …" if done else line)
         if segmenting is not None:
             self._footer.set_progress(segmenting.done / segmenting.total, "Segmenting the stack")
             self._footer.set_status(prediction_line(segmenting))

@@ -197,8 +197,10 @@ class SliceTable(QWidget):
         self.hold_out_button.setText(f"Hold o&ut{name}" if not held else f"Train on{name} again")
         self.hold_out_button.setEnabled(painted is not None or held)
         self.hold_out_button.setToolTip(
-            "Do not train on this slice; measure the prediction on it instead."
-            if painted is not None or held
+            "Train on this slice again; it no longer measures the result."
+            if held
+            else "Do not train on this slice; measure the prediction on it instead."
+            if painted is not None
             else tip
         )
 
