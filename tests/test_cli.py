@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import os
@@ -57,13 +56,7 @@ class Outcome:
         self.code, self.out, self.err, self.opened = code, out, err, opened
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_garbage_collection():
-    """Leave what the imports made out of the collections that end each run: 0.2 s each."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
 
 @pytest.fixture

@@ -83,13 +83,7 @@ def random_bundle(config: NetworkConfig = SAME, values=None, seed: int = 0) -> M
     )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_garbage_collection():
-    """Leave what the imports made out of the collections that end each run: 0.2 s each."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from itertools import pairwise
 
@@ -87,13 +86,7 @@ def random_bundle(network: NetworkConfig = SMALL, values=(2,), scale: float = 1)
 SETTINGS = {"device": "cpu", "patch_shape": (8, 24, 24), "iterations": 6, "learning_rate": 5e-3}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_garbage_collection():
-    """Leave what the imports made out of the collections that end each run: 0.2 s each."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
 
 def make_trainer(

@@ -107,13 +107,12 @@ class RunReport(QObject):
                 self._footer.set_progress(event, "Saving")
         if training is not None:
             self._curve.draw()
+            done = training.fraction >= 1  # the last statistics and scores may take a while
             if self._runner.phase == "training":
-                done = training.fraction >= 1  # the last statistics and scores may take a while
                 self._footer.set_progress(
                     None if done else training.fraction,
                     "Finishing the training …" if done else "Training",
                 )
-            done = training.fraction >= 1
             line = training_line(training, self._started)
             self._footer.set_status("Measuring and finishing the model …" if done else line)
         if segmenting is not None:
