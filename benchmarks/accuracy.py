@@ -1,70 +1,84 @@
-"""Accuracy on slices without annotation after a short training, stack by stack.
+"""Accuracy on what is not annotated after a short training, ours beside other methods.
 
-    python benchmarks/accuracy.py --data FOLDER [--stacks NAME …] [--seconds 60] [--seeds 3]
+    python benchmarks/accuracy.py
+    python benchmarks/accuracy.py --data FOLDER --slices 1 3 5 planes --seconds 30 60 180 600 \
+        --methods unet forest interpolation walker basicunet dynunet --json new.json
+    python benchmarks/accuracy.py --data FOLDER --compare old.json --plot accuracy.png
 
 FOLDER holds one folder a stack, with `image.tif` and `labels.tif` (dense truth, 0 is
-background). Without a folder, or where it is missing, the built-in tubules are used. `k` xy
-slices are annotated completely, at `linspace(0, Z-1, 2k+1).round()[1::2]`; the others score.
+background). Without one, the built-in tubules are used. `k` xy slices are annotated
+completely, at `linspace(0, Z-1, 2k+1).round()[1::2]`, or with `planes` the middle one of each
+orientation; all other voxels score. Every run is a process of its own, one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
+import os
 import platform
-import statistics
+import subprocess
+import sys
+import tempfile
 import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
+import networks
 import numpy as np
+import peers
+import report
 import torch
+from protocol import (
+    PLANES,
+    Labels,
+    Look,
+    NotRunError,
+    Result,
+    Slices,
+    annotate,
+    load_stack,
+    peak_memory,
+    score,
+    stack_names,
+    watched_slice,
+)
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
-from napari_unet3d.data.files import read_labels, read_volume
-from napari_unet3d.data.samples import tubules
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.prediction.scores import Overlap, mean
-from napari_unet3d.training.events import TrainingProgress
+from napari_unet3d.training.events import SlicePreview, TrainingControl, TrainingProgress
 from napari_unet3d.training.trainer import Trainer
 
-TARGETS = {
-    "tubes_2p_vessels_large": 0.80,
-    "fluo_cells_arabidopsis_ovule": 0.85,
-    "fluo_nuclei_gonuclear_1135": 0.76,
-}
-
-
-def stacks(folder: Path | None, names: list[str]) -> dict[str, tuple[Volume, np.ndarray]]:
-    """Name → image and truth, 0 background, 2… classes."""
-    if folder is None or not folder.is_dir():
-        sample = tubules()
-        return {"tubules (synthetic)": (sample.image, sample.truth)}
-    found = {}
-    for name in names or sorted(TARGETS):
-        labels = np.asarray(read_labels(folder / name / "labels.tif").data)
-        truth = np.where(labels > 0, labels + 1, 0).astype(np.uint8)
-        found[name] = read_volume(folder / name / "image.tif"), truth
-    return found
-
-
-def annotate(truth: np.ndarray, k: int) -> tuple[np.ndarray, list[int]]:
-    """The truth on k evenly spaced xy slices, as a biologist paints it."""
-    planes = np.linspace(0, len(truth) - 1, 2 * k + 1).round()[1::2].astype(int)
-    labels = np.zeros_like(truth)
-    labels[planes] = np.maximum(truth[planes], 1)
-    return labels, [int(z) for z in planes]
+GRACE = 1800.0
+"""Seconds that a run may take beyond twice its budget before it is ended."""
 
 
 def segment(
-    volume: Volume, annotation: SparseAnnotation, config: TrainingConfig
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Train and predict; the labels, and how long each took."""
+    volume: Volume,
+    labels: Labels,
+    seconds: float,
+    seed: int,
+    look: Look | None = None,
+    **changes: Any,
+) -> Result:
+    """Ours: train with the default settings and `changes`, and predict."""
+    config = TrainingConfig(**{"seconds": seconds, "seed": seed} | changes)
+    control = TrainingControl()
+    if look is not None:
+        control.watch(look.ref)
+    curve: list[tuple[float, float]] = []
+    details: dict[str, Any] = {"iterations": 0}
     begin = time.perf_counter()
-    run = Trainer(volume, annotation, config).run()
-    iterations = 0
+    run = Trainer(volume, SparseAnnotation.from_labels(labels), config).run(control)
     while True:
         try:
             event = next(run)
@@ -72,69 +86,239 @@ def segment(
             bundle: ModelBundle = end.value
             break
         if isinstance(event, TrainingProgress):
-            iterations = event.iteration
+            details["iterations"] = event.iteration
+        elif isinstance(event, SlicePreview) and look is not None:
+            curve.append((time.perf_counter() - begin, look.iou(event.labels)))
     trained = time.perf_counter()
     out = np.zeros(volume.shape, np.uint8)
-    for _ in predict(bundle, volume, out, config=PredictionConfig(device=config.device)):
+    values = (0, *(c.value for c in bundle.classes))
+    probabilities = np.empty((len(values), *volume.shape), np.float16)
+    settings = PredictionConfig(device=config.device)
+    for _ in predict(bundle, volume, out, probabilities=probabilities, config=settings):
         pass
-    return out, {
-        "iterations": iterations,
-        "training_s": trained - begin,
-        "prediction_s": time.perf_counter() - trained,
+    return Result(
+        out,
+        values,
+        probabilities,
+        trained - begin,
+        time.perf_counter() - trained,
+        curve if look is not None else None,
+        details,
+    )
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is called, and what its result depends on."""
+
+    run: Callable[..., Result]
+    timed: bool = False
+    seeded: bool = True
+
+
+METHODS = {
+    "unet": Method(segment, timed=True),
+    "forest": Method(peers.forest),
+    "interpolation": Method(peers.interpolation, seeded=False),
+    "walker": Method(peers.walker, seeded=False),
+    "basicunet": Method(networks.basicunet, timed=True),
+    "dynunet": Method(networks.dynunet, timed=True),
+    "nnunet": Method(peers.nnunet, timed=True),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: everything that its process needs to know."""
+
+    data: str | None
+    stack: str
+    slices: Slices
+    seconds: float | None
+    seed: int
+    method: str
+    settings: dict[str, Any]
+    curve: bool
+
+    def key(self) -> dict[str, Any]:
+        """What names the run in the results."""
+        return {
+            "stack": self.stack,
+            "slices": str(self.slices),
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "method": self.method,
+        }
+
+
+def plan(arguments: argparse.Namespace, names: Sequence[str]) -> Iterator[Job]:
+    """Yield all runs; a method without a budget runs once for all budgets."""
+    data = None if arguments.data is None else str(arguments.data)
+    for stack in names:
+        for slices in arguments.slices:
+            for name in arguments.methods:
+                method = METHODS[name]
+                for seconds in arguments.seconds if method.timed else [None]:
+                    for seed in range(arguments.seeds if method.seeded else 1):
+                        settings = arguments.settings if name == "unet" else {}
+                        curve = arguments.curve and method.timed
+                        yield Job(data, stack, slices, seconds, seed, name, settings, curve)
+
+
+def work(job: Job) -> dict[str, Any]:
+    """Run a method in this process and score what it found."""
+    volume, truth = load_stack(None if job.data is None else Path(job.data), job.stack)
+    labels = annotate(truth, job.slices)
+    look = watched_slice(truth, labels) if job.curve else None
+    method = partial(METHODS[job.method].run, **job.settings)
+    before = peak_memory()
+    try:
+        result = method(volume, labels, job.seconds or 0.0, job.seed, look)
+    except NotRunError as reason:
+        return {"not_run": str(reason)}
+    except Exception as error:
+        return {"error": f"{traceback.format_exc()}\n{type(error).__name__}: {error}"}
+    memory = {"peak_memory": peak_memory(), "memory_before": before}
+    return score(result, truth, labels, look) | memory | {"threads": torch.get_num_threads()}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Run a job in a process of its own; what goes wrong there becomes its `error`."""
+    with tempfile.TemporaryDirectory(prefix="unet3d-benchmark-") as folder:
+        target = Path(folder) / "result.json"
+        command = [sys.executable, __file__, "--job", json.dumps(asdict(job)), str(target)]
+        limit = GRACE + 2 * (job.seconds or 0.0)
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=limit
+            )
+        except subprocess.TimeoutExpired:
+            return job.key() | {"error": f"ended after {limit:.0f} s"}
+        if target.exists():
+            figures: dict[str, Any] = json.loads(target.read_text())
+            return job.key() | figures
+        text = f"{done.stderr.strip()}\nthe process ended with status {done.returncode}"
+        return job.key() | {"error": text.strip()}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on, beside the code."""
+    packages = ("napari-unet3d", "torch", "numpy", "scikit-image", "scikit-learn", "monai")
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return {
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": found,
     }
 
 
-def foreground_iou(out: np.ndarray, truth: np.ndarray, planes: list[int]) -> dict[int, float]:
-    """IoU of each class on the slices that are not in `planes`."""
-    rest = np.setdiff1d(np.arange(len(truth)), planes)
-    overlap = Overlap([int(v) for v in np.unique(truth) if v])
-    overlap.add(out[rest], truth[rest])
-    return {s.value: s.iou for s in overlap.scores() if s.iou is not None}
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _slices(text: str) -> Slices:
+    if text == PLANES:
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}': give a number from 1, or {PLANES}")
+    return int(text)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    try:
+        if equals:
+            return key, json.loads(value)
+    except json.JSONDecodeError:
+        pass
+    raise argparse.ArgumentTypeError(f"'{text}': give KEY=JSON, such as 'preset=\"fast\"'")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--data", type=Path, help="folder with the stacks; the built-in tubules without it")
+    add("--stacks", nargs="*", default=[], help="names of stacks in it; all without it")
+    add("--slices", nargs="+", type=_slices, default=[3], help=f"annotated slices, or {PLANES}")
+    add("--seconds", nargs="+", type=float, default=[60.0], help="training times")
+    add("--seeds", type=int, default=3, help="repetitions")
+    add("--methods", nargs="+", choices=METHODS, default=["unet", "forest", "interpolation"])
+    add("--set", nargs="*", type=_setting, default=[], metavar="KEY=JSON", dest="settings",
+        help="other settings of our training")  # fmt: skip
+    add("--curve", action="store_true", help="look at a slice while training, for its curve")
+    add("--json", type=Path, help="where to write the figures of every run")
+    add("--compare", type=Path, metavar="OLD.json", help="print what changed since then")
+    add("--plot", type=Path, metavar="FILE.png", help="draw IoU against seconds")
+    add("--job", nargs=2, help=argparse.SUPPRESS)
+    return parser
 
 
 def main() -> None:
-    """Run and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder with the stacks")
-    parser.add_argument("--stacks", nargs="*", default=[], help="names of stacks in it")
-    parser.add_argument("--slices", type=int, default=3, help="annotated slices")
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="KEY=JSON", help="other settings of the training"
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="training time")
+    """Run everything and print the tables."""
+    parser = _parser()
     arguments = parser.parse_args()
-    changes = {k: json.loads(v) for k, v in (item.split("=", 1) for item in arguments.set)}
+    if arguments.job:
+        job = Job(**json.loads(arguments.job[0]))
+        Path(arguments.job[1]).write_text(json.dumps(work(job)))
+        return
+    arguments.settings = dict(arguments.settings)
+    earlier: list[report.Run] = []
+    try:
+        TrainingConfig(**arguments.settings)
+        names = stack_names(arguments.data, arguments.stacks)
+        if arguments.compare:
+            earlier = json.loads(arguments.compare.read_text())["runs"]
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except (KeyError, TypeError):
+        parser.error(f"'{arguments.compare}' was not written by --json of this script")
+
+    content: dict[str, Any] = {"machine": machine(), "settings": arguments.settings}
+    content["runs"] = runs = []
+    jobs = list(plan(arguments, names))
+    for i, job in enumerate(jobs):
+        runs.append(run(job))
+        found = runs[-1].get("iou")
+        outcome = "no result" if found is None else f"IoU {found:.3f}"
+        budget = "" if job.seconds is None else f", {job.seconds:g} s"
+        name = f"{job.stack}, {job.slices} slices{budget}, {job.method}, seed {job.seed}"
+        print(f"{i + 1} of {len(jobs)}: {name}: {outcome}", file=sys.stderr, flush=True)
+        if arguments.json:  # after each run: a benchmark takes hours
+            arguments.json.write_text(json.dumps(content, indent=1))
+
+    facts = content["machine"]
     print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, ", end=""
+        f"{facts['cpu']}, {facts['threads']} threads, torch {facts['packages']['torch']}, "
+        f"napari-unet3d {facts['packages']['napari-unet3d']}, {facts['date']}; "
+        f"settings {arguments.settings or 'default'}\n"
     )
-    print(f"torch {torch.__version__}; {arguments.seconds:g} s, k = {arguments.slices}, {changes}")
-    print(
-        f"{'stack':34} {'IoU of the seeds':28} {'mean':>6} {'spread':>7} {'target':>7} iterations"
-    )
-    figures = {}
-    for name, (volume, truth) in stacks(arguments.data, arguments.stacks).items():
-        labels, planes = annotate(truth, arguments.slices)
-        ious, runs = [], []
-        for seed in range(arguments.seeds):
-            config = TrainingConfig(seconds=arguments.seconds, seed=seed, **changes)
-            annotation = SparseAnnotation.from_labels(labels)
-            out, figure = segment(volume, annotation, config)
-            classes = foreground_iou(out, truth, planes)
-            ious.append(mean(list(classes.values())))
-            runs.append(figure | {"seed": seed, "iou": ious[-1], "classes": classes})
-        figures[name] = runs
-        spread = max(ious) - min(ious)
-        print(
-            f"{name:34} {' '.join(f'{i:.3f}' for i in ious):28} {statistics.mean(ious):6.3f} "
-            f"{spread:7.3f} {TARGETS.get(name, float('nan')):7.2f} "
-            f"{[r['iterations'] for r in runs]} {max(r['training_s'] for r in runs):.0f} s "
-            f"+ {max(r['prediction_s'] for r in runs):.1f} s",
-            flush=True,
-        )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1))
+    print(f"Mean IoU, ± half of what the seeds differ by:\n\n{report.table(runs)}\n")
+    print(f"All figures:\n\n{report.details(runs)}\n")
+    for line in report.failures(runs):
+        print(f"- {line}")
+    if arguments.compare:
+        print(f"\nSince {arguments.compare}:\n\n{report.comparison(earlier, runs)}")
+    if arguments.plot:
+        try:
+            report.plot(runs, arguments.plot)
+        except ModuleNotFoundError as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":
