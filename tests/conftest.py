@@ -151,3 +151,15 @@ def quick_garbage_collection():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_pixels():
+    """Let pixel classifiers learn for a tenth of their iterations: most tests only need one."""
+    from napari_unet3d.training import pixel_fitting
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_CAREFUL", "_THOROUGH"):
+            iterations, dropout = getattr(pixel_fitting, name)
+            patch.setattr(pixel_fitting, name, (iterations // 10, dropout))
+        yield

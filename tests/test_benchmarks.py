@@ -343,7 +343,7 @@ def test_ours_is_trained_watched_and_scored(benchmark: Any) -> None:
     figures = benchmark.protocol.score(result, truth, labels, look)
     assert figures["iterations"] == 2
     assert figures["curve"][-1][0] == result.training_s
-    assert 0 < figures["calibration_error"] < 1
+    assert 0 <= figures["calibration_error"] < 1
 
 
 def test_a_failure_is_recorded(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,6 +170,11 @@ class TrainingConfig(_Frozen):
     learning_rate: float | None = Field(
         None, gt=0, le=10, description="Peak learning rate; the preset's when empty."
     )
+    pixel_classifier: bool = Field(
+        True,
+        description="Support the network with a classifier of single voxels, which learns in "
+        "seconds; how much say it has is measured on the annotated slices. Not for the paper's.",
+    )
     schedule: Literal["cosine", "polynomial"] = Field(
         "cosine", description="Decay of the learning rate over the budget."
     )

@@ -17,6 +17,8 @@ from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import FORMAT_VERSION, HeldOutRecord, ModelBundle, TrainingRecord
+from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.unet import UNet3D
 
 SMALL = NetworkConfig(
@@ -51,6 +53,57 @@ def make_bundle(network: NetworkConfig = SMALL, **changes) -> ModelBundle:
         "state": {"optimizer/head.bias/step": torch.tensor(7.0)},
     }
     return ModelBundle(**(given | changes))
+
+
+def with_pixels() -> ModelBundle:
+    pixels = PixelClassifier(SMALL.in_channels, SMALL.n_classes)
+    calibration = Calibration(network=0.3, pixels=0.5, shift=(0.0, 0.25, -1.0))
+    return make_bundle(pixels=pixels.state_dict(), calibration=calibration)
+
+
+def test_the_pixel_classifier_is_kept(tmp_path):
+    bundle = with_pixels()
+    found = ModelBundle.load(bundle.save(tmp_path / "model.unet3d"))
+    assert found.calibration == bundle.calibration
+    assert set(found.weights) == set(bundle.weights)
+    features = torch.randn(5, 21)
+    assert torch.equal(found.build_pixels()(features), bundle.build_pixels()(features))
+
+
+def test_a_model_of_the_first_format_has_no_pixel_classifier(saved):
+    def older(metadata) -> None:
+        with_description(lambda d: d.pop("calibration"))(metadata)
+        metadata["format_version"] = "1"
+
+    rewritten(saved, older)
+    found = ModelBundle.load(saved)
+    assert found.build_pixels() is None
+    assert found.calibration == Calibration()
+
+
+@pytest.mark.parametrize("shift", [[0.0], [0.0] * 4])
+def test_a_calibration_for_other_classes_is_refused(saved, shift):
+    rewritten(saved, with_description(lambda d: d["calibration"].update(shift=shift)))
+    assert "calibration" in refused(saved)
+
+
+def test_a_missing_pixel_classifier_is_noticed(tmp_path):
+    path = with_pixels().save(tmp_path / "model.unet3d")
+    without = {n: t for n, t in load_file(path).items() if not n.startswith("pixels/")}
+    rewritten(path, lambda _: None, lambda _: without)
+    assert "pixel classifier is missing" in refused(path)
+
+
+def test_features_cannot_be_divided_by_zero(tmp_path):
+    path = with_pixels().save(tmp_path / "model.unet3d")
+    rewritten(path, lambda _: None, lambda t: t | {"pixels/std": torch.zeros(21)})
+    assert "must be positive" in refused(path)
+
+
+def test_a_pixel_classifier_that_does_not_fit_is_refused(tmp_path):
+    path = with_pixels().save(tmp_path / "model.unet3d")
+    rewritten(path, lambda _: None, lambda t: t | {"pixels/mean": torch.zeros(3)})
+    assert "pixels/mean" in refused(path)
 
 
 @pytest.fixture
@@ -241,7 +294,7 @@ def test_newer_or_strange_version(saved, version):
 
 
 def test_newer_version_says_update(saved):
-    rewritten(saved, lambda m: m.update(format_version="2"))
+    rewritten(saved, lambda m: m.update(format_version=str(FORMAT_VERSION + 1)))
     assert "update napari-unet3d" in refused(saved)
 
 

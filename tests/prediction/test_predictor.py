@@ -95,7 +95,12 @@ def trained() -> dict[str, ModelBundle]:
         labels[z] = np.maximum(truth[z], 1)
     found = {}
     config = TrainingConfig(
-        iterations=25, device="cpu", patch_shape=(8, 32, 32), precision="fp32", learning_rate=5e-3
+        iterations=25,
+        device="cpu",
+        patch_shape=(8, 32, 32),
+        precision="fp32",
+        learning_rate=5e-3,
+        pixel_classifier=False,
     )
     for normalization in ("batch", "channel"):
         # From a small network, to be quick.

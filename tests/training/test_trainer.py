@@ -135,13 +135,13 @@ def looks_at_once(monkeypatch) -> None:
 
 
 def test_it_learns_from_two_slices():
-    events, bundle = run(make_trainer(held_out=[HELD_OUT], iterations=40))
+    events, bundle = run(make_trainer(held_out=[HELD_OUT], iterations=40, pixel_classifier=False))
     losses = [e.loss for e in progress(events)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
     scores = events[-1]
     assert isinstance(scores, HeldOutScores)
     assert scores.mean_iou > 0.5
-    untrained = run(make_trainer(held_out=[HELD_OUT], iterations=1))[0][-1]
+    untrained = run(make_trainer(held_out=[HELD_OUT], iterations=1, pixel_classifier=False))[0][-1]
     assert scores.mean_iou > untrained.mean_iou + 0.1
     assert bundle.record.iterations == 40
     assert bundle.record.completed
@@ -172,6 +172,15 @@ def test_record_says_how_the_model_came_to_be():
     assert record.held_out_distance == 3
     assert 0 < record.voxels_seen <= 6 * 24 * 24 * 2
     assert record.seconds > 0
+
+
+def test_the_pixel_classifier_carries_an_untrained_network():
+    settings = {"held_out": [HELD_OUT], "iterations": 1}
+    alone = run(make_trainer(**settings, pixel_classifier=False))
+    together = run(make_trainer(**settings))
+    assert not alone[1].pixels and alone[1].calibration.pixels == 0
+    assert together[1].pixels and together[1].calibration.pixels > 0
+    assert together[0][-1].mean_iou > max(alone[0][-1].mean_iou, 0.8)
 
 
 def test_seconds_are_a_budget_too():
@@ -369,6 +378,8 @@ def test_same_seed_same_weights(monkeypatch):
     _, other = run(make_trainer(seed=4))
     assert same_tensors(one.weights, same.weights)
     assert same_tensors(one.state, same.state)
+    assert same_tensors(one.pixels, same.pixels)
+    assert one.calibration == same.calibration
     assert not same_tensors(one.weights, other.weights)
 
     looks_at_once(monkeypatch)
@@ -402,6 +413,8 @@ def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path, normalization, pre
     assert resumed.record.iterations == 12
     assert same_tensors(resumed.state, straight.state)
     assert same_tensors(resumed.weights, straight.weights)
+    assert same_tensors(resumed.pixels, straight.pixels)
+    assert resumed.calibration == straight.calibration
     assert resumed.record.voxels_seen == straight.record.voxels_seen
     assert resumed.record.seconds > half.record.seconds
 

@@ -209,7 +209,7 @@ def describe_file(path: Path) -> str:
     """What is in a model or an image."""
     if path.suffix == SUFFIX:
         bundle = ModelBundle.load(path)
-        return bundle.model_dump_json(indent=2, exclude={"weights", "state", "intensity"})
+        return bundle.model_dump_json(indent=2, exclude={"weights", "pixels", "state", "intensity"})
     return _describe_volume(path, read_volume(path))
 
 

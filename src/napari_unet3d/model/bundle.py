@@ -21,16 +21,20 @@ from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Tripl
 from napari_unet3d.data.files import check_writable
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.unet import UNet3D
 
 SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MOST_HEADER = 16 * 2**20
 """Bytes of a header that is still believed."""
 
 _STATE = "training/"
 """Prefix of the tensors that only resuming needs."""
+_PIXELS = "pixels/"
+"""Prefix of the pixel classifier's tensors."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -77,6 +81,7 @@ class _Header(BaseModel):
     voxel_size: tuple[Positive, Positive, Positive]
     unit: Annotated[str, Field(max_length=50)]
     record: TrainingRecord
+    calibration: Calibration = Calibration()
 
     @model_validator(mode="after")
     def _classes_match(self) -> Self:
@@ -84,6 +89,8 @@ class _Header(BaseModel):
             raise ValueError(
                 f"{len(self.classes)} classes do not go with {self.network.n_classes} outputs"
             )
+        if len(self.calibration.shift) not in (0, self.network.n_classes):
+            raise ValueError("the calibration does not go with the classes")
         if len({c.value for c in self.classes}) != len(self.classes):
             raise ValueError("two classes have the same label value")
         return self
@@ -104,14 +111,19 @@ class ModelBundle(_Header):
         Of the stack it was trained on, (z, y, x).
     record
         Training settings, duration, held-out scores.
+    calibration
+        How the network and the pixel classifier decide together.
     weights
         The network's tensors by name, float32.
+    pixels
+        The pixel classifier's tensors by name; empty when there is none.
     state
         What resuming needs besides (optimizer, unaveraged weights); may be empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
     weights: Mapping[str, Tensor]
+    pixels: Mapping[str, Tensor] = Field(default_factory=dict)
     state: Mapping[str, Tensor] = Field(default_factory=dict)
 
     def build(self) -> UNet3D:
@@ -119,6 +131,14 @@ class ModelBundle(_Header):
         network = UNet3D(self.network)
         network.load_state_dict(dict(self.weights))
         return network.eval()
+
+    def build_pixels(self) -> PixelClassifier | None:
+        """The pixel classifier on the CPU, in eval mode; None when there is none."""
+        if not self.pixels:
+            return None
+        classifier = PixelClassifier(self.network.in_channels, self.network.n_classes)
+        classifier.load_state_dict(dict(self.pixels))
+        return classifier.eval().requires_grad_(False)
 
     def without_state(self) -> ModelBundle:
         """The same model, lean: it can be applied and fine-tuned, but not resumed."""
@@ -138,8 +158,11 @@ class ModelBundle(_Header):
         check_writable(path)
         if path.is_dir():
             raise BadInputError(f"{path} is a folder: give the name of a file in it")
-        header = _Header.model_validate(self.model_dump(exclude={"weights", "state"}))
+        header = _Header.model_validate(self.model_dump(exclude={"weights", "pixels", "state"}))
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.weights.items()}
+        tensors |= {
+            _PIXELS + name: t.detach().cpu().contiguous() for name, t in self.pixels.items()
+        }
         tensors |= {_STATE + name: t.detach().cpu().contiguous() for name, t in self.state.items()}
         metadata = {
             "format": FORMAT,
@@ -189,9 +212,16 @@ class ModelBundle(_Header):
             ) from error
         if any(t.is_floating_point() and not t.isfinite().all() for t in tensors.values()):
             raise BadInputError(f"{path} holds weights that are not finite: train it again")
-        weights = {n: t for n, t in tensors.items() if not n.startswith(_STATE)}
-        state = {n.removeprefix(_STATE): t for n, t in tensors.items() if n.startswith(_STATE)}
-        return cls(**dict(header), weights=weights, state=state)
+        parts = {
+            prefix: {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+            for prefix in (_STATE, _PIXELS)
+        }
+        weights = {n: t for n, t in tensors.items() if not n.startswith((_STATE, _PIXELS))}
+        if header.calibration.pixels and not parts[_PIXELS]:
+            raise BadInputError(f"{path} is damaged: its pixel classifier is missing")
+        if parts[_PIXELS] and not (parts[_PIXELS]["std"] > 0).all():
+            raise BadInputError(f"{path} is damaged: 'pixels/std' must be positive")
+        return cls(**dict(header), weights=weights, pixels=parts[_PIXELS], state=parts[_STATE])
 
 
 def _check_header_size(path: Path) -> None:
@@ -227,6 +257,9 @@ def _check_shapes(path: Path, config: NetworkConfig, found: Mapping[str, tuple[i
     # On "meta" nothing is allocated: a hostile configuration cannot fill the memory.
     with torch.device("meta"):
         expected = {n: tuple(t.shape) for n, t in UNet3D(config).state_dict().items()}
+        if any(n.startswith(_PIXELS) for n in found):
+            classifier = PixelClassifier(config.in_channels, config.n_classes)
+            expected |= {_PIXELS + n: tuple(t.shape) for n, t in classifier.state_dict().items()}
     weights = {n: shape for n, shape in found.items() if not n.startswith(_STATE)}
     raw = _STATE + "weights/"
     resumed = {n.removeprefix(raw): shape for n, shape in found.items() if n.startswith(raw)}

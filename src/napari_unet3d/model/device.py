@@ -15,6 +15,7 @@ import psutil
 import torch
 
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.model import allocator
 
 Precision = Literal["bf16", "fp16", "fp32"]
 
@@ -55,6 +56,8 @@ def _failure(kind: str) -> str | None:
         y = torch.nn.functional.grid_sample(x, grid, align_corners=True)
         y = torch.nn.functional.max_pool3d(torch.nn.Conv3d(2, 2, 3, padding=1, device=kind)(y), 2)
         torch.nn.ConvTranspose3d(2, 2, 2, 2, device=kind)(y).sum().backward()
+        coarse = torch.nn.functional.avg_pool3d(x.detach(), 2)
+        torch.nn.functional.interpolate(coarse, scale_factor=2, mode="trilinear")
     except (RuntimeError, NotImplementedError) as error:
         return str(error).splitlines()[0]
     return None
@@ -183,6 +186,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def prepare(device: torch.device) -> None:
+    """Make memory quick to reuse on `device`, until `release`."""
+    if device.type == "cpu":
+        allocator.keep_freed()
+
+
 def release(device: torch.device) -> None:
     """Give the memory that nothing uses any more back to the device."""
     gc.collect()
@@ -190,3 +199,5 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    else:
+        allocator.give_back()

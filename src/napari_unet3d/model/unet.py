@@ -30,6 +30,21 @@ class Convolution(nn.Conv3d):
         return super().forward(x)
 
 
+class _Pool(nn.MaxPool3d):
+    """Max-pooling in the number format of its input; autocast would take fp32 on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, Z, Y, X) → (N, C, Z', Y', X')."""
+        if x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return self._pool(x)
+        return self._pool(x)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        pooled: Tensor = super().forward(x)
+        return pooled
+
+
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each voxel: independent of the tile."""
 
@@ -97,7 +112,7 @@ class UNet3D(nn.Module):
             channels = width
         self.ups, self.decoder = nn.ModuleList(), nn.ModuleList()
         for level, stride in enumerate(config.strides):
-            self.pools.append(nn.MaxPool3d(stride))
+            self.pools.append(_Pool(stride))
             below, width = widths[level + 1], widths[level]
             up = below if config.keep_up_channels else width
             self.ups.append(

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,10 @@ from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape, shrink, total_stride
+from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.planning import halve, plan_tile, prediction_bytes
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.tiling import (
@@ -35,6 +38,8 @@ from napari_unet3d.prediction.tiling import (
 CPU_TILE = 2_000_000
 """Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
 
+PIXEL_CHUNK = 1_000_000
+"""Voxels that the pixel classifier judges at once, in an image of one channel."""
 
 _OTHER_VOXELS = 1.5
 """Voxel sizes that differ by this factor are worth a warning."""
@@ -73,6 +78,10 @@ class Predictor:
     overlap
         Smallest share of a tile in common with the next, unless the network is unpadded:
         then its outputs are exact, and have in common only what aligns the pooling.
+    memory
+        Bytes that may be used; what is free when None.
+    pixels, calibration
+        The classifier that supports the network, and how the two decide together.
     """
 
     def __init__(
@@ -84,8 +93,11 @@ class Predictor:
         tile_shape: Triple | None = None,
         overlap: float = 0.5,
         memory: int | None = None,
+        pixels: PixelClassifier | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.network, self.intensity = network, intensity
+        self.pixels, self.calibration = pixels, calibration or Calibration()
         self.device, self.precision = device, precision
         self.tile_shape = tile_shape
         self.memory = memory
@@ -142,6 +154,7 @@ class Predictor:
                 )
             self.tile_shape = smaller
             devices.release(self.device)
+            devices.prepare(self.device)
             yield Notice(
                 f"Out of memory: tile halved from {describe_shape(tile)} to "
                 f"{describe_shape(smaller)} voxels."
@@ -164,24 +177,48 @@ class Predictor:
             if weight_sum is not None:
                 weight_sum[there] += weights[here]
             yield i + 1
-        return total if weight_sum is None else total.div_(weight_sum)
+        if weight_sum is not None:
+            total.div_(weight_sum)
+        for j, chunk in enumerate(self._chunks(box)):
+            where = (
+                slice(None),
+                *(
+                    slice(a - o, b - o)
+                    for a, b, o in zip(chunk.start, chunk.stop, box.start, strict=True)
+                ),
+            )
+            pixels = self._pixels(volume, at, chunk)
+            total[where] = self.calibration.apply(total[where], pixels)
+            yield len(tiles) + j + 1
+        return total
+
+    def steps(self, volume_shape: Triple, box: Box) -> int:
+        """What predicting a box yields in all."""
+        return len(self.tiles(volume_shape, box)) + len(self._chunks(box))
+
+    def _chunks(self, box: Box) -> list[Box]:
+        """Parts of a box, in which the pixel classifier has its say."""
+        if self.calibration == Calibration():
+            return []
+        most = max(PIXEL_CHUNK // self.network.config.in_channels, 4096)
+        shape = plan_blocks(box.shape, (32, 32, 32), most)
+        return [part.moved(box.start) for part in shape]
+
+    def _pixels(self, volume: Volume, at: int, box: Box) -> Tensor | None:
+        """Log-probabilities (K, z, y, x) of the pixel classifier, where it has a say."""
+        if self.pixels is None or not self.calibration.pixels:
+            return None
+        read = partial(read_mirrored, volume, self.intensity, self.device, at)
+        return self.pixels.log_probabilities(read, box.start, box.stop, volume.voxel_size)
 
     def read(self, volume: Volume, at: int, tile: Box) -> Tensor:
         """What the network sees, (1, C, z, y, x), to yield the output `tile`.
 
         Beyond the volume the image is mirrored.
         """
-        index = [
-            mirror_index(a - m // 2, b + m - m // 2, n)
-            for a, b, m, n in zip(tile.start, tile.stop, self._margin, volume.shape, strict=True)
-        ]
-        low = tuple(int(i.min()) for i in index)
-        high = tuple(int(i.max()) + 1 for i in index)
-        crop = self.intensity.apply(volume.crop(at, low, high))  # type: ignore[arg-type]
-        if crop.shape[1:] != tuple(len(i) for i in index):
-            z, y, x = (i - n for i, n in zip(index, low, strict=True))
-            crop = crop[:, z[:, None, None], y[:, None], x]
-        image = torch.from_numpy(crop)[None].to(self.device)
+        start = tuple(a - m // 2 for a, m in zip(tile.start, self._margin, strict=True))
+        stop = tuple(b + m - m // 2 for b, m in zip(tile.stop, self._margin, strict=True))
+        image = read_mirrored(volume, self.intensity, self.device, at, start, stop)[None]
         return image.contiguous(memory_format=torch.channels_last_3d)
 
     def _run(self, volume: Volume, at: int, tile: Box) -> Tensor:
@@ -200,6 +237,25 @@ class Predictor:
             except StopIteration as end:
                 found: NDArray[np.float32] = end.value.cpu().numpy()
                 return found
+
+
+def read_mirrored(
+    volume: Volume,
+    intensity: IntensityNormalization,
+    device: torch.device,
+    at: int,
+    start: Sequence[int],
+    stop: Sequence[int],
+) -> Tensor:
+    """Normalized gray values (C, z, y, x) of a box, mirrored where it leaves the volume."""
+    index = [mirror_index(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
+    low = tuple(int(i.min()) for i in index)
+    high = tuple(int(i.max()) + 1 for i in index)
+    crop = intensity.apply(volume.crop(at, low, high))  # type: ignore[arg-type]
+    if crop.shape[1:] != tuple(len(i) for i in index):
+        z, y, x = (i - n for i, n in zip(index, low, strict=True))
+        crop = crop[:, z[:, None, None], y[:, None], x]
+    return torch.from_numpy(crop).to(device)
 
 
 def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
@@ -331,6 +387,7 @@ def _run(
     precision: Precision,
 ) -> Generator[PredictionProgress | Notice, None, None]:
     network = job.bundle.build().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    pixels = job.bundle.build_pixels()
     predictor = Predictor(
         network,
         IntensityNormalization.estimate(job.volume),
@@ -339,8 +396,11 @@ def _run(
         tile,
         config.overlap,
         config.memory,
+        None if pixels is None else pixels.to(device),
+        job.bundle.calibration,
     )
     try:
+        devices.prepare(device)
         yield from _predict(predictor, job)
     except RuntimeError as error:
         # superqt's workers swallow RuntimeErrors: the user would wait for ever.
@@ -360,7 +420,7 @@ def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | 
     # Sum of probabilities, weights, the labels and the optional images, float32 each.
     boxes = list(plan_blocks(volume.shape, tile, max(1, free // 4 // (4 * (2 * k + 3)))))
     parts = [(t, box) for t in job.times for box in boxes]
-    total = sum(len(predictor.tiles(volume.shape, box)) for _, box in parts)
+    total = sum(predictor.steps(volume.shape, box) for _, box in parts)
     done = 0
     if (note := voxel_size_note(bundle, volume)) is not None:
         yield Notice(note)
@@ -375,7 +435,7 @@ def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | 
                 break
             if isinstance(step, Notice):
                 rest = parts[parts.index((t, box)) :]
-                total = before + sum(len(predictor.tiles(volume.shape, b)) for _, b in rest)
+                total = before + sum(predictor.steps(volume.shape, b) for _, b in rest)
                 yield step
                 continue
             done = before + step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -16,20 +17,26 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model import device as devices
+from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape
+from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.planning import halve, plan_patch, plan_tile
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import CPU_TILE, Predictor, label_table
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.prediction.tiling import Box, plan_blocks
+from napari_unet3d.training.calibration import fit_calibration
 from napari_unet3d.training.events import HeldOutScores, SlicePreview
+from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
 
 _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
 """Tiles for the batch-norm statistics of the final model at the most, and their voxels in all
 (but one tile at least); a look on the way takes one."""
 _LOOK_VOXELS = 600_000
 """Voxels of a tile for a look on the way: the training waits for it."""
+_CALIBRATION_PARTS, _CALIBRATION_VOXELS = 8, 60_000
+_TINY = 1e-6
 _FINAL_SECONDS, _LOOK_SECONDS = 6.0, 1.0
 """Time after which measuring ends, with what was scored by then."""
 
@@ -66,6 +73,10 @@ class Evaluator:
         self._sampler = sampler
         self._device, self._precision, self._decay = device, precision, decay
         self._interrupted = interrupted
+        self.pixels: PixelClassifier | None = None
+        self.calibration = Calibration()
+        self._samples: list[PixelSample] = []
+        self._judged: list[Tensor] = []
 
     @torch.no_grad()
     def update(self, network: UNet3D, iteration: int) -> None:
@@ -123,6 +134,48 @@ class Evaluator:
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, at, tile))
 
+    def learn_pixels(self, interrupted: Callable[[], bool]) -> None:
+        """Fit the pixel classifier: the floor under the network's first looks, and its support.
+
+        Until the end both have the same say. It learns until `interrupted` says True.
+        """
+        samples = sample_pixels(self._sampler, self._device, interrupted)
+        if not samples or self._interrupted():
+            return
+        config = self.network.config
+        self.pixels, self._judged = fit_pixels(
+            samples, config.in_channels, config.n_classes, self._sampler.seed, interrupted
+        )
+        nothing = samples[0].features[:0]
+        self._samples = [replace(s, features=nothing) for s in samples]  # they are large
+        self.calibration = Calibration(network=0.5, pixels=0.5)
+
+    def finish(self) -> None:
+        """Final batch-norm statistics, and calibrated probabilities.
+
+        The calibration is measured on the slices of the training, never on held-out ones.
+        """
+        self.estimate_statistics(final=True)
+        if not self._samples:
+            return
+        self.calibration = Calibration()
+        predictor = self._predictor(self._dense_tile())
+        network: list[Tensor] = []
+        parts = self._samples[:_CALIBRATION_PARTS]
+        for sample in parts:
+            if self._interrupted():
+                return
+            found = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
+            chosen = sample.chosen.cpu()
+            network.append(torch.from_numpy(found).flatten(1)[:, chosen].add(_TINY).log().T)
+        target = torch.cat([s.target.cpu() for s in parts])
+        pixels = torch.cat([judged.cpu() for judged in self._judged[: len(parts)]])
+        # A trial costs voxels × classes, and many classes need many trials.
+        most = 2 * _CALIBRATION_VOXELS // self.network.config.n_classes
+        generator = torch.Generator().manual_seed(0)
+        some = torch.randperm(len(target), generator=generator)[:most]
+        self.calibration = fit_calibration(torch.cat(network)[some], pixels[some], target[some])
+
     def preview(self, ref: SliceRef) -> SlicePreview:
         """One slice as the network sees it now."""
         self.estimate_statistics(final=False)
@@ -135,10 +188,12 @@ class Evaluator:
         """Scores on the held-out slices; voxels that are not labelled there do not count.
 
         Slices are scored part by part, in random order, until the time for it is over: large
-        slices must not eat up the training. The final measurement takes longer, and uses the
-        tiles of the dense prediction, so that the scores are those of the result.
+        slices must not eat up the training. The final measurement, after `finish`, takes
+        longer, and uses the tiles of the dense prediction, so that the scores are those of the
+        result.
         """
-        self.estimate_statistics(final)
+        if not final:
+            self.estimate_statistics(final=False)
         annotation = self._sampler.annotation
         table = label_table(annotation.classes)
         overlap = Overlap([c.value for c in annotation.classes])
@@ -191,7 +246,15 @@ class Evaluator:
 
     def _predictor(self, tile: Triple | None) -> Predictor:
         intensity = self._sampler.intensity
-        return Predictor(self.network, intensity, self._device, self._precision, tile)
+        return Predictor(
+            self.network,
+            intensity,
+            self._device,
+            self._precision,
+            tile,
+            pixels=self.pixels,
+            calibration=self.calibration,
+        )
 
 
 def slice_box(shape: Triple, ref: SliceRef) -> Box:

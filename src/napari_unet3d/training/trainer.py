@@ -46,6 +46,8 @@ _LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
 _WARM_UP = 10
 _LOOKING_SHARE = 0.08
 """Share of the time that may go into held-out scores, and as much into the live slice."""
+_PIXEL_SHARE = 0.3
+"""Share of the time after which the pixel classifier has learned enough."""
 _MOST_BAD_STEPS = 20
 
 
@@ -181,9 +183,12 @@ class Trainer:
             torch failed.
         """
         repeatable = self.config.iterations is not None
+        devices.prepare(self.device)
         try:
             # Patches have one shape, so cuDNN may search for the fastest convolutions.
-            with torch.backends.cudnn.flags(benchmark=not repeatable, deterministic=repeatable):
+            with torch.backends.cudnn.flags(
+                enabled=True, benchmark=not repeatable, deterministic=repeatable
+            ):
                 return (yield from self._run(control or TrainingControl()))
         except _CancelledError:
             return None
@@ -206,10 +211,12 @@ class Trainer:
         scoring, viewing = _Looking(), _Looking()
         bad_steps = 0
         yield self._started()
+        if self.config.pixel_classifier and self.config.preset != "paper":
+            yield from self._learn_pixels(control, before)
         while not control.stopped:
             elapsed = time.monotonic() - started
             fraction = self._fraction(elapsed)
-            if fraction >= 1:
+            if fraction >= 1 and self.iteration:
                 break
             notice: Notice | None = None
             self.sampler.shapes = self._patches[fraction >= self.config.small_patch_share]
@@ -223,6 +230,7 @@ class Trainer:
                 # Outside of the except block: the traceback would keep the tensors alive.
                 self._optimizer.zero_grad(set_to_none=True)
                 devices.release(self.device)
+                devices.prepare(self.device)
                 yield notice
                 continue
             bad_steps = 0 if math.isfinite(loss) else bad_steps + 1
@@ -254,12 +262,30 @@ class Trainer:
             return None
         elapsed = time.monotonic() - started
         scores: HeldOutScores | None = None
+        self._evaluator.finish()
         if self.annotation.held_out:
             scores = self._evaluator.measure(self.iteration, elapsed, final=True)
             yield scores
-        else:
-            self._evaluator.estimate_statistics(final=True)
         return None if control.cancelled else self._bundle(elapsed, scores)
+
+    def _learn_pixels(
+        self, control: TrainingControl, before: float
+    ) -> Generator[TrainingEvent, None, None]:
+        """Fit the pixel classifier within its share of the time that is left."""
+        end = math.inf
+        if self.config.iterations is None and self.config.seconds is not None:
+            end = time.monotonic() + _PIXEL_SHARE * (self.config.seconds - before)
+        notice: Notice | None = None
+        try:
+            self._evaluator.learn_pixels(lambda: control.stopped or time.monotonic() > end)
+        except Exception as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            notice = Notice("Too little memory for the pixel classifier: the network stands alone.")
+        if notice is not None:
+            devices.release(self.device)
+            devices.prepare(self.device)
+            yield notice
 
     def _in_stack(self, ref: SliceRef) -> bool:
         """Whether a watched slice is one of this volume: the user may look at another image."""
@@ -389,6 +415,7 @@ class Trainer:
             held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
             completed=self._fraction(elapsed) >= 1,
         )
+        pixels = self._evaluator.pixels
         return ModelBundle(
             network=self.network_config,
             classes=self.annotation.classes,
@@ -396,7 +423,9 @@ class Trainer:
             voxel_size=self.volume.voxel_size,
             unit=self.volume.unit,
             record=record,
+            calibration=self._evaluator.calibration,
             weights=on_cpu(self._evaluator.network.state_dict()),
+            pixels=on_cpu(pixels.state_dict()) if pixels is not None else {},
             state=training_state(self._network, self._optimizer),
         )
 

@@ -1,0 +1,185 @@
+"""A classifier of single voxels from their surroundings at several scales.
+
+It is what makes interactive pixel classification work (Berg et al. 2019, ilastik): smoothed
+gray value, edges and curvature at four scales. A small perceptron decides. It learns in
+seconds, so it carries a result until the U-Net is better, and supports it where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_unet3d.config import Triple, VoxelSize
+
+SCALES = (1.0, 2.0, 4.0, 8.0)
+"""Standard deviations of the Gaussians, in voxels of the finest axis."""
+PER_SCALE = 5
+"""Smoothed gray value, length of the gradient, three eigenvalues of the Hessian."""
+_REACH = 3
+"""Where a Gaussian is cut off, in standard deviations."""
+_HIDDEN = 64
+_LEAST = -14.0
+
+Read = Callable[[tuple[int, ...], tuple[int, ...]], Tensor]
+"""Reads (C, z, y, x) from start to stop, which may lie outside of the volume."""
+
+
+def feature_count(channels: int) -> int:
+    """Features of a voxel."""
+    return channels * (1 + PER_SCALE * len(SCALES))
+
+
+def filter_bank(read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize) -> Tensor:
+    """Features of all voxels of a box.
+
+    Coarse scales are computed on down-sampled crops, so that the cost does not grow with them.
+
+    Parameters
+    ----------
+    read
+        Reads normalized gray values; asked for the box and what surrounds it.
+    start, stop
+        The box, voxels.
+    voxel_size
+        (z, y, x): an axis with larger voxels is smoothed over fewer of them.
+
+    Returns
+    -------
+    Tensor
+        (features, z, y, x) float32, all about as large as the gray values.
+    """
+    finest = min(voxel_size)
+    relative = [finest / size for size in voxel_size]
+    box = tuple(b - a for a, b in zip(start, stop, strict=True))
+    found = list(read(start, stop))
+    for scale in SCALES:
+        sigma = [scale * r for r in relative]
+        # Two voxels a standard deviation are left: enough for second derivatives.
+        step = [max(1, 1 << int(np.log2(max(s / 2, 1)))) for s in sigma]
+        halo = [f * int(np.ceil(_REACH * s / f) + 3) for s, f in zip(sigma, step, strict=True)]
+        # Down-sampled grids begin at multiples of the step, whatever box is asked for.
+        extra = [a % f for a, f in zip(start, step, strict=True)]
+        size = [-(-(n + e) // f) * f for n, e, f in zip(box, extra, step, strict=True)]
+        low = tuple(a - e - h for a, e, h in zip(start, extra, halo, strict=True))
+        high = tuple(a + n + 2 * h for a, n, h in zip(low, size, halo, strict=True))
+        crop = read(low, high)
+        if max(step) > 1:
+            crop = functional.avg_pool3d(crop[None], step)[0]
+        inner = [h // f for h, f in zip(halo, step, strict=True)]
+        for channel in crop:
+            maps = _maps(channel, [_left(s, f) / f for s, f in zip(sigma, step, strict=True)])
+            for axis, (margin, n) in enumerate(zip(inner, size, strict=True), 1):
+                # One voxel more on both sides, for the interpolation.
+                maps = maps.narrow(axis, margin - 1, n // step[axis - 1] + 2)
+            if max(step) > 1:
+                whole = [n + 2 * f for n, f in zip(size, step, strict=True)]
+                maps = functional.interpolate(maps[None], whole, mode="trilinear")[0]
+            for axis, (f, e, n) in enumerate(zip(step, extra, box, strict=True), 1):
+                maps = maps.narrow(axis, f + e, n)
+            found.extend(maps)
+    features = torch.stack(found)
+    return features.sign() * features.abs().log1p()  # heavy tails weigh less
+
+
+def _left(sigma: float, step: int) -> float:
+    """Smoothing that is left to do when a map is averaged and interpolated over `step` voxels."""
+    if step == 1:
+        return sigma
+    return float(np.sqrt(sigma**2 - (step**2 - 1) / 12 - step**2 / 6))
+
+
+def _maps(image: Tensor, sigma: list[float]) -> Tensor:
+    """(5, z, y, x): Gaussian, gradient and Hessian's eigenvalues, normalized for their scale."""
+    smooth = image
+    for axis, s in enumerate(sigma):
+        smooth = _smooth(smooth, axis, s)
+    # Derivatives are per standard deviation, so that anisotropic voxels need no other care.
+    first = [_derivative(smooth, axis) * s for axis, s in enumerate(sigma)]
+    second = {(i, j): _derivative(first[i], j) * sigma[j] for i in range(3) for j in range(i, 3)}
+    slope = (first[0] ** 2 + first[1] ** 2 + first[2] ** 2).sqrt()
+    return torch.stack([smooth, slope, *_eigenvalues(second)])
+
+
+def _smooth(image: Tensor, axis: int, sigma: float) -> Tensor:
+    if sigma < 0.25:
+        return image
+    radius = max(1, int(np.ceil(_REACH * sigma)))
+    at = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
+    shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
+    shape[2 + axis], padding[axis] = len(at), radius
+    kernel = (kernel / kernel.sum()).view(shape)
+    return functional.conv3d(image[None, None], kernel, padding=padding)[0, 0]
+
+
+def _derivative(image: Tensor, axis: int) -> Tensor:
+    n = image.shape[axis]
+    inside = (image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)) / 2
+    edge = torch.zeros_like(image.narrow(axis, 0, 1))  # lies in the halo
+    return torch.cat([edge, inside, edge], axis)
+
+
+def _eigenvalues(h: dict[tuple[int, int], Tensor]) -> list[Tensor]:
+    """Eigenvalues of symmetric 3×3 matrices, largest first (Smith 1961)."""
+    mean = (h[0, 0] + h[1, 1] + h[2, 2]) / 3
+    a, b, c = h[0, 0] - mean, h[1, 1] - mean, h[2, 2] - mean
+    d, e, f = h[0, 1], h[0, 2], h[1, 2]
+    off = d * d + e * e + f * f
+    size = ((a * a + b * b + c * c + 2 * off) / 6).sqrt().clamp_(min=1e-12)
+    determinant = a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)
+    angle = torch.acos((determinant / (2 * size**3)).clamp_(-1, 1)) / 3
+    largest = mean + 2 * size * torch.cos(angle)
+    smallest = mean + 2 * size * torch.cos(angle + 2 * np.pi / 3)
+    return [largest, 3 * mean - largest - smallest, smallest]
+
+
+class PixelClassifier(nn.Module):
+    """Class of a voxel from the features of `filter_bank`.
+
+    Parameters
+    ----------
+    channels
+        Of the image.
+    n_classes
+        Outputs, background included.
+    dropout
+        Share of the hidden units that are left out in each step of the training.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, n_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        n = feature_count(channels)
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("std", torch.ones(n))
+        self.layers = nn.Sequential(
+            nn.Linear(n, _HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(_HIDDEN, n_classes),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, features) → logits (N, n_classes)."""
+        logits: Tensor = self.layers((features - self.mean) / self.std)
+        return logits
+
+    @torch.no_grad()
+    def log_probabilities(
+        self, read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize
+    ) -> Tensor:
+        """(K, z, y, x) of a box; not below −14, which is what the network's are bounded by."""
+        features = filter_bank(read, start, stop, voxel_size)
+        logits = self(features.flatten(1).T)
+        found: Tensor = logits.log_softmax(1).clamp(min=_LEAST)
+        return found.T.reshape(-1, *features.shape[1:])

@@ -1,0 +1,189 @@
+"""Fits the pixel classifier to a sparse annotation, in a few seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_unet3d.data.patches import PatchSampler
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model.pixels import PixelClassifier, filter_bank
+from napari_unet3d.prediction.predictor import read_mirrored
+from napari_unet3d.prediction.tiling import Box, plan_blocks
+
+_PART = 256
+"""Side of the parts that slices are cut into, voxels."""
+_AREA, _VOXELS = 800_000, 300_000
+"""Voxels of the parts, and labelled ones that are learned from, at the most; of one channel."""
+_BATCH, _RATE, _DECAY = 2048, 5e-3, 1e-2
+_CAREFUL, _THOROUGH = (300, 0.3), (900, 0.0)
+"""Iterations and dropout: where slices differ, and where they do not."""
+_GAP = 1.3
+"""Loss on unseen slices over that on seen ones, up to which learning more is safe."""
+_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class PixelSample:
+    """Labelled voxels of a part of a slice.
+
+    Attributes
+    ----------
+    ref, box
+        The slice, and where in it the part lies.
+    chosen
+        Flat indices of the voxels in the box, ascending.
+    features
+        (n, features).
+    target
+        (n,) output index.
+    """
+
+    ref: SliceRef
+    box: Box
+    chosen: Tensor
+    features: Tensor
+    target: Tensor
+
+
+def sample_pixels(
+    sampler: PatchSampler, device: torch.device, interrupted: Callable[[], bool]
+) -> list[PixelSample]:
+    """Features of labelled voxels, from parts spread over all slices of the training."""
+    volume, annotation = sampler.volume, sampler.annotation
+    rng = np.random.default_rng(sampler.seed)
+    parts = _parts([s.ref for s in sampler.slices], volume.shape, rng)
+    channels = volume.n_channels
+    quota = max(2000, _VOXELS // max(len(parts), 1)) // channels + 1
+    samples: list[PixelSample] = []
+    area = 0
+    for ref, box in parts:
+        if samples and (interrupted() or area * channels > _AREA):
+            break
+        codes = annotation.training_crop(ref.time, box.start, box.stop).ravel()
+        labelled = np.flatnonzero(codes)
+        if not len(labelled):
+            continue
+        chosen = np.sort(rng.permutation(labelled)[:quota])
+        read = partial(read_mirrored, volume, sampler.intensity, device, ref.time)
+        features = filter_bank(read, box.start, box.stop, volume.voxel_size)
+        index = torch.from_numpy(chosen).to(device)
+        target = torch.from_numpy(codes[chosen].astype(np.int64) - 1).to(device)
+        picked = features.flatten(1)[:, index].T.contiguous()
+        samples.append(PixelSample(ref, box, index, picked, target))
+        area += math.prod(box.shape)
+    return samples
+
+
+def _parts(
+    refs: Sequence[SliceRef], shape: tuple[int, int, int], rng: np.random.Generator
+) -> list[tuple[SliceRef, Box]]:
+    """Parts of all slices, in turn one of each."""
+    rounds: list[list[tuple[SliceRef, Box]]] = []
+    for ref in refs:
+        start, stop = [0, 0, 0], list(shape)
+        start[ref.axis], stop[ref.axis] = ref.index, ref.index + 1
+        z, y, x = (min(b - a, _PART) for a, b in zip(start, stop, strict=True))
+        whole = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        boxes = [b.moved(whole.start) for b in plan_blocks(whole.shape, (z, y, x), z * y * x)]
+        rounds.append([(ref, boxes[i]) for i in rng.permutation(len(boxes))])
+    most = max((len(own) for own in rounds), default=0)
+    return [own[i] for i in range(most) for own in rounds if i < len(own)]
+
+
+def folds(samples: Sequence[PixelSample]) -> list[Tensor]:
+    """Two folds for cross-fitting, one number for each voxel of each sample.
+
+    The first and the second half of the slices, so that neighbors are together. Where a class
+    would be missing from one of them, the halves of each part instead.
+    """
+    refs = sorted({s.ref for s in samples})
+    by_slice = [torch.full_like(s.target, refs.index(s.ref) * _FOLDS // len(refs)) for s in samples]
+    target = torch.cat([s.target for s in samples])
+    fold = torch.cat(by_slice)
+    if all(len(fold[target == c].unique()) == _FOLDS for c in target.unique()):
+        return by_slice
+    return [
+        torch.arange(len(s.target), device=s.target.device) * _FOLDS // max(len(s.target), 1)
+        for s in samples
+    ]
+
+
+def fit_pixels(
+    samples: Sequence[PixelSample],
+    channels: int,
+    n_classes: int,
+    seed: int,
+    interrupted: Callable[[], bool],
+) -> tuple[PixelClassifier, list[Tensor]]:
+    """Train a classifier on samples, and judge it by cross-fitting.
+
+    It learns carefully at first, since slices differ. Where it then errs no more on voxels
+    that it has not seen than on those it has, it learns more, and keeps what is better.
+
+    Returns
+    -------
+    classifier, judged
+        In eval mode, on the samples' device; and the log-probabilities (n, K) of each sample,
+        of each voxel by a classifier that has not seen its fold.
+    """
+    features = torch.cat([s.features for s in samples])
+    target = torch.cat([s.target for s in samples])
+    fold = torch.cat(folds(samples))
+    best: tuple[float, PixelClassifier, Tensor] | None = None
+    for iterations, dropout in (_CAREFUL, _THOROUGH):
+        fit = partial(_fit, channels, n_classes, seed, iterations, dropout, interrupted)
+        classifier = fit(features, target)
+        judged = torch.empty((len(target), n_classes), device=target.device)
+        for i in range(_FOLDS):
+            if (fold == i).any():
+                others = fold != i
+                judge = fit(features[others], target[others]) if others.any() else classifier
+                judged[fold == i] = judge(features[fold == i]).log_softmax(1)
+        loss = float(functional.nll_loss(judged, target))
+        if best is not None and loss >= best[0]:
+            break
+        best = loss, classifier, judged
+        seen = float(functional.cross_entropy(classifier(features), target))
+        if loss > _GAP * seen or interrupted():
+            break
+    assert best is not None
+    return best[1], list(best[2].clamp(min=-14.0).split([len(s.target) for s in samples]))
+
+
+def _fit(
+    channels: int,
+    n_classes: int,
+    seed: int,
+    iterations: int,
+    dropout: float,
+    interrupted: Callable[[], bool],
+    features: Tensor,
+    target: Tensor,
+) -> PixelClassifier:
+    device = features.device
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = PixelClassifier(channels, n_classes, dropout).to(device)
+        classifier.mean.copy_(features.mean(0))
+        std = features.std(0, correction=0)
+        classifier.std.copy_(torch.where(std < 1e-3, 1.0, std))  # constant where painted
+        optimizer = torch.optim.AdamW(classifier.parameters(), _RATE, weight_decay=_DECAY)
+        for i in range(iterations):
+            if interrupted():
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * i / iterations))
+            chosen = torch.randint(len(target), (min(_BATCH, len(target)),)).to(device)
+            loss = functional.cross_entropy(classifier(features[chosen]), target[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    return classifier.eval().requires_grad_(False)

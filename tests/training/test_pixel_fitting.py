@@ -1,0 +1,134 @@
+"""The pixel classifier learns from painted voxels only, and is judged honestly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet3d.config import TrainingConfig
+from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.samples import Sample, tubules
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.prediction.tiling import Box
+from napari_unet3d.training import pixel_fitting
+from napari_unet3d.training.pixel_fitting import (
+    PixelSample,
+    fit_pixels,
+    folds,
+    sample_pixels,
+)
+from napari_unet3d.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_iterations():
+    """The other tests have a tenth."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixel_fitting, "_CAREFUL", (300, 0.3))
+        patch.setattr(pixel_fitting, "_THOROUGH", (900, 0.0))
+        yield
+
+
+@pytest.fixture(scope="module")
+def sample() -> Sample:
+    return tubules((16, 48, 48))
+
+
+def _never() -> bool:
+    return False
+
+
+def _samples(sample: Sample, refs: tuple[SliceRef, ...], **held_out: frozenset[SliceRef]):
+    annotation = SparseAnnotation(sample.annotate(refs), sample.classes, **held_out)
+    trainer = Trainer(sample.image, annotation, TrainingConfig(iterations=1))
+    return sample_pixels(trainer.sampler, CPU, _never)
+
+
+def test_every_painted_voxel_is_taken_once(sample: Sample) -> None:
+    refs = (SliceRef(0, 3), SliceRef(1, 20))
+    found = _samples(sample, refs)
+    assert {s.ref for s in found} == set(refs)
+    truth = np.maximum(sample.truth, 1) - 1
+    for s in found:
+        box = tuple(slice(a, b) for a, b in zip(s.box.start, s.box.stop, strict=True))
+        assert np.array_equal(truth[box].ravel()[s.chosen], s.target)
+    assert sum(len(s.target) for s in found) >= 48 * 48 + 16 * 48 - 48
+
+
+def test_held_out_slices_are_not_looked_at(sample: Sample) -> None:
+    refs = (SliceRef(0, 3), SliceRef(0, 12))
+    found = _samples(sample, refs, held_out=frozenset(refs[1:]))
+    assert {s.ref for s in found} == {refs[0]}
+
+
+def _made_up(ref: SliceRef, target: list[int]) -> PixelSample:
+    """A sample with random features; its box is not looked at."""
+    generator = torch.Generator().manual_seed(ref.index)
+    features = torch.randn(len(target), 21, generator=generator)
+    box = Box((0, 0, 0), (1, 1, len(target)))
+    return PixelSample(ref, box, torch.arange(len(target)), features, torch.tensor(target))
+
+
+def test_neighboring_slices_are_in_the_same_fold() -> None:
+    samples = [_made_up(SliceRef(0, z), [0, 1]) for z in (3, 4, 9, 10)]
+    assert [f.tolist() for f in folds(samples)] == [[0, 0], [0, 0], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [_made_up(SliceRef(0, 3), [0, 1, 0, 1])],
+        [_made_up(SliceRef(0, 3), [0, 1, 0, 1]), _made_up(SliceRef(0, 9), [0, 0, 0, 0])],
+    ],
+    ids=["a single slice", "a class on one slice only"],
+)
+def test_parts_are_halved_where_slices_will_not_do(samples: list[PixelSample]) -> None:
+    assert all(f.tolist() == [0, 0, 1, 1] for f in folds(samples))
+
+
+def test_it_learns_what_brightness_tells() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((12, 48, 48), np.uint8)
+    truth[:, 10:30, 12:40] = 2
+    image = (truth * 2 + rng.normal(size=truth.shape)).astype(np.float32)
+    labels = np.zeros_like(truth)
+    labels[[2, 9]] = np.maximum(truth[[2, 9]], 1)
+    trainer = Trainer(Volume(image), SparseAnnotation.from_labels(labels))
+    samples = sample_pixels(trainer.sampler, CPU, _never)
+    classifier, judged = fit_pixels(samples, 1, 2, 0, _never)
+    assert not classifier.training
+    for s, found in zip(samples, judged, strict=True):
+        assert (found.argmax(1) == s.target).float().mean() > 0.95
+
+
+def test_the_judge_of_a_sample_has_not_seen_it() -> None:
+    # Labels are random: who has seen them remembers some, who has not can only guess.
+    rng = np.random.default_rng(0)
+    samples = [_made_up(SliceRef(0, z), rng.integers(0, 2, 60).tolist()) for z in (0, 9)]
+    classifier, judged = fit_pixels(samples, 1, 2, 0, _never)
+    seen = torch.cat([classifier(s.features).argmax(1) == s.target for s in samples])
+    unseen = torch.cat([j.argmax(1) == s.target for j, s in zip(judged, samples, strict=True)])
+    assert seen.float().mean() > 0.85
+    assert unseen.float().mean() < 0.65
+
+
+def test_an_interruption_ends_it_with_what_there_is(sample: Sample) -> None:
+    refs = (SliceRef(0, 3), SliceRef(0, 12))
+    annotation = SparseAnnotation(sample.annotate(refs), sample.classes)
+    trainer = Trainer(sample.image, annotation, TrainingConfig(iterations=1))
+    samples = sample_pixels(trainer.sampler, CPU, lambda: True)
+    assert len(samples) == 1
+    classifier, judged = fit_pixels(samples, 1, 3, 0, lambda: True)
+    assert judged[0].isfinite().all()
+    assert not classifier.training
+
+
+def test_the_same_seed_gives_the_same_classifier(sample: Sample) -> None:
+    samples = _samples(sample, (SliceRef(0, 3), SliceRef(0, 12)))
+    before = torch.random.get_rng_state()
+    a, b = (fit_pixels(samples, 1, 3, 7, _never)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert torch.equal(before, torch.random.get_rng_state())
