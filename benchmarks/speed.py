@@ -47,6 +47,7 @@ from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.geometry import Convolution, walk
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import Predictor, label_table, predict
@@ -364,7 +365,12 @@ def training_figures(
 
 
 def predict_ours(bundle: ModelBundle, volume: Volume, _: Triple) -> np.ndarray:
-    """Labels by our own prediction, with its default settings."""
+    """Labels by our own prediction, with its default settings, by the network alone."""
+    return predict_both(bundle.model_copy(update={"calibration": Calibration()}), volume, _)
+
+
+def predict_both(bundle: ModelBundle, volume: Volume, _: Triple) -> np.ndarray:
+    """The same with the pixel classifier, where the model has one."""
     labels = np.zeros(volume.shape, np.uint8)
     for _event in predict(bundle, volume, labels, config=PredictionConfig(device="cpu")):
         pass
@@ -401,6 +407,7 @@ def predict_monai(bundle: ModelBundle, volume: Volume, tile: Triple) -> np.ndarr
 
 METHODS: dict[str, Callable[[ModelBundle, Volume, Triple], np.ndarray]] = {
     "ours": predict_ours,
+    "with the pixel classifier": predict_both,
     "monai": predict_monai,
 }
 
@@ -449,7 +456,10 @@ def measure_prediction(bundle: ModelBundle, volume: Volume, repeats: int) -> dic
         bundle.save(folder / "model.unet3d")
         np.save(folder / "image.npy", volume.data)
         runs: dict[str, list[dict[str, Any]]] = {}
-        tiles: dict[str, Sequence[int] | None] = {"ours": None}
+        tiles: dict[str, Sequence[int] | None] = {
+            "ours": None,
+            "with the pixel classifier": None,
+        }
 
         def alone(line: str) -> None:
             job = {
