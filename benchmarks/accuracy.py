@@ -43,6 +43,7 @@ from protocol import (
     Result,
     Slices,
     annotate,
+    cpu_name,
     load_stack,
     peak_memory,
     score,
@@ -212,7 +213,7 @@ def machine() -> dict[str, Any]:
             found[package] = None
     return {
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -220,16 +221,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": found,
     }
-
-
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _slices(text: str) -> Slices:

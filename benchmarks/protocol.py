@@ -7,6 +7,7 @@ nothing is painted and 1 for background. Only voxels without annotation are scor
 from __future__ import annotations
 
 import importlib.util
+import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -292,3 +293,14 @@ def peak_memory() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -37,6 +37,7 @@ import napari_unet3d  # noqa: F401  first: it sets how OpenMP's threads wait, an
 import numpy as np
 import psutil
 import torch
+from protocol import cpu_name, peak_memory
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -419,20 +420,6 @@ def planned_tile(bundle: ModelBundle, volume: Volume) -> Triple:
     return predictor.plan(volume.shape)
 
 
-def peak_memory() -> int:
-    """Largest memory that this process has had, bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not ru_maxrss: a process that was started by a large one begins with its maximum.
-        lines = status.read_text().splitlines()
-        return next(int(n.split()[1]) * 1024 for n in lines if n.startswith("VmHWM"))
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-
 def run_alone(job: dict[str, Any]) -> dict[str, Any]:
     """Predict once, in this process; the labels go into a file."""
     volume = Volume(np.load(job["image"]), "ZYX", tuple(job["voxel_size"]), "µm")
@@ -528,13 +515,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def machine() -> dict[str, Any]:
     """What it is measured on."""
-    name = platform.processor() or platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = information.read_text().splitlines()
-        name = next((n.split(":")[1].strip() for n in lines if n.startswith("model name")), name)
     return {
-        "processor": name,
+        "processor": cpu_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from types import ModuleType
@@ -33,13 +34,17 @@ PATCH = (6, 12, 8)
 
 
 @pytest.fixture(scope="module")
-def speed() -> ModuleType:
+def speed() -> Iterator[ModuleType]:
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(SOURCE.parent))  # it takes some pieces from its neighbors
     spec = importlib.util.spec_from_file_location("speed_benchmark", SOURCE)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.modules.pop("protocol", None)
+    patch.undo()
 
 
 def test_layers_are_those_of_the_network_with_their_shapes(speed):

@@ -13,6 +13,11 @@ _Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
 _Shift = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
 
 
+def bounded_log(probabilities: Tensor) -> Tensor:
+    """Log-probabilities that are finite also where a probability is 0."""
+    return (probabilities + _TINY).log_()
+
+
 class Calibration(BaseModel):
     """Weighted geometric mean of two classifiers' probabilities, with a shift for each class.
 
@@ -42,7 +47,7 @@ class Calibration(BaseModel):
         """
         if self == Calibration():
             return network
-        logits = (network + _TINY).log_().mul_(self.network)
+        logits = bounded_log(network).mul_(self.network)
         if pixels is not None and self.pixels:
             logits.add_(pixels, alpha=self.pixels)
         if self.shift:

@@ -192,6 +192,12 @@ def prepare(device: torch.device) -> None:
         allocator.keep_freed()
 
 
+def make_room(device: torch.device) -> None:
+    """Give back what nothing uses any more, and go on: after a lack of memory."""
+    release(device)
+    prepare(device)
+
+
 def release(device: torch.device) -> None:
     """Give the memory that nothing uses any more back to the device."""
     gc.collect()

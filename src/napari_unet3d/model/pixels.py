@@ -174,12 +174,14 @@ class PixelClassifier(nn.Module):
         logits: Tensor = self.layers((features - self.mean) / self.std)
         return logits
 
+    def judge(self, features: Tensor) -> Tensor:
+        """(N, features) → log-probabilities (N, K), bounded about as the network's are."""
+        return self(features).log_softmax(1).clamp(min=_LEAST)  # type: ignore[no-any-return]
+
     @torch.no_grad()
     def log_probabilities(
         self, read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize
     ) -> Tensor:
-        """(K, z, y, x) of a box; not below −14, which is what the network's are bounded by."""
+        """(K, z, y, x) of a box."""
         features = filter_bank(read, start, stop, voxel_size)
-        logits = self(features.flatten(1).T)
-        found: Tensor = logits.log_softmax(1).clamp(min=_LEAST)
-        return found.T.reshape(-1, *features.shape[1:])
+        return self.judge(features.flatten(1).T).T.reshape(-1, *features.shape[1:])

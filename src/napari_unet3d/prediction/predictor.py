@@ -153,8 +153,7 @@ class Predictor:
                     "close other programs, or use a smaller network (preset 'fast')"
                 )
             self.tile_shape = smaller
-            devices.release(self.device)
-            devices.prepare(self.device)
+            devices.make_room(self.device)
             yield Notice(
                 f"Out of memory: tile halved from {describe_shape(tile)} to "
                 f"{describe_shape(smaller)} voxels."

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.config import Triple
+from napari_unet3d.data.slices import SliceRef
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Box:
         """The same box `by` voxels further."""
         (a, b, c), (d, e, f) = self.start, self.stop
         return Box((a + by[0], b + by[1], c + by[2]), (d + by[0], e + by[1], f + by[2]))
+
+
+def slice_box(shape: Triple, ref: SliceRef) -> Box:
+    """A slice as a box that is one voxel thick."""
+    start, stop = [0, 0, 0], list(shape)
+    start[ref.axis], stop[ref.axis] = ref.index, ref.index + 1
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
 def plan_tiles(

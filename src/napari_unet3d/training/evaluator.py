@@ -17,7 +17,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model import device as devices
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.calibration import Calibration, bounded_log
 from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape
 from napari_unet3d.model.pixels import PixelClassifier
@@ -25,7 +25,7 @@ from napari_unet3d.model.planning import halve, plan_patch, plan_tile
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import CPU_TILE, Predictor, label_table
 from napari_unet3d.prediction.scores import Overlap
-from napari_unet3d.prediction.tiling import Box, plan_blocks
+from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
 from napari_unet3d.training.calibration import fit_calibration
 from napari_unet3d.training.events import HeldOutScores, SlicePreview
 from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
@@ -36,7 +36,6 @@ _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
 _LOOK_VOXELS = 600_000
 """Voxels of a tile for a look on the way: the training waits for it."""
 _CALIBRATION_PARTS, _CALIBRATION_VOXELS = 8, 60_000
-_TINY = 1e-6
 _FINAL_SECONDS, _LOOK_SECONDS = 6.0, 1.0
 """Time after which measuring ends, with what was scored by then."""
 
@@ -167,7 +166,7 @@ class Evaluator:
                 return
             found = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
             chosen = sample.chosen.cpu()
-            network.append(torch.from_numpy(found).flatten(1)[:, chosen].add(_TINY).log().T)
+            network.append(bounded_log(torch.from_numpy(found)).flatten(1)[:, chosen].T)
         target = torch.cat([s.target.cpu() for s in parts])
         pixels = torch.cat([judged.cpu() for judged in self._judged[: len(parts)]])
         # A trial costs voxels × classes, and many classes need many trials.
@@ -255,13 +254,6 @@ class Evaluator:
             pixels=self.pixels,
             calibration=self.calibration,
         )
-
-
-def slice_box(shape: Triple, ref: SliceRef) -> Box:
-    """A slice as a box that is one voxel thick."""
-    start, stop = [0, 0, 0], list(shape)
-    start[ref.axis], stop[ref.axis] = ref.index, ref.index + 1
-    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
 def box_in_slice(box: Box, ref: SliceRef) -> tuple[slice, ...]:

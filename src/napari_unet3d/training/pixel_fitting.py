@@ -16,7 +16,7 @@ from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.pixels import PixelClassifier, filter_bank
 from napari_unet3d.prediction.predictor import read_mirrored
-from napari_unet3d.prediction.tiling import Box, plan_blocks
+from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
 
 _PART = 256
 """Side of the parts that slices are cut into, voxels."""
@@ -88,10 +88,8 @@ def _parts(
     """Parts of all slices, in turn one of each."""
     rounds: list[list[tuple[SliceRef, Box]]] = []
     for ref in refs:
-        start, stop = [0, 0, 0], list(shape)
-        start[ref.axis], stop[ref.axis] = ref.index, ref.index + 1
-        z, y, x = (min(b - a, _PART) for a, b in zip(start, stop, strict=True))
-        whole = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+        whole = slice_box(shape, ref)
+        z, y, x = (min(n, _PART) for n in whole.shape)
         boxes = [b.moved(whole.start) for b in plan_blocks(whole.shape, (z, y, x), z * y * x)]
         rounds.append([(ref, boxes[i]) for i in rng.permutation(len(boxes))])
     most = max((len(own) for own in rounds), default=0)
@@ -145,8 +143,8 @@ def fit_pixels(
         for i in range(_FOLDS):
             if (fold == i).any():
                 others = fold != i
-                judge = fit(features[others], target[others]) if others.any() else classifier
-                judged[fold == i] = judge(features[fold == i]).log_softmax(1)
+                twin = fit(features[others], target[others]) if others.any() else classifier
+                judged[fold == i] = twin.judge(features[fold == i])
         loss = float(functional.nll_loss(judged, target))
         if best is not None and loss >= best[0]:
             break
@@ -155,7 +153,7 @@ def fit_pixels(
         if loss > _GAP * seen or interrupted():
             break
     assert best is not None
-    return best[1], list(best[2].clamp(min=-14.0).split([len(s.target) for s in samples]))
+    return best[1], list(best[2].split([len(s.target) for s in samples]))
 
 
 def _fit(

@@ -229,8 +229,7 @@ class Trainer:
             if notice is not None:
                 # Outside of the except block: the traceback would keep the tensors alive.
                 self._optimizer.zero_grad(set_to_none=True)
-                devices.release(self.device)
-                devices.prepare(self.device)
+                devices.make_room(self.device)
                 yield notice
                 continue
             bad_steps = 0 if math.isfinite(loss) else bad_steps + 1
@@ -283,8 +282,7 @@ class Trainer:
                 raise
             notice = Notice("Too little memory for the pixel classifier: the network stands alone.")
         if notice is not None:
-            devices.release(self.device)
-            devices.prepare(self.device)
+            devices.make_room(self.device)
             yield notice
 
     def _in_stack(self, ref: SliceRef) -> bool:
