@@ -81,6 +81,14 @@ def test_a_model_of_the_first_format_has_no_pixel_classifier(saved):
     assert found.calibration == Calibration()
 
 
+def test_a_pixel_classifier_that_saw_other_features_has_no_say(tmp_path):
+    path = with_pixels().save(tmp_path / "model.unet3d")
+    rewritten(path, lambda metadata: metadata.update(format_version="2"))
+    found = ModelBundle.load(path)
+    assert found.build_pixels() is None
+    assert found.calibration == Calibration()
+
+
 @pytest.mark.parametrize("shift", [[0.0], [0.0] * 4])
 def test_a_calibration_for_other_classes_is_refused(saved, shift):
     rewritten(saved, with_description(lambda d: d["calibration"].update(shift=shift)))

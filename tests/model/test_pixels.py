@@ -16,14 +16,14 @@ from napari_unet3d.model.pixels import (
     feature_count,
     filter_bank,
 )
-from napari_unet3d.prediction.tiling import mirror_index
+from napari_unet3d.prediction.tiling import nearest_index
 
 
 def _reader(image: np.ndarray) -> Read:
-    """Reads (1, z, y, x), mirrored outside of the image."""
+    """Reads (1, z, y, x); outside of the image its border goes on."""
 
     def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
-        index = [mirror_index(a, b, n) for a, b, n in zip(start, stop, image.shape, strict=True)]
+        index = [nearest_index(a, b, n) for a, b, n in zip(start, stop, image.shape, strict=True)]
         return torch.from_numpy(image[np.ix_(*index)])[None]
 
     return read
@@ -45,9 +45,9 @@ def test_smoothing_and_slope_are_those_of_scipy(image: np.ndarray, number: int) 
     found = filter_bank(_reader(image), (0, 0, 0), image.shape, (1, 1, 1))
     sigma = SCALES[number]
     smooth, slope = (_unlogged(found[1 + number * PER_SCALE + i]) for i in (0, 1))
-    expected = gaussian_filter(image, sigma, mode="mirror", truncate=3)
+    expected = gaussian_filter(image, sigma, mode="nearest", truncate=3)
     assert np.abs(smooth - expected).max() < 0.15 * expected.std()
-    expected = sigma * gaussian_gradient_magnitude(image, sigma, mode="mirror", truncate=3)
+    expected = sigma * gaussian_gradient_magnitude(image, sigma, mode="nearest", truncate=3)
     assert np.corrcoef(slope.ravel(), expected.ravel())[0, 1] > 0.97
 
 
@@ -71,9 +71,12 @@ def test_a_part_is_the_same_as_cut_from_the_whole(
     assert torch.allclose(part, cut, atol=1e-4)
 
 
-def test_an_axis_of_large_voxels_is_smoothed_less(image: np.ndarray) -> None:
-    found = filter_bank(_reader(image), (0, 0, 0), image.shape, (4, 1, 1))
-    expected = gaussian_filter(image, (0.5, 2, 2), mode="mirror", truncate=3)
+@pytest.mark.parametrize(("size", "along_z"), [(4, 1), (3, 4 / 3), (2, 2), (1.5, 2)])
+def test_an_axis_of_more_than_twice_as_large_voxels_is_smoothed_less(
+    image: np.ndarray, size: float, along_z: float
+) -> None:
+    found = filter_bank(_reader(image), (0, 0, 0), image.shape, (size, 1, 1))
+    expected = gaussian_filter(image, (along_z, 2, 2), mode="nearest", truncate=3)
     assert np.abs(_unlogged(found[1 + PER_SCALE]) - expected).max() < 0.1 * expected.std()
 
 
@@ -91,3 +94,15 @@ def test_log_probabilities_are_those_of_a_distribution(image: np.ndarray) -> Non
     found = classifier.log_probabilities(_reader(image), (0, 0, 0), image.shape, (1, 1, 1))
     assert found.shape == (3, *image.shape)
     assert torch.allclose(found.exp().sum(0), torch.ones(image.shape), atol=1e-5)
+
+
+def test_units_are_left_out_group_by_group() -> None:
+    torch.manual_seed(0)
+    classifier = PixelClassifier(1, 2, dropout=0.25)
+    dropout = classifier.layers[2]
+    found = dropout(torch.ones(40_000, 64))
+    assert found.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float(found.mean()) == pytest.approx(1, abs=0.02)
+    assert (found.view(1250, 32, 64).amax(1) == found.view(1250, 32, 64).amin(1)).all()
+    assert dropout(torch.ones(7, 64)).shape == (7, 64)
+    assert torch.equal(classifier.eval().layers[2](found), found)

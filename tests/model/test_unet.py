@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from napari_unet3d.config import PAPER_NETWORK, NetworkConfig
-from napari_unet3d.model.unet import Convolution, UNet3D
+from napari_unet3d.model.unet import Convolution, UNet3D, fold_batch_norm
 
 SMALL = NetworkConfig(
     widths=(8, 16, 32),
@@ -117,6 +117,26 @@ def test_statistics_of_the_tile_at_test_time(normalization, depends):
         a, b = network(x)[..., :32], network(changed)[..., :32]
     difference = (a - b).abs().max() / a.abs().max()
     assert difference > 1e-2 if depends else difference < 1e-5
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_folding_batch_norm_changes_nothing_but_the_work(normalization, padding):
+    torch.manual_seed(0)
+    network = UNet3D(small(normalization=normalization, padding=padding))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d) and module.track_running_stats:
+            for values in (module.running_mean, module.running_var, module.weight, module.bias):
+                values.data.uniform_(0.5, 2)
+    network.eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    image = torch.randn(1, 1, 44, 44, 44)
+    with torch.no_grad():
+        folded = fold_batch_norm(network)
+        assert torch.allclose(folded(image), network(image), rtol=1e-3, atol=1e-4)
+    left = sum(isinstance(m, nn.BatchNorm3d) for m in folded.modules())
+    assert left == (10 + 2 if normalization == "tile" else 0)
+    assert all(torch.equal(network.state_dict()[name], before[name]) for name in before)
 
 
 def test_tile_is_batch_norm_with_the_current_statistics():

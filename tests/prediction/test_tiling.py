@@ -12,6 +12,7 @@ from napari_unet3d.prediction.tiling import (
     Box,
     blending_weights,
     mirror_index,
+    nearest_index,
     plan_blocks,
     plan_tiles,
 )
@@ -147,3 +148,9 @@ def test_mirror_index_is_numpy_s_reflect(size, before, after):
 def test_mirror_index_of_a_part_that_lies_beyond_the_volume():
     whole = mirror_index(-40, 40, 7)
     np.testing.assert_array_equal(mirror_index(20, 31, 7), whole[60:71])
+
+
+@pytest.mark.parametrize(("size", "before", "after"), [(7, 3, 4), (7, 40, 40), (1, 2, 2)])
+def test_nearest_index_is_numpy_s_edge(size, before, after):
+    expected = np.pad(np.arange(size), (before, after), mode="edge")
+    np.testing.assert_array_equal(nearest_index(-before, size + after, size), expected)

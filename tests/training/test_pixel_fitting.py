@@ -28,7 +28,7 @@ def all_iterations():
     """The other tests have a tenth."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pixel_fitting, "_CAREFUL", (300, 0.3))
-        patch.setattr(pixel_fitting, "_THOROUGH", (900, 0.0))
+        patch.setattr(pixel_fitting, "_THOROUGH", (900, 0.1))
         yield
 
 
@@ -113,6 +113,29 @@ def test_the_judge_of_a_sample_has_not_seen_it() -> None:
     unseen = torch.cat([j.argmax(1) == s.target for j, s in zip(judged, samples, strict=True)])
     assert seen.float().mean() > 0.85
     assert unseen.float().mean() < 0.65
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_it_learns_more_where_that_helps_on_what_it_has_not_seen(
+    noisy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkerboard of two features needs many iterations; noise to remember forbids them."""
+    ran = []
+    fit = pixel_fitting._fit
+    monkeypatch.setattr(pixel_fitting, "_fit", lambda *a: ran.append(a[3]) or fit(*a))
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for z in (0, 9):
+        features = torch.rand((1500, 21), generator=generator)
+        features[:, 2:] *= noisy
+        target = ((features[:, 0] * 4).int() + (features[:, 1] * 4).int()) % 2
+        if noisy:
+            target = (features[:, 0] + torch.randn(1500, generator=generator) > 0.5).int()
+        box = Box((0, 0, 0), (1, 1, 1500))
+        index = torch.arange(1500)
+        samples.append(PixelSample(SliceRef(0, z), box, index, features, target.long()))
+    fit_pixels(samples, 1, 2, 0, _never)
+    assert ran == [300] * 3 + [900] * (2 if noisy else 3)
 
 
 def test_an_interruption_ends_it_with_what_there_is(sample: Sample) -> None:

@@ -15,6 +15,7 @@ from napari_unet3d.prediction.predictor import Notice, PredictionProgress
 from napari_unet3d.prediction.scores import mean, show
 from napari_unet3d.training.events import (
     HeldOutScores,
+    PixelsStarted,
     TrainingControl,
     TrainingProgress,
     TrainingStarted,
@@ -62,6 +63,8 @@ def follow(events: Generator[Any, None, T], task: str) -> T:
                 )
                 for note in event.notes:
                     errors.print(note)
+            elif isinstance(event, PixelsStarted):
+                bar.update(line, text="learning from single voxels")
             elif isinstance(event, Notice):
                 errors.print(event.text)
             elif isinstance(event, HeldOutScores):

@@ -27,7 +27,9 @@ from napari_unet3d.model.unet import UNet3D
 
 SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+_PIXELS_SINCE = 3
+"""Pixel classifiers of older models saw other features: such a network stands alone."""
 _MOST_HEADER = 16 * 2**20
 """Bytes of a header that is still believed."""
 
@@ -221,7 +223,8 @@ class ModelBundle(_Header):
             raise BadInputError(f"{path} is damaged: its pixel classifier is missing")
         if parts[_PIXELS] and not (parts[_PIXELS]["std"] > 0).all():
             raise BadInputError(f"{path} is damaged: 'pixels/std' must be positive")
-        return cls(**dict(header), weights=weights, pixels=parts[_PIXELS], state=parts[_STATE])
+        pixels = parts[_PIXELS] if header.calibration.pixels else {}
+        return cls(**dict(header), weights=weights, pixels=pixels, state=parts[_STATE])
 
 
 def _check_header_size(path: Path) -> None:
@@ -242,7 +245,7 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
             f"{FORMAT_VERSION}: update napari-unet3d"
         )
     try:
-        return _Header.model_validate(json.loads(metadata["bundle"]))
+        header = _Header.model_validate(json.loads(metadata["bundle"]))
     except (KeyError, json.JSONDecodeError, RecursionError) as error:
         raise BadInputError(f"{path} is damaged: its description cannot be read") from error
     except ValidationError as error:
@@ -251,6 +254,9 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
         raise BadInputError(
             f"{path} is damaged: {where or 'its description'}: {first['msg']}"
         ) from error
+    if int(version) < _PIXELS_SINCE:
+        header = header.model_copy(update={"calibration": Calibration()})
+    return header
 
 
 def _check_shapes(path: Path, config: NetworkConfig, found: Mapping[str, tuple[int, ...]]) -> None:

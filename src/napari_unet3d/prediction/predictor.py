@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,13 +24,14 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape, shrink, total_stride
-from napari_unet3d.model.pixels import PixelClassifier
+from napari_unet3d.model.pixels import PixelClassifier, Read
 from napari_unet3d.model.planning import halve, plan_tile, prediction_bytes
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.model.unet import UNet3D, fold_batch_norm
 from napari_unet3d.prediction.tiling import (
     Box,
     blending_weights,
     mirror_index,
+    nearest_index,
     plan_blocks,
     plan_tiles,
 )
@@ -68,7 +69,7 @@ class Predictor:
     Parameters
     ----------
     network
-        In eval mode, on `device`.
+        In eval mode, on `device`; a copy is made that later changes do not reach.
     intensity
         Gray-value normalization of the volume.
     device, precision
@@ -96,7 +97,7 @@ class Predictor:
         pixels: PixelClassifier | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        self.network, self.intensity = network, intensity
+        self.network, self.intensity = fold_batch_norm(network), intensity
         self.pixels, self.calibration = pixels, calibration or Calibration()
         self.device, self.precision = device, precision
         self.tile_shape = tile_shape
@@ -172,7 +173,8 @@ class Predictor:
         for i, tile in enumerate(tiles):
             probability = self._run(volume, at, tile)
             here, there = _overlap(tile, box)
-            total[(slice(None), *there)] += probability[(slice(None), *here)] * weights[here]
+            part = probability[(slice(None), *here)]
+            total[(slice(None), *there)].addcmul_(part, weights[here])
             if weight_sum is not None:
                 weight_sum[there] += weights[here]
             yield i + 1
@@ -207,7 +209,7 @@ class Predictor:
         """Log-probabilities (K, z, y, x) of the pixel classifier, where it has a say."""
         if self.pixels is None or not self.calibration.pixels:
             return None
-        read = partial(read_mirrored, volume, self.intensity, self.device, at)
+        read = reader_for_pixels(volume, self.intensity, self.device, at)
         return self.pixels.log_probabilities(read, box.start, box.stop, volume.voxel_size)
 
     def read(self, volume: Volume, at: int, tile: Box) -> Tensor:
@@ -217,8 +219,8 @@ class Predictor:
         """
         start = tuple(a - m // 2 for a, m in zip(tile.start, self._margin, strict=True))
         stop = tuple(b + m - m // 2 for b, m in zip(tile.stop, self._margin, strict=True))
-        image = read_mirrored(volume, self.intensity, self.device, at, start, stop)[None]
-        return image.contiguous(memory_format=torch.channels_last_3d)
+        image = read_padded(volume, self.intensity, self.device, at, mirror_index, start, stop)
+        return image[None].contiguous(memory_format=torch.channels_last_3d)
 
     def _run(self, volume: Volume, at: int, tile: Box) -> Tensor:
         """Probabilities (K, z, y, x) of one tile."""
@@ -238,16 +240,21 @@ class Predictor:
                 return found
 
 
-def read_mirrored(
+Index = Callable[[int, int, int], NDArray[np.intp]]
+"""`mirror_index` or `nearest_index`."""
+
+
+def read_padded(
     volume: Volume,
     intensity: IntensityNormalization,
     device: torch.device,
     at: int,
+    outside: Index,
     start: Sequence[int],
     stop: Sequence[int],
 ) -> Tensor:
-    """Normalized gray values (C, z, y, x) of a box, mirrored where it leaves the volume."""
-    index = [mirror_index(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
+    """Normalized gray values (C, z, y, x) of a box, which may leave the volume."""
+    index = [outside(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
     low = tuple(int(i.min()) for i in index)
     high = tuple(int(i.max()) + 1 for i in index)
     crop = intensity.apply(volume.crop(at, low, high))  # type: ignore[arg-type]
@@ -255,6 +262,17 @@ def read_mirrored(
         z, y, x = (i - n for i, n in zip(index, low, strict=True))
         crop = crop[:, z[:, None, None], y[:, None], x]
     return torch.from_numpy(crop).to(device)
+
+
+def reader_for_pixels(
+    volume: Volume, intensity: IntensityNormalization, device: torch.device, at: int
+) -> Read:
+    """What the filter bank reads a time point with.
+
+    Beyond the volume the border voxels go on. A mirror would hide the border; its trace in the
+    features tells the classifier where the border is.
+    """
+    return partial(read_padded, volume, intensity, device, at, nearest_index)
 
 
 def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
@@ -385,10 +403,9 @@ def _run(
     device: torch.device,
     precision: Precision,
 ) -> Generator[PredictionProgress | Notice, None, None]:
-    network = job.bundle.build().to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     pixels = job.bundle.build_pixels()
     predictor = Predictor(
-        network,
+        job.bundle.build().to(device, memory_format=torch.channels_last_3d),  # type: ignore[call-overload]
         IntensityNormalization.estimate(job.volume),
         device,
         precision,
@@ -406,7 +423,7 @@ def _run(
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
         raise RunFailedError(f"prediction failed: {error}") from error
     finally:
-        del predictor, network
+        del predictor
         devices.release(device)
 
 

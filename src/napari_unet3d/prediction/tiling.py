@@ -136,3 +136,8 @@ def mirror_index(start: int, stop: int, size: int) -> NDArray[np.intp]:
     period = 2 * (size - 1)
     at = np.abs(at) % period
     return np.where(at >= size, period - at, at).astype(np.intp)
+
+
+def nearest_index(start: int, stop: int, size: int) -> NDArray[np.intp]:
+    """Voxel indices start…stop, with the nearest border voxel in place of those outside."""
+    return np.clip(np.arange(start, stop), 0, size - 1)

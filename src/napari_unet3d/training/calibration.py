@@ -70,12 +70,13 @@ def _best_shift(logits: Tensor, target: Tensor) -> Tensor:
                 trial = shift.clone()
                 trial[c] = delta
                 found = (logits + trial).argmax(1)
-                scores.append(_mean_iou(found, target, present) - _PRICE * abs(float(delta)))
+                scores.append(mean_iou(found, target, present) - _PRICE * abs(float(delta)))
             shift[c] = _SHIFTS[max(range(len(scores)), key=scores.__getitem__)]
     return shift
 
 
-def _mean_iou(found: Tensor, target: Tensor, classes: list[int]) -> float:
+def mean_iou(found: Tensor, target: Tensor, classes: list[int]) -> float:
+    """Mean IoU of some classes: (N,) output indices as found, and as they should be."""
     n = max(int(found.max()), int(target.max())) + 1
     a, b = found.bincount(minlength=n), target.bincount(minlength=n)
     both = found[found == target].bincount(minlength=n)

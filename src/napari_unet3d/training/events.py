@@ -27,6 +27,11 @@ class TrainingStarted:
 
 
 @dataclass(frozen=True)
+class PixelsStarted:
+    """The pixel classifier begins to learn, which takes seconds before the first iteration."""
+
+
+@dataclass(frozen=True)
 class TrainingProgress:
     """One iteration done: times in seconds, `fraction` of the budget, `memory` in bytes."""
 
@@ -81,7 +86,9 @@ class SlicePreview:
     labels: NDArray[np.uint8]
 
 
-TrainingEvent = TrainingStarted | TrainingProgress | HeldOutScores | SlicePreview | Notice
+TrainingEvent = (
+    TrainingStarted | PixelsStarted | TrainingProgress | HeldOutScores | SlicePreview | Notice
+)
 
 
 class TrainingControl:

@@ -35,6 +35,7 @@ from napari_unet3d.training.checkpoint import (
 from napari_unet3d.training.evaluator import Evaluator
 from napari_unet3d.training.events import (
     HeldOutScores,
+    PixelsStarted,
     TrainingControl,
     TrainingEvent,
     TrainingProgress,
@@ -271,6 +272,7 @@ class Trainer:
         self, control: TrainingControl, before: float
     ) -> Generator[TrainingEvent, None, None]:
         """Fit the pixel classifier within its share of the time that is left."""
+        yield PixelsStarted()
         end = math.inf
         if self.config.iterations is None and self.config.seconds is not None:
             end = time.monotonic() + _PIXEL_SHARE * (self.config.seconds - before)

@@ -11,7 +11,12 @@ from qtpy.QtCore import QObject
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.prediction.predictor import Notice, PredictionProgress
-from napari_unet3d.training.events import HeldOutScores, TrainingProgress, TrainingStarted
+from napari_unet3d.training.events import (
+    HeldOutScores,
+    PixelsStarted,
+    TrainingProgress,
+    TrainingStarted,
+)
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.footer import Footer
 from napari_unet3d.widgets.results import Results
@@ -94,6 +99,8 @@ class RunReport(QObject):
                 self._footer.status.setToolTip(plan_line(event))
                 for text in event.notes:
                     self.note(text)
+            elif isinstance(event, PixelsStarted):
+                self._footer.set_progress(None, "Learning from single voxels …")
             elif isinstance(event, TrainingProgress):
                 self._curve.add_loss(event.elapsed, event.loss)
                 training = event
