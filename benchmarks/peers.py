@@ -7,7 +7,6 @@ benchmark needs (the extra `benchmark`) are imported where they are used.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import time
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from protocol import Floats, Labels, Look, NotRunError, Result, need
+from protocol import Floats, Labels, Look, NotRunError, Result, installed, need
 from scipy.ndimage import distance_transform_edt, zoom
 
 from napari_unet3d.config import Triple
@@ -131,7 +130,7 @@ def walker(
     factors = coarsening(labels.shape, volume.voxel_size, WALKER_VALUES // len(annotated))
     image = np.stack([_block_mean(channel, factors) for channel in _image(volume)])
     seeds = _block_votes(labels, annotated, factors)
-    multigrid = importlib.util.find_spec("pyamg") is not None
+    multigrid = installed("pyamg")
     probabilities = random_walker(
         np.moveaxis(image, 0, -1),
         seeds,

@@ -42,9 +42,14 @@ class NotRunError(Exception):
     """A method cannot be run here; the text says why. It is no failure."""
 
 
+def installed(package: str) -> bool:
+    """Whether a package is there."""
+    return importlib.util.find_spec(package) is not None
+
+
 def need(package: str) -> None:
     """Raise NotRunError where a package is missing."""
-    if importlib.util.find_spec(package) is None:
+    if not installed(package):
         raise NotRunError(f"{package} is not installed")
 
 

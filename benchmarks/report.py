@@ -56,7 +56,7 @@ def table(runs: Sequence[Run]) -> str:
         rows.append(["mean", "", "", *average])
         ahead = [f"{sum(g > 0 for g in gains[m])} of {len(gains[m])} ahead" for m in rivals]
         rows.append(["wins", "", "", *(str(wins[m]) for m in methods), *ahead])
-    return _markdown(header, rows)
+    return markdown(header, rows)
 
 
 def details(runs: Sequence[Run]) -> str:
@@ -93,7 +93,7 @@ def details(runs: Sequence[Run]) -> str:
                     _number(None if memory is None else memory / 2**30, 2),
                 ]
             )
-    return _markdown(header, rows)
+    return markdown(header, rows)
 
 
 def failures(runs: Sequence[Run]) -> list[str]:
@@ -155,10 +155,16 @@ def comparison(old: Sequence[Run], new: Sequence[Run]) -> str:
         numbers += [f"{_signed(item['change'])} {flag}".strip(), f"{item['spread']:.3f}"]
         rows.append([*_case(item["case"]), item["method"], *numbers])
     header = ["stack", "slices", "s", "method", "earlier", "now", "change", "spread of the seeds"]
-    return _markdown(header, rows)
+    return markdown(header, rows)
 
 
 # --- plot -----------------------------------------------------------------------------------
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; all columns but the first are aligned to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def plot(runs: Sequence[Run], path: Path) -> None:
@@ -289,8 +295,3 @@ def _signed(number: float) -> str:
 
 def _number(number: float | None, digits: int = 3) -> str:
     return "—" if number is None else f"{number:.{digits}f}"
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

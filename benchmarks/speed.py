@@ -16,7 +16,6 @@ both. Figures are medians. MONAI is left out where it is not installed (`pip ins
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -25,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -37,7 +36,8 @@ import napari_unet3d  # noqa: F401  first: it sets how OpenMP's threads wait, an
 import numpy as np
 import psutil
 import torch
-from protocol import cpu_name, peak_memory
+from protocol import cpu_name, installed, peak_memory
+from report import markdown
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -464,7 +464,7 @@ def measure_prediction(bundle: ModelBundle, volume: Volume, repeats: int) -> dic
         for number in range(repeats):
             alone("ours")
             ours = runs["ours"][0]["tile"]
-            if has_monai():
+            if installed("monai"):
                 tiles["monai, our tile"] = ours
                 if tuple(ours) != MONAI_ROI:
                     tiles["monai, its usual tile"] = MONAI_ROI
@@ -499,18 +499,7 @@ def prediction_figures(
     return figures
 
 
-def has_monai() -> bool:
-    """Whether MONAI is installed."""
-    return importlib.util.find_spec("monai") is not None
-
-
 # ---- what is printed ------------------------------------------------------------------------
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; all columns but the first are aligned to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def machine() -> dict[str, Any]:
@@ -559,7 +548,7 @@ def training_tables(patches: dict[str, Any]) -> str:
                 f"{f['peak_training_gflops']:.0f}",
             ]
         )
-        texts.append(table([*header, "training ms", "GFLOP/s"], rows))
+        texts.append(markdown([*header, "training ms", "GFLOP/s"], rows))
     texts.append("### Training steps")
     steps = [
         [
@@ -574,7 +563,7 @@ def training_tables(patches: dict[str, Any]) -> str:
         for name, f in patches.items()
     ]
     header = ["patch", "GFLOP", "convolutions ms", "GFLOP/s", "step ms", "GFLOP/s", "share"]
-    texts.append(table(header, steps))
+    texts.append(markdown(header, steps))
     texts.append("### Parts of a step, ms")
     names = list(next(iter(patches.values()))["parts_s"])
     rows = [
@@ -586,7 +575,7 @@ def training_tables(patches: dict[str, Any]) -> str:
         ]
         for name, f in patches.items()
     ]
-    texts.append(table(["patch", *names, "sum", "step of the trainer"], rows))
+    texts.append(markdown(["patch", *names, "sum", "step of the trainer"], rows))
     return "\n\n".join(texts)
 
 
@@ -608,7 +597,7 @@ def prediction_table(figures: dict[str, Any], shape: Triple) -> str:
     ]
     header = ["", "tile", "seconds", "range", "million voxels/s", "time over ours"]
     header += ["peak MiB", "MiB above the start", "labels like ours"]
-    return f"### Prediction of {describe_shape(shape)} voxels\n\n" + table(header, rows)
+    return f"### Prediction of {describe_shape(shape)} voxels\n\n" + markdown(header, rows)
 
 
 def main() -> None:
@@ -643,7 +632,7 @@ def main() -> None:
         figures["training"] = measured["patches"]
         print("\n" + training_tables(figures["training"]), flush=True)
     if arguments.only != "training":
-        if not has_monai():
+        if not installed("monai"):
             print("\nMONAI is not installed: prediction is measured without it.", flush=True)
         figures["prediction"] = measure_prediction(bundle, volume, arguments.repeats)
         print("\n" + prediction_table(figures["prediction"], volume.shape), flush=True)

@@ -40,6 +40,7 @@ GROUPS = {
 EVENTS = {
     "napari_unet3d.training.events": (
         "TrainingStarted",
+        "PixelsStarted",
         "TrainingProgress",
         "HeldOutScores",
         "SlicePreview",

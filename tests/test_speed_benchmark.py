@@ -115,7 +115,7 @@ def test_predictions_are_compared_round_by_round(speed):
 
 
 def test_table_is_markdown(speed):
-    text = speed.table(["a", "b"], [["x", 1], ["y", 2]])
+    text = speed.markdown(["a", "b"], [["x", 1], ["y", 2]])
     assert text.splitlines() == ["| a | b |", "| --- | ---: |", "| x | 1 |", "| y | 2 |"]
 
 

@@ -94,6 +94,9 @@ def test_log_probabilities_are_those_of_a_distribution(image: np.ndarray) -> Non
     found = classifier.log_probabilities(_reader(image), (0, 0, 0), image.shape, (1, 1, 1))
     assert found.shape == (3, *image.shape)
     assert torch.allclose(found.exp().sum(0), torch.ones(image.shape), atol=1e-5)
+    features = filter_bank(_reader(image), (0, 0, 0), image.shape, (1, 1, 1))
+    at_once = classifier.judge(features.flatten(1).T).T.reshape(found.shape)
+    assert torch.allclose(found, at_once, atol=1e-4)
 
 
 def test_units_are_left_out_group_by_group() -> None:

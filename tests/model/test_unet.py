@@ -139,6 +139,20 @@ def test_folding_batch_norm_changes_nothing_but_the_work(normalization, padding)
     assert all(torch.equal(network.state_dict()[name], before[name]) for name in before)
 
 
+def test_a_folded_network_is_as_exact_in_bf16():
+    torch.manual_seed(0)
+    network = UNet3D(small()).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_var.uniform_(0.5, 2)
+    image = torch.randn(1, 1, 16, 32, 32)
+    with torch.no_grad():
+        exact = network(image)
+        with torch.autocast("cpu", torch.bfloat16):
+            errors = [(n(image) - exact).abs().mean() for n in (network, fold_batch_norm(network))]
+    assert 0 < errors[1] < 1.5 * errors[0]
+
+
 def test_tile_is_batch_norm_with_the_current_statistics():
     torch.manual_seed(0)
     tile = UNet3D(small(normalization="tile"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import threading
 import weakref
 
@@ -24,7 +25,9 @@ from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
+from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.geometry import next_fitting, output_shape, shrink, total_stride
+from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction import predictor as predictor_module
 from napari_unet3d.prediction.predictor import (
@@ -454,6 +457,29 @@ def test_out_of_memory_in_a_later_block_keeps_the_count_right(monkeypatch):
     assert progress[-1].done == progress[-1].total
     assert all(e.done <= e.total for e in progress)
     np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
+
+
+def test_out_of_memory_in_the_pixel_classifier_halves_what_it_judges_at_once(monkeypatch):
+    volume = Volume(blobs((32, 64, 64))[0])
+    bundle = random_bundle()
+    pixels = PixelClassifier(1, bundle.network.n_classes)
+    both = Calibration(network=0.5, pixels=0.5)
+    bundle = bundle.model_copy(update={"pixels": pixels.state_dict(), "calibration": both})
+    expected, *_ = run(bundle, volume)
+    judge = PixelClassifier.log_probabilities
+    seen = []
+
+    def limited(self, read, start, stop, voxel_size):
+        seen.append(math.prod(b - a for a, b in zip(start, stop, strict=True)))
+        if seen[-1] > 100_000:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return judge(self, read, start, stop, voxel_size)
+
+    monkeypatch.setattr(PixelClassifier, "log_probabilities", limited)
+    found, _, _, events = run(bundle, volume)
+    assert seen == [131_072, 65_536, 65_536]
+    assert not any(isinstance(e, Notice) for e in events), "the tile is as it was"
+    assert np.array_equal(found, expected)
 
 
 def test_memory_that_never_suffices_is_a_clear_failure(monkeypatch):

@@ -150,6 +150,17 @@ def test_mirror_index_of_a_part_that_lies_beyond_the_volume():
     np.testing.assert_array_equal(mirror_index(20, 31, 7), whole[60:71])
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_halves_of_a_box(axis):
+    first, second = Box((1, 2, 3), (6, 7, 8)).halves(axis)
+    assert first.start == (1, 2, 3)
+    assert second.stop == (6, 7, 8)
+    assert first.shape[axis] == 2
+    assert second.shape[axis] == 3
+    assert first.stop[axis] == second.start[axis]
+    assert [s for a, s in enumerate(first.shape) if a != axis] == [5, 5]
+
+
 @pytest.mark.parametrize(("size", "before", "after"), [(7, 3, 4), (7, 40, 40), (1, 2, 2)])
 def test_nearest_index_is_numpy_s_edge(size, before, after):
     expected = np.pad(np.arange(size), (before, after), mode="edge")

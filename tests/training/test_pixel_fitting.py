@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +42,11 @@ def sample() -> Sample:
 
 def _never() -> bool:
     return False
+
+
+def _always() -> float:
+    """Seconds that are left."""
+    return math.inf
 
 
 def _samples(sample: Sample, refs: tuple[SliceRef, ...], **held_out: frozenset[SliceRef]):
@@ -98,7 +106,7 @@ def test_it_learns_what_brightness_tells() -> None:
     labels[[2, 9]] = np.maximum(truth[[2, 9]], 1)
     trainer = Trainer(Volume(image), SparseAnnotation.from_labels(labels))
     samples = sample_pixels(trainer.sampler, CPU, _never)
-    classifier, judged = fit_pixels(samples, 1, 2, 0, _never)
+    classifier, judged = fit_pixels(samples, 1, 2, 0, _always)
     assert not classifier.training
     for s, found in zip(samples, judged, strict=True):
         assert (found.argmax(1) == s.target).float().mean() > 0.95
@@ -108,7 +116,7 @@ def test_the_judge_of_a_sample_has_not_seen_it() -> None:
     # Labels are random: who has seen them remembers some, who has not can only guess.
     rng = np.random.default_rng(0)
     samples = [_made_up(SliceRef(0, z), rng.integers(0, 2, 60).tolist()) for z in (0, 9)]
-    classifier, judged = fit_pixels(samples, 1, 2, 0, _never)
+    classifier, judged = fit_pixels(samples, 1, 2, 0, _always)
     seen = torch.cat([classifier(s.features).argmax(1) == s.target for s in samples])
     unseen = torch.cat([j.argmax(1) == s.target for j, s in zip(judged, samples, strict=True)])
     assert seen.float().mean() > 0.85
@@ -134,7 +142,7 @@ def test_it_learns_more_where_that_helps_on_what_it_has_not_seen(
         box = Box((0, 0, 0), (1, 1, 1500))
         index = torch.arange(1500)
         samples.append(PixelSample(SliceRef(0, z), box, index, features, target.long()))
-    fit_pixels(samples, 1, 2, 0, _never)
+    fit_pixels(samples, 1, 2, 0, _always)
     assert ran == [300] * 3 + [900] * (2 if noisy else 3)
 
 
@@ -144,14 +152,31 @@ def test_an_interruption_ends_it_with_what_there_is(sample: Sample) -> None:
     trainer = Trainer(sample.image, annotation, TrainingConfig(iterations=1))
     samples = sample_pixels(trainer.sampler, CPU, lambda: True)
     assert len(samples) == 1
-    classifier, judged = fit_pixels(samples, 1, 3, 0, lambda: True)
-    assert judged[0].isfinite().all()
+    classifier, judged = fit_pixels(samples, 1, 3, 0, lambda: 0.0)
+    assert judged == []
     assert not classifier.training
+
+
+@pytest.mark.parametrize("last", [1, 301, 901, 1300])
+def test_short_time_ends_it_with_what_is_complete(
+    last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time runs out while asking for the n-th time: 3 careful fits ask 900 times, then 2 more."""
+    monkeypatch.setattr(pixel_fitting.time, "monotonic", lambda: 0.0)  # learning more fits in
+    samples = [_made_up(SliceRef(0, z), [0, 1] * 30) for z in (0, 9)]
+    asked = itertools.count(1)
+    classifier, judged = fit_pixels(samples, 1, 2, 0, lambda: float(next(asked) < last))
+    assert not classifier.training
+    assert [len(j) for j in judged] == ([] if last <= 901 else [60, 60])
+    features, target = (torch.cat([getattr(s, n) for s in samples]) for n in ("features", "target"))
+    careful = pixel_fitting._fit(1, 2, 0, 300, 0.3, _never, features, target)
+    same = torch.equal(classifier.layers[0].weight, careful.layers[0].weight)
+    assert same == (last > 300)
 
 
 def test_the_same_seed_gives_the_same_classifier(sample: Sample) -> None:
     samples = _samples(sample, (SliceRef(0, 3), SliceRef(0, 12)))
     before = torch.random.get_rng_state()
-    a, b = (fit_pixels(samples, 1, 3, 7, _never)[0].state_dict() for _ in range(2))
+    a, b = (fit_pixels(samples, 1, 3, 7, _always)[0].state_dict() for _ in range(2))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert torch.equal(before, torch.random.get_rng_state())

@@ -169,6 +169,19 @@ def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
         assert len(predictions(ready)) == 1
 
 
+def test_the_status_line_says_what_is_done_while_nothing_can_be_counted(
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    show = ready.footer.set_status
+    monkeypatch.setattr(ready.footer, "set_status", lambda text: (said.append(text), show(text)))
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    order = ["Checking", "Preparing", "Learning from single voxels", "Measuring"]
+    found = [next(i for i, text in enumerate(said) if text.startswith(word)) for word in order]
+    assert found == sorted(found)
+
+
 def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     hands.press(ready.footer.start_button)

@@ -29,7 +29,10 @@ SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"
 FORMAT_VERSION = 3
 _PIXELS_SINCE = 3
-"""Pixel classifiers of older models saw other features: such a network stands alone."""
+"""Pixel classifiers of older models saw other features: such a network stands alone.
+
+Those were written by development versions only, so nobody is told.
+"""
 _MOST_HEADER = 16 * 2**20
 """Bytes of a header that is still believed."""
 

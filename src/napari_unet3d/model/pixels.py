@@ -17,7 +17,7 @@ from torch.nn import functional
 from napari_unet3d.config import Triple, VoxelSize
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
-"""Standard deviations of the Gaussians, in voxels of the finest axis."""
+"""Standard deviations of the Gaussians, in voxels; see `filter_bank` for anisotropic ones."""
 PER_SCALE = 5
 """Smoothed gray value, length of the gradient, three eigenvalues of the Hessian."""
 _REACH = 3
@@ -28,8 +28,8 @@ _HIDDEN = 64
 _GROUP = 32
 """Voxels that share a dropout mask."""
 _LEAST = -14.0
-_PART = 1 << 15
-"""Voxels that are judged at once."""
+_ROWS = 1 << 15
+"""Voxels that go through the perceptron at once."""
 
 Read = Callable[[tuple[int, ...], tuple[int, ...]], Tensor]
 """Reads (C, z, y, x) from start to stop, which may lie outside of the volume."""
@@ -124,7 +124,11 @@ def _smooth(image: Tensor, axis: int, sigma: float) -> Tensor:
     shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
     shape[2 + axis], padding[axis] = len(at), radius
     kernel = (kernel / kernel.sum()).view(shape)
-    return functional.conv3d(image[None, None], kernel, padding=padding)[0, 0]
+    # A search for the fastest kernel, or numbers cut to TF32, would not pay here.
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        return functional.conv3d(image[None, None], kernel, padding=padding)[0, 0]
 
 
 def _derivative(image: Tensor, axis: int) -> Tensor:
@@ -211,5 +215,5 @@ class PixelClassifier(nn.Module):
         """(K, z, y, x) of a box."""
         features = filter_bank(read, start, stop, voxel_size)
         # Few voxels at a time: the hidden units stay in the cache, and take no memory.
-        parts = [self.judge(part.T).T for part in features.flatten(1).split(_PART, 1)]
+        parts = [self.judge(part.T).T for part in features.flatten(1).split(_ROWS, 1)]
         return torch.cat(parts, 1).reshape(-1, *features.shape[1:])

@@ -40,7 +40,9 @@ CPU_TILE = 2_000_000
 """Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
 
 PIXEL_CHUNK = 1_000_000
-"""Voxels that the pixel classifier judges at once, in an image of one channel."""
+"""Voxels whose features are computed at once, in an image of one channel."""
+_SMALLEST_SIDE = 32
+"""Boxes are halved for lack of memory down to this side, voxels."""
 
 _OTHER_VOXELS = 1.5
 """Voxel sizes that differ by this factor are worth a warning."""
@@ -69,7 +71,7 @@ class Predictor:
     Parameters
     ----------
     network
-        In eval mode, on `device`; a copy is made that later changes do not reach.
+        In eval mode, on `device`; quickest with its batch norms folded.
     intensity
         Gray-value normalization of the volume.
     device, precision
@@ -97,7 +99,7 @@ class Predictor:
         pixels: PixelClassifier | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        self.network, self.intensity = fold_batch_norm(network), intensity
+        self.network, self.intensity = network, intensity
         self.pixels, self.calibration = pixels, calibration or Calibration()
         self.device, self.precision = device, precision
         self.tile_shape = tile_shape
@@ -210,7 +212,15 @@ class Predictor:
         if self.pixels is None or not self.calibration.pixels:
             return None
         read = reader_for_pixels(volume, self.intensity, self.device, at)
-        return self.pixels.log_probabilities(read, box.start, box.stop, volume.voxel_size)
+        try:
+            return self.pixels.log_probabilities(read, box.start, box.stop, volume.voxel_size)
+        except Exception as error:
+            axis = max(range(3), key=lambda a: box.shape[a])
+            if box.shape[axis] < 2 * _SMALLEST_SIDE or not devices.is_out_of_memory(error):
+                raise
+        devices.make_room(self.device)
+        parts = [self._pixels(volume, at, half) for half in box.halves(axis)]
+        return torch.cat([p for p in parts if p is not None], 1 + axis)
 
     def read(self, volume: Volume, at: int, tile: Box) -> Tensor:
         """What the network sees, (1, C, z, y, x), to yield the output `tile`.
@@ -240,20 +250,20 @@ class Predictor:
                 return found
 
 
-Index = Callable[[int, int, int], NDArray[np.intp]]
-"""`mirror_index` or `nearest_index`."""
-
-
 def read_padded(
     volume: Volume,
     intensity: IntensityNormalization,
     device: torch.device,
     at: int,
-    outside: Index,
+    outside: Callable[[int, int, int], NDArray[np.intp]],
     start: Sequence[int],
     stop: Sequence[int],
 ) -> Tensor:
-    """Normalized gray values (C, z, y, x) of a box, which may leave the volume."""
+    """Normalized gray values (C, z, y, x) of a box, which may leave the volume.
+
+    `outside` gives the voxel indices from start to stop on an axis of some size, with those
+    that lie outside replaced: `mirror_index` or `nearest_index`.
+    """
     index = [outside(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
     low = tuple(int(i.min()) for i in index)
     high = tuple(int(i.max()) + 1 for i in index)
@@ -404,8 +414,9 @@ def _run(
     precision: Precision,
 ) -> Generator[PredictionProgress | Notice, None, None]:
     pixels = job.bundle.build_pixels()
+    network = fold_batch_norm(job.bundle.build())
     predictor = Predictor(
-        job.bundle.build().to(device, memory_format=torch.channels_last_3d),  # type: ignore[call-overload]
+        network.to(device, memory_format=torch.channels_last_3d),  # type: ignore[call-overload]
         IntensityNormalization.estimate(job.volume),
         device,
         precision,
@@ -423,7 +434,7 @@ def _run(
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
         raise RunFailedError(f"prediction failed: {error}") from error
     finally:
-        del predictor
+        del predictor, network
         devices.release(device)
 
 

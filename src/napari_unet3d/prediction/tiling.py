@@ -38,6 +38,14 @@ class Box:
         (a, b, c), (d, e, f) = self.start, self.stop
         return Box((a + by[0], b + by[1], c + by[2]), (d + by[0], e + by[1], f + by[2]))
 
+    def halves(self, axis: int) -> tuple[Box, Box]:
+        """The box cut in two along an axis."""
+        start, stop = list(self.start), list(self.stop)
+        start[axis] = stop[axis] = (self.start[axis] + self.stop[axis]) // 2
+        return Box(self.start, (stop[0], stop[1], stop[2])), Box(
+            (start[0], start[1], start[2]), self.stop
+        )
+
 
 def slice_box(shape: Triple, ref: SliceRef) -> Box:
     """A slice as a box that is one voxel thick."""
@@ -140,4 +148,4 @@ def mirror_index(start: int, stop: int, size: int) -> NDArray[np.intp]:
 
 def nearest_index(start: int, stop: int, size: int) -> NDArray[np.intp]:
     """Voxel indices start…stop, with the nearest border voxel in place of those outside."""
-    return np.clip(np.arange(start, stop), 0, size - 1)
+    return np.clip(np.arange(start, stop), 0, size - 1).astype(np.intp)

@@ -22,7 +22,7 @@ from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape
 from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.planning import halve, plan_patch, plan_tile
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.model.unet import UNet3D, fold_batch_norm
 from napari_unet3d.prediction.predictor import CPU_TILE, Predictor, label_table
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
@@ -69,6 +69,7 @@ class Evaluator:
         interrupted: Callable[[], bool],
     ) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._folded = self.network
         self._sampler = sampler
         self._device, self._precision, self._decay = device, precision, decay
         self._interrupted = interrupted
@@ -116,6 +117,7 @@ class Evaluator:
                 predictor.tile_shape = smaller
             finally:
                 self.network.eval()
+        self._folded = fold_batch_norm(self.network)
 
     @torch.no_grad()
     def _see(self, predictor: Predictor, final: bool) -> None:
@@ -133,17 +135,17 @@ class Evaluator:
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, at, tile))
 
-    def learn_pixels(self, interrupted: Callable[[], bool]) -> None:
+    def learn_pixels(self, left: Callable[[], float]) -> None:
         """Fit the pixel classifier: the floor under the network's first looks, and its support.
 
-        Until the end both have the same say. It learns until `interrupted` says True.
+        Until the end both have the same say. It learns while there are seconds `left`.
         """
-        samples = sample_pixels(self._sampler, self._device, interrupted)
-        if not samples or self._interrupted():
+        samples = sample_pixels(self._sampler, self._device, lambda: left() <= 0)
+        if not samples or left() <= 0:
             return
         config = self.network.config
         self.pixels, self._judged = fit_pixels(
-            samples, config.in_channels, config.n_classes, self._sampler.seed, interrupted
+            samples, config.in_channels, config.n_classes, self._sampler.seed, left
         )
         nothing = samples[0].features[:0]
         self._samples = [replace(s, features=nothing) for s in samples]  # they are large
@@ -155,7 +157,7 @@ class Evaluator:
         The calibration is measured on the slices of the training, never on held-out ones.
         """
         self.estimate_statistics(final=True)
-        if not self._samples:
+        if not self._judged:
             return
         self.calibration = Calibration()
         predictor = self._predictor(self._dense_tile())
@@ -246,7 +248,7 @@ class Evaluator:
     def _predictor(self, tile: Triple | None) -> Predictor:
         intensity = self._sampler.intensity
         return Predictor(
-            self.network,
+            self._folded,
             intensity,
             self._device,
             self._precision,

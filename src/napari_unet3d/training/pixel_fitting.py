@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -118,37 +119,56 @@ def fit_pixels(
     channels: int,
     n_classes: int,
     seed: int,
-    interrupted: Callable[[], bool],
+    left: Callable[[], float],
 ) -> tuple[PixelClassifier, list[Tensor]]:
     """Train a classifier on samples, and judge it by cross-fitting.
 
     It learns carefully at first, since slices differ. Where learning more gives a better mean
     IoU on what it has not seen, it learns more.
 
+    Parameters
+    ----------
+    samples
+        What is learned; at least one labelled voxel.
+    channels, n_classes
+        Of the image; background included.
+    seed
+        Of weights, batches and dropout.
+    left
+        Asked again and again for the seconds that are left.
+
     Returns
     -------
     classifier, judged
         In eval mode, on the samples' device; and the log-probabilities (n, K) of each sample,
-        of each voxel by a classifier that has not seen its fold.
+        of each voxel by a classifier that has not seen its fold. None of these when time was
+        short.
     """
     features = torch.cat([s.features for s in samples])
     target = torch.cat([s.target for s in samples])
     fold = torch.cat(folds(samples))
     classes = [c for c in target.unique().tolist() if c] or [0]
 
+    def interrupted() -> bool:
+        return left() <= 0
+
     careful, thorough = (
         partial(_fit, channels, n_classes, seed, iterations, dropout, interrupted)
         for iterations, dropout in (_CAREFUL, _THOROUGH)
     )
-    best = careful(features, target), _cross_fit(careful, features, target, fold, n_classes)
-    if not interrupted():
-        judged = _cross_fit(thorough, features, target, fold, n_classes)
-        before, after = (mean_iou(j.argmax(1), target, classes) for j in (best[1], judged))
-        if after > before and not interrupted():
-            classifier = thorough(features, target)
+    begin = time.monotonic()
+    classifier = careful(features, target)
+    judged = _cross_fit(careful, features, target, fold, n_classes)
+    if interrupted():
+        return classifier, []
+    if left() > (time.monotonic() - begin) * _THOROUGH[0] / _CAREFUL[0]:
+        again = _cross_fit(thorough, features, target, fold, n_classes)
+        before, after = (mean_iou(j.argmax(1), target, classes) for j in (judged, again))
+        if after > before:
+            learned = thorough(features, target)
             if not interrupted():
-                best = classifier, judged
-    return best[0], list(best[1].split([len(s.target) for s in samples]))
+                classifier, judged = learned, again
+    return classifier, list(judged.split([len(s.target) for s in samples]))
 
 
 def _cross_fit(
@@ -158,11 +178,11 @@ def _cross_fit(
     fold: Tensor,
     n_classes: int,
 ) -> Tensor:
-    """Log-probabilities (N, K) of each voxel by a classifier fitted to the other fold."""
+    """Log-probabilities (N, K) of each voxel by a classifier fitted to the other fold, if any."""
     judged = torch.empty((len(target), n_classes), device=target.device)
     for i in fold.unique():
         own = fold == i
-        others = ~own if (~own).any() else own  # a single voxel
+        others = ~own if (~own).any() else own  # parts of one voxel each
         judged[own] = fit(features[others], target[others]).judge(features[own])
     return judged
 

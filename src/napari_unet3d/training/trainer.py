@@ -278,7 +278,7 @@ class Trainer:
             end = time.monotonic() + _PIXEL_SHARE * (self.config.seconds - before)
         notice: Notice | None = None
         try:
-            self._evaluator.learn_pixels(lambda: control.stopped or time.monotonic() > end)
+            self._evaluator.learn_pixels(lambda: 0 if control.stopped else end - time.monotonic())
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise

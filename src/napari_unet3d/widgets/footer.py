@@ -95,7 +95,9 @@ class Footer(QWidget):
         self.progress.setRange(0, _SCALE if fraction is not None else 0)
         if fraction is not None:
             self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
-        self.progress.setFormat(f"{text} %p %" if fraction is not None else text)
+        self.progress.setFormat(f"{text} %p %")
+        if fraction is None:
+            self.set_status(text)  # Qt writes nothing on a bar without an end
 
     def set_status(self, text: str) -> None:
         """The one line of figures."""

@@ -99,7 +99,7 @@ class RunReport(QObject):
                 self._footer.status.setToolTip(plan_line(event))
                 for text in event.notes:
                     self.note(text)
-            elif isinstance(event, PixelsStarted):
+            elif isinstance(event, PixelsStarted) and self._runner.phase == "training":
                 self._footer.set_progress(None, "Learning from single voxels …")
             elif isinstance(event, TrainingProgress):
                 self._curve.add_loss(event.elapsed, event.loss)
@@ -116,12 +116,11 @@ class RunReport(QObject):
             self._curve.draw()
             done = training.fraction >= 1  # the last statistics and scores may take a while
             if self._runner.phase == "training":
+                self._footer.set_status(training_line(training, self._started))
                 self._footer.set_progress(
                     None if done else training.fraction,
-                    "Finishing the training …" if done else "Training",
+                    "Measuring and finishing the model …" if done else "Training",
                 )
-            line = training_line(training, self._started)
-            self._footer.set_status("Measuring and finishing the model …" if done else line)
         if segmenting is not None:
             self._footer.set_progress(segmenting.done / segmenting.total, "Segmenting the stack")
             self._footer.set_status(prediction_line(segmenting))
