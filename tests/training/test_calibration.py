@@ -43,6 +43,14 @@ def test_a_class_that_is_found_too_often_is_shifted_down() -> None:
     assert _iou(better, target) > _iou(wrong, target) + 0.02
 
 
+def test_a_single_slice_shifts_nothing() -> None:
+    honest, target = _voxels()
+    wrong = (honest + torch.tensor([0.0, 2.5])).log_softmax(1)
+    found = fit_calibration(wrong, None, target, several=False)
+    assert not any(found.shift)
+    assert found.network != 1, "the temperature is fitted all the same"
+
+
 def test_nothing_to_gain_means_no_shift() -> None:
     target = torch.tensor([0, 1] * 50)
     sure = (torch.nn.functional.one_hot(target, 2).float() * 9).log_softmax(1)

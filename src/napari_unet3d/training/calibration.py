@@ -23,7 +23,9 @@ _SWEEPS, _MANY = 2, 10
 """Rounds over the classes; one round where there are many."""
 
 
-def fit_calibration(network: Tensor, pixels: Tensor | None, target: Tensor) -> Calibration:
+def fit_calibration(
+    network: Tensor, pixels: Tensor | None, target: Tensor, *, several: bool = True
+) -> Calibration:
     """Weights and temperature for the best likelihood, then shifts for the best overlap.
 
     Parameters
@@ -34,6 +36,9 @@ def fit_calibration(network: Tensor, pixels: Tensor | None, target: Tensor) -> C
         (N, K) those of a pixel classifier that has not seen these voxels, or None.
     target
         (N,) output index of each voxel.
+    several
+        Whether the voxels are of several slices. A single one does not tell how far a class
+        must be shifted on others: it stays where it is.
     """
     share, logits = 1.0, network
     if pixels is not None:
@@ -41,7 +46,7 @@ def fit_calibration(network: Tensor, pixels: Tensor | None, target: Tensor) -> C
         best = min(range(len(mixtures)), key=lambda i: _temperature(mixtures[i], target)[1])
         share = _SEEN * float(_WEIGHTS[best])
         logits = torch.lerp(pixels, network, share)
-    shift = _best_shift(logits, target)
+    shift = _best_shift(logits, target) if several else torch.zeros(logits.shape[1])
     temperature, _ = _temperature(logits + shift, target)
     return Calibration(
         network=share / temperature,

@@ -175,7 +175,12 @@ class Evaluator:
         most = 2 * _CALIBRATION_VOXELS // self.network.config.n_classes
         generator = torch.Generator().manual_seed(0)
         some = torch.randperm(len(target), generator=generator)[:most]
-        self.calibration = fit_calibration(torch.cat(network)[some], pixels[some], target[some])
+        self.calibration = fit_calibration(
+            torch.cat(network)[some],
+            pixels[some],
+            target[some],
+            several=len({s.ref for s in parts}) > 1,
+        )
 
     def preview(self, ref: SliceRef) -> SlicePreview:
         """One slice as the network sees it now."""
