@@ -158,13 +158,13 @@ def comparison(old: Sequence[Run], new: Sequence[Run]) -> str:
     return markdown(header, rows)
 
 
-# --- plot -----------------------------------------------------------------------------------
-
-
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; all columns but the first are aligned to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+# --- plot -----------------------------------------------------------------------------------
 
 
 def plot(runs: Sequence[Run], path: Path) -> None:

@@ -338,12 +338,13 @@ def test_ours_is_trained_watched_and_scored(benchmark: Any) -> None:
     labels = benchmark.protocol.annotate(truth, 1)
     look = benchmark.protocol.watched_slice(truth, labels)
     changes = {"iterations": 2, "preset": "fast", "device": "cpu", "precision": "fp32"}
+    changes |= {"pixel_classifier": False}  # it makes no error on this stack
     TrainingConfig(**changes)
     result = benchmark.accuracy.segment(volume, labels, 60.0, 0, look, **changes)
     figures = benchmark.protocol.score(result, truth, labels, look)
     assert figures["iterations"] == 2
     assert figures["curve"][-1][0] == result.training_s
-    assert 0 <= figures["calibration_error"] < 1
+    assert 0 < figures["calibration_error"] < 1
 
 
 def test_a_failure_is_recorded(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,8 @@ def speed() -> Iterator[ModuleType]:
     sys.modules[spec.name] = module  # its dataclasses look themselves up
     spec.loader.exec_module(module)
     yield module
-    sys.modules.pop("protocol", None)
+    for name in ("protocol", "report"):
+        sys.modules.pop(name, None)
     patch.undo()
 
 

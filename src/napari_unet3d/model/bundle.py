@@ -164,11 +164,12 @@ class ModelBundle(_Header):
         if path.is_dir():
             raise BadInputError(f"{path} is a folder: give the name of a file in it")
         header = _Header.model_validate(self.model_dump(exclude={"weights", "pixels", "state"}))
-        tensors = {name: t.detach().cpu().contiguous() for name, t in self.weights.items()}
-        tensors |= {
-            _PIXELS + name: t.detach().cpu().contiguous() for name, t in self.pixels.items()
+        groups = {"": self.weights, _PIXELS: self.pixels, _STATE: self.state}
+        tensors = {
+            prefix + name: tensor.detach().cpu().contiguous()
+            for prefix, group in groups.items()
+            for name, tensor in group.items()
         }
-        tensors |= {_STATE + name: t.detach().cpu().contiguous() for name, t in self.state.items()}
         metadata = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),

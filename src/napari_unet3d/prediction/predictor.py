@@ -42,7 +42,7 @@ CPU_TILE = 2_000_000
 PIXEL_CHUNK = 1_000_000
 """Voxels whose features are computed at once, in an image of one channel."""
 _SMALLEST_SIDE = 32
-"""Boxes are halved for lack of memory down to this side, voxels."""
+"""Shortest side, voxels, of the boxes that are cut for the pixel classifier."""
 
 _OTHER_VOXELS = 1.5
 """Voxel sizes that differ by this factor are worth a warning."""
@@ -182,15 +182,10 @@ class Predictor:
             yield i + 1
         if weight_sum is not None:
             total.div_(weight_sum)
+        classifier = self.pixels if self.calibration.pixels else None
         for j, chunk in enumerate(self._chunks(box)):
-            where = (
-                slice(None),
-                *(
-                    slice(a - o, b - o)
-                    for a, b, o in zip(chunk.start, chunk.stop, box.start, strict=True)
-                ),
-            )
-            pixels = self._pixels(volume, at, chunk)
+            where = (slice(None), *_overlap(chunk, box)[1])
+            pixels = None if classifier is None else self._judge(classifier, volume, at, chunk)
             total[where] = self.calibration.apply(total[where], pixels)
             yield len(tiles) + j + 1
         return total
@@ -204,23 +199,21 @@ class Predictor:
         if self.calibration == Calibration():
             return []
         most = max(PIXEL_CHUNK // self.network.config.in_channels, 4096)
-        shape = plan_blocks(box.shape, (32, 32, 32), most)
-        return [part.moved(box.start) for part in shape]
+        parts = plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most)
+        return [part.moved(box.start) for part in parts]
 
-    def _pixels(self, volume: Volume, at: int, box: Box) -> Tensor | None:
-        """Log-probabilities (K, z, y, x) of the pixel classifier, where it has a say."""
-        if self.pixels is None or not self.calibration.pixels:
-            return None
+    def _judge(self, classifier: PixelClassifier, volume: Volume, at: int, box: Box) -> Tensor:
+        """Log-probabilities (K, z, y, x) of the pixel classifier, by halves if need be."""
         read = reader_for_pixels(volume, self.intensity, self.device, at)
         try:
-            return self.pixels.log_probabilities(read, box.start, box.stop, volume.voxel_size)
+            return classifier.log_probabilities(read, box.start, box.stop, volume.voxel_size)
         except Exception as error:
             axis = max(range(3), key=lambda a: box.shape[a])
             if box.shape[axis] < 2 * _SMALLEST_SIDE or not devices.is_out_of_memory(error):
                 raise
         devices.make_room(self.device)
-        parts = [self._pixels(volume, at, half) for half in box.halves(axis)]
-        return torch.cat([p for p in parts if p is not None], 1 + axis)
+        halves = [self._judge(classifier, volume, at, half) for half in box.halves(axis)]
+        return torch.cat(halves, 1 + axis)
 
     def read(self, volume: Volume, at: int, tile: Box) -> Tensor:
         """What the network sees, (1, C, z, y, x), to yield the output `tile`.
