@@ -13,12 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
-from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.volume import Volume
-from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
+from bundles import random_bundle
+from napari_unet3d.config import NetworkConfig
 from napari_unet3d.model.geometry import walk
-from napari_unet3d.model.unet import UNet3D
 
 SOURCE = Path(__file__).resolve().parents[1] / "benchmarks" / "speed.py"
 NETWORK = NetworkConfig(
@@ -122,23 +119,7 @@ def test_table_is_markdown(speed):
 
 def test_a_prediction_in_a_process_of_its_own_gives_labels_and_memory(speed, tmp_path):
     image = np.random.default_rng(0).normal(size=(8, 16, 16)).astype(np.float32)
-    torch.manual_seed(0)
-    bundle = ModelBundle(
-        network=NETWORK,
-        classes=(default_class(2),),
-        intensity=IntensityNormalization.estimate(Volume(image)),
-        voxel_size=(1.0, 1.0, 1.0),
-        unit="µm",
-        record=TrainingRecord(
-            config=TrainingConfig(),
-            iterations=1,
-            seconds=1.0,
-            device="cpu",
-            precision="fp32",
-            patch_shape=PATCH,
-        ),
-        weights=UNet3D(NETWORK).state_dict(),
-    )
+    bundle = random_bundle(NETWORK)
     job = {
         "method": "ours",
         "tile": None,

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bundles import random_bundle
 from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -32,27 +33,24 @@ SMALL = NetworkConfig(
 
 
 def make_bundle(network: NetworkConfig = SMALL, **changes) -> ModelBundle:
-    torch.manual_seed(0)
-    weights = UNet3D(network).state_dict()
+    record = TrainingRecord(
+        config=TrainingConfig(iterations=7),
+        iterations=7,
+        seconds=1.5,
+        device="cpu",
+        precision="bf16",
+        patch_shape=(8, 32, 32),
+        held_out=(HeldOutRecord(value=2, iou=0.5, dice=None, voxels=3),),
+    )
     given = {
-        "network": network,
         "classes": (default_class(2, "nucleus µ"), default_class(5, "membrane")),
         "intensity": IntensityNormalization(low=(0.0,), high=(9.5,), mean=(3.1,), std=(0.7,)),
         "voxel_size": (0.3, 0.1, 0.1),
         "unit": "µm",
-        "record": TrainingRecord(
-            config=TrainingConfig(iterations=7),
-            iterations=7,
-            seconds=1.5,
-            device="cpu",
-            precision="bf16",
-            patch_shape=(8, 32, 32),
-            held_out=(HeldOutRecord(value=2, iou=0.5, dice=None, voxels=3),),
-        ),
-        "weights": weights,
+        "record": record,
         "state": {"optimizer/head.bias/step": torch.tensor(7.0)},
     }
-    return ModelBundle(**(given | changes))
+    return random_bundle(network, **(given | changes))
 
 
 def with_pixels() -> ModelBundle:

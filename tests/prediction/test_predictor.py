@@ -14,17 +14,17 @@ import torch
 import zarr
 from scipy.ndimage import gaussian_filter
 
+from bundles import random_bundle
 from napari_unet3d.config import (
     NetworkConfig,
     PredictionConfig,
     TrainingConfig,
-    default_class,
 )
 from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
+from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.geometry import next_fitting, output_shape, shrink, total_stride
 from napari_unet3d.model.pixels import PixelClassifier
@@ -61,29 +61,6 @@ def blobs(shape=(13, 38, 45), seed=0) -> tuple[np.ndarray, np.ndarray]:
     smooth = gaussian_filter(rng.standard_normal(shape), 2.5)
     truth = np.where(smooth > np.quantile(smooth, 0.7), 2, 0).astype(np.uint8)
     return (20 * truth + rng.normal(100, 12, shape)).astype(np.float32), truth
-
-
-def random_bundle(config: NetworkConfig = SAME, values=None, seed: int = 0) -> ModelBundle:
-    torch.manual_seed(seed)
-    values = values or range(2, config.n_classes + 1)
-    ones = (1.0,) * config.in_channels
-    zeros = (0.0,) * config.in_channels
-    return ModelBundle(
-        network=config,
-        classes=tuple(default_class(v) for v in values),
-        intensity=IntensityNormalization(low=zeros, high=ones, mean=zeros, std=ones),
-        voxel_size=(1.0, 1.0, 1.0),
-        unit="pixel",
-        record=TrainingRecord(
-            config=TrainingConfig(),
-            iterations=0,
-            seconds=0,
-            device="cpu",
-            precision="fp32",
-            patch_shape=(8, 32, 32),
-        ),
-        weights=UNet3D(config).state_dict(),
-    )
 
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
@@ -205,7 +182,7 @@ def test_every_voxel_is_predicted_whatever_the_blocks(depth):
     """Probabilities that add up to 0 betray a voxel that no tile reached."""
     rng = np.random.default_rng(0)
     volume = Volume(rng.normal(size=(depth, 17, 19)).astype(np.float32))
-    _, p, _, events = run(random_bundle(), volume, tile_shape=(16, 16, 16), memory=40_000)
+    _, p, _, events = run(random_bundle(SAME), volume, tile_shape=(16, 16, 16), memory=40_000)
     assert n_tiles(events) > 6
     np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
 
@@ -243,7 +220,7 @@ def test_any_size(config, tile, shape):
 
 
 def test_uncertainty_is_0_where_sure_and_1_where_undecided():
-    bundle = random_bundle()
+    bundle = random_bundle(SAME)
     weights = dict(bundle.weights)
     weights["head.weight"] = torch.zeros_like(weights["head.weight"])
     volume = Volume(blobs((4, 16, 16))[0])
@@ -279,7 +256,7 @@ def test_channels():
 @pytest.mark.parametrize("axes", ["TZYX", "TCZYX"])
 def test_time_points_are_predicted_one_by_one(axes):
     """All are normalized alike, so a series with one time point more may differ a little."""
-    bundle = random_bundle()
+    bundle = random_bundle(SAME)
     frames = np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)])
     volume = Volume(frames if axes == "TZYX" else frames[:, None], axes)
     out, p, _, events = run(bundle, volume)
@@ -297,7 +274,7 @@ def test_time_points_are_predicted_one_by_one(axes):
 
 
 def test_other_time_points_are_left_alone():
-    bundle = random_bundle()
+    bundle = random_bundle(SAME)
     volume = Volume(np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)]), "TZYX")
     out = np.full(volume.data.shape, 99, np.uint16)
     list(predict(bundle, volume, out, times=[0, 2], config=PredictionConfig(device="cpu")))
@@ -315,7 +292,7 @@ def test_images_that_are_not_in_memory(kind, tmp_path):
         data[:] = image
     else:
         data = pytest.importorskip("dask.array").from_array(image, chunks=(5, 16, 16))
-    bundle = random_bundle()
+    bundle = random_bundle(SAME)
     expected, p, _, _ = run(bundle, Volume(image), tile_shape=(12, 24, 24))
     found, q, _, _ = run(bundle, Volume(data), tile_shape=(12, 24, 24))
     np.testing.assert_allclose(p, q, atol=1e-5)
@@ -326,7 +303,7 @@ def test_images_that_are_not_in_memory(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["zarr", "memmap"])
 def test_outputs_that_are_not_in_memory(kind, dtype, tmp_path):
     image = blobs((6, 20, 22))[0]
-    bundle = random_bundle()
+    bundle = random_bundle(SAME)
     expected, *_ = run(bundle, Volume(image))
     if kind == "zarr":
         out = zarr.create_array(
@@ -341,7 +318,7 @@ def test_outputs_that_are_not_in_memory(kind, dtype, tmp_path):
 
 def test_integer_and_float_images_give_the_same():
     image = blobs()[0].clip(0).round()
-    bundle = random_bundle()
+    bundle = random_bundle(SAME)
     _a, p, _, _ = run(bundle, Volume(image))
     _b, q, _, _ = run(bundle, Volume(image.astype(np.uint16)))
     np.testing.assert_allclose(p, q, atol=1e-5)
@@ -352,7 +329,7 @@ def test_integer_and_float_images_give_the_same():
 
 def test_progress_counts_every_tile_once():
     volume = Volume(np.stack([blobs(seed=s)[0] for s in range(2)]), "TZYX")
-    _, _, _, events = run(random_bundle(), volume, tile_shape=(12, 24, 24))
+    _, _, _, events = run(random_bundle(SAME), volume, tile_shape=(12, 24, 24))
     assert [e.done for e in events] == list(range(1, events[-1].total + 1))
     assert {e.total for e in events} == {len(events)}
     assert events[-1].remaining == pytest.approx(0)
@@ -365,7 +342,10 @@ def test_closing_the_generator_cancels_and_frees():
     threads = set(threading.enumerate())
     others = {id(o) for o in gc.get_objects() if type(o) is UNet3D}
     steps = predict(
-        random_bundle(), volume, out, config=PredictionConfig(device="cpu", tile_shape=(8, 16, 16))
+        random_bundle(SAME),
+        volume,
+        out,
+        config=PredictionConfig(device="cpu", tile_shape=(8, 16, 16)),
     )
     first = next(steps)
     assert first.done < first.total
@@ -449,7 +429,7 @@ def test_out_of_memory_in_a_later_block_keeps_the_count_right(monkeypatch):
 
     monkeypatch.setattr(UNet3D, "forward", limited)
     _out, p, _, events = run(
-        random_bundle(), volume, tile_shape=(16, 16, 16), overlap=0.0, memory=60_000
+        random_bundle(SAME), volume, tile_shape=(16, 16, 16), overlap=0.0, memory=60_000
     )
     at = next(i for i, e in enumerate(events) if isinstance(e, Notice))
     assert at > 3, "the first block was not done yet"
@@ -461,7 +441,7 @@ def test_out_of_memory_in_a_later_block_keeps_the_count_right(monkeypatch):
 
 def test_out_of_memory_in_the_pixel_classifier_halves_what_it_judges_at_once(monkeypatch):
     volume = Volume(blobs((32, 64, 64))[0])
-    bundle = random_bundle()
+    bundle = random_bundle(SAME)
     pixels = PixelClassifier(1, bundle.network.n_classes)
     both = Calibration(network=0.5, pixels=0.5)
     bundle = bundle.model_copy(update={"pixels": pixels.state_dict(), "calibration": both})
@@ -485,7 +465,7 @@ def test_out_of_memory_in_the_pixel_classifier_halves_what_it_judges_at_once(mon
 def test_memory_that_never_suffices_is_a_clear_failure(monkeypatch):
     short_of_memory(monkeypatch, 0)
     with pytest.raises(RunFailedError, match=r"out of memory.*(close|smaller)"):
-        run(random_bundle(), Volume(blobs((4, 12, 12))[0]))
+        run(random_bundle(SAME), Volume(blobs((4, 12, 12))[0]))
 
 
 def test_runtime_errors_do_not_leave_as_such(monkeypatch):
@@ -496,7 +476,7 @@ def test_runtime_errors_do_not_leave_as_such(monkeypatch):
 
     monkeypatch.setattr(UNet3D, "forward", broken)
     with pytest.raises(RunFailedError, match="could not create a primitive"):
-        run(random_bundle(), Volume(blobs()[0]))
+        run(random_bundle(SAME), Volume(blobs()[0]))
 
 
 def test_little_memory_plans_small_tiles():
@@ -519,7 +499,7 @@ def test_writing_that_fails_is_a_clear_failure():
     volume = Volume(blobs((4, 16, 16))[0])
     out = np.zeros(volume.shape, np.uint8).view(FullDisk)
     with pytest.raises(RunFailedError, match="No space left"):
-        list(predict(random_bundle(), volume, out, config=PredictionConfig(device="cpu")))
+        list(predict(random_bundle(SAME), volume, out, config=PredictionConfig(device="cpu")))
 
 
 # --- bad input ------------------------------------------------------------------------------
@@ -551,6 +531,6 @@ def test_writing_that_fails_is_a_clear_failure():
 def test_bad_input_says_what_and_how(change, text):
     image = blobs((4, 16, 16))[0]
     given = {"volume": Volume(image), "out": np.full(image.shape, 9, np.uint8)} | change
-    bundle = random_bundle(values=(200,))
+    bundle = random_bundle(SAME, values=(200,))
     with pytest.raises(BadInputError, match=text):
         next(predict(bundle, given.pop("volume"), given.pop("out"), **given))

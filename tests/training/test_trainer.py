@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
+from bundles import random_bundle
+from napari_unet3d.config import NetworkConfig, TrainingConfig
 from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
-from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
+from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import Notice
 from napari_unet3d.training import trainer as trainer_module
@@ -59,29 +59,6 @@ def annotate(*refs: SliceRef, truth=TRUTH) -> np.ndarray:
         where = (slice(None),) * ref.axis + (ref.index,)
         labels[where] = np.maximum(truth[where], 1)
     return labels
-
-
-def random_bundle(network: NetworkConfig = SMALL, values=(2,), scale: float = 1) -> ModelBundle:
-    """Untrained; a start from it is a training of a small, quick network."""
-    torch.manual_seed(0)
-    zeros, ones = (0.0,) * network.in_channels, (1.0,) * network.in_channels
-    return ModelBundle(
-        network=network.model_copy(update={"n_classes": len(values) + 1}),
-        classes=tuple(default_class(v) for v in values),
-        intensity=IntensityNormalization(low=zeros, high=ones, mean=zeros, std=ones),
-        voxel_size=(1.0, 1.0, 1.0),
-        unit="pixel",
-        record=TrainingRecord(
-            config=TrainingConfig(), iterations=0, seconds=0, device="", precision="",
-            patch_shape=(8, 16, 16),
-        ),
-        weights={
-            n: t * scale if t.dim() == 5 else t
-            for n, t in UNet3D(network.model_copy(update={"n_classes": len(values) + 1}))
-            .state_dict()
-            .items()
-        },
-    )  # fmt: skip
 
 
 SETTINGS = {"device": "cpu", "patch_shape": (8, 24, 24), "iterations": 6, "learning_rate": 5e-3}
@@ -430,7 +407,7 @@ def test_fine_tuning_is_not_resuming():
 
 @pytest.mark.parametrize("values", [(2, 3), (5,)], ids=["more classes", "another class"])
 def test_fine_tuning_for_other_classes_remakes_the_head_and_keeps_the_rest(values):
-    start = random_bundle()
+    start = random_bundle(SMALL)
     labels = annotate(*TRAINED)
     labels[labels == 2] = values[0]
     if len(values) > 1:
@@ -450,7 +427,7 @@ def test_fine_tuning_for_other_classes_remakes_the_head_and_keeps_the_rest(value
 def test_fine_tuning_for_the_same_classes_keeps_the_head():
     control = TrainingControl()
     control.stop()
-    start = random_bundle()
+    start = random_bundle(SMALL)
     _, found = run(make_trainer(start=start), control)
     assert torch.equal(found.weights["head.weight"], start.weights["head.weight"])
 
@@ -463,7 +440,7 @@ def test_held_out_scores_of_an_absent_class_are_none(monkeypatch):
     looks_at_once(monkeypatch)
     labels = annotate(*TRAINED, HELD_OUT)
     labels[2, 0, 0] = 3
-    start = random_bundle(values=(2, 3))
+    start = random_bundle(SMALL, values=(2, 3))
     weights = dict(start.weights)
     weights["head.bias"] = torch.tensor([0.0, 0.0, -50.0])
     start = start.model_copy(update={"weights": weights})
@@ -489,7 +466,9 @@ def test_preview_is_the_slice_in_label_values(monkeypatch, ref):
     labels[labels == 2] = 7
     control = TrainingControl()
     control.watch(ref)
-    events, _ = run(make_trainer(labels, iterations=3, start=random_bundle(values=(7,))), control)
+    events, _ = run(
+        make_trainer(labels, iterations=3, start=random_bundle(SMALL, values=(7,))), control
+    )
     previews = [e for e in events if isinstance(e, SlicePreview)]
     assert len(previews) == 3
     for preview in previews:
@@ -556,7 +535,9 @@ def test_runtime_errors_do_not_leave_as_such(monkeypatch):
 
 def test_loss_that_is_no_number_ends_the_training():
     """Weights so large that the activations overflow."""
-    start = random_bundle(SMALL.model_copy(update={"normalization": "none"}), scale=1e30)
+    small = random_bundle(SMALL.model_copy(update={"normalization": "none"}))
+    huge = {n: t * 1e30 if t.dim() == 5 else t for n, t in small.weights.items()}
+    start = small.model_copy(update={"weights": huge})
     with pytest.raises(RunFailedError, match=r"not finite.*lower the learning rate"):
         run(make_trainer(start=start, iterations=1000))
 
