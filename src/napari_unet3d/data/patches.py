@@ -12,6 +12,10 @@ from napari_unet3d.data.augmentation import Warp, change_gray_values, draw_warp
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 
+_TRIALS = 4
+"""Warps that are drawn at most until a patch holds something labelled: near a border, tilted or
+scaled, it may lose the only stroke."""
+
 
 class PatchSampler:
     """Draws patches that hold labelled voxels; batch `i` depends on seed and `i` only.
@@ -79,17 +83,20 @@ class PatchSampler:
         images, targets = [], []
         axis: int | None = None
         for _ in range(size):
-            at, voxel, axis = self._draw(rng, axis)
-            warp = self._place(rng, voxel, axis, augmentation)
-            start, stop = warp.bounds(self.volume.shape)
-            crop = self.intensity.apply(self.volume.crop(at, start, stop))
-            codes = self.annotation.training_crop(at, start, stop)
-            image, target = warp.sample(
-                torch.from_numpy(crop).to(device),
-                torch.from_numpy(codes).to(device),
-                start,
-                self.volume.shape,
-            )
+            for _ in range(_TRIALS):
+                at, voxel, axis = self._draw(rng, axis)
+                warp = self._place(rng, voxel, axis, augmentation)
+                start, stop = warp.bounds(self.volume.shape)
+                crop = self.intensity.apply(self.volume.crop(at, start, stop))
+                codes = self.annotation.training_crop(at, start, stop)
+                image, target = warp.sample(
+                    torch.from_numpy(crop).to(device),
+                    torch.from_numpy(codes).to(device),
+                    start,
+                    self.volume.shape,
+                )
+                if target.any():
+                    break
             if augmentation is not None:
                 image = change_gray_values(image, augmentation, rng, noise)
             for a, (n, m) in enumerate(zip(warp.shape, self.margin, strict=True)):

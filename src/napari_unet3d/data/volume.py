@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -147,6 +147,16 @@ class Volume:
             box = (time, *box)
         crop = np.asarray(self.data[box])
         return crop if "C" in self.axes else crop[None]
+
+    def in_memory(self, most: int) -> Volume:
+        """The volume with its voxels read, where these are at most `most` bytes.
+
+        Patches and tiles overlap: chunks of a compressed file would be unpacked again for each.
+        """
+        size = math.prod(self.data.shape) * self.dtype.itemsize
+        if isinstance(self.data, np.ndarray) or size > most:
+            return self
+        return replace(self, data=np.asarray(self.data[...]))
 
     def sample_planes(self, max_voxels: int) -> Iterator[np.ndarray]:
         """Yield planes spread evenly over the stack and all time points, for statistics.

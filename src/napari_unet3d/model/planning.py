@@ -9,6 +9,7 @@ from napari_unet3d.model.geometry import (
     feature_map_values,
     next_fitting,
     output_shape,
+    receptive_field,
     smallest_map,
 )
 
@@ -121,10 +122,12 @@ def plan_patch(
     voxels
         Size of the patch, about.
     depth
-        Voxels along the thin axis, about.
+        Voxels along the thin axis, about; no more than the network sees at once.
     """
     if network.padding == "valid":
         return _shrink_to(network, next_fitting(network, (116, 132, 132)), voxels)
+    # What no output near the annotated slice can see would be computed for nothing.
+    depth = min(depth, receptive_field(network)[thin_axis])
     shape = [min(depth, n) if a == thin_axis else n for a, n in enumerate(stack_shape)]
     flat = [a for a in range(3) if a != thin_axis]
     area = max(1, voxels // shape[thin_axis])

@@ -6,7 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -198,7 +198,9 @@ class Predictor:
         """Parts of a box, in which the pixel classifier has its say."""
         if self.calibration == Calibration():
             return []
-        most = max(PIXEL_CHUNK // self.network.config.in_channels, 4096)
+        # What surrounds a thin box costs more than the box.
+        thin = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
+        most = max(PIXEL_CHUNK // self.network.config.in_channels // thin, 4096)
         parts = plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most)
         return [part.moved(box.start) for part in parts]
 
@@ -223,7 +225,7 @@ class Predictor:
         start = tuple(a - m // 2 for a, m in zip(tile.start, self._margin, strict=True))
         stop = tuple(b + m - m // 2 for b, m in zip(tile.stop, self._margin, strict=True))
         image = read_padded(volume, self.intensity, self.device, at, mirror_index, start, stop)
-        return image[None].contiguous(memory_format=torch.channels_last_3d)
+        return image[None].contiguous(memory_format=devices.memory_format(self.device))
 
     def _run(self, volume: Volume, at: int, tile: Box) -> Tensor:
         """Probabilities (K, z, y, x) of one tile."""
@@ -330,6 +332,7 @@ def predict(
     chosen = range(volume.n_times) if times is None else times
     job = _Job(bundle, volume, out, probabilities, uncertainty, tuple(chosen))
     job.check()
+    job = replace(job, volume=volume.in_memory((config.memory or devices.main_memory()) // 4))
     tile = _fitting_tile(bundle, config.tile_shape)
     device = devices.pick_device(config.device)
     precision = devices.pick_precision(device, config.precision)
@@ -409,7 +412,7 @@ def _run(
     pixels = job.bundle.build_pixels()
     network = fold_batch_norm(job.bundle.build())
     predictor = Predictor(
-        network.to(device, memory_format=torch.channels_last_3d),  # type: ignore[call-overload]
+        network.to(device, memory_format=devices.memory_format(device)),  # type: ignore[call-overload]
         IntensityNormalization.estimate(job.volume),
         device,
         precision,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
@@ -48,6 +48,10 @@ def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = Tr
 
 def training_state(network: UNet3D, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The unaveraged weights and the optimizer's moments, by name."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d) and module.track_running_stats:
+            # Nothing uses them, and one step that was not finite would have spoilt them.
+            module.reset_running_stats()
     state = {_WEIGHTS + name: t for name, t in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():

@@ -33,9 +33,12 @@ from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample
 _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
 """Tiles for the batch-norm statistics of the final model at the most, and their voxels in all
 (but one tile at least); a look on the way takes one."""
+_LOOK_OVERLAP = 0.25
 _LOOK_VOXELS = 600_000
 """Voxels of a tile for a look on the way: the training waits for it."""
 _CALIBRATION_PARTS, _CALIBRATION_VOXELS = 8, 60_000
+_CALIBRATION_PREDICTED = 24_000_000
+"""Voxels of the tiles that may be predicted for it, about; large slices take many."""
 _FINAL_SECONDS, _LOOK_SECONDS = 6.0, 1.0
 """Time after which measuring ends, with what was scored by then."""
 
@@ -128,10 +131,12 @@ class Evaluator:
         places = [(t, tile) for t in times for tile in predictor.tiles(volume.shape, whole)]
         most = min(_FINAL_TILES, max(1, _FINAL_VOXELS // prod(predictor.plan(volume.shape))))
         count = min(most if final else 1, len(places))
+        # In random order: regular steps through rows of tiles would keep to some columns.
+        order = np.random.default_rng(self._sampler.seed).permutation(len(places))
         for i in range(count):
             if i and self._interrupted():
                 break
-            at, tile = places[(2 * i + 1) * len(places) // (2 * count)]
+            at, tile = places[order[i] if final else len(places) // 2]
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, at, tile))
 
@@ -140,35 +145,45 @@ class Evaluator:
 
         Until the end both have the same say. It learns while there are seconds `left`.
         """
-        samples = sample_pixels(self._sampler, self._device, lambda: left() <= 0)
+        enough = left() / 2  # reading a compressed image may take long: time to learn is left
+        samples = sample_pixels(self._sampler, self._device, lambda: left() < enough)
         if not samples or left() <= 0:
             return
         config = self.network.config
         self.pixels, self._judged = fit_pixels(
             samples, config.in_channels, config.n_classes, self._sampler.seed, left
         )
-        nothing = samples[0].features[:0]
+        nothing = samples[0].features.new_empty((0, samples[0].features.shape[1]))
         self._samples = [replace(s, features=nothing) for s in samples]  # they are large
         self.calibration = Calibration(network=0.5, pixels=0.5)
 
-    def finish(self) -> None:
+    def finish(self, trained: bool) -> None:
         """Final batch-norm statistics, and calibrated probabilities.
 
-        The calibration is measured on the slices of the training, never on held-out ones.
+        The calibration is measured on the slices of the training, never on held-out ones. A
+        network that is not `trained` yet has no say where there is a pixel classifier.
         """
         self.estimate_statistics(final=True)
+        if not trained and self.pixels is not None:
+            self.calibration = Calibration(network=0.0, pixels=1.0)
+            return
         if not self._judged:
             return
         self.calibration = Calibration()
-        predictor = self._predictor(self._dense_tile())
+        predictor = self._predictor(self._dense_tile(), overlap=0)
         network: list[Tensor] = []
-        parts = self._samples[:_CALIBRATION_PARTS]
-        for sample in parts:
+        voxels = 0
+        for sample in self._samples[:_CALIBRATION_PARTS]:
             if self._interrupted():
                 return
+            tiles = predictor.tiles(self._shape, sample.box)
+            voxels += sum(prod(tile.shape) for tile in tiles)
+            if network and voxels > _CALIBRATION_PREDICTED:
+                break
             found = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
             chosen = sample.chosen.cpu()
             network.append(bounded_log(torch.from_numpy(found)).flatten(1)[:, chosen].T)
+        parts = self._samples[: len(network)]
         target = torch.cat([s.target.cpu() for s in parts])
         pixels = torch.cat([judged.cpu() for judged in self._judged[: len(parts)]])
         # A trial costs voxels × classes, and many classes need many trials.
@@ -185,10 +200,19 @@ class Evaluator:
     def preview(self, ref: SliceRef) -> SlicePreview:
         """One slice as the network sees it now."""
         self.estimate_statistics(final=False)
-        predictor = self._predictor(self._thin_tile(ref.axis))
+        predictor = self._looking(ref)
         found = predictor.predict(self._sampler.volume, ref.time, slice_box(self._shape, ref))
         table = label_table(self._sampler.annotation.classes)
         return SlicePreview(ref, table[found.argmax(0)].squeeze(ref.axis))
+
+    def look_voxels(self, ref: SliceRef) -> int:
+        """Voxels that the network must compute for `preview`, about."""
+        tiles = self._looking(ref).tiles(self._shape, slice_box(self._shape, ref))
+        return sum(prod(tile.shape) for tile in tiles)
+
+    def _looking(self, ref: SliceRef) -> Predictor:
+        """For a slice that is looked at while the training waits."""
+        return self._predictor(self._thin_tile(ref.axis), overlap=_LOOK_OVERLAP)
 
     def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
         """Scores on the held-out slices; voxels that are not labelled there do not count.
@@ -206,13 +230,14 @@ class Evaluator:
         end = time.monotonic() + (_FINAL_SECONDS if final else _LOOK_SECONDS)
         done = total = 0
         for ref, box, tile in self._parts(final):
+            predictor = self._predictor(tile) if final else self._looking(ref)
             target = annotation.held_out_target(ref)
             target = np.expand_dims(target, ref.axis)[box_in_slice(box, ref)]
             labelled = int(np.count_nonzero(target))
             total += labelled
             if done and (self._interrupted() or time.monotonic() > end):
                 continue
-            found = self._predictor(tile).predict(self._sampler.volume, ref.time, box)
+            found = predictor.predict(self._sampler.volume, ref.time, box)
             overlap.add(table[found.argmax(0)], table[np.maximum(target, 1) - 1], target > 0)
             done += labelled
         distance = held_out_distance(annotation, [s.ref for s in self._sampler.slices])
@@ -250,7 +275,7 @@ class Evaluator:
         depth = self._sampler.shapes[axis][axis]
         return plan_patch(config, self._shape, axis, _LOOK_VOXELS, depth)
 
-    def _predictor(self, tile: Triple | None) -> Predictor:
+    def _predictor(self, tile: Triple, overlap: float = 0.5) -> Predictor:
         intensity = self._sampler.intensity
         return Predictor(
             self._folded,
@@ -258,6 +283,7 @@ class Evaluator:
             self._device,
             self._precision,
             tile,
+            overlap,
             pixels=self.pixels,
             calibration=self.calibration,
         )

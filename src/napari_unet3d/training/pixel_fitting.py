@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,10 +20,10 @@ from napari_unet3d.prediction.predictor import reader_for_pixels
 from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
 from napari_unet3d.training.calibration import mean_iou
 
-_PART = 256
-"""Side of the parts that slices are cut into, voxels."""
+_PART, _SMALLEST_PART = 256, 96
+"""Side of the parts that slices are cut into, voxels; smaller where there are many slices."""
 _AREA, _VOXELS = 800_000, 300_000
-"""Voxels of the parts, and labelled ones that are learned from, at the most; of one channel."""
+"""Voxels of the parts, and labelled ones that are learned from, about; of one channel."""
 _BATCH, _RATE, _DECAY = 2048, 5e-3, 1e-2
 _CAREFUL, _THOROUGH = (300, 0.3), (900, 0.1)
 """Iterations and dropout: where slices differ, and where they do not."""
@@ -57,61 +57,107 @@ def sample_pixels(
     sampler: PatchSampler, device: torch.device, interrupted: Callable[[], bool]
 ) -> list[PixelSample]:
     """Features of labelled voxels, from parts spread over all slices of the training."""
-    volume, annotation = sampler.volume, sampler.annotation
+    volume = sampler.volume
     rng = np.random.default_rng(sampler.seed)
-    parts = _parts([s.ref for s in sampler.slices], volume.shape, rng)
-    channels = volume.n_channels
-    quota = max(2000, _VOXELS // max(len(parts), 1)) // channels + 1
+    parts = _choose(sampler, rng)
+    quota = max(2000, _VOXELS // max(len(parts), 1)) // volume.n_channels + 1
     samples: list[PixelSample] = []
-    area = 0
     for ref, box in parts:
-        if samples and (interrupted() or area * channels > _AREA):
+        if samples and interrupted():
             break
-        codes = annotation.training_crop(ref.time, box.start, box.stop).ravel()
-        labelled = np.flatnonzero(codes)
-        if not len(labelled):
-            continue
-        chosen = np.sort(rng.permutation(labelled)[:quota])
+        codes = sampler.annotation.training_crop(ref.time, box.start, box.stop).ravel()
+        chosen = np.sort(rng.permutation(np.flatnonzero(codes))[:quota])
         read = reader_for_pixels(volume, sampler.intensity, device, ref.time)
         features = filter_bank(read, box.start, box.stop, volume.voxel_size)
         index = torch.from_numpy(chosen).to(device)
         target = torch.from_numpy(codes[chosen].astype(np.int64) - 1).to(device)
         picked = features.flatten(1)[:, index].T.contiguous()
         samples.append(PixelSample(ref, box, index, picked, target))
-        area += math.prod(box.shape)
     return samples
 
 
+def _choose(sampler: PatchSampler, rng: np.random.Generator) -> list[tuple[SliceRef, Box]]:
+    """Labelled parts of all slices, in turn one of each, with every class that is painted."""
+    volume, annotation = sampler.volume, sampler.annotation
+    most = _AREA // volume.n_channels
+    side = min(max(int((most / len(sampler.slices)) ** 0.5), _SMALLEST_PART), _PART)
+    chosen: list[tuple[SliceRef, Box]] = []
+    missing = {int(c) for c in np.flatnonzero(sampler.class_counts) + 1}
+    area = 0
+    for ref, part in _parts([s.ref for s in sampler.slices], volume.shape, side, rng):
+        if area > most:
+            break
+        codes = annotation.training_crop(ref.time, part.start, part.stop)
+        if codes.any():
+            box = _around(codes, part)
+            chosen.append((ref, box))
+            area += math.prod(box.shape)
+            missing -= set(np.unique(codes).tolist())
+    for code in sorted(missing):  # a class that was never seen would be ruled out everywhere
+        slice_ = max(sampler.slices, key=lambda s: s.counts.get(code, 0))
+        voxels = slice_.of_class(code)
+        middle = voxels[rng.integers(len(voxels))]
+        whole = slice_box(volume.shape, slice_.ref)
+        low, high = np.maximum(whole.start, middle - side // 2), middle + side // 2 + 1
+        z, y, x = zip(low.tolist(), np.minimum(whole.stop, high).tolist(), strict=True)
+        part = Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+        codes = annotation.training_crop(slice_.ref.time, part.start, part.stop)
+        chosen.append((slice_.ref, _around(codes, part)))
+    return chosen
+
+
 def _parts(
-    refs: Sequence[SliceRef], shape: tuple[int, int, int], rng: np.random.Generator
-) -> list[tuple[SliceRef, Box]]:
-    """Parts of all slices, in turn one of each."""
+    refs: Sequence[SliceRef], shape: tuple[int, int, int], side: int, rng: np.random.Generator
+) -> Iterator[tuple[SliceRef, Box]]:
+    """Parts of all slices in random order, but in turn one of each."""
     rounds: list[list[tuple[SliceRef, Box]]] = []
     for ref in refs:
         whole = slice_box(shape, ref)
-        z, y, x = (min(n, _PART) for n in whole.shape)
-        boxes = [b.moved(whole.start) for b in plan_blocks(whole.shape, (z, y, x), z * y * x)]
+        z, y, x = (-(-min(n, side) // 2) for n in whole.shape)
+        boxes = [b.moved(whole.start) for b in plan_blocks(whole.shape, (z, y, x), side * side)]
         rounds.append([(ref, boxes[i]) for i in rng.permutation(len(boxes))])
-    most = max((len(own) for own in rounds), default=0)
-    return [own[i] for i in range(most) for own in rounds if i < len(own)]
+    for i in range(max((len(own) for own in rounds), default=0)):
+        for j in rng.permutation(len(rounds)):
+            if i < len(rounds[j]):
+                yield rounds[j][i]
+
+
+def _around(codes: np.ndarray, part: Box) -> Box:
+    """The labelled voxels of a part, and no more: strokes need few features."""
+    low, high = [], []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        there = np.flatnonzero(codes.any(axis=others))
+        low.append(part.start[axis] + int(there[0]))
+        high.append(part.start[axis] + int(there[-1]) + 1)
+    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
 def folds(samples: Sequence[PixelSample]) -> list[Tensor]:
     """Two folds for cross-fitting, one number for each voxel of each sample.
 
     The first and the second half of the slices, so that neighbors are together. Where a class
-    would be missing from one of them, the halves of each part instead.
+    would be missing from one of them, the halves of each part instead; and where even that
+    leaves one out, the halves of each class in each part.
     """
     refs = sorted({s.ref for s in samples})
     by_slice = [torch.full_like(s.target, refs.index(s.ref) * _FOLDS // len(refs)) for s in samples]
+    by_part = [_halves(len(s.target), s.target.device) for s in samples]
     target = torch.cat([s.target for s in samples])
-    fold = torch.cat(by_slice)
-    if all(len(fold[target == c].unique()) == _FOLDS for c in target.unique()):
-        return by_slice
-    return [
-        torch.arange(len(s.target), device=s.target.device) * _FOLDS // max(len(s.target), 1)
-        for s in samples
-    ]
+    for split in (by_slice, by_part):
+        fold = torch.cat(split)
+        if all(len(fold[target == c].unique()) == _FOLDS for c in target.unique()):
+            return split
+    by_class = [torch.empty_like(s.target) for s in samples]
+    for s, own in zip(samples, by_class, strict=True):
+        for c in s.target.unique():
+            mine = s.target == c
+            own[mine] = _halves(int(mine.sum()), own.device)
+    return by_class
+
+
+def _halves(n: int, device: torch.device) -> Tensor:
+    return torch.arange(n, device=device) * _FOLDS // max(n, 1)
 
 
 def fit_pixels(
@@ -210,7 +256,7 @@ def _fit(
                 break
             for group in optimizer.param_groups:
                 group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * i / iterations))
-            chosen = torch.randint(len(target), (min(_BATCH, len(target)),)).to(device)
+            chosen = torch.randint(len(target), (min(_BATCH, len(target)),), device=device)
             loss = functional.cross_entropy(classifier(features[chosen]), target[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +48,11 @@ _LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
 _WARM_UP = 10
 _LOOKING_SHARE = 0.08
 """Share of the time that may go into held-out scores, and as much into the live slice."""
-_PIXEL_SHARE = 0.3
-"""Share of the time after which the pixel classifier has learned enough."""
+_FIRST_LOOK_SHARE = 0.25
+"""The first look at a slice may take so much of the time until then."""
+_PIXEL_SHARE, _PIXEL_SECONDS, _PIXEL_MOST = 0.3, 10.0, 0.6
+"""The pixel classifier has learned enough after this share of the time; or, in a short training,
+after these seconds, but no more than the larger share."""
 _MOST_BAD_STEPS = 20
 
 
@@ -85,7 +89,7 @@ class Trainer:
         start_from: ModelBundle | None = None,
         resume: bool = False,
     ) -> None:
-        self.volume, self.annotation = volume, annotation
+        self.annotation = annotation
         config = config or TrainingConfig()
         if start_from is not None:
             # A network stays what it was planned as, and goes on at the rate of its preset.
@@ -93,6 +97,7 @@ class Trainer:
         self.config = config
         volume.check()
         annotation.check(volume)
+        self.volume = volume = volume.in_memory(devices.main_memory() // 4)
         if volume.n_channels > 64:
             raise BadInputError(f"the image has {volume.n_channels} channels; 64 is the most")
         self.device = devices.pick_device(config.device)
@@ -186,9 +191,10 @@ class Trainer:
         repeatable = self.config.iterations is not None
         devices.prepare(self.device)
         try:
-            # Patches have one shape, so cuDNN may search for the fastest convolutions.
+            # A search for the fastest convolutions takes long for each shape of patch and tile;
+            # fp32 is what it says.
             with torch.backends.cudnn.flags(
-                enabled=True, benchmark=not repeatable, deterministic=repeatable
+                enabled=True, benchmark=False, deterministic=repeatable, allow_tf32=False
             ):
                 return (yield from self._run(control or TrainingControl()))
         except _CancelledError:
@@ -221,6 +227,7 @@ class Trainer:
                 break
             notice: Notice | None = None
             self.sampler.shapes = self._patches[fraction >= self.config.small_patch_share]
+            begin = time.monotonic()
             try:
                 loss = self._step(self._learning_rate(fraction))
             except Exception as error:
@@ -239,6 +246,7 @@ class Trainer:
                     f"the loss was not finite {bad_steps} times running: lower the learning "
                     "rate, or choose precision fp32"
                 )
+            step = time.monotonic() - begin
             elapsed = time.monotonic() - started
             fraction = self._fraction(elapsed)
             yield TrainingProgress(
@@ -255,14 +263,17 @@ class Trainer:
                 yield measured
             watched = control.watched
             if watched is not None and self._in_stack(watched) and viewing.due(elapsed):
-                with viewing.timed(elapsed):
-                    preview = self._evaluator.preview(watched)
-                yield preview
+                # A prediction takes about a third of a training step for as many voxels.
+                cost = self._evaluator.look_voxels(watched) * step / (3 * prod(self.patch_shape))
+                if viewing.worth(elapsed, cost):
+                    with viewing.timed(elapsed):
+                        preview = self._evaluator.preview(watched)
+                    yield preview
         if control.cancelled:
             return None
         elapsed = time.monotonic() - started
         scores: HeldOutScores | None = None
-        self._evaluator.finish()
+        self._evaluator.finish(trained=self.iteration > 0 or self._start_from is not None)
         if self.annotation.held_out:
             scores = self._evaluator.measure(self.iteration, elapsed, final=True)
             yield scores
@@ -275,7 +286,9 @@ class Trainer:
         yield PixelsStarted()
         end = math.inf
         if self.config.iterations is None and self.config.seconds is not None:
-            end = time.monotonic() + _PIXEL_SHARE * (self.config.seconds - before)
+            rest = self.config.seconds - before
+            share = max(_PIXEL_SHARE * rest, min(_PIXEL_MOST * rest, _PIXEL_SECONDS))
+            end = time.monotonic() + share
         notice: Notice | None = None
         try:
             self._evaluator.learn_pixels(lambda: 0 if control.stopped else end - time.monotonic())
@@ -301,7 +314,7 @@ class Trainer:
         decay = (
             0.5 * (1 + math.cos(math.pi * fraction))
             if self.config.schedule == "cosine"
-            else (1 - fraction) ** 0.9
+            else max(0.0, 1 - fraction) ** 0.9
         )
         return self._peak * decay * min(1.0, (self.iteration + 1) / _WARM_UP)
 
@@ -313,7 +326,9 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
         with devices.autocast(self.device, self.precision):
-            logits = self._network(image.contiguous(memory_format=torch.channels_last_3d))
+            logits = self._network(
+                image.contiguous(memory_format=devices.memory_format(self.device))
+            )
         loss = masked_loss(
             logits, target, dice_share=self.config.dice_share, weights=self._class_weights
         )
@@ -357,7 +372,8 @@ class Trainer:
             classes = (old.classes, self.annotation.classes)
             trained, painted = ([c.value for c in table] for table in classes)
             load_weights(network, old.weights, head=trained == painted)
-        self._network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        form = devices.memory_format(self.device)
+        self._network = network.to(self.device, memory_format=form)  # type: ignore[call-overload]
         self._network.train()
         _listen(self._network, control)
         self._evaluator = Evaluator(
@@ -459,9 +475,18 @@ class _Looking:
 
     def __init__(self) -> None:
         self._next = 3.0
+        self._looked = False
 
     def due(self, elapsed: float) -> bool:
         return elapsed >= self._next
+
+    def worth(self, elapsed: float, cost: float) -> bool:
+        """Whether a look of about `cost` seconds may be taken; the first may be dear."""
+        if not self._looked and cost > _FIRST_LOOK_SHARE * elapsed:
+            self._next = cost / _FIRST_LOOK_SHARE
+            return False
+        self._looked = True
+        return True
 
     @contextlib.contextmanager
     def timed(self, elapsed: float) -> Iterator[None]:
