@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from napari_unet3d.config import AugmentationConfig
+from napari_unet3d.data import patches
 from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.patches import PatchSampler
@@ -254,3 +255,16 @@ def test_lazy_arrays():
     plain = sampler(labels, image).batch(3, 2, CPU, WARPED)
     lazy = sampler(zarr.array(labels), zarr.array(image)).batch(3, 2, CPU, WARPED)
     assert all(torch.equal(x, y) for x, y in zip(plain, lazy, strict=True))
+
+
+def test_a_patch_that_lost_its_label_is_drawn_again(monkeypatch):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[0, 0, 0], labels[0, 1, 1] = 1, 2
+
+    def empty(trials: int) -> int:
+        monkeypatch.setattr(patches, "_TRIALS", trials)
+        found = sampler(labels)
+        return sum(not found.batch(n, 1, CPU, WARPED)[1].any() for n in range(60))
+
+    assert empty(1) > 10
+    assert empty(6) <= empty(1) // 3

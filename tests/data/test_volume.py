@@ -159,3 +159,15 @@ def test_sampled_planes_stay_in_their_budget():
     planes = list(Volume(np.zeros((20, 100, 100))).sample_planes(8_000))
     assert len(planes) == 8
     assert 4_000 < sum(p.size for p in planes) <= 8_000
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TCZYX"])
+def test_a_lazy_image_is_read_where_it_fits_into_memory(axes):
+    data = stack(*(2, 2) if axes == "TCZYX" else ())
+    lazy = Volume(zarr.array(data, chunks=2), axes, (3.0, 1.0, 1.0), "µm", "cells")
+    read = lazy.in_memory(data.nbytes)
+    assert isinstance(read.data, np.ndarray)
+    np.testing.assert_array_equal(read.data, data)
+    assert (read.axes, read.voxel_size, read.name) == (axes, (3.0, 1.0, 1.0), "cells")
+    assert lazy.in_memory(data.nbytes - 1) is lazy
+    assert read.in_memory(0) is read  # nothing is gained by a copy

@@ -13,6 +13,7 @@ from napari_unet3d.model.geometry import (
     fits,
     next_fitting,
     output_shape,
+    receptive_field,
     smallest_map,
     total_stride,
     walk,
@@ -241,3 +242,12 @@ def test_training_bytes_of_the_paper_s_tile():
     """2.2 GiB were measured (fp32); an estimate that is off by half would plan nonsense."""
     found = training_bytes(PAPER_NETWORK, (116, 132, 132), "fp32")
     assert 1.5 * 2**30 < found < 3.5 * 2**30
+
+
+@pytest.mark.parametrize(("ratio", "thin"), [(1, False), (11, True)])
+def test_patch_is_no_thicker_than_what_its_slice_can_see(ratio, thin):
+    network = plan((ratio, 1.0, 1.0), (64, 256, 256))
+    seen = receptive_field(network)[0]
+    shape = plan_patch(network, (64, 256, 256), 0, 300_000, 16)
+    assert shape[0] == (seen if thin else 16)
+    assert prod(shape) == pytest.approx(300_000, rel=0.15)

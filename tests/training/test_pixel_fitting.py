@@ -180,3 +180,54 @@ def test_the_same_seed_gives_the_same_classifier(sample: Sample) -> None:
     a, b = (fit_pixels(samples, 1, 3, 7, _always)[0].state_dict() for _ in range(2))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_parts_are_few_but_hold_all_slices_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large slices are learned from in parts; a class in a far corner must not be overlooked."""
+    for name, value in (("_PART", 16), ("_SMALLEST_PART", 16), ("_AREA", 2000)):
+        monkeypatch.setattr(pixel_fitting, name, value)
+    rng = np.random.default_rng(0)
+    labels = np.zeros((8, 96, 96), np.uint8)
+    labels[[1, 3]] = rng.integers(1, 3, (2, 96, 96))
+    labels[3, 90:92, 1:3] = 3
+    labels[6, 50, 50:53] = 2
+    volume = Volume(rng.normal(size=labels.shape).astype(np.float32))
+    trainer = Trainer(volume, SparseAnnotation.from_labels(labels), TrainingConfig(iterations=1))
+    found = sample_pixels(trainer.sampler, CPU, _never)
+    assert {s.ref.index for s in found} == {1, 3, 6}
+    assert set(torch.cat([s.target for s in found]).tolist()) == {0, 1, 2}
+    assert len(found) < 12  # of 73
+    asked = itertools.count()
+    hurried = sample_pixels(trainer.sampler, CPU, lambda: next(asked) > 1)  # three parts
+    assert set(torch.cat([s.target for s in hurried]).tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_one_voxel_is_not_lost_among_many(seed: int, monkeypatch) -> None:
+    monkeypatch.setattr(pixel_fitting, "_VOXELS", 2000)
+    labels = np.zeros((4, 96, 96), np.uint8)
+    labels[1] = 1
+    labels[1, 70, 7] = 2
+    volume = Volume(np.random.default_rng(0).normal(size=labels.shape).astype(np.float32))
+    config = TrainingConfig(iterations=1, seed=seed)
+    trainer = Trainer(volume, SparseAnnotation.from_labels(labels), config)
+    found = sample_pixels(trainer.sampler, CPU, _never)
+    assert 1 in torch.cat([s.target for s in found])
+
+
+def test_strokes_cost_no_more_than_what_surrounds_them() -> None:
+    labels = np.zeros((8, 96, 96), np.uint8)
+    labels[4, 10:13, 20:40] = 1
+    labels[4, 30, 20:30] = 2
+    volume = Volume(np.random.default_rng(0).normal(size=labels.shape).astype(np.float32))
+    trainer = Trainer(volume, SparseAnnotation.from_labels(labels), TrainingConfig(iterations=1))
+    (found,) = sample_pixels(trainer.sampler, CPU, _never)
+    assert found.box == Box((4, 10, 20), (5, 31, 40))
+    assert found.target.bincount().tolist() == [60, 10]
+
+
+def test_classes_are_halved_where_a_half_would_hold_one_only() -> None:
+    first, second = folds([_made_up(SliceRef(0, 3), [0, 0, 1, 1])] * 2)
+    assert (first.tolist(), second.tolist()) == ([0, 0, 0, 0], [1, 1, 1, 1])
+    (found,) = folds([_made_up(SliceRef(0, 3), [0, 0, 0, 0, 1, 1])])
+    assert found.tolist() == [0, 0, 1, 1, 0, 1]

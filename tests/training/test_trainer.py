@@ -16,9 +16,12 @@ from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import Notice
+from napari_unet3d.training import evaluator as evaluator_module
 from napari_unet3d.training import trainer as trainer_module
+from napari_unet3d.training.checkpoint import training_state
 from napari_unet3d.training.events import (
     HeldOutScores,
     PixelsStarted,
@@ -107,6 +110,7 @@ def same_tensors(a, b) -> bool:
 def looks_at_once(monkeypatch) -> None:
     """Held-out scores and previews after every iteration, however short the training."""
     monkeypatch.setattr(trainer_module._Looking, "due", lambda self, elapsed: True)
+    monkeypatch.setattr(trainer_module, "_LARGEST_LOOK", np.inf)
 
 
 # --- it learns ------------------------------------------------------------------------------
@@ -601,3 +605,45 @@ def test_resuming_with_a_budget_that_is_used_up_is_refused():
     with pytest.raises(BadInputError, match=r"2 iterations.*larger"):
         make_trainer(iterations=2, start=model, resume=True)
     assert make_trainer(iterations=3, start=model, resume=True).iteration == 2
+
+
+def test_stop_before_the_network_has_learned_leaves_it_to_the_pixels(monkeypatch):
+    control = TrainingControl()
+    fit = evaluator_module.fit_pixels
+
+    def fit_and_stop(*given):
+        fitted = fit(*given)
+        control.stop()
+        return fitted
+
+    monkeypatch.setattr(evaluator_module, "fit_pixels", fit_and_stop)
+    trainer = Trainer(Volume(IMAGE), SparseAnnotation.from_labels(annotate(*TRAINED)))
+    _, bundle = run(trainer, control)
+    assert bundle.record.iterations == 0
+    assert bundle.calibration == Calibration(network=0, pixels=1)
+
+
+def test_a_slice_that_takes_too_long_is_not_looked_at(monkeypatch):
+    looks_at_once(monkeypatch)
+    control = TrainingControl()
+    control.watch(HELD_OUT)
+    monkeypatch.setattr(trainer_module, "_LARGEST_LOOK", 0.0)
+    events, _ = run(make_trainer(pixel_classifier=False), control)
+    assert not any(isinstance(e, SlicePreview) for e in events)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "polynomial"])
+def test_the_learning_rate_ends_at_zero(schedule):
+    trainer = make_trainer(schedule=schedule)
+    trainer.iteration = 100
+    assert trainer._learning_rate(0.0) == pytest.approx(5e-3)
+    assert trainer._learning_rate(1.0) == pytest.approx(0)
+    assert 0 <= trainer._learning_rate(1.2) < 1e-3  # a slow step may begin late
+
+
+def test_a_step_that_was_not_finite_does_not_spoil_the_saved_state():
+    network = UNet3D(SMALL)
+    network(torch.full((1, 1, 8, 16, 16), torch.nan))
+    assert any(not t.isfinite().all() for t in network.state_dict().values())
+    state = training_state(network, torch.optim.AdamW(network.parameters()))
+    assert all(t.isfinite().all() for t in state.values())

@@ -83,8 +83,8 @@ class PatchSampler:
         images, targets = [], []
         axis: int | None = None
         for _ in range(size):
+            at, voxel, axis = self._draw(rng, axis)
             for _ in range(_TRIALS):
-                at, voxel, axis = self._draw(rng, axis)
                 warp = self._place(rng, voxel, axis, augmentation)
                 start, stop = warp.bounds(self.volume.shape)
                 crop = self.intensity.apply(self.volume.crop(at, start, stop))
@@ -95,12 +95,12 @@ class PatchSampler:
                     start,
                     self.volume.shape,
                 )
+                for a, (n, m) in enumerate(zip(warp.shape, self.margin, strict=True)):
+                    target = target.narrow(a, m // 2, n - m)
                 if target.any():
                     break
             if augmentation is not None:
                 image = change_gray_values(image, augmentation, rng, noise)
-            for a, (n, m) in enumerate(zip(warp.shape, self.margin, strict=True)):
-                target = target.narrow(a, m // 2, n - m)
             images.append(image)
             targets.append(target)
         return torch.stack(images), torch.stack(targets)

@@ -148,11 +148,18 @@ def free_memory(device: torch.device) -> int:
         free = int(torch.cuda.mem_get_info(device)[0])
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + cached
-    return main_memory()
+    return _main_memory()
 
 
-def main_memory() -> int:
-    """Bytes of main memory that can still be taken."""
+def room_for_images() -> int:
+    """Bytes that an image may have to be read as a whole: a quarter of the memory, 4 GiB at most.
+
+    Some limits, such as a job's under cgroup v1, cannot be seen.
+    """
+    return min(_main_memory() // 4, 4 << 30)
+
+
+def _main_memory() -> int:
     return min(int(psutil.virtual_memory().available), _container_memory())
 
 

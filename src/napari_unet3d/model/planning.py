@@ -126,7 +126,7 @@ def plan_patch(
     """
     if network.padding == "valid":
         return _shrink_to(network, next_fitting(network, (116, 132, 132)), voxels)
-    # What no output near the annotated slice can see would be computed for nothing.
+    # Few slices see the annotated one where z is coarse: more labelled voxels a second.
     depth = min(depth, receptive_field(network)[thin_axis])
     shape = [min(depth, n) if a == thin_axis else n for a, n in enumerate(stack_shape)]
     flat = [a for a in range(3) if a != thin_axis]

@@ -40,7 +40,7 @@ CPU_TILE = 2_000_000
 """Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
 
 PIXEL_CHUNK = 1_000_000
-"""Voxels whose features are computed at once, in an image of one channel."""
+"""Voxels whose features are computed at once, in an image of one channel; fewer in thin boxes."""
 _SMALLEST_SIDE = 32
 """Shortest side, voxels, of the boxes that are cut for the pixel classifier."""
 
@@ -332,7 +332,6 @@ def predict(
     chosen = range(volume.n_times) if times is None else times
     job = _Job(bundle, volume, out, probabilities, uncertainty, tuple(chosen))
     job.check()
-    job = replace(job, volume=volume.in_memory((config.memory or devices.main_memory()) // 4))
     tile = _fitting_tile(bundle, config.tile_shape)
     device = devices.pick_device(config.device)
     precision = devices.pick_precision(device, config.precision)
@@ -409,6 +408,9 @@ def _run(
     device: torch.device,
     precision: Precision,
 ) -> Generator[PredictionProgress | Notice, None, None]:
+    if len(job.times) == job.volume.n_times:
+        room = devices.room_for_images() if config.memory is None else config.memory // 4
+        job = replace(job, volume=job.volume.in_memory(room))
     pixels = job.bundle.build_pixels()
     network = fold_batch_norm(job.bundle.build())
     predictor = Predictor(
@@ -424,7 +426,9 @@ def _run(
     )
     try:
         devices.prepare(device)
-        yield from _predict(predictor, job)
+        # fp32 is what it says, as in training.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+            yield from _predict(predictor, job)
     except RuntimeError as error:
         # superqt's workers swallow RuntimeErrors: the user would wait for ever.
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory

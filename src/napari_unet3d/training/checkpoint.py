@@ -47,7 +47,10 @@ def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = Tr
 
 
 def training_state(network: UNet3D, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The unaveraged weights and the optimizer's moments, by name."""
+    """The unaveraged weights and the optimizer's moments, by name.
+
+    The running statistics of the network's batch norms are begun anew.
+    """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d) and module.track_running_stats:
             # Nothing uses them, and one step that was not finite would have spoilt them.

@@ -33,12 +33,11 @@ from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample
 _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
 """Tiles for the batch-norm statistics of the final model at the most, and their voxels in all
 (but one tile at least); a look on the way takes one."""
-_LOOK_OVERLAP = 0.25
-_LOOK_VOXELS = 600_000
-"""Voxels of a tile for a look on the way: the training waits for it."""
+_LOOK_OVERLAP, _LOOK_VOXELS = 0.25, 600_000
+"""Overlap and voxels of the tiles for a look on the way: the training waits for it."""
 _CALIBRATION_PARTS, _CALIBRATION_VOXELS = 8, 60_000
-_CALIBRATION_PREDICTED = 24_000_000
-"""Voxels of the tiles that may be predicted for it, about; large slices take many."""
+_CALIBRATION_PREDICTED = 24_000_000, 120_000_000
+"""Voxels of the tiles that may be predicted for it, on a CPU and on a GPU, about."""
 _FINAL_SECONDS, _LOOK_SECONDS = 6.0, 1.0
 """Time after which measuring ends, with what was scored by then."""
 
@@ -131,12 +130,13 @@ class Evaluator:
         places = [(t, tile) for t in times for tile in predictor.tiles(volume.shape, whole)]
         most = min(_FINAL_TILES, max(1, _FINAL_VOXELS // prod(predictor.plan(volume.shape))))
         count = min(most if final else 1, len(places))
-        # In random order: regular steps through rows of tiles would keep to some columns.
-        order = np.random.default_rng(self._sampler.seed).permutation(len(places))
+        rng = np.random.default_rng(self._sampler.seed)
         for i in range(count):
             if i and self._interrupted():
                 break
-            at, tile = places[order[i] if final else len(places) // 2]
+            low, high = i * len(places) // count, (i + 1) * len(places) // count
+            # At random: regular steps through rows of tiles would keep to some columns.
+            at, tile = places[rng.integers(low, high) if final else len(places) // 2]
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, at, tile))
 
@@ -145,6 +145,8 @@ class Evaluator:
 
         Until the end both have the same say. It learns while there are seconds `left`.
         """
+        if left() <= 0:
+            return
         enough = left() / 2  # reading a compressed image may take long: time to learn is left
         samples = sample_pixels(self._sampler, self._device, lambda: left() < enough)
         if not samples or left() <= 0:
@@ -177,8 +179,8 @@ class Evaluator:
             if self._interrupted():
                 return
             tiles = predictor.tiles(self._shape, sample.box)
-            voxels += sum(prod(tile.shape) for tile in tiles)
-            if network and voxels > _CALIBRATION_PREDICTED:
+            voxels += len(tiles) * prod(predictor.plan(self._shape))
+            if network and voxels > _CALIBRATION_PREDICTED[self._device.type != "cpu"]:
                 break
             found = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
             chosen = sample.chosen.cpu()
@@ -207,8 +209,9 @@ class Evaluator:
 
     def look_voxels(self, ref: SliceRef) -> int:
         """Voxels that the network must compute for `preview`, about."""
-        tiles = self._looking(ref).tiles(self._shape, slice_box(self._shape, ref))
-        return sum(prod(tile.shape) for tile in tiles)
+        predictor = self._looking(ref)
+        tiles = predictor.tiles(self._shape, slice_box(self._shape, ref))
+        return len(tiles) * prod(predictor.plan(self._shape))
 
     def _looking(self, ref: SliceRef) -> Predictor:
         """For a slice that is looked at while the training waits."""
@@ -230,7 +233,7 @@ class Evaluator:
         end = time.monotonic() + (_FINAL_SECONDS if final else _LOOK_SECONDS)
         done = total = 0
         for ref, box, tile in self._parts(final):
-            predictor = self._predictor(tile) if final else self._looking(ref)
+            predictor = self._predictor(tile, 0.5 if final else _LOOK_OVERLAP)
             target = annotation.held_out_target(ref)
             target = np.expand_dims(target, ref.axis)[box_in_slice(box, ref)]
             labelled = int(np.count_nonzero(target))

@@ -21,9 +21,11 @@ from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
 from napari_unet3d.training.calibration import mean_iou
 
 _PART, _SMALLEST_PART = 256, 96
-"""Side of the parts that slices are cut into, voxels; smaller where there are many slices."""
+"""Parts of slices have about the area of such a square; smaller where there are many slices."""
 _AREA, _VOXELS = 800_000, 300_000
 """Voxels of the parts, and labelled ones that are learned from, about; of one channel."""
+_LEAST_AREA = 2000
+"""What a smaller part counts: its surroundings are read, too."""
 _BATCH, _RATE, _DECAY = 2048, 5e-3, 1e-2
 _CAREFUL, _THOROUGH = (300, 0.3), (900, 0.1)
 """Iterations and dropout: where slices differ, and where they do not."""
@@ -66,7 +68,12 @@ def sample_pixels(
         if samples and interrupted():
             break
         codes = sampler.annotation.training_crop(ref.time, box.start, box.stop).ravel()
-        chosen = np.sort(rng.permutation(np.flatnonzero(codes))[:quota])
+        order = rng.permutation(np.flatnonzero(codes))
+        if not len(order):  # erased meanwhile
+            continue
+        one_of_each = np.unique(codes[order], return_index=True)[1]
+        order = np.concatenate([order[one_of_each], np.delete(order, one_of_each)])
+        chosen = np.sort(order[:quota])
         read = reader_for_pixels(volume, sampler.intensity, device, ref.time)
         features = filter_bank(read, box.start, box.stop, volume.voxel_size)
         index = torch.from_numpy(chosen).to(device)
@@ -77,45 +84,42 @@ def sample_pixels(
 
 
 def _choose(sampler: PatchSampler, rng: np.random.Generator) -> list[tuple[SliceRef, Box]]:
-    """Labelled parts of all slices, in turn one of each, with every class that is painted."""
-    volume, annotation = sampler.volume, sampler.annotation
-    most = _AREA // volume.n_channels
-    side = min(max(int((most / len(sampler.slices)) ** 0.5), _SMALLEST_PART), _PART)
-    chosen: list[tuple[SliceRef, Box]] = []
+    """Labelled parts of as many slices as possible, in turn one of each.
+
+    The first ones hold every class that is painted: one that was never seen would be ruled out
+    everywhere.
+    """
+    most = _AREA // sampler.volume.n_channels
     missing = {int(c) for c in np.flatnonzero(sampler.class_counts) + 1}
+    first: list[tuple[SliceRef, Box]] = []
+    rest: list[tuple[SliceRef, Box]] = []
     area = 0
-    for ref, part in _parts([s.ref for s in sampler.slices], volume.shape, side, rng):
-        if area > most:
+    for ref, part in _parts(sampler, most, rng):
+        if area > most and not missing:
             break
-        codes = annotation.training_crop(ref.time, part.start, part.stop)
-        if codes.any():
+        codes = sampler.annotation.training_crop(ref.time, part.start, part.stop)
+        new = missing & set(np.unique(codes).tolist())
+        if new or (area <= most and codes.any()):
             box = _around(codes, part)
-            chosen.append((ref, box))
-            area += math.prod(box.shape)
-            missing -= set(np.unique(codes).tolist())
-    for code in sorted(missing):  # a class that was never seen would be ruled out everywhere
-        slice_ = max(sampler.slices, key=lambda s: s.counts.get(code, 0))
-        voxels = slice_.of_class(code)
-        middle = voxels[rng.integers(len(voxels))]
-        whole = slice_box(volume.shape, slice_.ref)
-        low, high = np.maximum(whole.start, middle - side // 2), middle + side // 2 + 1
-        z, y, x = zip(low.tolist(), np.minimum(whole.stop, high).tolist(), strict=True)
-        part = Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
-        codes = annotation.training_crop(slice_.ref.time, part.start, part.stop)
-        chosen.append((slice_.ref, _around(codes, part)))
-    return chosen
+            (first if new else rest).append((ref, box))
+            area += max(math.prod(box.shape), _LEAST_AREA)
+            missing -= new
+    return first + rest
 
 
 def _parts(
-    refs: Sequence[SliceRef], shape: tuple[int, int, int], side: int, rng: np.random.Generator
+    sampler: PatchSampler, most: int, rng: np.random.Generator
 ) -> Iterator[tuple[SliceRef, Box]]:
-    """Parts of all slices in random order, but in turn one of each."""
+    """The parts of slices that hold labelled voxels, in random order, but in turn one of each."""
+    side = min(max(int((most / len(sampler.slices)) ** 0.5), _SMALLEST_PART), _PART)
     rounds: list[list[tuple[SliceRef, Box]]] = []
-    for ref in refs:
-        whole = slice_box(shape, ref)
+    for painted in sampler.slices:
+        whole = slice_box(sampler.volume.shape, painted.ref)
         z, y, x = (-(-min(n, side) // 2) for n in whole.shape)
         boxes = [b.moved(whole.start) for b in plan_blocks(whole.shape, (z, y, x), side * side)]
-        rounds.append([(ref, boxes[i]) for i in rng.permutation(len(boxes))])
+        at = painted.coordinates
+        held = [b for b in boxes if ((at >= b.start) & (at < b.stop)).all(1).any()]
+        rounds.append([(painted.ref, held[i]) for i in rng.permutation(len(held))])
     for i in range(max((len(own) for own in rounds), default=0)):
         for j in rng.permutation(len(rounds)):
             if i < len(rounds[j]):
@@ -137,23 +141,24 @@ def folds(samples: Sequence[PixelSample]) -> list[Tensor]:
     """Two folds for cross-fitting, one number for each voxel of each sample.
 
     The first and the second half of the slices, so that neighbors are together. Where a class
-    would be missing from one of them, the halves of each part instead; and where even that
-    leaves one out, the halves of each class in each part.
+    would be missing from one of them, the halves of each part instead; and where that leaves a
+    single class in one of them, the halves of each class.
     """
     refs = sorted({s.ref for s in samples})
     by_slice = [torch.full_like(s.target, refs.index(s.ref) * _FOLDS // len(refs)) for s in samples]
-    by_part = [_halves(len(s.target), s.target.device) for s in samples]
     target = torch.cat([s.target for s in samples])
-    for split in (by_slice, by_part):
-        fold = torch.cat(split)
-        if all(len(fold[target == c].unique()) == _FOLDS for c in target.unique()):
-            return split
-    by_class = [torch.empty_like(s.target) for s in samples]
-    for s, own in zip(samples, by_class, strict=True):
-        for c in s.target.unique():
-            mine = s.target == c
-            own[mine] = _halves(int(mine.sum()), own.device)
-    return by_class
+    fold = torch.cat(by_slice)
+    classes = target.unique()
+    if all(len(fold[target == c].unique()) == _FOLDS for c in classes):
+        return by_slice
+    by_part = [_halves(len(s.target), target.device) for s in samples]
+    fold = torch.cat(by_part)
+    if len(classes) == 1 or all(len(target[fold == i].unique()) > 1 for i in range(_FOLDS)):
+        return by_part
+    for c in classes:
+        own = target == c
+        fold[own] = _halves(int(own.sum()), target.device)
+    return list(fold.split([len(s.target) for s in samples]))
 
 
 def _halves(n: int, device: torch.device) -> Tensor:

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +47,8 @@ _LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
 _WARM_UP = 10
 _LOOKING_SHARE = 0.08
 """Share of the time that may go into held-out scores, and as much into the live slice."""
-_FIRST_LOOK_SHARE = 0.25
-"""The first look at a slice may take so much of the time until then."""
+_LARGEST_LOOK = 0.25
+"""A look at the live slice may take this share of the time until then."""
 _PIXEL_SHARE, _PIXEL_SECONDS, _PIXEL_MOST = 0.3, 10.0, 0.6
 """The pixel classifier has learned enough after this share of the time; or, in a short training,
 after these seconds, but no more than the larger share."""
@@ -89,7 +88,7 @@ class Trainer:
         start_from: ModelBundle | None = None,
         resume: bool = False,
     ) -> None:
-        self.annotation = annotation
+        self.volume, self.annotation = volume, annotation
         config = config or TrainingConfig()
         if start_from is not None:
             # A network stays what it was planned as, and goes on at the rate of its preset.
@@ -97,7 +96,6 @@ class Trainer:
         self.config = config
         volume.check()
         annotation.check(volume)
-        self.volume = volume = volume.in_memory(devices.main_memory() // 4)
         if volume.n_channels > 64:
             raise BadInputError(f"the image has {volume.n_channels} channels; 64 is the most")
         self.device = devices.pick_device(config.device)
@@ -107,6 +105,7 @@ class Trainer:
         self.network_config = self._plan_network()
         if start_from is not None:
             check_start(start_from, volume, annotation, resume)
+        self.volume = volume = volume.in_memory(devices.room_for_images())
         self.intensity = IntensityNormalization.estimate(volume)
         self.batch_size = config.batch_size or 1
         self._short_of_memory = False
@@ -264,8 +263,9 @@ class Trainer:
             watched = control.watched
             if watched is not None and self._in_stack(watched) and viewing.due(elapsed):
                 # A prediction takes about a third of a training step for as many voxels.
-                cost = self._evaluator.look_voxels(watched) * step / (3 * prod(self.patch_shape))
-                if viewing.worth(elapsed, cost):
+                voxels = 3 * self.batch_size * math.prod(self.patch_shape)
+                cost = self._evaluator.look_voxels(watched) * step / voxels
+                if cost <= _LARGEST_LOOK * elapsed:
                     with viewing.timed(elapsed):
                         preview = self._evaluator.preview(watched)
                     yield preview
@@ -475,18 +475,9 @@ class _Looking:
 
     def __init__(self) -> None:
         self._next = 3.0
-        self._looked = False
 
     def due(self, elapsed: float) -> bool:
         return elapsed >= self._next
-
-    def worth(self, elapsed: float, cost: float) -> bool:
-        """Whether a look of about `cost` seconds may be taken; the first may be dear."""
-        if not self._looked and cost > _FIRST_LOOK_SHARE * elapsed:
-            self._next = cost / _FIRST_LOOK_SHARE
-            return False
-        self._looked = True
-        return True
 
     @contextlib.contextmanager
     def timed(self, elapsed: float) -> Iterator[None]:
