@@ -6,6 +6,7 @@ import pytest
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
 from napari_unet3d.data.samples import tubules
+from napari_unet3d.prediction.predictor import Predictor
 from napari_unet3d.training import evaluator as evaluator_module
 from napari_unet3d.training.evaluator import Evaluator, box_in_slice, slice_box
 from napari_unet3d.training.events import HeldOutScores
@@ -74,3 +75,32 @@ def test_a_part_is_found_in_the_array_of_its_slice():
     box = slice_box(SHAPE, ref)
     plane = np.zeros((SHAPE[0], 1, SHAPE[2]))
     assert plane[box_in_slice(box, ref)].shape == box.shape
+
+
+def test_calibration_predicts_no_more_than_it_may(sample, monkeypatch):
+    annotation = SparseAnnotation(sample.annotate(sample.training_slices), sample.classes)
+
+    def predicted(most: int) -> int:
+        boxes = []
+        predict = Predictor.predict
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluator_module, "_CALIBRATION_PREDICTED", (most, most))
+            patch.setattr(Predictor, "predict", lambda *a: boxes.append(a[-1]) or predict(*a))
+            list(Trainer(sample.image, annotation, TrainingConfig(iterations=1)).run())
+        return len(boxes)
+
+    assert predicted(10**9) == len(sample.training_slices) > 1
+    assert predicted(1) == 1
+
+
+def test_statistics_come_from_all_over_the_stack(sample, monkeypatch):
+    monkeypatch.setattr(evaluator_module, "CPU_TILE", 4096)
+    monkeypatch.setattr(evaluator_module, "_FINAL_VOXELS", 8 * 4096)
+    annotation = SparseAnnotation(sample.annotate(sample.training_slices), sample.classes)
+    seen = []
+    read = Predictor.read
+    monkeypatch.setattr(Predictor, "read", lambda *a: seen.append(a[-1].start) or read(*a))
+    config = TrainingConfig(iterations=1, pixel_classifier=False)
+    list(Trainer(sample.image, annotation, config).run())
+    assert len(seen) == len(set(seen)) == 8
+    assert all(len({start[axis] for start in seen}) > 1 for axis in (1, 2))

@@ -148,12 +148,12 @@ class Predictor:
             except Exception as error:
                 if not devices.is_out_of_memory(error):
                     raise
-                tile = self.plan(volume.shape)
+                tile, reason = self.plan(volume.shape), str(error)
                 smaller = halve(self.network.config, tile)
             if smaller is None:
                 raise RunFailedError(
                     f"out of memory: even a tile of {describe_shape(tile)} voxels does not fit; "
-                    "close other programs, or use a smaller network (preset 'fast')"
+                    f"close other programs, or use a smaller network (preset 'fast'; {reason})"
                 )
             self.tile_shape = smaller
             devices.make_room(self.device)

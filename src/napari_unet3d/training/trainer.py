@@ -63,7 +63,8 @@ class Trainer:
     Parameters
     ----------
     volume, annotation
-        The stack and what is painted on it. They are read while training goes on.
+        The stack and what is painted on it. The labels, and an image that is not in memory and
+        too large for it, are read while training goes on.
     config
         Budget, device, recipe.
     start_from
@@ -232,7 +233,7 @@ class Trainer:
             except Exception as error:
                 if not devices.is_out_of_memory(error):
                     raise
-                notice = self._out_of_memory_notice()
+                notice = self._out_of_memory_notice(str(error))
             if notice is not None:
                 # Outside of the except block: the traceback would keep the tensors alive.
                 self._optimizer.zero_grad(set_to_none=True)
@@ -346,7 +347,7 @@ class Trainer:
         self._evaluator.update(self._network, self.iteration)
         return loss.item()
 
-    def _out_of_memory_notice(self) -> Notice:
+    def _out_of_memory_notice(self, reason: str) -> Notice:
         old = self.patch_shape
         for axis in {s.ref.axis for s in self.sampler.slices}:
             shape = self.sampler.shapes[axis]
@@ -354,7 +355,7 @@ class Trainer:
             if smaller is None:
                 raise RunFailedError(
                     f"out of memory: even a patch of {describe_shape(shape)} voxels does not "
-                    "fit; close other programs, or choose the preset 'fast'"
+                    f"fit; close other programs, or choose the preset 'fast' ({reason})"
                 )
             self.sampler.shapes[axis] = smaller
         return Notice(
