@@ -274,7 +274,7 @@ class Trainer:
             return None
         elapsed = time.monotonic() - started
         scores: HeldOutScores | None = None
-        self._evaluator.finish(trained=self.iteration > 0 or self._start_from is not None)
+        self._evaluator.finish(trained=self.iteration > 0 or self._head_kept)
         if self.annotation.held_out:
             scores = self._evaluator.measure(self.iteration, elapsed, final=True)
             yield scores
@@ -367,12 +367,14 @@ class Trainer:
 
     def _build(self, control: TrainingControl) -> None:
         config, old = self.config, self._start_from
+        self._head_kept = False
         torch.manual_seed(config.seed)
         network = UNet3D(self.network_config)
         if old is not None:
             classes = (old.classes, self.annotation.classes)
             trained, painted = ([c.value for c in table] for table in classes)
-            load_weights(network, old.weights, head=trained == painted)
+            self._head_kept = trained == painted
+            load_weights(network, old.weights, head=self._head_kept)
         form = devices.memory_format(self.device)
         self._network = network.to(self.device, memory_format=form)  # type: ignore[call-overload]
         self._network.train()
