@@ -178,8 +178,7 @@ class Evaluator:
         for sample in self._samples[:_CALIBRATION_PARTS]:
             if self._interrupted():
                 return
-            tiles = predictor.tiles(self._shape, sample.box)
-            voxels += len(tiles) * prod(predictor.plan(self._shape))
+            voxels += self._computed(predictor, sample.box)
             if network and voxels > _CALIBRATION_PREDICTED[self._device.type != "cpu"]:
                 break
             found = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
@@ -209,9 +208,11 @@ class Evaluator:
 
     def look_voxels(self, ref: SliceRef) -> int:
         """Voxels that the network must compute for `preview`, about."""
-        predictor = self._looking(ref)
-        tiles = predictor.tiles(self._shape, slice_box(self._shape, ref))
-        return len(tiles) * prod(predictor.plan(self._shape))
+        return self._computed(self._looking(ref), slice_box(self._shape, ref))
+
+    def _computed(self, predictor: Predictor, box: Box) -> int:
+        """Voxels that go through the network for a box."""
+        return len(predictor.tiles(self._shape, box)) * prod(predictor.plan(self._shape))
 
     def _looking(self, ref: SliceRef) -> Predictor:
         """For a slice that is looked at while the training waits."""
@@ -233,13 +234,13 @@ class Evaluator:
         end = time.monotonic() + (_FINAL_SECONDS if final else _LOOK_SECONDS)
         done = total = 0
         for ref, box, tile in self._parts(final):
-            predictor = self._predictor(tile, 0.5 if final else _LOOK_OVERLAP)
             target = annotation.held_out_target(ref)
             target = np.expand_dims(target, ref.axis)[box_in_slice(box, ref)]
             labelled = int(np.count_nonzero(target))
             total += labelled
             if done and (self._interrupted() or time.monotonic() > end):
                 continue
+            predictor = self._predictor(tile) if final else self._predictor(tile, _LOOK_OVERLAP)
             found = predictor.predict(self._sampler.volume, ref.time, box)
             overlap.add(table[found.argmax(0)], table[np.maximum(target, 1) - 1], target > 0)
             done += labelled
