@@ -36,6 +36,17 @@ class ClassInfo(_Frozen):
     value: int = Field(ge=FIRST_CLASS, le=255, description="Label value in the annotation.")
     name: str = Field(min_length=1, max_length=200, description="Name shown to the user.")
     color: str = Field(pattern=r"^#[0-9a-fA-F]{6}$", description="Color as #rrggbb.")
+    output: int | None = Field(
+        None,
+        ge=1,
+        le=255,
+        description="Number of the class in a segmentation; its label value when empty.",
+    )
+
+    @property
+    def output_value(self) -> int:
+        """The number that stands for this class in a segmentation."""
+        return self.value if self.output is None else self.output
 
 
 PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#bbbbbb")

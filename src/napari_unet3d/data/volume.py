@@ -52,6 +52,13 @@ class Volume:
         "µm", "nm", "mm" or "pixel".
     name
         What messages call the image.
+    translation
+        Position of the first voxel's center along z, y, x, in `unit`.
+    time_step
+        Seconds between two time points; None where the file does not say.
+    notes
+        What the user should know of how the image was read, such as a voxel size that the
+        file lacks. Each is a whole sentence.
     """
 
     data: Any
@@ -59,6 +66,9 @@ class Volume:
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
     unit: str = "pixel"
     name: str = "image"
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    time_step: float | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_array(

@@ -27,7 +27,7 @@ from napari_unet3d.model.unet import UNet3D
 
 SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _PIXELS_SINCE = 3
 """Pixel classifiers of older models saw other features: such a network stands alone.
 
