@@ -606,7 +606,8 @@ def test_real_stacks_have_the_voxel_size_of_their_description(shared_data):
         assert volume.axes == "ZYX"
         assert list(volume.shape) == meta["shape_zyx"]
         if all(meta["voxel_size_um_zyx"] or [None]):
-            assert volume.unit == "µm"
-            assert volume.voxel_size == pytest.approx(meta["voxel_size_um_zyx"], rel=1e-3)
+            micrometers = {"nm": 1e-3, "µm": 1.0, "mm": 1e3}[volume.unit]
+            sizes = [size * micrometers for size in volume.voxel_size]
+            assert sizes == pytest.approx(meta["voxel_size_um_zyx"], rel=1e-3)
         labels = read_labels(path.with_name("labels.tif"))
         assert labels.shape == volume.shape
