@@ -549,6 +549,27 @@ def test_failure_while_running_is_1_and_says_why(train, monkeypatch):
     assert "Traceback" not in outcome.err
 
 
+def test_a_training_that_fails_on_the_way_leaves_its_model(run, work, tmp_path, monkeypatch):
+    from napari_unet3d.training import trainer as trainer_module
+
+    loss, steps = trainer_module.masked_loss, []
+
+    def broken(*args, **options):
+        steps.append(1)
+        if len(steps) > 2:
+            raise RuntimeError("the device fell off the bus")
+        return loss(*args, **options)
+
+    monkeypatch.setattr(trainer_module, "masked_loss", broken)
+    path = tmp_path / "kept.unet3d"
+    files = (work / "image.tif", work / "labels.tif")
+    outcome = run("train", *files, "-o", path, *QUICK, "--iterations", "5")
+    assert outcome.code == 1
+    assert "fell off the bus" in outcome.err
+    assert f"2 iterations is kept: {path}" in outcome.err
+    assert ModelBundle.load(path).record.iterations == 2
+
+
 def test_unexpected_error_is_1_and_says_how_to_see_more(train, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("by [bold]zero[/bold]")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.model import device as devices
 
 
@@ -38,12 +39,21 @@ def test_free_memory_is_positive_and_below_the_machine():
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("GET was unable to find an engine to execute this computation"), True),
+        (RuntimeError("could not create a primitive"), True),  # oneDNN
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("bad allocation"), True),
         (RuntimeError("shape mismatch"), False),
         (ValueError("out of memory"), False),
     ],
 )
 def test_what_counts_as_out_of_memory(error, expected):
     assert devices.is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize("wish", ["cuda:7", "cuda:999999999999999999999", "mps"])
+def test_a_device_that_is_not_there_is_named_with_the_cure(wish):
+    with pytest.raises(BadInputError, match=rf"'{wish}' is not there.*'auto' or 'cpu'"):
+        devices.pick_device(wish)
 
 
 def test_the_operations_of_the_network_are_tried_on_a_device():

@@ -203,6 +203,18 @@ def test_tile_obeys_the_limit_or_is_the_smallest():
         assert prod(tile) <= 20_000 or halve(network, tile) is None
 
 
+def test_no_map_has_a_single_voxel_where_a_deep_network_meets_a_small_stack():
+    network = NetworkConfig(
+        widths=(4, 4, 4, 4),
+        strides=((2, 2, 2),) * 3,
+        kernels=((3, 3, 3),) * 4,
+        padding="same",
+    )
+    assert smallest_map(network, (8, 8, 8)) == 1, "the precondition"
+    for shape in (plan_patch(network, (8, 8, 8), 0, 1000, 8), plan_tile(network, (8, 8, 8), 1000)):
+        assert smallest_map(network, shape) == 2
+
+
 def test_halving_always_shrinks_and_ends():
     for _, network, shape in random_stacks(60):
         tile = plan_tile(network, shape, 10**12)

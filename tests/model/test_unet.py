@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_unet3d.config import PAPER_NETWORK, NetworkConfig
 from napari_unet3d.model.unet import Convolution, UNet3D, fold_batch_norm
@@ -246,3 +247,61 @@ def test_bf16_gradients_are_right_when_a_level_is_2_deep(level, guarded, monkeyp
         pytest.skip(f"torch {torch.__version__} has no longer the bug, or not on this CPU")
     else:
         assert error > 0.3
+
+
+# --- fp32 maps that torch computes slowly in a batch of one ----------------------------------
+
+SMALL_MAP = (1, 16, 4, 12, 12)
+"""N·C·Z·Y = 768: far below torch's limit."""
+
+
+class _Operators(TorchDispatchMode):
+    """Lists the operators that are carried out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def backend(convolution: nn.Conv3d, x: torch.Tensor) -> str:
+    """What torch would compute this convolution with."""
+    three = [1, 1, 1]
+    return torch._C._select_conv_backend(
+        x, convolution.weight, convolution.bias, three, three, three, False, [0, 0, 0], 1
+    ).name
+
+
+def test_precondition_torch_leaves_onednn_for_small_maps_in_a_batch_of_one():
+    """Why `Convolution` does not. Once this is skipped everywhere, it can."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this torch has no oneDNN")
+    convolution = nn.Conv3d(16, 16, 3, padding=1)
+    x = torch.randn(SMALL_MAP)
+    assert backend(convolution, torch.cat([x, x])) == "Mkldnn"
+    if backend(convolution, x) == "Mkldnn":
+        pytest.skip(f"torch {torch.__version__} takes oneDNN for small maps too")
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("training", [True, False])
+def test_no_small_map_takes_the_slow_path(training):
+    torch.manual_seed(0)
+    ours, plain = Convolution(16, 8, 3, padding=1), nn.Conv3d(16, 8, 3, padding=1)
+    plain.load_state_dict(ours.state_dict())
+    x = torch.randn(SMALL_MAP)
+    with torch.set_grad_enabled(training), _Operators() as seen:
+        out = ours(x)
+    assert not any("slow" in name for name in seen.names), seen.names
+    assert out.shape == (1, 8, 4, 12, 12)
+    torch.testing.assert_close(out, plain(x))
+    if training:
+        assert gradients_agree(ours, plain, x)
+
+
+def gradients_agree(ours: nn.Module, plain: nn.Module, x: torch.Tensor) -> bool:
+    pair = zip(gradients(ours, x, False), gradients(plain, x, False), strict=True)
+    return all(relative_error(a, b) < 1e-4 for a, b in pair)

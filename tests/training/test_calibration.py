@@ -37,16 +37,17 @@ def test_an_overconfident_network_is_cooled() -> None:
 def test_a_class_that_is_found_too_often_is_shifted_down() -> None:
     honest, target = _voxels()
     wrong = (honest + torch.tensor([0.0, 2.5])).log_softmax(1)
-    found = fit_calibration(wrong, None, target)
+    found = fit_calibration(wrong, None, target, shift=True)
     assert found.shift[0] == 0 and found.shift[1] < -1
     better = _probabilities(found, wrong, None)
     assert _iou(better, target) > _iou(wrong, target) + 0.02
 
 
-def test_a_single_slice_shifts_nothing() -> None:
+def test_nothing_is_shifted_unless_asked_for() -> None:
     honest, target = _voxels()
     wrong = (honest + torch.tensor([0.0, 2.5])).log_softmax(1)
-    found = fit_calibration(wrong, None, target, several=False)
+    assert any(fit_calibration(wrong, None, target, shift=True).shift)
+    found = fit_calibration(wrong, None, target)
     assert not any(found.shift)
     assert found.network != 1, "the temperature is fitted all the same"
 
@@ -54,12 +55,13 @@ def test_a_single_slice_shifts_nothing() -> None:
 def test_nothing_to_gain_means_no_shift() -> None:
     target = torch.tensor([0, 1] * 50)
     sure = (torch.nn.functional.one_hot(target, 2).float() * 9).log_softmax(1)
-    assert not any(fit_calibration(sure, None, target).shift)
+    assert not any(fit_calibration(sure, None, target, shift=True).shift)
 
 
 def test_one_class_alone_is_not_shifted() -> None:
     logits = torch.randn(30, 3).log_softmax(1)
-    assert not any(fit_calibration(logits, None, torch.ones(30, dtype=torch.long)).shift)
+    target = torch.ones(30, dtype=torch.long)
+    assert not any(fit_calibration(logits, None, target, shift=True).shift)
 
 
 def test_the_better_classifier_gets_the_say() -> None:

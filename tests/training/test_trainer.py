@@ -30,7 +30,7 @@ from napari_unet3d.training.events import (
     TrainingProgress,
     TrainingStarted,
 )
-from napari_unet3d.training.trainer import Trainer
+from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 
 SHAPE = (12, 36, 40)
 SMALL = NetworkConfig(
@@ -526,6 +526,69 @@ def test_memory_that_never_suffices_is_a_clear_failure(monkeypatch):
         run(make_trainer())
 
 
+def test_a_shortage_after_unscaling_does_not_end_an_fp16_training(monkeypatch):
+    """The scaler of fp16 gradients takes each step once: a step that breaks off confuses it."""
+    trainer = make_trainer(iterations=3, pixel_classifier=False)
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def short_of_memory(*args):
+        calls.append(trainer._scaler)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return clip(*args)
+
+    monkeypatch.setattr(trainer_module.nn.utils, "clip_grad_norm_", short_of_memory)
+    # fp16 is refused on a CPU, where it is slow; its scaler works there.
+    monkeypatch.setattr(
+        trainer, "_new_scaler", lambda scale=2.0**10: torch.amp.GradScaler("cpu", scale)
+    )
+    trainer._scaler = trainer._new_scaler()
+    events, _ = run(trainer)
+    assert [e.iteration for e in progress(events)] == [1, 2, 3]
+    assert calls[0] is not calls[1]
+    assert calls[1].get_scale() == 2.0**10, "the scale that was found stays"
+
+
+def test_whatever_ends_a_training_its_weights_are_kept(monkeypatch):
+    steps = []
+    loss = trainer_module.masked_loss
+
+    def broken(*args, **options):
+        steps.append(1)
+        if len(steps) > 3:
+            raise KeyError("no such thing")
+        return loss(*args, **options)
+
+    monkeypatch.setattr(trainer_module, "masked_loss", broken)
+    with pytest.raises(TrainingFailedError, match=r"training failed.*no such thing") as failure:
+        run(make_trainer(iterations=9))
+    bundle = failure.value.bundle
+    assert bundle.record.iterations == 3
+    assert not bundle.record.completed
+    monkeypatch.setattr(trainer_module, "masked_loss", loss)
+    _, resumed = run(make_trainer(start=bundle, resume=True, iterations=4))
+    assert resumed.record.iterations == 4
+
+
+def test_what_failed_before_the_first_step_leaves_no_model(monkeypatch):
+    monkeypatch.setattr(trainer_module, "masked_loss", lambda *a, **k: 1 / 0)
+    with pytest.raises(TrainingFailedError, match="division") as failure:
+        run(make_trainer())
+    assert failure.value.bundle is None
+
+
+def test_weights_are_kept_even_when_the_memory_does_not_suffice_to_finish(monkeypatch):
+    def never(self, trained):
+        raise MemoryError
+
+    monkeypatch.setattr(evaluator_module.Evaluator, "finish", never)
+    with pytest.raises(TrainingFailedError) as failure:
+        run(make_trainer(iterations=2))
+    bundle = failure.value.bundle
+    assert bundle.record.iterations == 2
+    assert bundle.calibration == Calibration(network=0.0, pixels=1.0)
+
+
 def test_runtime_errors_do_not_leave_as_such(monkeypatch):
     """superqt's workers swallow RuntimeErrors: the user would wait for ever."""
 
@@ -544,6 +607,10 @@ def test_loss_that_is_no_number_ends_the_training():
     start = small.model_copy(update={"weights": huge})
     with pytest.raises(RunFailedError, match=r"not finite.*lower the learning rate"):
         run(make_trainer(start=start, iterations=1000))
+    # Before that many: the training would end well, though nothing was learned.
+    with pytest.raises(TrainingFailedError, match=r"never a finite number.*fp32") as failure:
+        run(make_trainer(start=start, iterations=3))
+    assert failure.value.bundle is None
 
 
 def test_patch_too_small_to_normalize_is_a_clear_failure():
@@ -581,6 +648,59 @@ def test_bad_input_is_refused_before_anything_runs(given, text):
 def test_model_for_other_channels():
     with pytest.raises(BadInputError, match=r"2 channel.*1"):
         make_trainer(start=random_bundle(SMALL.model_copy(update={"in_channels": 2})))
+
+
+def test_a_trainer_runs_once():
+    trainer = make_trainer(iterations=2)
+    assert run(trainer)[1].record.iterations == 2
+    with pytest.raises(BadInputError, match="has run already"):
+        trainer.run()
+
+
+def test_resuming_needs_a_model():
+    with pytest.raises(BadInputError, match="no model to resume"):
+        make_trainer(start=None, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "weights"])
+def test_resuming_needs_the_whole_optimizer(damage):
+    _, bundle = run(make_trainer(iterations=1))
+    state = dict(bundle.state)
+    if damage == "weights":
+        del state["weights/head.weight"]
+    elif damage == "missing":
+        del state["optimizer/head.weight/exp_avg"]
+    else:
+        state["optimizer/head.weight/exp_avg"] = torch.zeros(3)
+    broken = bundle.model_copy(update={"state": state})
+    with pytest.raises(BadInputError, match=r"head.weight.*Fine-tune"):
+        make_trainer(start=broken, resume=True)
+    make_trainer(start=bundle, resume=True)
+
+
+def test_a_network_for_large_stacks_goes_on_with_a_small_one():
+    """Its deepest map would have a single voxel, of which there are no statistics."""
+    deep = SMALL.model_copy(
+        update={
+            "widths": (4, 4, 4, 4),
+            "strides": ((2, 2, 2),) * 3,
+            "kernels": ((3, 3, 3),) * 4,
+        }
+    )
+    cut = (slice(0, 8),) * 3
+    labels = annotate(*TRAINED)[cut]
+    labels[2, 0] = 2
+    assert set(np.unique(labels)) == {0, 1, 2}
+    trainer = make_trainer(
+        labels, IMAGE[cut], start=deep, patch_shape=None, iterations=2, pixel_classifier=False
+    )
+    assert run(trainer)[1].record.iterations == 2
+
+
+def test_fp32_on_a_cpu_takes_two_patches_a_step():
+    assert make_trainer(precision="fp32").batch_size == 2
+    assert make_trainer(precision="bf16").batch_size == 1
+    assert make_trainer(precision="fp32", batch_size=1).batch_size == 1
 
 
 def test_resuming_needs_the_optimizer_and_the_same_classes():

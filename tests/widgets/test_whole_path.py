@@ -247,6 +247,29 @@ def test_an_error_in_the_thread_reaches_the_user(
     assert ready.footer.start_button.isVisible()
 
 
+def test_a_training_that_fails_on_the_way_leaves_its_model(
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
+) -> None:
+    from napari_unet3d.training.trainer import Trainer
+
+    step, done = Trainer._step, []
+
+    def fail(self: Any, *arguments: Any) -> float:
+        if len(done) == 1:
+            raise RuntimeError("the device fell asleep")
+        done.append(1)
+        return step(self, *arguments)
+
+    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda text: None)
+    monkeypatch.setattr(Trainer, "_step", fail)
+    ready.form.advanced.editors["iterations"].setValue(5)
+    hands.press(ready.footer.start_button)
+    wait_ready(ready, qtbot)
+    assert "the device fell asleep" in ready.footer.message.text()
+    assert "is kept" in ready.footer.message.text()
+    assert ready.run_actions.bundle.record.iterations == 1
+
+
 def test_another_stack_that_is_shown_meanwhile_is_not_watched(
     ready: Any, hands: Any, qtbot: Any, stack: np.ndarray
 ) -> None:

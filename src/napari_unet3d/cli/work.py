@@ -34,7 +34,7 @@ from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 from napari_unet3d.model.geometry import parameter_count
 from napari_unet3d.prediction.predictor import predict as segment
 from napari_unet3d.prediction.scores import ClassScore, Overlap, mean, show
-from napari_unet3d.training.trainer import Trainer
+from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 
 
 def train(
@@ -60,7 +60,16 @@ def train(
     sparse = SparseAnnotation(labels, classes, found.held_out)
     trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
     check_space(output, 16 * parameter_count(trainer.network_config) + 2**20)
-    trained = follow_training(trainer)
+    try:
+        trained = follow_training(trainer)
+    except TrainingFailedError as failure:
+        if failure.bundle is None:
+            raise
+        save_model(failure.bundle, output)
+        raise RunFailedError(
+            f"{str(failure).rstrip('.')}. What was learned in {failure.bundle.record.iterations} "
+            f"iterations is kept: {output}"
+        ) from failure
     save_model(trained.without_state() if lean else trained, output)
     return trained
 

@@ -36,15 +36,15 @@ def pick_device(wish: str = "auto") -> torch.device:
             if there and _failure(kind) is None:
                 return torch.device(kind)
         return torch.device("cpu")
-    device = torch.device(wish)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    kind, _, number = wish.partition(":")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise BadInputError(
-            f"device {wish!r} is not there: {unused_gpu() or 'no such GPU was found.'} "
-            "Use --device auto or cpu."
+            f"The device '{wish}' is not there: {unused_gpu() or 'no such GPU was found.'} "
+            "Choose 'auto' or 'cpu'."
         )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise BadInputError(f"device {wish!r} is not there. Use --device auto or cpu.")
-    return device
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise BadInputError(f"The device '{wish}' is not there. Choose 'auto' or 'cpu'.")
+    return torch.device(wish)
 
 
 @functools.cache
@@ -202,10 +202,17 @@ def used_memory(device: torch.device) -> int:
 _LACK_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
+    "cannot allocate memory",
     "not enough memory",
+    "bad_alloc",  # C++'s own
+    "bad allocation",  # the same on Windows
     # cuDNN and cuBLAS say it so, the first when no algorithm's workspace could be had.
     "alloc_failed",
     "unable to find an engine",
+    # oneDNN, which does not say why: a smaller map is worth a try in any case.
+    "could not create a primitive",
+    "could not execute a primitive",
+    "could not create a memory",
 )
 
 

@@ -15,21 +15,51 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from napari_unet3d.config import NetworkConfig, Normalization, Triple
 from napari_unet3d.model.geometry import first_width
 
+_NATIVE_MOST = 20_480
+"""Values, N·C·Z·Y: torch hands an fp32 convolution on the CPU to oneDNN only above this, or from a
+batch of two on (`use_mkldnn` in ATen's Convolution.cpp, torch 2.13)."""
+
 
 class Convolution(nn.Conv3d):
-    """A 3D convolution whose gradient is right in every precision.
+    """A 3D convolution that is right and fast in every precision.
 
-    torch 2.13 returns a wrong weight gradient (NaN, inf, or 100 % error) for a bf16
-    convolution on the CPU with a 3×3×3 kernel when the map is exactly 2 voxels deep. Such
-    a map is computed in fp32 here, whatever the patch: it is a deep level, so it is cheap.
+    It works around two faults of torch 2.13 on CPUs:
+
+    - The weight gradient of a bf16 convolution with a 3×3×3 kernel is wrong (NaN, inf, or 100 %
+      error) when the map is exactly 2 voxels deep. Such a map is computed in fp32. It is a deep
+      level, so it costs little.
+    - A small fp32 map in a batch of one takes torch's own convolution, which is up to 25 times
+      slower than oneDNN's. Without gradients, oneDNN is called directly; its operator has no
+      gradient, so with gradients the map is computed twice, as a batch of two.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, Z, Y, X) → (N, C', Z', Y', X')."""
-        if x.device.type == "cpu" and x.shape[2] == 2 and self.kernel_size[0] > 1:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        if x.shape[2] == 2 and self.kernel_size[0] > 1:
             with torch.autocast("cpu", enabled=False):
-                return super().forward(x.float())
-        return super().forward(x)
+                return self._forward(x.float())
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        if not self._takes_slow_path(x):
+            return super().forward(x)
+        if torch.is_grad_enabled():
+            return super().forward(torch.cat([x, x]))[:1]
+        y: Tensor = torch.ops.aten.mkldnn_convolution(
+            x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups
+        )
+        return y
+
+    def _takes_slow_path(self, x: Tensor) -> bool:
+        return (
+            len(x) == 1
+            and x.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+            and x[..., 0].numel() <= _NATIVE_MOST
+            and torch.backends.mkldnn.is_available()
+        )
 
 
 class _Pool(nn.MaxPool3d):

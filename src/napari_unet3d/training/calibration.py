@@ -1,7 +1,7 @@
 """Finds how far to trust the U-Net and the pixel classifier, from labelled voxels.
 
-Dice makes a network too sure, and too generous or too stingy with a class. All of it is
-measured on the annotated slices of the training, never on held-out ones.
+Dice makes a network too sure. How much is measured on the annotated slices of the training, never
+on held-out ones.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SWEEPS, _MANY = 2, 10
 
 
 def fit_calibration(
-    network: Tensor, pixels: Tensor | None, target: Tensor, *, several: bool = True
+    network: Tensor, pixels: Tensor | None, target: Tensor, *, shift: bool = False
 ) -> Calibration:
-    """Weights and temperature for the best likelihood, then shifts for the best overlap.
+    """Weights and temperature for the best likelihood; on demand, shifts for the best overlap.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def fit_calibration(
         (N, K) those of a pixel classifier that has not seen these voxels, or None.
     target
         (N,) output index of each voxel.
-    several
-        Whether the voxels are of several slices. A single one does not tell how far a class
-        must be shifted on others: it stays where it is.
+    shift
+        Whether classes may be shifted. A few slices hardly tell how far a class must be shifted
+        on others, and a single one does not tell at all.
     """
     share, logits = 1.0, network
     if pixels is not None:
@@ -46,12 +46,12 @@ def fit_calibration(
         best = min(range(len(mixtures)), key=lambda i: _temperature(mixtures[i], target)[1])
         share = _SEEN * float(_WEIGHTS[best])
         logits = torch.lerp(pixels, network, share)
-    shift = _best_shift(logits, target) if several else torch.zeros(logits.shape[1])
-    temperature, _ = _temperature(logits + shift, target)
+    by = _best_shift(logits, target) if shift else torch.zeros(logits.shape[1])
+    temperature, _ = _temperature(logits + by, target)
     return Calibration(
         network=share / temperature,
         pixels=(1 - share) / temperature,
-        shift=tuple((shift / temperature).tolist()),
+        shift=tuple((by / temperature).tolist()) if shift else (),
     )
 
 

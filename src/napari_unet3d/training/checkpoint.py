@@ -14,6 +14,8 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.unet import UNet3D
 
 _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
+"""What AdamW keeps of each parameter."""
 
 
 def check_start(
@@ -31,6 +33,7 @@ def check_start(
         raise BadInputError(
             "the model was saved without its optimizer, so it cannot be resumed: fine-tune it"
         )
+    _check_state(bundle.state, bundle)
     trained = [c.value for c in bundle.classes]
     painted = [c.value for c in annotation.classes]
     if trained != painted:
@@ -38,6 +41,26 @@ def check_start(
             f"the model was trained with the classes {trained}, painted are {painted}: a resumed "
             "training needs the same; fine-tune instead"
         )
+
+
+def _check_state(state: Mapping[str, Tensor], bundle: ModelBundle) -> None:
+    """Raise `BadInputError` unless the optimizer's state is complete, or has not begun."""
+    parameters = [n.removeprefix(_WEIGHTS) for n in state if n.startswith(_WEIGHTS)]
+    begun = any(n.startswith(_OPTIMIZER) for n in state)
+    with torch.device("meta"):
+        expected = {n: p.shape for n, p in UNet3D(bundle.network).named_parameters()}
+    for name, shape in expected.items():
+        moments = _below(state, f"{_OPTIMIZER}{name}/")
+        complete = not begun or (
+            set(moments) == _MOMENTS
+            and all(moments[n].shape == shape for n in _MOMENTS - {"step"})
+            and moments["step"].numel() == 1
+        )
+        if name not in parameters or not complete:
+            raise BadInputError(
+                f"The model cannot be resumed: its optimizer state is damaged ('{name}'). "
+                "Fine-tune it instead, or resume another copy."
+            )
 
 
 def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = True) -> None:

@@ -59,6 +59,8 @@ class Evaluator:
         Of the running average; 0 keeps the current weights.
     interrupted
         Asked between tiles and slices; looking ends early when it says True.
+    class_shift
+        Whether the calibration may shift the classes.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class Evaluator:
         precision: Precision,
         decay: float,
         interrupted: Callable[[], bool],
+        class_shift: bool = False,
     ) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self._folded = self.network
         self._sampler = sampler
         self._device, self._precision, self._decay = device, precision, decay
         self._interrupted = interrupted
+        self._class_shift = class_shift
         self.pixels: PixelClassifier | None = None
         self.calibration = Calibration()
         self._samples: list[PixelSample] = []
@@ -195,7 +199,7 @@ class Evaluator:
             torch.cat(network)[some],
             pixels[some],
             target[some],
-            several=len({s.ref for s in parts}) > 1,
+            shift=self._class_shift and len({s.ref for s in parts}) > 1,
         )
 
     def preview(self, ref: SliceRef) -> SlicePreview:

@@ -21,8 +21,9 @@ from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
+from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.geometry import shrink, smallest_map
-from napari_unet3d.model.planning import halve, plan_network, plan_patches
+from napari_unet3d.model.planning import halve, plan_batch, plan_network, plan_patches
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import Notice, voxel_size_note
 from napari_unet3d.training.checkpoint import (
@@ -74,6 +75,8 @@ class Trainer:
         Go on exactly where `start_from` was stopped, with its optimizer and iteration; the
         budget of `config` counts from the model's own beginning.
 
+    A trainer trains once: `run` refuses a second call.
+
     Raises
     ------
     BadInputError
@@ -89,6 +92,11 @@ class Trainer:
         start_from: ModelBundle | None = None,
         resume: bool = False,
     ) -> None:
+        if resume and start_from is None:
+            raise BadInputError(
+                "There is no model to resume. Give the model that was stopped as `start_from`, or "
+                "leave `resume` out to start anew."
+            )
         self.volume, self.annotation = volume, annotation
         config = config or TrainingConfig()
         if start_from is not None:
@@ -108,7 +116,7 @@ class Trainer:
             check_start(start_from, volume, annotation, resume)
         self.volume = volume = volume.in_memory(devices.room_for_images())
         self.intensity = IntensityNormalization.estimate(volume)
-        self.batch_size = config.batch_size or 1
+        self.batch_size = config.batch_size or plan_batch(self.device.type != "cpu", self.precision)
         self._short_of_memory = False
         self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
         self.sampler = PatchSampler(
@@ -130,6 +138,9 @@ class Trainer:
                     "one (it counts from the model's beginning)"
                 )
         self._voxels_seen = 0
+        self._finite_steps = 0
+        self._scaler = self._new_scaler()
+        self._has_run = False
         self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
 
     # --- planning ---------------------------------------------------------------------------
@@ -184,11 +195,26 @@ class Trainer:
 
         Raises
         ------
-        RunFailedError
+        TrainingFailedError
             The memory does not suffice for the smallest patch, the loss is not finite, or
-            torch failed.
+            torch failed. It holds the model that was trained until then, if there is one.
+        BadInputError
+            On a second call.
         """
+        if self._has_run:
+            raise BadInputError(
+                "This trainer has run already: a second run would begin with another state. Make "
+                "a new Trainer; with start_from=model it goes on from a model."
+            )
+        self._has_run = True
+        return self._run_guarded(control or TrainingControl())
+
+    def _run_guarded(
+        self, control: TrainingControl
+    ) -> Generator[TrainingEvent, None, ModelBundle | None]:
+        """Run, with the device set up, and turn whatever fails into `TrainingFailedError`."""
         repeatable = self.config.iterations is not None
+        first, begin = self.iteration, time.monotonic()
         devices.prepare(self.device)
         try:
             # A search for the fastest convolutions takes long for each shape of patch and tile;
@@ -196,16 +222,23 @@ class Trainer:
             with torch.backends.cudnn.flags(
                 enabled=True, benchmark=False, deterministic=repeatable, allow_tf32=False
             ):
-                return (yield from self._run(control or TrainingControl()))
+                bundle = yield from self._run(control)
+            if bundle is not None and self.iteration > first and not self._finite_steps:
+                raise RunFailedError(
+                    "The loss was never a finite number, so nothing was learned. Choose "
+                    "precision 'fp32', or start from another model."
+                )
+            return bundle
         except _CancelledError:
             return None
         except BadInputError:
             raise
-        except (RuntimeError, ValueError) as error:
-            # superqt's workers swallow RuntimeErrors: the user would wait for ever. Torch
-            # normalizes no single voxel (a patch that is too small): a ValueError.
+        except Exception as error:
+            # superqt's workers swallow RuntimeErrors: the user would wait for ever.
             traceback.clear_frames(error.__traceback__)  # they hold the device's memory
-            raise RunFailedError(f"training failed: {error}") from error
+            devices.make_room(self.device)
+            text = str(error) if isinstance(error, RunFailedError) else f"training failed: {error}"
+            raise TrainingFailedError(text, self._rescue(time.monotonic() - begin)) from error
         finally:
             for name in ("_network", "_evaluator", "_optimizer"):
                 self.__dict__.pop(name, None)
@@ -237,6 +270,9 @@ class Trainer:
             if notice is not None:
                 # Outside of the except block: the traceback would keep the tensors alive.
                 self._optimizer.zero_grad(set_to_none=True)
+                # A step that broke off between unscaling and updating leaves a scaler that
+                # refuses the next one.
+                self._scaler = self._new_scaler(self._scaler.get_scale())
                 devices.make_room(self.device)
                 yield notice
                 continue
@@ -345,7 +381,9 @@ class Trainer:
         self.iteration += 1
         self._voxels_seen += int((target > 0).sum())
         self._evaluator.update(self._network, self.iteration)
-        return loss.item()
+        value = loss.item()
+        self._finite_steps += math.isfinite(value)
+        return value
 
     def _out_of_memory_notice(self, reason: str) -> Notice:
         old = self.patch_shape
@@ -386,11 +424,11 @@ class Trainer:
             self.precision,
             config.weight_averaging,
             lambda: control.cancelled,
+            config.class_shift,
         )
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=self._peak, weight_decay=config.weight_decay
         )
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self._class_weights = None
         if config.class_weights == "balanced":
             counts = torch.as_tensor(self.sampler.class_counts, dtype=torch.float32)
@@ -398,6 +436,28 @@ class Trainer:
         if old is not None and self._resume:
             load_training_state(self._network, self._optimizer, old.state)
             self._voxels_seen = old.record.voxels_seen
+
+    def _new_scaler(self, scale: float = 2.0**16) -> torch.amp.GradScaler:
+        """A scaler of fp16 gradients; torch's own first scale by default."""
+        return torch.amp.GradScaler(self.device.type, scale, enabled=self.precision == "fp16")
+
+    def _rescue(self, seconds: float) -> ModelBundle | None:
+        """The model as it is when the training fails; None when nothing was learned yet."""
+        if not self._finite_steps or "_evaluator" not in self.__dict__:
+            return None
+        evaluator = self._evaluator
+        before = {n: t.clone() for n, t in evaluator.network.state_dict().items()}
+        try:
+            evaluator.finish(trained=True)
+        except Exception:  # the memory may be short for this, too
+            evaluator.network.load_state_dict(before)
+            if evaluator.pixels is not None:
+                evaluator.calibration = Calibration(network=0.0, pixels=1.0)
+        if self._start_from is not None and self._resume:
+            seconds += self._start_from.record.seconds
+        bundle = self._bundle(seconds, None)
+        finite = all(t.isfinite().all() for t in bundle.weights.values() if t.is_floating_point())
+        return bundle if finite else None
 
     def _started(self) -> TrainingStarted:
         notes = [devices.unused_gpu() if self.device.type == "cpu" else None]
@@ -447,6 +507,21 @@ class Trainer:
             pixels=on_cpu(pixels.state_dict()) if pixels is not None else {},
             state=training_state(self._network, self._optimizer),
         )
+
+
+class TrainingFailedError(RunFailedError):
+    """A training failed while it ran.
+
+    Attributes
+    ----------
+    bundle
+        The model as it was then, which can be saved, applied and trained further; None when it
+        had not learned anything.
+    """
+
+    def __init__(self, text: str, bundle: ModelBundle | None) -> None:
+        super().__init__(text)
+        self.bundle = bundle
 
 
 class _CancelledError(Exception):

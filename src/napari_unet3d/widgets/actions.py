@@ -18,7 +18,7 @@ from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.training.events import TrainingControl
-from napari_unet3d.training.trainer import Trainer
+from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.footer import Footer
@@ -242,7 +242,15 @@ class Actions(QObject):
         self.idle.emit()
 
     def _failed(self, error: BaseException) -> None:
-        if self._keep_trained():
+        if isinstance(error, TrainingFailedError) and error.bundle is not None:
+            self._trained_bundle = error.bundle
+            self._keep_trained()
+            self.report.fail(
+                error,
+                "What was learned until then is kept: segment with 'Apply to image', save the "
+                "model, or continue the training.",
+            )
+        elif self._keep_trained():
             self.report.fail(
                 error,
                 "The training had ended well and its model is kept: save it, or segment with "
