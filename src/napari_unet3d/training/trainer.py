@@ -12,8 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from torch import Tensor, nn
 
-from napari_unet3d.config import NetworkConfig, TrainingConfig, Triple
+from napari_unet3d.config import CLIP_PERCENTILES, NetworkConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
@@ -107,7 +108,8 @@ class Trainer:
         if start_from is not None:
             check_start(start_from, volume, annotation, resume)
         self.volume = volume = volume.in_memory(devices.room_for_images())
-        self.intensity = IntensityNormalization.estimate(volume)
+        painted = annotation.labelled_voxels()
+        self.intensity = IntensityNormalization.estimate(volume, self._clip(), painted)
         self.batch_size = config.batch_size or 1
         self._short_of_memory = False
         self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
@@ -119,6 +121,7 @@ class Trainer:
             shrink(self.network_config),
             config.rare_share,
             config.seed,
+            painted,
         )
         self.iteration = 0
         if start_from is not None and resume:
@@ -131,6 +134,13 @@ class Trainer:
                 )
         self._voxels_seen = 0
         self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
+
+    def _clip(self) -> Percentiles | tuple[Percentiles, ...]:
+        """Percentiles to begin with: those of the model that is trained further, or the setting."""
+        chosen = self.config.clip_percentiles
+        if self._start_from is None or chosen != CLIP_PERCENTILES:
+            return chosen
+        return self._start_from.intensity.clip
 
     # --- planning ---------------------------------------------------------------------------
 
