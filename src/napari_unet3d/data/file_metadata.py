@@ -117,12 +117,13 @@ class Length:
 class Placement:
     """What a file says about where its voxels lie, as it says it; z, y, x.
 
-    `time_step` is in seconds.
+    `time_step` is in seconds; `notes` are on the sizes, for the user.
     """
 
     sizes: tuple[Length, Length, Length] = (Length(), Length(), Length())
     origin: tuple[Length, Length, Length] = (Length(), Length(), Length())
     time_step: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def settle_geometry(
     Geometry, tuple of str
         And notes for the user, whole sentences.
     """
-    notes: list[str] = []
+    notes = list(placement.notes)
     sizes, units = _usable_sizes(placement.sizes, what, notes)
     (z, y, x), unit = common_unit(sizes, units)
     named = {parse_unit(u)[0] for u in units}
@@ -297,7 +298,8 @@ def improbable_voxel_size(
     """A note on voxels that are more than 50 times longer along one axis than another."""
     if not all(math.isfinite(s) and s > 0 for s in voxel_size):
         return None
-    longest, shortest = (f(range(3), key=lambda i: voxel_size[i]) for f in (max, min))
+    longest = max(range(3), key=lambda i: voxel_size[i])
+    shortest = min((2, 1, 0), key=lambda i: voxel_size[i])
     ratio = voxel_size[longest] / voxel_size[shortest]
     if ratio <= _IMPROBABLE_ANISOTROPY:
         return None

@@ -77,7 +77,6 @@ class Slice:
     place: tuple[Path, int] | None
     data: np.ndarray | None
     placement: Placement
-    notes: tuple[str, ...] = ()
 
 
 def read_slice_file(path: Path, *, voxels: bool = True) -> Slice:
@@ -103,10 +102,8 @@ def read_slice_file(path: Path, *, voxels: bool = True) -> Slice:
         places = raw_places(series, shape)
         data = series.asarray().reshape(shape) if voxels and places is None else None
         ome = _ome_of(tif)
-        notes: list[str] = []
-        placement = _placement(tif, ome, path, notes)
         place = None if places is None else places[0]
-        return Slice(shape, stored_dtype(series), place, data, placement, tuple(notes))
+        return Slice(shape, stored_dtype(series), place, data, _placement(tif, ome, path))
 
 
 def files_of_set(path: Path) -> tuple[str, ...]:
@@ -146,7 +143,7 @@ def _read(
         for each in tif.series if stacked else [series]:
             check_complete(tif, each, ome, path)
     order, axes, noted = arrange_axes(names, shape, what, wishes)
-    placement = _placement(tif, ome, path, notes)
+    placement = _placement(tif, ome, path)
     geometry, remarks = settle_geometry(
         axes, tuple(shape[i] for i in order), placement, wishes, what
     )
@@ -265,15 +262,13 @@ def _voxels(series: list[Any], shape: tuple[int, ...]) -> Any:
     return RawPlanes(shape, stored_dtype(series[0]), places)
 
 
-def _placement(
-    tif: tifffile.TiffFile, ome: OmeImage | None, path: Path, notes: list[str]
-) -> Placement:
+def _placement(tif: tifffile.TiffFile, ome: OmeImage | None, path: Path) -> Placement:
     """What the file says about size and place of its voxels."""
     try:
         if ome is not None:
             return ome.placement
         if tif.is_imagej and tif.imagej_metadata is not None:
-            return _imagej_placement(tif, path, notes)
+            return _imagej_placement(tif, path)
         if tif.is_lsm and tif.lsm_metadata:
             x, y, z = (
                 Length.parse(1e6 * float(tif.lsm_metadata[f"VoxelSize{name}"]), "µm")
@@ -281,11 +276,12 @@ def _placement(
             )
             return Placement((z, y, x))
     except (ValueError, KeyError, TypeError):
-        notes.append(f"What '{path.name}' says about its voxel size cannot be understood.")
+        note = f"What '{path.name}' says about its voxel size cannot be understood."
+        return Placement(notes=(note,))
     return Placement()
 
 
-def _imagej_placement(tif: tifffile.TiffFile, path: Path, notes: list[str]) -> Placement:
+def _imagej_placement(tif: tifffile.TiffFile, path: Path) -> Placement:
     said = tif.imagej_metadata or {}
     tags = tif.pages.first.tags
     unit = _text(said.get("unit"))
@@ -295,13 +291,14 @@ def _imagej_placement(tif: tifffile.TiffFile, path: Path, notes: list[str]) -> P
         # Pixels per unit. Without a named unit, dots per inch of a printer are meant.
         dpi = unit is None and tif.pages.first.resolutionunit != tifffile.RESUNIT.NONE
         pixels, length = (1, 1) if tag is None or dpi else tag.value
-        along[axis] = length / pixels if pixels else 1.0
+        along[axis] = length / pixels if pixels else None
     units = {axis: _text(said.get(f"{axis.lower()}unit")) or unit for axis in "ZYX"}
     # ImageJ leaves a spacing of 1 out.
+    notes: tuple[str, ...] = ()
     if "spacing" not in said and parse_unit(units["Z"])[0] != "pixel":
-        notes.append(
+        notes = (
             f"'{path.name}' has no spacing along z: 1 {units['Z']} is taken, as ImageJ does. If "
-            "it is another one, give the voxel size."
+            "it is another one, give the voxel size.",
         )
     sizes = {"Z": said.get("spacing", 1.0), "Y": along["Y"], "X": along["X"]}
     lengths = [Length.parse(sizes[a], units[a]) for a in "ZYX"]
@@ -312,7 +309,8 @@ def _imagej_placement(tif: tifffile.TiffFile, path: Path, notes: list[str]) -> P
         for at, length in zip(zero, lengths, strict=True)
     ]
     step = parse_seconds(said.get("finterval"), _text(said.get("tunit")) or "s")
-    return Placement((lengths[0], lengths[1], lengths[2]), (origin[0], origin[1], origin[2]), step)
+    place = (origin[0], origin[1], origin[2])
+    return Placement((lengths[0], lengths[1], lengths[2]), place, step, notes)
 
 
 def _text(value: object) -> str | None:

@@ -63,7 +63,7 @@ def read_folder(folder: Path, wishes: Wishes, *, voxels: bool = True) -> Volume:
         axes, tuple(shape[i] for i in order), first.placement, wishes, what
     )
     data = _voxels(slices, shape) if voxels else Unread(shape, first.dtype)
-    notes = (*_unlike_names(files, what), *first.notes, *noted, *remarks)
+    notes = (*_unlike_names(files, what), *noted, *remarks)
     return make_volume(rearranged(data, order), geometry, folder.name, notes)
 
 
