@@ -28,7 +28,7 @@ from napari_unet3d.data.file_metadata import (
 )
 from napari_unet3d.data.lazy import RawPlanes, Unread, rearranged
 from napari_unet3d.data.ome import OmeImage, check_files, parse_ome
-from napari_unet3d.data.tiff_planes import check_complete, raw_places, stored_dtype
+from napari_unet3d.data.tiff_planes import IncompleteError, check_complete, raw_places, stored_dtype
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError
 
@@ -354,6 +354,8 @@ def _damage_reported(path: Path) -> Iterator[None]:
             "which are read piece by piece."
         ) from error
     except Exception as error:  # a damaged file can make tifffile raise anything
+        if isinstance(error, IncompleteError):
+            raise
         if isinstance(error, BadInputError) and complaints.damage is None:
             raise
         if "imagecodecs" in str(error):

@@ -16,20 +16,24 @@ from napari_unet3d.errors import BadInputError
 _SHOWN_AXES = {"T": "t", "C": "channel", "Z": "z", "I": "z", "Q": "z"}
 
 
+class IncompleteError(BadInputError):
+    """A file lacks planes that it promises."""
+
+
 def check_complete(tif: tifffile.TiffFile, series: Any, ome: OmeImage | None, path: Path) -> None:
-    """Raise `BadInputError` unless the voxels that a TIFF promises are in the file.
+    """Raise `IncompleteError` unless the voxels that a TIFF promises are in the file.
 
     What the descriptions promise (OME-XML, ImageJ's, tifffile's, Micro-Manager's) is counted
     against the pages that hold voxels within the length of their files.
     """
     missing, promised = _missing_planes(tif, series), _n_planes(series)
     if missing:
-        raise BadInputError(_incomplete(path, missing, series))
+        raise IncompleteError(_incomplete(path, missing, series))
     in_description = _promised(tif, series, ome)
     if in_description > promised:
-        raise BadInputError(
-            f"'{path}' is not complete: its description promises {in_description} planes, and "
-            f"{promised} are there (its acquisition was stopped early?). " + _CURE
+        raise IncompleteError(
+            f"'{path}' is damaged, or is not complete: its description promises {in_description} "
+            f"planes, and it holds {promised} (its acquisition was stopped early?). {_CURE}"
         )
     _check_micromanager(tif, series, path)
 
@@ -121,9 +125,9 @@ def _check_micromanager(tif: tifffile.TiffFile, series: Any, path: Path) -> None
     for axis, name in {"T": "Frames", "Z": "Slices", "C": "Channels"}.items():
         wanted = int(summary.get(name, 1) or 1)
         if wanted > there.get(axis, 1):
-            raise BadInputError(
+            raise IncompleteError(
                 f"'{path}' is not complete: its description promises {wanted} {name.lower()}, and "
-                f"{there.get(axis, 1)} are there. Files of its set are missing beside it, or its "
+                f"it holds {there.get(axis, 1)}. Files of its set are missing beside it, or its "
                 f"acquisition was stopped early. {_CURE}"
             )
 
