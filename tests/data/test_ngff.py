@@ -66,10 +66,8 @@ def test_version_06(tmp_path, version):
 def test_version_06_with_more_axes(tmp_path, names, front, axes):
     data = np.broadcast_to(ZYX, (*front, *ZYX.shape)).copy()
     ones = [1.5] * len(front)
-    step = sequence(
-        scale(*ones, 2, 0.5, 0.25),
-        {"type": "translation", "translation": [0] * len(front) + [1, 2, 3]},
-    )
+    moved = {"type": "translation", "translation": [0] * len(front) + [1, 2, 3]}
+    step = sequence(scale(*ones, 2, 0.5, 0.25), moved)
     volume = read_volume(write_06(tmp_path / "a.ome.zarr", data, names, [step]))
     assert (volume.axes, volume.voxel_size, volume.unit) == (axes, (2, 0.5, 0.25), "µm")
     assert volume.translation == (1, 2, 3)

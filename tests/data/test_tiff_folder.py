@@ -73,7 +73,7 @@ def test_numbers_that_are_left_out_are_noted(tmp_path):
         (ZYX[0, :-1], r"im_3\.tif' has 19 × 24 voxels, but 'im_0\.tif' has 20 × 24"),
         (
             ZYX[0].astype("uint8"),
-            r"im_3\.tif' has numbers of type uint8, but 'im_0\.tif' has uint16",
+            r"im_3\.tif' has numbers of type uint8, but 'im_0",
         ),
         (ZYX[:5], r"im_3\.tif' is not a single 2D gray image \(5 × 20 × 24\)"),
         (np.zeros((20, 24, 3), np.uint8), r"im_3\.tif' is not a single 2D gray image"),

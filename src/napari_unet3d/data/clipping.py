@@ -130,7 +130,7 @@ def _range_to_keep(
         return np.inf, -np.inf
     low, high = _percentiles(sample, clip)
     for values in classes:
-        finite = values[np.isfinite(values)].astype(np.float64)
+        finite = _finite(values).astype(np.float64)
         enough = max(_CUT_VOXELS, _CUT_SHARE * len(finite))
         if np.count_nonzero(finite > high) >= enough:
             kept[_HIGH] = max(kept[_HIGH], np.quantile(finite, _KEPT_RANGE[1], method="lower"))
@@ -156,13 +156,17 @@ def _ranks(
     for plane in volume.sample_planes(_TAIL_VOXELS):
         total += plane[0].size
         for (channel, side), target in rare.items():
-            beyond = int(np.count_nonzero(_is_beyond(side, plane[channel], target)))
-            counts[channel, side] += beyond
+            beyond = _is_beyond(side, _finite(plane[channel].ravel()), target)
+            counts[channel, side] += int(np.count_nonzero(beyond))
     for (channel, side), count in counts.items():
         # Half a voxel more: the same voxel is found again whatever is rounded.
         exact = _percentile(side, (max(0, count - 1) + 0.5) / total)
         percentiles[channel, side] = exact if _is_rare(side, exact) else CLIP_PERCENTILES[side]
     return percentiles
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)] if values.dtype.kind == "f" else values
 
 
 def _is_beyond(side: int, values: np.ndarray, limit: Any) -> Any:
@@ -227,8 +231,7 @@ class _Tail:
         self._limit: Any = None
 
     def add(self, values: np.ndarray) -> None:
-        if values.dtype.kind == "f":
-            values = values[np.isfinite(values)]
+        values = _finite(values)
         if self._limit is not None:
             values = values[_is_beyond(self._side, values, self._limit)]
         self._parts.append(values)
