@@ -16,6 +16,7 @@ from napari_unet3d.config import CLIP_PERCENTILES, NetworkConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.lazy import as_bad_input
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
@@ -107,9 +108,10 @@ class Trainer:
         self.network_config = self._plan_network()
         if start_from is not None:
             check_start(start_from, volume, annotation, resume)
-        self.volume = volume = volume.in_memory(devices.room_for_images())
-        painted = annotation.labelled_voxels()
-        self.intensity = IntensityNormalization.estimate(volume, self._clip(), painted)
+        with as_bad_input():
+            self.volume = volume = volume.in_memory(devices.room_for_images())
+            painted = annotation.labelled_voxels()
+            self.intensity = IntensityNormalization.estimate(volume, self._clip(), painted)
         self.batch_size = config.batch_size or 1
         self._short_of_memory = False
         self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
