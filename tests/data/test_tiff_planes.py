@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import struct
 import subprocess
 import sys
 
@@ -210,3 +212,68 @@ def test_warnings_reach_a_logger_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         read_volume(tmp_path / "s_00.ome.tif")
     assert caplog.text == ""
+
+
+def write_micromanager(path, planes, index, frames, slices):
+    """A Micro-Manager stack: an index of planes, each an IFD of 13 tags with its voxels behind."""
+    summary = json.dumps(
+        {"MicroManagerVersion": "2", "Frames": frames, "Slices": slices, "Channels": 1}
+    ).encode()
+    first = 40 + len(summary) + 8  # behind a text that all planes share
+    size = 162 + planes[0].nbytes
+    offsets = [first + i * size for i in range(len(planes))]
+    height, width = planes[0].shape
+    out = struct.pack("<2sHI", b"II", 42, first)
+    index_at = first + len(planes) * size
+    out += struct.pack("<6I", 54773648, index_at, 483765892, 0, 99384722, 0)
+    out += struct.pack("<2I", 2355492, len(summary)) + summary + b"{}     \0"
+    for i, (plane, offset) in enumerate(zip(planes, offsets, strict=True)):
+        tags = {
+            254: (4, 0),
+            256: (4, width),
+            257: (4, height),
+            258: (3, 16),
+            259: (3, 1),
+            262: (3, 1),
+            273: (4, offset + 162),
+            277: (3, 1),
+            278: (4, height),
+            279: (4, plane.nbytes),
+            284: (3, 1),
+            296: (3, 1),
+            51123: (2, first - 8),
+        }
+        out += struct.pack("<H", len(tags))
+        for code, (kind, value) in tags.items():
+            out += struct.pack("<HHII", code, kind, 8 if kind == 2 else 1, value)
+        out += struct.pack("<I", offsets[i + 1] if i + 1 < len(planes) else 0)
+        out += plane.tobytes()
+    out += struct.pack("<2I", 3453623, len(planes))
+    for (time, z), offset in zip(index, offsets, strict=True):
+        out += struct.pack("<5I", 0, z, time, 0, offset)
+    path.write_bytes(out)
+
+
+def test_micromanager_acquisition_that_was_stopped(tmp_path):
+    index = [(t, z) for t in range(3) for z in range(4)]
+    path = tmp_path / "run_MMStack_Pos0.ome.tif"
+    write_micromanager(path, ZYX, index, frames=3, slices=4)
+    with tifffile.TiffFile(path) as tif:
+        assert tif.series[0].kind == "mmstack"
+    volume = read_volume(path)
+    assert volume.axes == "TZYX"
+    np.testing.assert_array_equal(np.asarray(volume.data), ZYX.reshape(3, 4, 20, 24))
+    write_micromanager(path, ZYX, index, frames=7, slices=4)
+    refused(path, r"promises 7 frames, and it holds 3\..*stopped early")
+    write_micromanager(path, ZYX[:10], index[:10], frames=3, slices=4)
+    refused(path, "planes t=2 z=2, t=2 z=3 are not in the file")
+
+
+def test_micromanager_files_that_are_lost(tmp_path):
+    index = [(t, z) for t in range(3) for z in range(4)]
+    first, second = tmp_path / "run_MMStack.tif", tmp_path / "run_MMStack_1.tif"
+    write_micromanager(first, ZYX[:8], index[:8], frames=3, slices=4)
+    write_micromanager(second, ZYX[8:], index[8:], frames=3, slices=4)
+    np.testing.assert_array_equal(np.asarray(read_volume(first).data), ZYX.reshape(3, 4, 20, 24))
+    second.unlink()
+    refused(first, "promises 3 frames, and it holds 2.*Files of its set are missing")

@@ -146,7 +146,7 @@ def _named(missing: list[int], series: Any) -> str:
     names, sizes = series.axes[:-per_page], series.shape[:-per_page]
     long = [(name, n) for name, n in zip(names, sizes, strict=True) if n > 1]
     plural = "plane" if len(missing) == 1 else "planes"
-    if math.prod(n for _, n in long) <= max(missing):
+    if not long or math.prod(n for _, n in long) <= max(missing):
         return f"{len(missing)} {plural}"
     axes = [_SHOWN_AXES.get(name, name.lower()) for name, _ in long]
     positions = np.unravel_index(missing, [n for _, n in long])
