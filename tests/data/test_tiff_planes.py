@@ -141,7 +141,7 @@ def test_imagej_stack_that_lacks_pages(tmp_path, said, compression):
     )
     refused(
         tmp_path / "a.tif",
-        "not complete: (its description promises 15 planes|planes z=12)",
+        "not complete: (its description promises 15 planes|planes z=12|planes t=2 z=2)",
     )
 
 

@@ -98,7 +98,7 @@ def read_slice_file(path: Path, *, voxels: bool = True) -> Slice:
                 "folder of TIFFs is a stack when each of them is one slice. Move the file away, "
                 "or give the path of the file that holds the stack."
             )
-        check_complete(tif, series, None, path)
+        check_complete(tif, [series], None, path)
         places = raw_places(series, shape)
         data = series.asarray().reshape(shape) if voxels and places is None else None
         ome = _ome_of(tif)
@@ -139,9 +139,9 @@ def _read(
         notes.append(f"{what} holds {len(tif.series)} images: the first one is used.")
     if len(series.levels) > 1:
         notes.append(f"{what} has {len(series.levels)} resolutions: the finest is used.")
+    parts = tif.series if stacked else [series]
     if "S" not in names or wishes.axes is not None:  # a color image is refused below
-        for each in tif.series if stacked else [series]:
-            check_complete(tif, each, ome, path)
+        check_complete(tif, parts, ome, path)
     order, axes, noted = arrange_axes(names, shape, what, wishes)
     placement = _placement(tif, ome, path)
     geometry, remarks = settle_geometry(
@@ -149,7 +149,7 @@ def _read(
     )
     data: Any = Unread(shape, series.dtype)
     if voxels:
-        data = _voxels(tif.series if stacked else [series], shape)
+        data = _voxels(parts, shape)
     return make_volume(rearranged(data, order), geometry, path.name, (*notes, *noted, *remarks))
 
 

@@ -20,22 +20,34 @@ class IncompleteError(BadInputError):
     """A file lacks planes that it promises."""
 
 
-def check_complete(tif: tifffile.TiffFile, series: Any, ome: OmeImage | None, path: Path) -> None:
+def check_complete(
+    tif: tifffile.TiffFile, series: Sequence[Any], ome: OmeImage | None, path: Path
+) -> None:
     """Raise `IncompleteError` unless the voxels that a TIFF promises are in the file.
 
     What the descriptions promise (OME-XML, ImageJ's, tifffile's, Micro-Manager's) is counted
     against the pages that hold voxels within the length of their files.
+
+    Parameters
+    ----------
+    tif, path
+        The file.
+    series
+        Those of its series that make up the image: one, or many of one slice each.
+    ome
+        What its OME-XML says, if it has one.
     """
-    missing, promised = _missing_planes(tif, series), _n_planes(series)
-    if missing:
-        raise IncompleteError(_incomplete(path, missing, series))
-    in_description = _promised(tif, series, ome)
-    if in_description > promised:
+    for each in series:
+        if missing := _missing_planes(tif, each):
+            raise IncompleteError(_incomplete(path, missing, each))
+    promised = _promised(tif, series[0], ome)
+    found = sum(_n_planes(each, "YX" if tif.is_imagej else "YXS") for each in series)
+    if promised > found:
         raise IncompleteError(
-            f"'{path}' is damaged, or is not complete: its description promises {in_description} "
-            f"planes, and it holds {promised} (its acquisition was stopped early?). {_CURE}"
+            f"'{path}' is damaged, or is not complete: its description promises {promised} "
+            f"planes, and it holds {found} (its acquisition was stopped early?). {_CURE}"
         )
-    _check_micromanager(tif, series, path)
+    _check_micromanager(tif, series[0], path)
 
 
 def raw_places(series: Any, shape: Sequence[int]) -> list[tuple[Path, int]] | None:
@@ -63,10 +75,10 @@ def stored_dtype(series: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _n_planes(series: Any) -> int:
-    """Planes of rows and columns in a series; color samples of a plane count as one."""
+def _n_planes(series: Any, in_plane: str) -> int:
+    """Planes of a series, which have the axes `in_plane`."""
     axes = zip(series.axes, series.shape, strict=True)
-    return math.prod(n for axis, n in axes if axis not in "YXS")
+    return math.prod(n for axis, n in axes if axis not in in_plane)
 
 
 def _missing_planes(tif: tifffile.TiffFile, series: Any) -> list[int]:
@@ -102,7 +114,7 @@ def _is_whole(page: Any) -> bool:
 
 def _promised(tif: tifffile.TiffFile, series: Any, ome: OmeImage | None) -> int:
     """Planes that the description of the file promises; 0 where it says nothing."""
-    if ome is not None and series.kind != "mmstack":
+    if ome is not None and not tif.is_imagej and series.kind != "mmstack":
         return ome.n_planes
     if series.kind in ("imagej", "uniform", "generic") and tif.imagej_metadata:
         said = tif.imagej_metadata
@@ -111,8 +123,7 @@ def _promised(tif: tifffile.TiffFile, series: Any, ome: OmeImage | None) -> int:
             images = int(said.get("images", 1))
         except (TypeError, ValueError):
             return 0
-        # Channels may be color samples of a plane, which are no planes of their own.
-        return max(images, sizes[0] * sizes[1])
+        return max(images, math.prod(sizes))
     return 0
 
 
