@@ -127,3 +127,11 @@ def test_default_classes_have_colors_that_differ():
     assert default_class(2 + len(PALETTE)).color == classes[0].color
     assert default_class(3).name == "class 3"
     assert default_class(3, "lumen").name == "lumen"
+
+
+@pytest.mark.parametrize("ends", [(99.9, 0.1), (50, 50), (-1, 99), (1, 101), (1, float("nan"))])
+def test_clip_percentiles_rise(ends):
+    assert TrainingConfig().clip_percentiles == (0.1, 99.9)
+    assert TrainingConfig(clip_percentiles=(0, 100)).clip_percentiles == (0, 100)
+    with pytest.raises(ValidationError, match=r"clip_percentiles must be two rising numbers"):
+        TrainingConfig(clip_percentiles=ends)

@@ -17,6 +17,9 @@ AXIS_NAMES = "zyx"
 PLANE_NAMES = ("xy", "xz", "yz")
 """Name of the plane that is perpendicular to axis z, y, x."""
 
+CLIP_PERCENTILES = (0.1, 99.9)
+"""Percentiles beyond which gray values are clipped: hot pixels are fewer, structures are not."""
+
 Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]
 Small = Annotated[int, Field(ge=1, le=7)]
@@ -184,6 +187,12 @@ class TrainingConfig(_Frozen):
     learning_rate: float | None = Field(
         None, gt=0, le=10, description="Peak learning rate; the preset's when empty."
     )
+    clip_percentiles: tuple[float, float] = Field(
+        CLIP_PERCENTILES,
+        description="Percentiles of the gray values beyond which they are clipped; widened where "
+        "they would cut a painted class. A model that is trained further keeps its own, unless "
+        "others than the default are given.",
+    )
     pixel_classifier: bool = Field(
         True,
         description="Support the network with a classifier of single voxels, which learns in "
@@ -219,6 +228,15 @@ class TrainingConfig(_Frozen):
     def _some_budget(self) -> Self:
         if self.iterations is None and self.seconds is None:
             raise ValueError("give a budget: seconds or iterations")
+        return self
+
+    @model_validator(mode="after")
+    def _percentiles_rise(self) -> Self:
+        low, high = self.clip_percentiles
+        if not 0 <= low < high <= 100:
+            raise ValueError(
+                f"clip_percentiles must be two rising numbers within 0…100, got {low:g}, {high:g}"
+            )
         return self
 
 

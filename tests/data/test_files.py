@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+import warnings
 from collections import namedtuple
 
 import numpy as np
@@ -16,8 +18,10 @@ import zarr
 from napari_unet3d.data import files
 from napari_unet3d.data.annotation import SparseAnnotation, find_painted_slices
 from napari_unet3d.data.file_metadata import common_unit, parse_unit
-from napari_unet3d.data.files import create_output, read_labels, read_volume
+from napari_unet3d.data.files import create_output, read_geometry, read_labels, read_volume
+from napari_unet3d.data.lazy import RawPlanes
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.zarr_chunks import GuardedZarr
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 SHAPE = (5, 8, 6)
@@ -51,6 +55,8 @@ def same(volume: Volume, axes: str, data: np.ndarray) -> None:
         ("angstrom", "nm", 0.1),
         ("cm", "mm", 10),
         ("inches", "mm", 25.4),
+        ("in", "mm", 25.4),
+        ("thou", "mm", 0.0254),
         ("pixels", "pixel", 1),
         ("", "pixel", 1),
         (None, "pixel", 1),
@@ -104,11 +110,88 @@ def test_imagej_inch_means_dots_only_without_unit(tmp_path):
     assert read_volume(path).unit == "pixel"
 
 
-def test_voxel_size_of_zero_is_left_for_the_check(tmp_path):
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, ZYX, imagej=True, metadata={"axes": "ZYX", "spacing": -2.0})
-    with pytest.raises(BadInputError, match=r"voxel size \(-2, 1, 1\)"):
-        read_volume(path).check()
+@pytest.mark.parametrize(
+    ("spacing", "z", "note"),
+    [
+        (-2.0, 2.0, r"along z is -2 micron: the axis is flipped, and 2 is taken"),
+        (0.0, 0.5, r"voxel size of 0 along z: that along x is taken, 0\.5 micron"),
+        (None, 1.0, r"no spacing along z: 1 micron is taken"),
+        (float("nan"), 0.5, r"no voxel size along z: that along x is taken"),
+    ],
+)
+def test_imagej_spacing_that_is_no_length(tmp_path, spacing, z, note):
+    metadata = {"axes": "ZYX", "unit": "micron"}
+    metadata |= {} if spacing is None else {"spacing": spacing}
+    tifffile.imwrite(tmp_path / "a.tif", ZYX, imagej=True, resolution=(2, 4), metadata=metadata)
+    volume = read_volume(tmp_path / "a.tif")
+    assert volume.voxel_size == (z, 0.25, 0.5)
+    assert len(volume.notes) == 1
+    assert re.search(note, volume.notes[0])
+    volume.check()
+    assert read_labels(tmp_path / "a.tif").notes == ()  # whose voxel size is not used
+
+
+def imagej_by_hand(path, description, **options):
+    """A stack with an ImageJ description, page by page as ImageJ writes it."""
+    text = f"ImageJ=1.54f\nimages=5\nslices=5\n{description}loop=false\n"
+    with tifffile.TiffWriter(path) as tif:
+        for z, plane in enumerate(ZYX):
+            tif.write(
+                plane,
+                photometric="minisblack",
+                metadata=None,
+                description=text if z == 0 else None,
+                resolutionunit=1,
+                **options,
+            )
+
+
+@pytest.mark.parametrize(
+    ("units", "spacing", "resolution", "size", "unit"),
+    [
+        ("unit=micron\nzunit=nm\n", 500.0, (2, 2), (0.5, 0.5, 0.5), "µm"),
+        ("unit=nm\nzunit=micron\n", 0.05, (0.1, 0.1), (50, 10, 10), "nm"),
+        ("unit=micron\nyunit=nm\n", 2.0, (2, 0.002), (2, 0.5, 0.5), "µm"),
+        ("unit=mm\nyunit=cm\nzunit=\\u00B5m\n", 40.0, (10, 1), (0.04, 10, 0.1), "mm"),
+    ],
+)
+def test_imagej_units_go_by_axis(tmp_path, units, spacing, resolution, size, unit):
+    imagej_by_hand(tmp_path / "a.tif", f"{units}spacing={spacing}\n", resolution=resolution)
+    volume = read_volume(tmp_path / "a.tif")
+    assert volume.voxel_size == pytest.approx(size)
+    assert volume.unit == unit
+
+
+def test_improbable_voxels_are_noted(tmp_path):
+    imagej_by_hand(tmp_path / "a.tif", "unit=micron\nspacing=500.0\n", resolution=(2, 2))
+    imagej_by_hand(tmp_path / "b.tif", "unit=micron\nspacing=20.0\n", resolution=(2, 2))
+    (note,) = read_volume(tmp_path / "a.tif").notes
+    assert "500 × 0.5 × 0.5 µm" in note
+    assert "1000 times longer along z than along x, which is improbable" in note
+    assert read_volume(tmp_path / "b.tif").notes == ()
+
+
+def test_imagej_origin_and_time_step(tmp_path):
+    data = np.stack([ZYX] * 3)
+    text = (
+        "ImageJ=1.54f\nimages=15\nslices=5\nframes=3\nhyperstack=true\nunit=micron\n"
+        "spacing=2.0\nfinterval=250.0\ntunit=ms\nxorigin=4.0\nyorigin=-2.0\nzorigin=1.0\n"
+    )
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for i, plane in enumerate(data.reshape(-1, 8, 6)):
+            description = text if i == 0 else None
+            tif.write(
+                plane,
+                photometric="minisblack",
+                metadata=None,
+                description=description,
+                resolution=(2, 4),
+                resolutionunit=1,
+            )
+    volume = read_volume(tmp_path / "a.tif")
+    same(volume, "TZYX", data)
+    assert volume.time_step == pytest.approx(0.25)
+    assert volume.translation == pytest.approx((-2, 0.5, -2))
 
 
 def test_ome_voxel_size(tmp_path):
@@ -180,26 +263,24 @@ def test_pages_written_one_by_one_are_a_stack(tmp_path):
     same(read_volume(tmp_path / "a.tif"), "ZYX", ZYX)
 
 
-def test_uncompressed_tiff_is_memory_mapped(tmp_path):
+def test_uncompressed_tiff_is_read_when_it_is_asked_for(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", ZYX)
     tifffile.imwrite(tmp_path / "b.tif", ZYX, compression="zlib")
-    mapped, read = read_volume(tmp_path / "a.tif"), read_volume(tmp_path / "b.tif")
-    assert isinstance(mapped.data, np.memmap)
-    assert not isinstance(read.data, np.memmap)
-    same(mapped, "ZYX", ZYX)
+    lazy, read = read_volume(tmp_path / "a.tif"), read_volume(tmp_path / "b.tif")
+    assert isinstance(lazy.data, RawPlanes)
+    assert isinstance(read.data, np.ndarray)
+    same(lazy, "ZYX", ZYX)
     same(read, "ZYX", ZYX)
-    with pytest.raises(ValueError, match="read-only"):
-        mapped.data[0, 0, 0] = 1
 
 
-def test_pyramid_gives_the_finest_level(tmp_path, caplog):
+def test_pyramid_gives_the_finest_level(tmp_path):
     data = np.arange(4 * 64 * 64, dtype=np.uint16).reshape(4, 64, 64)
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
         tif.write(data, subifds=1, metadata={"axes": "ZYX"})
         tif.write(data[:, ::2, ::2], subfiletype=1)
-    with caplog.at_level("INFO"):
-        same(read_volume(tmp_path / "a.ome.tif"), "ZYX", data)
-    assert "the finest is used" in caplog.text
+    volume = read_volume(tmp_path / "a.ome.tif")
+    same(volume, "ZYX", data)
+    assert "'a.ome.tif' has 2 resolutions: the finest is used." in volume.notes
 
 
 @pytest.mark.parametrize(
@@ -309,7 +390,8 @@ def test_zarr_takes_the_finest_level_and_all_scales(tmp_path, version):
     same(volume, "ZYX", ZYX)
     assert volume.voxel_size == (2, 0.25, 0.25)
     assert volume.unit == "µm"
-    assert isinstance(volume.data, zarr.Array)
+    assert isinstance(volume.data, GuardedZarr)
+    assert volume.data.chunks == zarr.open_array(str(path / "0"), mode="r").chunks
 
 
 def test_zarr_axes_of_length_one_are_dropped(tmp_path):
@@ -364,6 +446,228 @@ def test_zarr_errors(tmp_path):
     }.items():
         with pytest.raises(BadInputError, match=message):
             read_volume(tmp_path / name).check()
+
+
+# --- what the caller says, and what a file says of its place -----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "expected"),
+    [
+        ("TZYX", (2, 5, 8, 6), "TZYX"),
+        ("czyx", (2, 5, 8, 6), "CZYX"),
+        ("ZYXC", (5, 8, 6, 2), "CZYX"),
+        ("ZYX", (1, 5, 8, 6), "ZYX"),
+        ("XYZ", (6, 8, 5), "ZYX"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["tif", "zarr"])
+def test_axes_that_are_given(tmp_path, axes, shape, expected, kind):
+    data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    path = tmp_path / f"a.{kind}"
+    if kind == "tif":
+        tifffile.imwrite(path, data, photometric="minisblack")
+    else:
+        zarr.create_array(str(path), data=data)
+    volume = read_volume(path, axes=axes)
+    letters = axes.upper() if len(axes) == len(shape) else "T" + axes
+    order = [letters.index(a) for a in ("T" + expected)[-len(shape) :] if a in letters]
+    assert volume.axes == expected
+    kept = data.transpose(order).reshape(volume.data.shape)
+    np.testing.assert_array_equal(whole(volume), kept)
+
+
+def test_axes_name_the_colors_of_a_color_image(tmp_path):
+    data = np.arange(5 * 20 * 18 * 3, dtype=np.uint8).reshape(5, 20, 18, 3)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb")
+    with pytest.raises(BadInputError, match=r"color \(RGB\).*give its axes, such as ZYXC"):
+        read_volume(tmp_path / "a.tif")
+    same(read_volume(tmp_path / "a.tif", axes="ZYXC"), "CZYX", np.moveaxis(data, -1, 0))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"axes": "ZYQ"}, r"'ZYQ' are no axes.*TZYX"),
+        ({"axes": "ZZYX"}, "are no axes"),
+        ({"axes": "TYX"}, "are no axes"),
+        ({"axes": ""}, "are no axes"),
+        ({"axes": "CZYX"}, r"5 × 8 × 6\) has 3 axes, but 'CZYX' names 4"),
+        ({"voxel_size": (1, 2)}, r"\(1, 2\) is no voxel size\. Give three"),
+        ({"voxel_size": (0, 1, 1)}, "above zero"),
+        ({"voxel_size": (1, -1, 1)}, "above zero"),
+        ({"voxel_size": (1, 1, float("inf"))}, "above zero"),
+        ({"voxel_size": ("a", 1, 1)}, "is no voxel size"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_volume, read_labels])
+def test_wishes_that_cannot_be(tmp_path, wishes, message, read):
+    tifffile.imwrite(tmp_path / "a.tif", ZYX)
+    with pytest.raises(BadInputError, match=message):
+        read(tmp_path / "a.tif", **wishes)
+
+
+def test_voxel_size_that_is_given(tmp_path):
+    tifffile.imwrite(tmp_path / "plain.tif", ZYX)
+    imagej_by_hand(tmp_path / "nm.tif", "unit=nm\nspacing=0.0\n", resolution=(0.1, 0.1))
+    for name, unit in (("plain.tif", "µm"), ("nm.tif", "nm")):
+        volume = read_volume(tmp_path / name, voxel_size=[2, 0.5, 0.25])
+        assert (volume.voxel_size, volume.unit) == ((2.0, 0.5, 0.25), unit)
+        assert volume.notes == ()
+
+
+def ome_with(**more):
+    return {"axes": "TZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0} | more
+
+
+def test_ome_position_and_time_step(tmp_path):
+    data = np.stack([ZYX] * 2)
+    plane = {f"Position{a}": [float(n)] * 10 for a, n in zip("XYZ", (30, 20, 10), strict=True)}
+    plane |= {f"Position{a}Unit": ["nm"] * 10 for a in "XYZ"}
+    metadata = ome_with(TimeIncrement=2.0, TimeIncrementUnit="min", Plane=plane)
+    tifffile.imwrite(tmp_path / "a.ome.tif", data, metadata=metadata)
+    volume = read_volume(tmp_path / "a.ome.tif")
+    same(volume, "TZYX", data)
+    assert volume.translation == pytest.approx((0.01, 0.02, 0.03))
+    assert volume.time_step == pytest.approx(120)
+
+
+def test_zarr_position_and_time_step(tmp_path):
+    path = write_ngff(tmp_path / "a.zarr", [np.stack([ZYX] * 2)], "tzyx", [[0.5, 2.0, 0.5, 0.5]])
+    attributes = json.loads((path / ".zattrs").read_text())
+    (multiscale,) = attributes["multiscales"]
+    for axis, unit in zip(multiscale["axes"], ["minute", *["micrometer"] * 3], strict=True):
+        axis["unit"] = unit
+    steps = multiscale["datasets"][0]["coordinateTransformations"]
+    steps.append({"type": "translation", "translation": [0, 10, 20, 30]})
+    multiscale["coordinateTransformations"] = [{"type": "scale", "scale": [1, 2, 1, 1]}]
+    (path / ".zattrs").write_text(json.dumps(attributes))
+    volume = read_volume(path)
+    assert volume.voxel_size == (4, 0.5, 0.5)
+    assert volume.translation == (20, 20, 30)
+    assert volume.time_step == 30
+
+
+@pytest.mark.parametrize("name", ["a.tif", "z.tif", "a.ome.zarr"])
+def test_geometry_is_that_of_the_volume(tmp_path, name, monkeypatch):
+    path = tmp_path / name
+    if name == "a.ome.zarr":
+        write_ngff(path, [ZYX], "zyx", [[2.0, 0.5, 0.5]], units=dict.fromkeys("zyx", "nanometer"))
+    else:
+        tifffile.imwrite(
+            path,
+            ZYX,
+            imagej=True,
+            resolution=(2, 2),
+            metadata={"axes": "ZYX", "spacing": 2.0, "unit": "um"},
+            compression="zlib" if name == "z.tif" else None,
+        )
+    volume = read_volume(path)
+
+    def decode(*args, **kwargs):
+        pytest.fail("voxels are read")
+
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", decode)
+    geometry = read_geometry(path)
+    assert geometry is not None
+    assert geometry.axes == volume.axes
+    assert geometry.shape == SHAPE
+    assert geometry.voxel_size == volume.voxel_size == (2, 0.5, 0.5)
+    assert geometry.unit == volume.unit
+    assert geometry.translation == (0, 0, 0)
+    assert geometry.time_step is None
+
+
+def test_no_geometry_of_what_cannot_be_read(tmp_path):
+    (tmp_path / "a.tif").write_text("no image")
+    (tmp_path / "b.czi").write_text("")
+    for name in ("a.tif", "b.czi", "c.tif", ""):
+        assert read_geometry(tmp_path / name) is None
+
+
+# --- arrays that were saved without names of their axes ----------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
+@pytest.mark.parametrize("n", [3, 4])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_three_or_four_slices_are_no_colors(tmp_path, dtype, n, compression):
+    data = np.arange(n * 20 * 24).reshape(n, 20, 24).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tifffile warns that it guesses
+        tifffile.imwrite(tmp_path / "a.tif", data, compression=compression)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.series[0].axes == "SYX"
+    volume = read_volume(tmp_path / "a.tif")
+    same(volume, "ZYX", data)
+    assert f"marks its {n} planes as colors" in volume.notes[0]
+    same(read_labels(tmp_path / "a.tif"), "ZYX", data)
+
+
+def test_time_series_without_names(tmp_path):
+    data = np.arange(6 * 3 * 20 * 24, dtype=np.uint16).reshape(6, 3, 20, 24)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tifffile.imwrite(tmp_path / "a.tif", data, compression="zlib")
+        tifffile.imwrite(tmp_path / "b.tif", data[:2])
+    volume = read_volume(tmp_path / "a.tif")
+    same(volume, "TZYX", data)
+    assert "taken for 6 time points" in " ".join(volume.notes)
+    same(read_labels(tmp_path / "b.tif"), "TZYX", data[:2])  # labels have no channels
+    with pytest.raises(BadInputError, match=r"Give its axes \(such as CZYX or TZYX\)"):
+        read_volume(tmp_path / "b.tif")
+    same(read_volume(tmp_path / "b.tif", axes="CZYX"), "CZYX", data[:2])
+
+
+@pytest.mark.parametrize(("axes", "word"), [("TYX", "time points"), ("CYX", "channels")])
+def test_axes_taken_for_slices_are_noted(tmp_path, axes, word):
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(ZYX, (2, 1, 1)), metadata={"axes": axes})
+    volume = read_volume(tmp_path / "a.tif")
+    assert volume.axes == "ZYX"
+    assert any(f"10 {word} are taken for slices" in note for note in volume.notes)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "jpeg2000"])
+def test_compressions_of_other_programs(tmp_path, compression):
+    tifffile.imwrite(tmp_path / "a.tif", ZYX, compression=compression)
+    same(read_volume(tmp_path / "a.tif"), "ZYX", ZYX)
+
+
+# --- paths -------------------------------------------------------------------------------------
+
+
+def test_paths_that_lead_nowhere(tmp_path):
+    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
+    (tmp_path / "dangling.tif").symlink_to(tmp_path / "gone.tif")
+    (tmp_path / "file").write_text("")
+    for path, message in {
+        "~nosuchuser/a.tif": "There is no .*'~nosuchuser' is the home of nobody",
+        str(tmp_path / "loop.tif"): "link that leads back to itself",
+        str(tmp_path / "dangling.tif"): "There is no",
+        str(tmp_path / ("x" * 300 + ".tif")): "name is longer than the system allows",
+        str(tmp_path / "file" / "a.tif"): "is a file, no folder",
+        "a\0b.tif": "is no path",
+    }.items():
+        for read in (read_volume, read_labels):
+            with pytest.raises(BadInputError, match=message):
+                read(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.tif")
+    with pytest.raises(BadInputError, match="a pipe or a device"):
+        read_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("name", ["iterdir", "is_file"])
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch, name):
+    def refuse(self, *args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
+    with pytest.raises(BadInputError, match=r"cannot be opened \(Permission denied\)"):
+        read_volume(tmp_path)
 
 
 # --- labels ---------------------------------------------------------------------------------

@@ -98,6 +98,40 @@ def test_tiny_numbers():
     assert abs(normalized.std() - 1) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [
+        ("float64", 1e200),
+        ("float64", 1e305),
+        ("float64", 1e-200),
+        ("float64", 1e-305),
+        ("float32", 1e34),
+        ("float32", 1e-40),
+        ("float16", 1e-6),
+    ],
+)
+@pytest.mark.parametrize("centered", [False, True])
+def test_numbers_of_any_size_are_normalized_alike(dtype, factor, centered):
+    data = noise(5, 20, 20).astype(np.float64) - (1000 if centered else 0)
+    usual = IntensityNormalization.estimate(Volume(data)).apply(data[None])
+    scaled = (data * factor).astype(dtype)
+    assert np.isfinite(scaled).all()
+    assert len(np.unique(scaled)) > 100 or dtype == "float16"
+    numbers = IntensityNormalization.estimate(Volume(scaled))
+    assert all(np.isfinite(getattr(numbers, name)).all() for name in ("low", "high", "mean", "std"))
+    # Numbers near the smallest that the format knows have few digits.
+    np.testing.assert_allclose(numbers.apply(scaled[None]), usual, atol=0.1)
+
+
+def test_the_widest_range_of_all():
+    largest = np.finfo(np.float64).max
+    data = np.full((4, 10, 10), -largest)
+    data[1::2] = largest
+    normalized = IntensityNormalization.estimate(Volume(data)).apply(data[None])
+    np.testing.assert_allclose(np.unique(normalized), [-1, 1], atol=1e-6)
+    Volume(data).check()
+
+
 def test_values_that_are_not_finite_do_no_harm():
     data = noise(5, 40, 40, dtype="float32")
     clean = IntensityNormalization.estimate(Volume(data))
@@ -107,6 +141,13 @@ def test_values_that_are_not_finite_do_no_harm():
     assert intensity.mean[0] == pytest.approx(clean.mean[0], rel=1e-3)
     assert np.isfinite(normalized).all()
     assert normalized[0, 2, 3, 0] == 0
+
+
+def test_models_without_percentiles_have_the_usual_ones():
+    old = IntensityNormalization.model_validate(
+        {"low": [0.0], "high": [2.0], "mean": [1.0], "std": [1.0]}
+    )
+    assert old.clip == ((0.1, 99.9),)
 
 
 def test_survives_json():
@@ -126,6 +167,11 @@ def test_survives_json():
         {"low": []},
         {"mean": [0.0, 1.0]},
         {"gain": 1.0},
+        {"percentiles": [[1.0, 99.0], [1.0, 99.0]]},
+        {"percentiles": [[99.0, 1.0]]},
+        {"percentiles": [[-1.0, 99.0]]},
+        {"percentiles": [[1.0, 100.5]]},
+        {"percentiles": [[1.0, float("nan")]]},
         {key: [1.0] * 65 for key in ("low", "high", "mean", "std")},
     ],
 )

@@ -70,6 +70,32 @@ def test_from_array_finds_axes(front, axes):
     volume.check()
 
 
+@pytest.mark.parametrize(
+    ("front", "axes", "kept"),
+    [
+        ((1,), "ZYX", ()),
+        ((1, 1), "ZYX", ()),
+        ((1, 1, 1), "ZYX", ()),
+        ((1, 4), "CZYX", (4,)),
+        ((4, 1), "TCZYX", (4, 1)),
+        ((1, 4, 2), "TCZYX", (4, 2)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["numpy", "zarr", "dask"])
+def test_from_array_drops_leading_axes_of_length_one(front, axes, kept, kind):
+    data = stack(*front)
+    lazy = {
+        "numpy": lambda: data,
+        "zarr": lambda: zarr.array(data),
+        "dask": lambda: pytest.importorskip("dask.array").from_array(data, chunks=2),
+    }[kind]()
+    volume = Volume.from_array(lazy)
+    assert volume.axes == axes
+    assert tuple(volume.data.shape) == (*kept, *SHAPE)
+    np.testing.assert_array_equal(np.asarray(volume.data), data.reshape(*kept, *SHAPE))
+    volume.check()
+
+
 def test_from_array_asks_what_a_fourth_axis_is():
     with pytest.raises(BadInputError, match=r"axes='CZYX'.*axes='TZYX'"):
         Volume.from_array(stack(2))
@@ -133,6 +159,14 @@ def test_check_finds_one_bad_voxel(bad, lazy):
     volume = Volume(zarr.array(data) if lazy else data, "TZYX")
     with pytest.raises(BadInputError, match=r"z=3, y=2, x=1.*nan_to_num"):
         volume.check()
+
+
+def test_the_bad_voxel_of_a_wide_image_is_found(monkeypatch):
+    monkeypatch.setattr("napari_unet3d.data.volume._BLOCK_VOXELS", 100)
+    data = stack(2, dtype="float32")
+    data[1, 3, 6, 5] = np.nan
+    with pytest.raises(BadInputError, match=r"z=3, y=6, x=5"):
+        Volume(np.repeat(data, 20, axis=3)[..., ::20], "CZYX").check()
 
 
 def test_constant_is_judged_on_all_voxels():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import itertools
 import math
+import os
 import threading
 import weakref
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 from scipy.ndimage import gaussian_filter
@@ -21,6 +23,7 @@ from napari_unet3d.config import (
     TrainingConfig,
 )
 from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.files import read_volume
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -37,6 +40,7 @@ from napari_unet3d.prediction.predictor import (
     label_table,
     predict,
 )
+from napari_unet3d.prediction.tiling import Box
 from napari_unet3d.training.evaluator import slice_box
 from napari_unet3d.training.trainer import Trainer
 
@@ -534,3 +538,44 @@ def test_bad_input_says_what_and_how(change, text):
     bundle = random_bundle(SAME, values=(200,))
     with pytest.raises(BadInputError, match=text):
         next(predict(bundle, given.pop("volume"), given.pop("out"), **given))
+
+
+def test_a_stack_is_clipped_at_the_percentiles_of_the_model():
+    image, _ = blobs()
+    narrow = random_bundle(SAME)
+    ends = {"percentiles": ((20.0, 80.0),)}
+    wide = narrow.model_copy(update={"intensity": narrow.intensity.model_copy(update=ends)})
+    results = []
+    for bundle in (narrow, wide):
+        assert bundle.intensity.clip == (((20, 80),) if bundle is wide else ((0.1, 99.9),))
+        found = np.zeros((2, *image.shape), np.float32)
+        labels, exact = np.zeros(image.shape, np.uint8), PredictionConfig(precision="fp32")
+        list(predict(bundle, Volume(image), labels, probabilities=found, config=exact))
+        clipped = IntensityNormalization.estimate(Volume(image), bundle.intensity.clip)
+        given = Predictor(bundle.build(), clipped, CPU, "fp32").predict(
+            Volume(image), 0, Box((0, 0, 0), image.shape)
+        )
+        np.testing.assert_allclose(found, given, atol=1e-4)
+        results.append(found)
+    assert abs(results[0] - results[1]).max() > 0.05
+
+
+@pytest.mark.parametrize("kind", ["tif", "zarr"])
+def test_a_file_that_is_damaged_while_it_is_read_is_named(tmp_path, kind):
+    image = np.arange(24 * 40 * 44, dtype=np.uint16).reshape(24, 40, 44)
+    path = tmp_path / f"stack.{kind}"
+    if kind == "tif":
+        tifffile.imwrite(path, image)
+    else:
+        zarr.create_array(str(path), data=image, chunks=(8, 40, 44), zarr_format=2)
+    volume = read_volume(path)
+    out = np.zeros(image.shape, np.uint8)
+    steps = predict(random_bundle(SAME), volume, out, config=PredictionConfig(memory=2**17))
+    assert isinstance(next(steps), PredictionProgress | Notice)
+    if kind == "tif":
+        os.truncate(path, 20_000)
+    else:
+        for chunk in path.glob("?.0.0"):
+            chunk.write_bytes(b"abc")
+    with pytest.raises(RunFailedError, match=rf"stack\.{kind}' can"):
+        list(steps)

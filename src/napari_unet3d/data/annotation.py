@@ -17,6 +17,7 @@ from napari_unet3d.config import (
     Triple,
     default_class,
 )
+from napari_unet3d.data.lazy import as_bad_input
 from napari_unet3d.data.slices import (
     LabelCount,
     PaintedSlice,
@@ -120,7 +121,8 @@ class SparseAnnotation:
         if not hasattr(labels, "shape"):
             labels = np.asarray(labels)
         if classes is None:
-            counts = count_values(labels)
+            with as_bad_input():
+                counts = count_values(labels)
             _check_range(counts)
             if len(counts) > _MOST_FOUND:
                 raise BadInputError(
@@ -214,7 +216,8 @@ class SparseAnnotation:
         check_layout(self.labels)
         _check_shape(self.labels, volume)
         _check_classes(self.classes)
-        everything = count_values(self.labels)
+        with as_bad_input():
+            everything = count_values(self.labels)
         _check_range(everything)
         self._check_painted(everything)
         self._check_held_out()

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_unet3d.data.file_metadata import Geometry, Wishes
 from napari_unet3d.data.tiff_files import create_tiff, read_tiff
+from napari_unet3d.data.tiff_folder import read_folder, slice_files
 from napari_unet3d.data.volume import AXES, Volume
 from napari_unet3d.data.zarr_files import create_zarr, is_zarr, read_zarr
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -26,62 +29,57 @@ _LABELS_COMPRESS = 4
 """Labels in a zarr become at least this much smaller."""
 
 
-def read_volume(path: str | Path) -> Volume:
-    """Open an image: TIFF, OME-TIFF, ImageJ TIFF, OME-Zarr (0.4, 0.5) or a zarr array.
+def read_volume(
+    path: str | Path, *, axes: str | None = None, voxel_size: Sequence[float] | None = None
+) -> Volume:
+    """Open an image: TIFF, OME-TIFF, ImageJ TIFF, a folder of TIFF slices, OME-Zarr, zarr array.
 
     Uncompressed TIFF and zarr are read when voxels are needed, other TIFF at once. Of an image
-    with several resolutions the finest is taken. Axes of length 1 are dropped.
+    with several resolutions the finest is taken. Axes of length 1 are dropped. What the user
+    should know of the reading is in the notes of the volume.
 
     Parameters
     ----------
     path
-        A file, or the folder of a zarr.
+        A file, the folder of a zarr (OME-Zarr 0.1 to 0.6), or a folder of 2D TIFFs.
+    axes
+        What the axes of the file are, one letter each, such as "TZYX" or "ZYXC"; axes of length
+        1 may be left out. Takes the place of what the file says.
+    voxel_size
+        Size of a voxel along z, y, x, in place of the file's; in its unit, or in µm where it names
+        none.
 
     Returns
     -------
     Volume
-        With voxel size and unit of the file; 1 pixel where it does not say.
+        With voxel size, unit, position and time step of the file; 1 pixel where it does not say.
 
     Raises
     ------
     BadInputError
-        When it is not there, not readable, damaged, or no 3D stack. The content is not checked:
-        that is what `Volume.check` is for.
+        When it is not there, not readable, damaged, not complete, or no 3D stack; also for axes
+        and voxel sizes that cannot be. The voxels are not checked: that is what `Volume.check` is
+        for.
     """
-    path = Path(path).expanduser()
-    try:
-        if path.is_dir():
-            if not is_zarr(path):
-                raise BadInputError(
-                    f"'{path}' is a folder without a zarr image in it. Give a TIFF file, or the "
-                    "folder of an OME-Zarr image."
-                )
-            return read_zarr(path)
-        if not path.exists():
-            raise BadInputError(
-                f"There is no '{path}'. Check the path (looked for in {Path.cwd()})."
-            )
-        if path.suffix.lower() not in _READ_ENDINGS:
-            raise BadInputError(
-                f"'{path}': files ending in '{path.suffix}' cannot be read. Save the stack as "
-                "TIFF (.tif) or OME-Zarr (.ome.zarr), e.g. with Fiji or napari."
-            )
-        return read_tiff(path)
-    except OSError as error:
-        raise BadInputError(
-            f"'{path}' cannot be opened ({error.strerror or error}). Check that you may read it."
-        ) from error
+    return _open(path, Wishes.check(axes, voxel_size))
 
 
-def read_labels(path: str | Path) -> Volume:
+def read_labels(
+    path: str | Path, *, axes: str | None = None, voxel_size: Sequence[float] | None = None
+) -> Volume:
     """Open labels: integers, ZYX or TZYX, from any format of `read_volume`.
+
+    Parameters
+    ----------
+    path, axes, voxel_size
+        As in `read_volume`.
 
     Raises
     ------
     BadInputError
         As `read_volume`; also for numbers that are no integers, and for channels.
     """
-    labels = read_volume(path)
+    labels = _open(path, Wishes.check(axes, voxel_size, labels=True))
     if labels.dtype.kind not in "iu":
         raise BadInputError(
             f"'{path}' has numbers of type {labels.dtype}; labels are integers. Convert it, e.g. "
@@ -92,6 +90,94 @@ def read_labels(path: str | Path) -> Volume:
             f"'{path}' has {labels.n_channels} channels; labels have none. Save one channel."
         )
     return labels
+
+
+def read_geometry(path: str | Path) -> Geometry | None:
+    """Axes, shape, voxel size and place of an image in a file, without reading its voxels.
+
+    Returns
+    -------
+    Geometry or None
+        None for what `read_volume` would not open.
+    """
+    try:
+        volume = _open(path, Wishes(), voxels=False)
+    except BadInputError:
+        return None
+    return Geometry(
+        volume.axes,
+        tuple(int(n) for n in volume.data.shape),
+        volume.voxel_size,
+        volume.unit,
+        volume.translation,
+        volume.time_step,
+    )
+
+
+def _open(path: str | Path, wishes: Wishes, voxels: bool = True) -> Volume:
+    path = existing(path)
+    try:
+        if path.is_dir():
+            if is_zarr(path):
+                return read_zarr(path, wishes)
+            if slice_files(path):
+                return read_folder(path, wishes, voxels=voxels)
+            raise BadInputError(
+                f"'{path}' is a folder without a zarr image or TIFF slices in it. Give a TIFF "
+                "file, a folder of TIFFs with one slice each, or the folder of an OME-Zarr image."
+            )
+        if path.suffix.lower() not in _READ_ENDINGS:
+            raise BadInputError(
+                f"'{path}': files ending in '{path.suffix}' cannot be read. Save the stack as "
+                "TIFF (.tif) or OME-Zarr (.ome.zarr), e.g. with Fiji or napari."
+            )
+        return read_tiff(path, wishes, voxels=voxels)
+    except OSError as error:
+        raise _cannot_be_opened(path, error) from error
+
+
+def existing(path: str | Path) -> Path:
+    """The path of a file or folder that is there, with ``~`` replaced.
+
+    Raises
+    ------
+    BadInputError
+        When there is none, or what is there is a pipe or a device, which would never end.
+    """
+    path = Path(path)
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise BadInputError(
+            f"There is no '{path}': '{path.parts[0]}' is the home of nobody here. Give the whole "
+            "path."
+        ) from error
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise BadInputError(
+            f"There is no '{path}'. Check the path (looked for in {Path.cwd()})."
+        ) from error
+    except OSError as error:
+        raise _cannot_be_opened(path, error) from error
+    except ValueError as error:  # a zero byte
+        raise BadInputError(f"{str(path)!r} is no path ({error}). Check it.") from error
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise BadInputError(
+            f"'{path}' is neither a file nor a folder, but a pipe or a device. Save the image in "
+            "a file first."
+        )
+    return path
+
+
+def _cannot_be_opened(path: Path, error: OSError) -> BadInputError:
+    cures = {
+        errno.ELOOP: "It is a link that leads back to itself: replace it by the file.",
+        errno.ENAMETOOLONG: "Its name is longer than the system allows: check the path.",
+        errno.ENOTDIR: "A part of the path is a file, no folder: check the path.",
+    }
+    cure = cures.get(error.errno or 0, "Check that you may read it.")
+    return BadInputError(f"'{path}' cannot be opened ({error.strerror or error}). {cure}")
 
 
 class OutputArray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from napari_unet3d.config import AugmentationConfig, Triple
-from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.annotation import LabelledVoxels, SparseAnnotation
 from napari_unet3d.data.augmentation import Warp, change_gray_values, draw_warp
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
@@ -38,6 +38,8 @@ class PatchSampler:
         Share of the patches around a voxel of a class drawn uniformly.
     seed
         Of everything random.
+    slices
+        The labelled voxels, where they are known already; else they are looked for.
     """
 
     def __init__(
@@ -49,11 +51,12 @@ class PatchSampler:
         margin: Triple = (0, 0, 0),
         rare_share: float = 0.33,
         seed: int = 0,
+        slices: tuple[LabelledVoxels, ...] | None = None,
     ) -> None:
         self.volume, self.annotation, self.intensity = volume, annotation, intensity
         self.shapes, self.margin = shapes, margin
         self.rare_share, self.seed = rare_share, seed
-        self.slices = annotation.labelled_voxels()
+        self.slices = annotation.labelled_voxels() if slices is None else slices
         n_codes = len(annotation.classes) + 2
         # (slices, codes): labelled voxels before thinning, which is what a draw is weighted by
         self._counts = np.array(

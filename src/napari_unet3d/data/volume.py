@@ -10,12 +10,16 @@ from typing import Any, Self
 import numpy as np
 
 from napari_unet3d.config import Triple
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.data.lazy import as_bad_input, rearranged
+from napari_unet3d.errors import BadInputError, RunFailedError
 
 AXES = ("ZYX", "CZYX", "TZYX", "TCZYX")
 """Orders of axes a volume may have."""
 
 _BLOCK_VOXELS = 2**22
+"""Voxels, of all channels together, that are read at once to look at them."""
+_LARGEST_CHUNK = 2**26
+"""Voxels of a row of chunks that are read together; larger chunks are unpacked several times."""
 _WHOLE_IN_MEMORY = 2**31
 _WHOLE_LAZY = 2**26
 _SAMPLE_VOXELS = 2**24
@@ -85,9 +89,9 @@ class Volume:
         Parameters
         ----------
         data
-            3, 4 or 5 dimensions.
+            3, 4 or 5 dimensions. Without `axes`, leading ones of length 1 are dropped.
         axes
-            Needed for 4 dimensions, which may be channels or time points.
+            Needed for 4 dimensions, the first of which may be channels or time points.
         voxel_size
             Size of a voxel along z, y, x, in `unit`.
         unit, name
@@ -101,7 +105,11 @@ class Volume:
         if not hasattr(data, "shape"):
             data = np.asarray(data)
         if axes is None:
-            axes = _infer_axes(tuple(data.shape), name)
+            axes = unnamed_axes(data.shape, name)
+            kept = len(axes)
+            while kept > 3 and data.shape[-kept] == 1:
+                kept -= 1
+            data, axes = rearranged(data, range(len(axes) - kept, len(axes))), axes[-kept:]
         sizes = tuple(float(s) for s in voxel_size)
         return cls(data, axes.upper(), sizes, unit, name)  # type: ignore[arg-type]
 
@@ -146,6 +154,8 @@ class Volume:
         ------
         IndexError
             When the box or the time point is not inside the volume.
+        RunFailedError
+            When the voxels cannot be read, since their file is damaged or gone.
         """
         check_box(start, stop, self.shape)
         if not 0 <= time < self.n_times:
@@ -155,7 +165,7 @@ class Volume:
             box = (slice(None), *box)
         if "T" in self.axes:
             box = (time, *box)
-        crop = np.asarray(self.data[box])
+        crop = self._read(box)
         return crop if "C" in self.axes else crop[None]
 
     def in_memory(self, most: int) -> Volume:
@@ -166,7 +176,18 @@ class Volume:
         size = math.prod(self.data.shape) * self.dtype.itemsize
         if isinstance(self.data, np.ndarray) or size > most:
             return self
-        return replace(self, data=np.asarray(self.data[...]))
+        return replace(self, data=self._read(...))
+
+    def _read(self, box: Any) -> np.ndarray:
+        try:
+            return np.asarray(self.data[box])
+        except (RunFailedError, BadInputError, MemoryError):
+            raise
+        except Exception as error:  # lazy arrays have errors of every type
+            raise RunFailedError(
+                f"'{self.name}' cannot be read ({error}). Its file is damaged, was changed or "
+                "cannot be reached: check it, then open it again."
+            ) from error
 
     def sample_planes(self, max_voxels: int) -> Iterator[np.ndarray]:
         """Yield planes spread evenly over the stack and all time points, for statistics.
@@ -192,31 +213,52 @@ class Volume:
             offset = (0.5 + i * _GOLDEN_RATIO) % 1
             time = int((i + 0.5) * self.n_times / n_times)
             for j in range(per_time):
-                z = int((j + offset) * depth / per_time)
-                plane = self.crop(time, (z, 0, 0), (z + 1, height, width))
-                yield plane[:, 0, ::step, ::step]
+                yield self._thinned_plane(time, int((j + offset) * depth / per_time), step)
+
+    def _thinned_plane(self, time: int, z: int, step: int) -> np.ndarray:
+        """Every `step`-th voxel of a plane, (C, y, x); a copy, which keeps nothing alive."""
+        _, height, width = self.shape
+        parts = []
+        rows = self._rows_at_once()
+        for y in range(0, height, rows):
+            band = self.crop(time, (z, y, 0), (z + 1, min(y + rows, height), width))
+            parts.append(band[:, 0, -y % step :: step, ::step].copy())
+        return np.concatenate(parts, 1)
+
+    def _rows_at_once(self) -> int:
+        """Rows of a plane that are read together: few in a wide image, whole chunks if possible."""
+        _, height, width = self.shape
+        row = width * self.n_channels
+        rows = max(1, _BLOCK_VOXELS // row)
+        chunks = getattr(self.data, "chunks", None)
+        chunk = chunks[-2] if chunks is not None and len(chunks) >= 2 else 1
+        if isinstance(chunk, int) and chunk * row <= _LARGEST_CHUNK:
+            rows = max(1, rows // chunk) * chunk
+        return min(rows, height)
 
     def check(self) -> None:
         """Raise unless a network can be trained on, or applied to, this image.
 
         Not-a-number and infinite values are looked for in the whole image when it is in
-        memory (or memory-mapped) and below 2³¹ voxels, else in a sample of its planes.
+        memory (or uncompressed in a file) and below 2³¹ voxels, else in a sample of its planes.
 
         Raises
         ------
         BadInputError
             2D, RGB-like, empty or constant image; NaN or infinity in it; numbers that are no
-            intensities; axes that do not match; a voxel size that is not positive. The text
-            names the value and the cure.
+            intensities; axes that do not match; a voxel size that is not positive; voxels that
+            cannot be read. The text names the value and the cure.
         """
         self._check_layout()
         self._check_voxel_size()
-        if self.dtype.kind == "f" and math.prod(self.data.shape) < (
-            _WHOLE_IN_MEMORY if isinstance(self.data, np.ndarray) else _WHOLE_LAZY
-        ):
-            self._check_whole()
-        else:
-            self._check_sample()
+        quick = isinstance(self.data, np.ndarray) or getattr(self.data, "quick", False)
+        with as_bad_input():
+            if self.dtype.kind == "f" and math.prod(self.data.shape) < (
+                _WHOLE_IN_MEMORY if quick else _WHOLE_LAZY
+            ):
+                self._check_whole()
+            else:
+                self._check_sample()
 
     def _check_layout(self) -> None:
         shape = tuple(int(n) for n in self.data.shape)
@@ -261,11 +303,11 @@ class Volume:
 
     def _check_whole(self) -> None:
         low, high = np.inf, -np.inf
-        for position, block in self._blocks():
+        for first_z, first_y, block in self._blocks():
             smallest, largest = float(block.min()), float(block.max())
             if not math.isfinite(smallest) or not math.isfinite(largest):
                 z, y, x = np.argwhere(~np.isfinite(block))[0]
-                self._raise_not_finite(f"first at z={position + z}, y={y}, x={x}")
+                self._raise_not_finite(f"first at z={first_z + z}, y={first_y + y}, x={x}")
             low, high = min(low, smallest), max(high, largest)
         if low == high:
             self._raise_constant(low)
@@ -280,18 +322,20 @@ class Volume:
             if low < high and self.dtype.kind != "f":
                 return
         # Where the sample is constant, the planes in between may still differ.
-        if low == high and all((block == low).all() for _, block in self._blocks()):
+        if low == high and all((block == low).all() for *_, block in self._blocks()):
             self._raise_constant(low)
 
-    def _blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield first z and voxels (z, y, x) of blocks that make up the whole of the data."""
+    def _blocks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Yield first z, first y and voxels (z, y, x) of blocks that make up the whole."""
         depth, height, width = self.shape
-        planes = max(1, _BLOCK_VOXELS // (height * width))
+        rows = self._rows_at_once()
+        planes = max(1, _BLOCK_VOXELS // (rows * width * self.n_channels)) if rows == height else 1
         for time in range(self.n_times):
             for z in range(0, depth, planes):
-                stop = (min(z + planes, depth), height, width)
-                for channel in self.crop(time, (z, 0, 0), stop):
-                    yield z, channel
+                for y in range(0, height, rows):
+                    stop = (min(z + planes, depth), min(y + rows, height), width)
+                    for channel in self.crop(time, (z, y, 0), stop):
+                        yield z, y, channel
 
     def _raise_not_finite(self, where: str) -> None:
         raise BadInputError(
@@ -320,20 +364,46 @@ def _looks_like_rgb(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) >= _RGB_SIDE
 
 
-def _infer_axes(shape: tuple[int, ...], name: str) -> str:
+def unnamed_axes(shape: Sequence[int], name: str) -> str:
+    """Name the axes of an array by their number.
+
+    Parameters
+    ----------
+    shape
+        Of the array.
+    name
+        What messages call it.
+
+    Returns
+    -------
+    str
+        "ZYX" or "TCZYX", after any "?" for leading axes of length 1.
+
+    Raises
+    ------
+    BadInputError
+        When the axes cannot be told from their number.
+    """
+    shape = tuple(int(n) for n in shape)
     what = f"'{name}' ({describe_shape(shape)})"
-    if len(shape) == 2:
+    first = 0
+    while len(shape) - first > 5 and shape[first] == 1:
+        first += 1
+    n_axes = len(shape) - first
+    if n_axes == 4 and shape[first] == 1:
+        return "?ZYX"
+    if n_axes == 2:
         raise BadInputError(_TWO_D.format(what=what))
     if _looks_like_rgb(shape):
         raise BadInputError(_RGB.format(what=what, n=shape[-1]))
-    if len(shape) == 4:
+    if n_axes == 4:
         raise BadInputError(
             f"{what} has 4 axes: the first may be channels or time points. Say which: "
             "axes='CZYX' (channels) or axes='TZYX' (time points)."
         )
-    if len(shape) not in (3, 5):
+    if n_axes not in (3, 5):
         raise BadInputError(
             f"{what} has {len(shape)} axes; ZYX, CZYX, TZYX or TCZYX are needed. Choose one "
             "position along the others."
         )
-    return "ZYX" if len(shape) == 3 else "TCZYX"
+    return "?" * first + ("ZYX" if n_axes == 3 else "TCZYX")

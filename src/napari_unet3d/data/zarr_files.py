@@ -1,9 +1,9 @@
-"""OME-Zarr (NGFF 0.4 and 0.5), with axes and voxel size; plain zarr arrays can be read too."""
+"""OME-Zarr (NGFF 0.1 to 0.6), with axes and voxel size; plain zarr arrays can be read too."""
 
 from __future__ import annotations
 
-import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,33 @@ import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 import zarr
 
-from napari_unet3d.data.file_metadata import arrange_axes, common_unit
-from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.file_metadata import (
+    Placement,
+    Wishes,
+    arrange_axes,
+    make_volume,
+    settle_geometry,
+)
+from napari_unet3d.data.lazy import rearranged
+from napari_unet3d.data.ngff import (
+    Level,
+    Multiscale,
+    axis_letters,
+    check_version,
+    multiscales_of,
+    parse_multiscale,
+)
+from napari_unet3d.data.ome import listed
+from napari_unet3d.data.volume import Volume, unnamed_axes
+from napari_unet3d.data.zarr_chunks import GuardedZarr, missing_chunks
 from napari_unet3d.errors import BadInputError
 
-_log = logging.getLogger(__name__)
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
 _CHUNK = (64, 256, 256)
 _AXIS_TYPES = {"T": "time", "C": "channel"}
 _UNIT_NAMES = {"nm": "nanometer", "µm": "micrometer", "mm": "millimeter"}
+_DEPTH = 3
+"""Groups within groups that are searched for an image: a plate has row, well and field."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -27,23 +45,30 @@ def is_zarr(path: Path) -> bool:
     return any((path / mark).is_file() for mark in _MARKS)
 
 
-def read_zarr(path: Path) -> Volume:
+def read_zarr(path: Path, wishes: Wishes | None = None) -> Volume:
     """Open an OME-Zarr image, or a plain zarr array; its voxels are read when they are needed.
+
+    Parameters
+    ----------
+    path
+        The folder of a group or an array.
+    wishes
+        What the caller says of the image in place of the file.
 
     Raises
     ------
     BadInputError
-        When it is damaged, empty, no image or no 3D stack.
+        When it is damaged, empty, no image or no 3D stack, or of a version that is not known.
     """
+    wishes = wishes or Wishes()
     try:
         node = zarr.open(store=str(path), mode="r")
     except Exception as error:  # whatever damaged metadata leads to
         raise BadInputError(_damaged(path, error)) from error
-    if isinstance(node, zarr.Array):
-        return _plain(node, path)
-    multiscale, group = _multiscale(node, path)
     try:
-        return _finest_level(multiscale, group, path)
+        if isinstance(node, zarr.Array):
+            return _plain(node, path, wishes)
+        return _image(node, path, wishes, [])
     except BadInputError:
         raise
     except Exception as error:  # metadata that breaks the specification, in whatever way
@@ -93,103 +118,124 @@ def create_zarr(
     )
 
 
-class Rearranged:
-    """A zarr array with some of its axes in another order, and those of length 1 dropped.
-
-    Parameters
-    ----------
-    array
-        What is read from.
-    order
-        Its axes that are kept, in the new order; the others have length 1.
-    """
-
-    def __init__(self, array: Any, order: tuple[int, ...]) -> None:
-        self._array = array
-        self._order = order
-        self.shape = tuple(int(array.shape[i]) for i in order)
-        self.chunks = tuple(int(array.chunks[i]) for i in order)
-        self.dtype = np.dtype(array.dtype)
-        self.ndim = len(order)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        keys = key if isinstance(key, tuple) else (key,)
-        if Ellipsis in keys:
-            i = keys.index(Ellipsis)
-            full = (slice(None),) * (self.ndim - len(keys) + 1)
-            keys = (*keys[:i], *full, *keys[i + 1 :])
-        keys = (*keys, *(slice(None),) * (self.ndim - len(keys)))
-        source: list[Any] = [0] * len(self._array.shape)
-        for axis, k in zip(self._order, keys, strict=True):
-            source[axis] = k
-        block = np.asarray(self._array[tuple(source)])
-        # Integers have taken their axes away; what is left goes into the new order.
-        left = [axis for axis, k in zip(self._order, keys, strict=True) if isinstance(k, slice)]
-        return block.transpose([sorted(left).index(axis) for axis in left])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype=dtype)
-
-
-def _plain(array: Any, path: Path) -> Volume:
+def _plain(array: Any, path: Path, wishes: Wishes) -> Volume:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    if names and all(isinstance(n, str) and len(n) == 1 for n in names):
-        order, axes = arrange_axes("".join(names).upper(), array.shape, f"'{path.name}'")
-        return Volume(_arranged(array, order), axes, name=path.name)
-    return Volume.from_array(array, name=path.name)
+    letters = axis_letters(names)
+    if letters is None:
+        # As for any array without names; the caller's axes come first.
+        letters = "?" * len(array.shape) if wishes.axes else unnamed_axes(array.shape, path.name)
+    return _volume(array, path, letters, Placement(), wishes, [])
 
 
-def _multiscale(group: Any, path: Path) -> tuple[dict[str, Any], Any]:
-    """The description of an image, and the group that its paths start from."""
-    attributes: dict[str, Any] = dict(group.attrs)
-    found = attributes.get("ome", attributes).get("multiscales")
-    if found:
-        if len(found) > 1:
-            _log.info("%s holds %d images: the first one is used", path, len(found))
-        return found[0], group
+def _image(group: Any, path: Path, wishes: Wishes, notes: list[str]) -> Volume:
+    found, version = multiscales_of(dict(group.attrs))
+    if not found:
+        return _inner_image(group, path, wishes)
+    what = f"'{path.name}'"
+    check_version(version, f"'{path}'")
+    if len(found) > 1:
+        notes.append(f"{what} holds {len(found)} images: the first one is used.")
+    arrays = {
+        dataset["path"]: group[dataset["path"]]
+        for dataset in found[0]["datasets"]
+        if dataset["path"] in group
+    }
+    if not arrays:
+        missing = [repr(dataset["path"]) for dataset in found[0]["datasets"]]
+        raise BadInputError(_damaged(path, f"its arrays {listed(missing)} are missing"))
+    multiscale = parse_multiscale(found[0])
+    level = _finest(multiscale, arrays, path, notes)
+    array = arrays[level.path]
+    if len(multiscale.names) != len(array.shape):
+        raise BadInputError(
+            f"'{path}' names {len(multiscale.names)} axes, but its array has {len(array.shape)}. "
+            "Export it again."
+        )
+    if level.scale is None and wishes.voxel_size is None:
+        raise BadInputError(
+            f"'{path}' is placed by a transformation that cannot be used (it rotates or shears, "
+            "or is stored in an array of its own). Give the voxel size, or export it as OME-Zarr "
+            "0.4 or 0.5."
+        )
+    return _volume(array, path, multiscale.names, (multiscale, level), wishes, notes)
+
+
+def _inner_image(group: Any, path: Path, wishes: Wishes) -> Volume:
+    """The image in a group that is none itself, where it is clear which one is meant."""
     members = sorted(name for name, _ in group.members())
     if not members:
         raise BadInputError(f"'{path}' is an empty zarr group. Export the stack again.")
-    if "0" in members and isinstance(group["0"], zarr.Group):  # as bioformats2raw writes it
-        inner: dict[str, Any] = dict(group["0"].attrs)
-        if inner.get("ome", inner).get("multiscales"):
-            _log.info("%s holds several images: the first one is used", path)
-            return _multiscale(group["0"], path / "0")
+    example = next(_images_in(group, path, _DEPTH), path / members[0])
+    if example == path / "0":  # as bioformats2raw writes it
+        n_images = sum(name.isdecimal() for name in members)
+        note = f"'{path.name}' holds {n_images} images: the first one is used."
+        return _image(group["0"], example, wishes, [note] if n_images > 1 else [])
     raise BadInputError(
         f"'{path}' is a zarr group without multiscales, so it is no OME-Zarr image. Give the "
-        f"path of an array or image in it ({', '.join(members[:8])}), as in {path / members[0]}"
+        f"path of an array or image in it ({', '.join(members[:8])}), as in {example}"
     )
 
 
-def _finest_level(multiscale: dict[str, Any], group: Any, path: Path) -> Volume:
-    levels = [(group[level["path"]], level) for level in multiscale["datasets"]]
-    array, level = max(levels, key=lambda pair: math.prod(pair[0].shape))
-    if len(levels) > 1:
-        _log.info("%s has %d resolutions: the finest is used", path, len(levels))
-    axes = multiscale.get("axes", list("tczyx"))
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
-    names = "".join(a["name"].upper() if a["name"].lower() in tuple("tczyx") else "?" for a in axes)
-    if len(names) != len(array.shape):
-        raise BadInputError(
-            f"'{path}' names {len(names)} axes, but its array has {len(array.shape)}. Export it "
-            "again."
-        )
-    scale = np.ones(len(names))
-    for holder in (level, multiscale):
-        for transformation in holder.get("coordinateTransformations", []):
-            if transformation["type"] == "scale":
-                scale *= np.asarray(transformation["scale"], float)
-    order, kept = arrange_axes(names, array.shape, f"'{path.name}'")
-    spatial = order[-3:]
-    voxel_size, unit = common_unit(
-        [float(scale[i]) for i in spatial], [axes[i].get("unit") for i in spatial]
+def _images_in(group: Any, path: Path, depth: int) -> Iterator[Path]:
+    for name, member in sorted(group.members()):
+        if isinstance(member, zarr.Group):
+            if multiscales_of(dict(member.attrs))[0]:
+                yield path / name
+            elif depth > 1:
+                yield from _images_in(member, path / name, depth - 1)
+
+
+def _finest(multiscale: Multiscale, arrays: dict[str, Any], path: Path, notes: list[str]) -> Level:
+    """The level with most voxels, where no finer one is missing."""
+    there = [level for level in multiscale.levels if level.path in arrays]
+    missing = [level for level in multiscale.levels if level.path not in arrays]
+    finest = max(there, key=lambda level: math.prod(arrays[level.path].shape))
+    for level in missing:
+        if _voxel(level) <= _voxel(finest):
+            raise BadInputError(_damaged(path, f"its finest level, '{level.path}', is missing"))
+    if missing:
+        names = listed([f"'{level.path}'" for level in missing])
+        notes.append(f"'{path.name}' lacks its coarser level {names}, which is not needed.")
+    if len(there) > 1:
+        notes.append(f"'{path.name}' has {len(there)} resolutions: the finest is used.")
+    return finest
+
+
+def _voxel(level: Level) -> float:
+    return 0.0 if level.scale is None else math.prod(abs(s) for s in level.scale)
+
+
+def _volume(
+    array: Any,
+    path: Path,
+    names: str,
+    place: Placement | tuple[Multiscale, Level],
+    wishes: Wishes,
+    notes: list[str],
+) -> Volume:
+    what = f"'{path.name}'"
+    order, axes, noted = arrange_axes(names, array.shape, what, wishes)
+    if isinstance(place, tuple):
+        multiscale, level = place
+        place = multiscale.placement(level, order[-3:])
+    geometry, remarks = settle_geometry(
+        axes, tuple(int(array.shape[i]) for i in order), place, wishes, what
     )
-    return Volume(_arranged(array, order), kept, voxel_size, unit, path.name)
+    chunks = () if wishes.labels else _chunk_notes(array, what)
+    data = rearranged(GuardedZarr(array, path), order)
+    return make_volume(data, geometry, path.name, (*notes, *noted, *remarks, *chunks))
 
 
-def _arranged(array: Any, order: tuple[int, ...]) -> Any:
-    return array if order == tuple(range(len(array.shape))) else Rearranged(array, order)
+def _chunk_notes(array: Any, what: str) -> tuple[str, ...]:
+    """A note where chunks are not stored: empty ones need not be, lost ones cannot."""
+    missing, total = missing_chunks(array)
+    if not missing:
+        return ()
+    return (
+        f"{missing} of the {total} chunks of {what} are not stored and are read as "
+        f"{array.fill_value}. If the image is not empty there, they were lost: copy it again.",
+    )
 
 
-def _damaged(path: Path, error: Exception) -> str:
+def _damaged(path: Path, error: object) -> str:
     return f"'{path}' cannot be read as OME-Zarr ({error}). Copy or export it again."

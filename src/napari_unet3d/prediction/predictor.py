@@ -415,7 +415,7 @@ def _run(
     network = fold_batch_norm(job.bundle.build())
     predictor = Predictor(
         network.to(device, memory_format=devices.memory_format(device)),  # type: ignore[call-overload]
-        IntensityNormalization.estimate(job.volume),
+        IntensityNormalization.estimate(job.volume, job.bundle.intensity.clip),
         device,
         precision,
         tile,

@@ -12,9 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 from torch import Tensor, nn
 
-from napari_unet3d.config import NetworkConfig, TrainingConfig, Triple
+from napari_unet3d.config import CLIP_PERCENTILES, NetworkConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.lazy import as_bad_input
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
@@ -114,8 +116,10 @@ class Trainer:
         self.network_config = self._plan_network()
         if start_from is not None:
             check_start(start_from, volume, annotation, resume)
-        self.volume = volume = volume.in_memory(devices.room_for_images())
-        self.intensity = IntensityNormalization.estimate(volume)
+        with as_bad_input():
+            self.volume = volume = volume.in_memory(devices.room_for_images())
+            painted = annotation.labelled_voxels()
+            self.intensity = IntensityNormalization.estimate(volume, self._clip(), painted)
         self.batch_size = config.batch_size or plan_batch(self.device.type != "cpu", self.precision)
         self._short_of_memory = False
         self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
@@ -127,6 +131,7 @@ class Trainer:
             shrink(self.network_config),
             config.rare_share,
             config.seed,
+            painted,
         )
         self.iteration = 0
         if start_from is not None and resume:
@@ -142,6 +147,13 @@ class Trainer:
         self._scaler = self._new_scaler()
         self._has_run = False
         self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
+
+    def _clip(self) -> Percentiles | tuple[Percentiles, ...]:
+        """Percentiles to begin with: those of the model that is trained further, or the setting."""
+        chosen = self.config.clip_percentiles
+        if self._start_from is None or chosen != CLIP_PERCENTILES:
+            return chosen
+        return self._start_from.intensity.clip
 
     # --- planning ---------------------------------------------------------------------------
 
