@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter
 
 from napari_unet3d import cli
 from napari_unet3d.config import TrainingConfig
-from napari_unet3d.data.files import create_output, read_labels, read_volume
+from napari_unet3d.data.files import read_labels, read_volume
+from napari_unet3d.data.outputs import create_output
 from napari_unet3d.data.samples import tubules
 from napari_unet3d.model.bundle import ModelBundle
 
@@ -178,7 +179,8 @@ def test_fine_tune_and_resume(train, work, tmp_path):
     first = work / "model.unet3d"
     assert train("--iterations", "2", "--from", first).code == 0
     assert ModelBundle.load(tmp_path / "out.unet3d").record.iterations == 2
-    outcome = train("--iterations", "27", "--resume", first, "--hold-out", "z=5")
+    more = ["--iterations", "27", "--resume", first, "--hold-out", "z=5"]
+    outcome = train(*more, "--overwrite")
     assert outcome.code == 0, outcome.err
     assert ModelBundle.load(tmp_path / "out.unet3d").record.iterations == 27
 

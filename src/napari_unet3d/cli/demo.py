@@ -12,7 +12,7 @@ from napari_unet3d.cli.follow import follow, print_scores, train
 from napari_unet3d.cli.work import check_model_path, compare, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
-from napari_unet3d.data.files import create_output
+from napari_unet3d.data.outputs import check_output, create_output
 from napari_unet3d.data.samples import Sample, tubules
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.prediction.predictor import predict
@@ -28,7 +28,9 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         raise BadInputError(
             f"the folder {folder} cannot be made ({error.strerror}): give another one with -o"
         ) from error
-    model = check_model_path(folder / "model.unet3d")
+    model = check_model_path(folder / "model.unet3d", overwrite=True)
+    result = folder / "segmentation.ome.tif"
+    check_output(result)
     sample = tubules()
     volume = sample.image
     slices = (*sample.training_slices, *sample.held_out_slices)
@@ -42,12 +44,19 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
     bundle = train(Trainer(volume, annotation, config))
     save_model(bundle, model)
     print_scores(bundle)
-    result = folder / "segmentation.ome.tif"
     out = np.zeros(volume.shape, np.uint8)
     follow(
         predict(bundle, volume, out, config=PredictionConfig(device=config.device)), "predicting"
     )
-    with create_output(result, out.shape, out.dtype, "ZYX", volume.voxel_size, volume.unit) as file:
+    with create_output(
+        result,
+        out.shape,
+        out.dtype,
+        "ZYX",
+        volume.voxel_size,
+        volume.unit,
+        classes=bundle.classes,
+    ) as file:
         file[:] = out
     overlay = folder / "overlay.png"
     _save_overlay(sample, out, sample.held_out_slices[0].index, overlay)
