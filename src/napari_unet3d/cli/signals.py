@@ -14,10 +14,10 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def held_back(message: str) -> Iterator[None]:
-    """Within, the first Ctrl-C (or SIGTERM, SIGHUP) only shows `message`; a second one ends.
+    """Within, the first Ctrl-C only shows `message`; a second one interrupts.
 
-    Whoever sets a handler of their own within the block, and takes it back, has it meanwhile.
-    Does nothing outside of the main thread, which gets no signals.
+    SIGTERM and SIGHUP show it, too. Does nothing outside of the main thread, which alone may
+    set handlers.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -25,15 +25,11 @@ def held_back(message: str) -> Iterator[None]:
     numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
 
-    def restore() -> None:
-        for number, handler in before.items():
-            if handler is not None:  # None: set by something that is not Python
-                signal.signal(number, handler)
-
     def handle(number: int, _frame: object) -> None:
-        restore()
-        with contextlib.suppress(OSError):  # the terminal may be gone, after a SIGHUP above all
-            errors.print(message)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone
+            errors.print(message, markup=False)
 
     try:
         for number in numbers:
@@ -41,4 +37,6 @@ def held_back(message: str) -> Iterator[None]:
                 signal.signal(number, handle)
         yield
     finally:
-        restore()
+        for number, handler in before.items():
+            if handler is not None:  # None: set by something that is not Python
+                signal.signal(number, handler)

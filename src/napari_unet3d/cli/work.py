@@ -73,9 +73,8 @@ def train(
     trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
     bytes_each = 4 if lean else 16
     check_space(output, bytes_each * parameter_count(trainer.network_config) + 2**20)
-    with held_back("The model is being saved; another signal ends it at once, without the model."):
-        trained = follow_training(trainer)
-        save_model(trained.without_state() if lean else trained, place)
+    trained = follow_training(trainer)
+    save_model(trained.without_state() if lean else trained, place)
     return trained
 
 
@@ -91,20 +90,23 @@ def check_model_path(path: Path, *, overwrite: bool = False) -> Path:
 def save_model(bundle: ModelBundle, place: Path | Replacement) -> None:
     """Save a model; where that fails, under another name: it is not lost.
 
+    Ctrl-C is held back until it is saved; a second one interrupts.
+
     Raises
     ------
     RunFailedError
         It could not be saved there. The text says where it is, if it is anywhere.
     """
-    try:
-        bundle.save(place)
-    except KeptElsewhereError:
-        raise
-    except Exception as error:
-        name = place.path.name if isinstance(place, Replacement) else place.name
-        kept = _rescue(bundle, name)
-        where = f"The model was saved as '{kept}' instead." if kept else _NOT_RESCUED
-        raise RunFailedError(f"{str(error) or type(error).__name__} {where}") from error
+    with held_back("The model is being saved (Ctrl-C again drops it)"):
+        try:
+            bundle.save(place)
+        except KeptElsewhereError:
+            raise
+        except Exception as error:
+            name = place.path.name if isinstance(place, Replacement) else place.name
+            kept = _rescue(bundle, name)
+            where = f"The model was saved as '{kept}' instead." if kept else _NOT_RESCUED
+            raise RunFailedError(f"{str(error) or type(error).__name__} {where}") from error
 
 
 _NOT_RESCUED = "It could not be saved in the folder for temporary files either: it is lost."

@@ -217,6 +217,8 @@ def check_target(
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """`path` with ``~`` written out; BadInputError when there is no such user."""
+    if "\0" in os.fsdecode(path):
+        raise BadInputError("A name with a NUL character in it is not possible. Choose another.")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -234,9 +236,9 @@ def follow_link(path: str | os.PathLike[str]) -> Path:
     target = expanded(path)
     try:
         return target.resolve() if os.path.islink(target) else target.absolute()
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError) as error:
         raise BadInputError(
-            f"'{path}' is a link that leads nowhere, or no path at all. Choose another name."
+            f"'{path}' is a link that leads nowhere. Choose another name."
         ) from error
 
 
@@ -319,7 +321,11 @@ def _why_not_replaceable(target: Path, there: os.stat_result) -> str:
         parent = target.parent.stat()
         if parent.st_mode & stat.S_ISVTX and user not in (parent.st_uid, there.st_uid):
             return "belongs to another user, in a folder where only its owner may replace it"
-    if stat.S_ISDIR(there.st_mode) and not os.access(target, os.W_OK | os.X_OK):
+    # The user that counts is the effective one, where the system can be asked about that one.
+    effective = os.access in os.supports_effective_ids
+    if stat.S_ISDIR(there.st_mode) and not os.access(
+        target, os.W_OK | os.X_OK, effective_ids=effective
+    ):
         return "belongs to another user, who alone may remove what is in it"
     return ""
 

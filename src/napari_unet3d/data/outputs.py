@@ -267,7 +267,7 @@ def check_paths(outputs: Sequence[str | Path], inputs: Sequence[str | Path]) -> 
                 )
             if _lies_in(target, touched) and not in_labels:
                 raise BadInputError(
-                    f"'{path}' lies in the input '{given}'. Choose a place outside of it"
+                    f"'{path}' lies in '{image}', which is read. Choose a place outside of it"
                     + (f", or its group '{_LABELS}'." if is_image_group(image) else ".")
                 )
         for other, taken in targets[:i]:
