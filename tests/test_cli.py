@@ -607,6 +607,20 @@ def test_demo_writes_its_three_files(run, tmp_path, monkeypatch):
     assert set(np.unique(found.data[...])) <= {0, 2, 3}
 
 
+def test_demo_replaces_its_own_files_only(run, tmp_path, monkeypatch):
+    module = importlib.import_module("napari_unet3d.cli.demo")
+    monkeypatch.setattr(module, "tubules", lambda: tubules((16, 48, 48)))
+    demo = ["demo", "--seconds", "0.2", "--device", "cpu", "--no-window", "-o"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.unet3d").write_text("precious")
+    outcome = run(*demo, tmp_path / "mine")
+    assert outcome.code == 2
+    assert "model.unet3d" in outcome.err
+    assert (tmp_path / "mine" / "model.unet3d").read_text() == "precious"
+    for _ in range(2):
+        assert run(*demo, tmp_path / "demo").code == 0
+
+
 def test_demo_into_a_file(run, tmp_path):
     (tmp_path / "file").write_text("")
     outcome = run("demo", "-o", tmp_path / "file" / "demo", "--seconds", "1")

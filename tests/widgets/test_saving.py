@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_unet3d.config import default_class
+from napari_unet3d.data.outputs import create_output
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.layers import prediction_layer
 from napari_unet3d.widgets.saving import (
     ask_model,
     ask_segmentation,
+    check_not_open,
     complete_model_path,
     complete_path,
     save_layer,
@@ -118,3 +121,23 @@ def test_a_layer_without_units_has_no_time_step(tmp_path: Path) -> None:
     list(save_layer(layer, path))
     (scale,) = transforms(path)
     assert scale["scale"] == [1, 1, 1, 1]
+
+
+def test_the_file_of_an_open_image_is_not_replaced(tmp_path: Path) -> None:
+    from napari.layers._source import layer_source
+
+    place = tmp_path / "raw.ome.zarr"
+    with create_output(place, (3, 4, 5), "uint8") as out:
+        out[:] = 1
+    (place / "labels").mkdir()
+    with layer_source(path=str(place)):
+        image = Image(np.zeros((3, 4, 5)))
+    with layer_source(path=str(tmp_path / "older.tif")):
+        older = Labels(np.zeros((3, 4, 5), np.uint8))  # a result that was opened: may be replaced
+    (tmp_path / "older.tif").write_bytes(b"")
+    layers = [image, older, Labels(np.zeros((3, 4, 5), np.uint8))]
+    for target in (place, place / "0", place / "a.zarr"):
+        with pytest.raises(BadInputError):
+            check_not_open(target, layers)
+    for target in (place / "labels" / "a.zarr", tmp_path / "older.tif", tmp_path / "new.tif"):
+        check_not_open(target, layers)

@@ -254,7 +254,7 @@ def info(
 def demo(
     context: typer.Context,
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")] = Path(
-        "napari-unet3d-demo"
+        settings.DEMO_FOLDER
     ),
     seconds: Annotated[float, typer.Option(help="Wall-clock time of the training.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,

@@ -9,6 +9,7 @@ import numpy as np
 from skimage.io import imsave
 
 from napari_unet3d.cli.follow import follow, print_scores, train
+from napari_unet3d.cli.settings import DEMO_FOLDER
 from napari_unet3d.cli.work import check_model_path, compare, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -19,6 +20,8 @@ from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.prediction.scores import mean, show
 from napari_unet3d.training.trainer import Trainer
 
+_MODEL, _RESULT, _OVERLAY = "model.unet3d", "segmentation.ome.tif", "overlay.png"
+
 
 def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
     """Sample, annotated slices, training, segmentation, files; what a window would show."""
@@ -28,8 +31,9 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         raise BadInputError(
             f"the folder {folder} cannot be made ({error.strerror}): give another one with -o"
         ) from error
-    model = check_model_path(folder / "model.unet3d", overwrite=True)
-    result = folder / "segmentation.ome.tif"
+    _check_own(folder)
+    model = check_model_path(folder / _MODEL, overwrite=True)
+    result = folder / _RESULT
     check_output(result)
     sample = tubules()
     volume = sample.image
@@ -58,7 +62,7 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         classes=bundle.classes,
     ) as file:
         file[:] = out
-    overlay = folder / "overlay.png"
+    overlay = folder / _OVERLAY
     _save_overlay(sample, out, sample.held_out_slices[0].index, overlay)
     scores = compare(out, sample.truth, slices)
     classes = ", ".join(
@@ -74,6 +78,16 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         "prediction": out,
         "classes": sample.classes,
     }
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse to replace files that no demo wrote: the last one that it writes is missing then."""
+    theirs = [folder / name for name in (_MODEL, _RESULT) if (folder / name).exists()]
+    if theirs and folder.name != DEMO_FOLDER and not (folder / _OVERLAY).exists():
+        raise BadInputError(
+            f"'{theirs[0]}' is there and is not of an earlier demo: it is not replaced. Give "
+            "another folder with -o."
+        )
 
 
 def _names(slices: tuple[Any, ...]) -> str:

@@ -16,7 +16,7 @@ import torch
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.follow import follow
 from napari_unet3d.cli.follow import train as follow_training
-from napari_unet3d.cli.signals import held_back
+from napari_unet3d.cli.interruption import held_back
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation, parse_slices

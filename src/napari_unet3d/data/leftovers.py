@@ -77,6 +77,8 @@ def restore(target: Path) -> None:
 
     The new folder was complete then. Where it is gone, the older one gets its name back.
     """
+    if os.path.islink(target):
+        target = Path(os.path.realpath(target))
     if os.path.lexists(target):
         return
     for old, state in _leftovers(target):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels, Layer
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.model.bundle import SUFFIX
-from napari_unet3d.widgets.layers import read_classes, voxel_size_of
+from napari_unet3d.widgets.layers import read_classes, role_of, voxel_size_of
 
 BUNDLE_FILTER = f"Trained model (*{SUFFIX});;All files (*)"
 _SEGMENTATION_FILTER = "OME-TIFF (*.ome.tif *.tif);;OME-Zarr (*.ome.zarr)"
@@ -127,6 +127,25 @@ def save_layer(layer: Labels, path: Path) -> Generator[float, None, Path]:
         time_step=_time_step(layer),
         classes=read_classes(layer),
     )
+
+
+def check_not_open(path: Path, layers: Iterable[Layer]) -> None:
+    """Raise where writing `path` would touch the file of an image or annotation that is open.
+
+    Raises
+    ------
+    BadInputError
+        It would replace, or lie in, such a file or folder.
+    """
+    from napari_unet3d.data.outputs import check_paths
+
+    sources = [
+        layer.source.path
+        for layer in layers
+        if layer.source.path is not None
+        and (isinstance(layer, Image) or role_of(layer) == "annotation")
+    ]
+    check_paths([path], [source for source in sources if Path(source).exists()])
 
 
 def _position(layer: Labels, voxel_size: tuple[float, float, float]) -> tuple[float, float, float]:
