@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 import numpy as np
@@ -71,6 +72,18 @@ def test_a_model_whose_folder_is_gone_is_saved_elsewhere(tmp_path, bundle, refug
     copies = [p for p in refuge.iterdir() if p.name != "m.unet3d"]
     assert all(p.suffix == ".unet3d" and p.name.startswith("m-") for p in copies)
     assert all(same_weights(p, bundle) for p in copies)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are Unicode here")
+def test_a_name_that_is_no_unicode_loses_nothing(tmp_path, bundle, refuge):
+    path = tmp_path / "gone" / os.fsdecode(b"m\xff.unet3d")
+    with pytest.raises(RunFailedError, match="was saved as"):
+        work.save_model(bundle, path)
+    (copy,) = refuge.iterdir()
+    assert same_weights(copy, bundle)
+    path.parent.mkdir()
+    with pytest.raises(BadInputError, match="not valid Unicode"):
+        work.check_model_path(path)
 
 
 def test_a_folder_that_goes_during_the_training_loses_nothing(tmp_path, bundle, refuge):

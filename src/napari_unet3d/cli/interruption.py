@@ -28,7 +28,8 @@ def held_back(message: str) -> Iterator[None]:
     def handle(number: int, _frame: object) -> None:
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
-        with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone
+        # After SIGHUP the terminal is gone; and a handler may come in the middle of a print.
+        with contextlib.suppress(OSError, RuntimeError):
             errors.print(message, markup=False)
 
     try:

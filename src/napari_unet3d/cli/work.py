@@ -83,6 +83,13 @@ def check_model_path(path: Path, *, overwrite: bool = False) -> Path:
     path = expanded(path)
     if path.suffix != SUFFIX:
         raise BadInputError(f"{path}: the name of a model ends in {SUFFIX}")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise BadInputError(
+            f"{ascii(str(path))} is not valid Unicode: a model of that name could be written, but "
+            "not opened. Choose another name."
+        ) from error
     check_target(path, overwrite=overwrite)
     return path
 
@@ -103,10 +110,14 @@ def save_model(bundle: ModelBundle, place: Path | Replacement) -> None:
         except KeptElsewhereError:
             raise
         except Exception as error:
-            name = place.path.name if isinstance(place, Replacement) else place.name
-            kept = _rescue(bundle, name)
+            path = place.path if isinstance(place, Replacement) else place
+            if isinstance(error, BadInputError | RunFailedError):
+                reason = str(error)
+            else:
+                reason = f"{path} could not be saved ({type(error).__name__})."
+            kept = _rescue(bundle, path.name)
             where = f"The model was saved as '{kept}' instead." if kept else _NOT_RESCUED
-            raise RunFailedError(f"{str(error) or type(error).__name__} {where}") from error
+            raise RunFailedError(f"{reason} {where}") from error
 
 
 _NOT_RESCUED = "It could not be saved in the folder for temporary files either: it is lost."
@@ -114,18 +125,17 @@ _NOT_RESCUED = "It could not be saved in the folder for temporary files either: 
 
 def _rescue(bundle: ModelBundle, name: str) -> Path | None:
     """Save a model in the folder for temporary files, under a name of its own."""
-    stem = Path(name).stem.encode()[:100].decode(errors="ignore")
+    stem = os.fsencode(Path(name).stem)[:100].decode(errors="ignore")
     try:
         file, kept = tempfile.mkstemp(SUFFIX, f"{stem}-")
-        os.close(file)
     except OSError:
         return None
+    os.close(file)
     try:
-        bundle.save(kept)
+        return bundle.save(kept)
     except Exception:
         remove(Path(kept))
         return None
-    return Path(kept)
 
 
 def _named(classes: Sequence[ClassInfo], names: Mapping[int, str]) -> tuple[ClassInfo, ...]:

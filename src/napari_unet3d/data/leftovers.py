@@ -16,7 +16,7 @@ import shutil
 import socket
 import sys
 import uuid
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import psutil
@@ -62,13 +62,11 @@ def clear_leftovers(target: Path) -> None:
         if state == "dead":
             remove(path)
         elif state == "alive":
-            _log.warning("Another process is writing '%s', too (into '%s').", target, path.name)
+            _warn_once(f"Another process is writing '{target}', too (into '{path.name}').")
         elif state == "elsewhere":
-            _log.warning(
-                "'%s' is being written by another computer, or was left by one. Remove it if "
-                "no run writes '%s' any more.",
-                path,
-                target.name,
+            _warn_once(
+                f"'{path}' is being written by another computer, or was left by one. Remove it "
+                f"if no run writes '{target.name}' any more."
             )
 
 
@@ -119,6 +117,12 @@ def remove(path: Path) -> None:
         pass
     if os.path.lexists(path):
         _log.warning("'%s' cannot be removed. It is not needed any more: remove it.", path)
+
+
+@lru_cache(maxsize=256)
+def _warn_once(text: str) -> None:
+    """Log `text`, unless it was logged already: an output is looked at twice before a run."""
+    _log.warning("%s", text)
 
 
 def _leftovers(target: Path) -> list[tuple[Path, str]]:
