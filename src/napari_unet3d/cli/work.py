@@ -87,7 +87,7 @@ def check_model_path(path: Path, *, overwrite: bool = False) -> Path:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise BadInputError(
-            f"{ascii(str(path))} is not valid Unicode: a model of that name could be written, but "
+            f"{str(path)!a} is not valid Unicode: a model of that name could be written, but "
             "not opened. Choose another name."
         ) from error
     check_target(path, overwrite=overwrite)
