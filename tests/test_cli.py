@@ -16,7 +16,8 @@ from scipy.ndimage import gaussian_filter
 
 from napari_unet3d import cli
 from napari_unet3d.config import TrainingConfig
-from napari_unet3d.data.files import create_output, read_labels, read_volume
+from napari_unet3d.data.files import read_labels, read_volume
+from napari_unet3d.data.outputs import create_output
 from napari_unet3d.data.samples import tubules
 from napari_unet3d.model.bundle import ModelBundle
 
@@ -178,7 +179,8 @@ def test_fine_tune_and_resume(train, work, tmp_path):
     first = work / "model.unet3d"
     assert train("--iterations", "2", "--from", first).code == 0
     assert ModelBundle.load(tmp_path / "out.unet3d").record.iterations == 2
-    outcome = train("--iterations", "27", "--resume", first, "--hold-out", "z=5")
+    more = ["--iterations", "27", "--resume", first, "--hold-out", "z=5"]
+    outcome = train(*more, "--overwrite")
     assert outcome.code == 0, outcome.err
     assert ModelBundle.load(tmp_path / "out.unet3d").record.iterations == 27
 
@@ -624,6 +626,20 @@ def test_demo_writes_its_three_files(run, tmp_path, monkeypatch):
     found = read_labels(tmp_path / "a" / "b" / "segmentation.ome.tif")
     assert found.voxel_size == pytest.approx((1.0, 0.5, 0.5))
     assert set(np.unique(found.data[...])) <= {0, 2, 3}
+
+
+def test_demo_replaces_its_own_files_only(run, tmp_path, monkeypatch):
+    module = importlib.import_module("napari_unet3d.cli.demo")
+    monkeypatch.setattr(module, "tubules", lambda: tubules((16, 48, 48)))
+    demo = ["demo", "--seconds", "0.2", "--device", "cpu", "--no-window", "-o"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.unet3d").write_text("precious")
+    outcome = run(*demo, tmp_path / "mine")
+    assert outcome.code == 2
+    assert "model.unet3d" in outcome.err
+    assert (tmp_path / "mine" / "model.unet3d").read_text() == "precious"
+    for _ in range(2):
+        assert run(*demo, tmp_path / "demo").code == 0
 
 
 def test_demo_into_a_file(run, tmp_path):

@@ -25,6 +25,9 @@ from napari_unet3d.errors import BadInputError, RunFailedError
 
 OpenWindow = Callable[..., None]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what has the name of the output already.")
+]
 
 app = typer.Typer(
     add_completion=False,
@@ -142,6 +145,7 @@ def train(
     lean: Annotated[
         bool, typer.Option("--lean", help="A file a quarter of the size, which cannot be resumed.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a model on the painted slices of a stack. Ctrl-C stops early and keeps the model."""
     if seconds is not None and iterations is not None:
@@ -171,6 +175,7 @@ def train(
         start_from=start_from or resume,
         resume=resume is not None,
         lean=lean,
+        overwrite=overwrite,
     )
     print(f"Model: {output} ({bundle.record.iterations} iterations)")
     print_scores(bundle)
@@ -201,13 +206,17 @@ def predict(
     memory: Annotated[
         float | None, typer.Option(help="GiB that may be used. Default: from what is free.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Segment a whole stack with a model. 0 is background, classes keep their numbers."""
     config = settings.prediction(device=device, memory=settings.gibibytes(memory))
     chosen = None if times is None else [settings.number(part) for part in times.split(",")]
     from napari_unet3d.cli import work
 
-    for path in work.predict(model, image, config, chosen, output, probabilities, uncertainty):
+    paths = work.predict(
+        model, image, config, chosen, output, probabilities, uncertainty, overwrite=overwrite
+    )
+    for path in paths:
         print(f"Written: {path}")
 
 
@@ -245,7 +254,7 @@ def info(
 def demo(
     context: typer.Context,
     folder: Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")] = Path(
-        "napari-unet3d-demo"
+        settings.DEMO_FOLDER
     ),
     seconds: Annotated[float, typer.Option(help="Wall-clock time of the training.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,

@@ -9,15 +9,18 @@ import numpy as np
 from skimage.io import imsave
 
 from napari_unet3d.cli.follow import follow, print_scores, train
+from napari_unet3d.cli.settings import DEMO_FOLDER
 from napari_unet3d.cli.work import check_model_path, compare, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
-from napari_unet3d.data.files import create_output
+from napari_unet3d.data.outputs import check_output, create_output
 from napari_unet3d.data.samples import Sample, tubules
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.prediction.scores import mean, show
 from napari_unet3d.training.trainer import Trainer
+
+_MODEL, _RESULT, _OVERLAY = "model.unet3d", "segmentation.ome.tif", "overlay.png"
 
 
 def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
@@ -28,7 +31,10 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         raise BadInputError(
             f"the folder {folder} cannot be made ({error.strerror}): give another one with -o"
         ) from error
-    model = check_model_path(folder / "model.unet3d")
+    _check_own(folder)
+    model = check_model_path(folder / _MODEL, overwrite=True)
+    result = folder / _RESULT
+    check_output(result)
     sample = tubules()
     volume = sample.image
     slices = (*sample.training_slices, *sample.held_out_slices)
@@ -42,14 +48,21 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
     bundle = train(Trainer(volume, annotation, config))
     save_model(bundle, model)
     print_scores(bundle)
-    result = folder / "segmentation.ome.tif"
     out = np.zeros(volume.shape, np.uint8)
     follow(
         predict(bundle, volume, out, config=PredictionConfig(device=config.device)), "predicting"
     )
-    with create_output(result, out.shape, out.dtype, "ZYX", volume.voxel_size, volume.unit) as file:
+    with create_output(
+        result,
+        out.shape,
+        out.dtype,
+        "ZYX",
+        volume.voxel_size,
+        volume.unit,
+        classes=bundle.classes,
+    ) as file:
         file[:] = out
-    overlay = folder / "overlay.png"
+    overlay = folder / _OVERLAY
     _save_overlay(sample, out, sample.held_out_slices[0].index, overlay)
     scores = compare(out, sample.truth, slices)
     classes = ", ".join(
@@ -65,6 +78,16 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         "prediction": out,
         "classes": sample.classes,
     }
+
+
+def _check_own(folder: Path) -> None:
+    """Refuse to replace files that no demo wrote: the last one that it writes is missing then."""
+    theirs = [folder / name for name in (_MODEL, _RESULT) if (folder / name).exists()]
+    if theirs and folder.name != DEMO_FOLDER and not (folder / _OVERLAY).exists():
+        raise BadInputError(
+            f"'{theirs[0]}' is there and is not of an earlier demo: it is not replaced. Give "
+            "another folder with -o."
+        )
 
 
 def _names(slices: tuple[Any, ...]) -> str:

@@ -13,6 +13,8 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
 
 T = TypeVar("T")
+DEMO_FOLDER = "napari-unet3d-demo"
+"""Where the results of the demo go by default."""
 
 
 def training(others: list[str], **given: Any) -> TrainingConfig:

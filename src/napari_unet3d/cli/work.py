@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,16 +16,20 @@ import torch
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.follow import follow
 from napari_unet3d.cli.follow import train as follow_training
+from napari_unet3d.cli.interruption import held_back
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation, parse_slices
-from napari_unet3d.data.files import (
+from napari_unet3d.data.atomic import KeptElsewhereError, Replacement, check_target, expanded
+from napari_unet3d.data.files import read_labels, read_volume
+from napari_unet3d.data.leftovers import remove
+from napari_unet3d.data.outputs import (
+    OutputArray,
     check_output,
+    check_paths,
     check_space,
-    check_writable,
     create_output,
-    read_labels,
-    read_volume,
+    is_same_file,
 )
 from napari_unet3d.data.slices import SliceRef, check_in_stack
 from napari_unet3d.data.volume import Volume
@@ -48,9 +53,16 @@ def train(
     start_from: Path | None = None,
     resume: bool = False,
     lean: bool = False,
+    overwrite: bool = False,
 ) -> ModelBundle:
-    """Train on files and save the model; `lean` leaves out what only resuming needs."""
-    output = check_model_path(output)
+    """Train on files and save the model; `lean` leaves out what only resuming needs.
+
+    An older model is replaced with `overwrite` only, or where it is the one to be resumed.
+    """
+    goes_on = resume and start_from is not None and is_same_file(start_from, output)
+    output = check_model_path(output, overwrite=overwrite or goes_on)
+    check_paths([output], [image, annotation])
+    place = Replacement(output)
     volume = read_volume(image)
     labels = read_labels(annotation).data
     found = SparseAnnotation.from_labels(labels, held_out=parse_slices(held_out))
@@ -59,40 +71,80 @@ def train(
     classes = _named([known.get(c.value, c) for c in found.classes], names or {})
     sparse = SparseAnnotation(labels, classes, found.held_out)
     trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
-    check_space(output, 16 * parameter_count(trainer.network_config) + 2**20)
+    bytes_each = 4 if lean else 16
+    check_space(output, bytes_each * parameter_count(trainer.network_config) + 2**20)
     try:
         trained = follow_training(trainer)
     except TrainingFailedError as failure:
         if failure.bundle is None:
             raise
-        save_model(failure.bundle, output)
+        save_model(failure.bundle, place)
         raise RunFailedError(
             f"{str(failure).rstrip('.')}. What was learned in {failure.bundle.record.iterations} "
             f"iterations is kept: {output}"
         ) from failure
-    save_model(trained.without_state() if lean else trained, output)
+    save_model(trained.without_state() if lean else trained, place)
     return trained
 
 
-def check_model_path(path: Path) -> Path:
+def check_model_path(path: Path, *, overwrite: bool = False) -> Path:
     """The path of a model to be written; `BadInputError` when that cannot work."""
-    path = path.expanduser()
+    path = expanded(path)
     if path.suffix != SUFFIX:
         raise BadInputError(f"{path}: the name of a model ends in {SUFFIX}")
-    if path.is_dir():
-        raise BadInputError(f"{path} is a folder: give the name of a file in it")
-    check_writable(path)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise BadInputError(
+            f"{str(path)!a} is not valid Unicode: a model of that name could be written, but "
+            "not opened. Choose another name."
+        ) from error
+    check_target(path, overwrite=overwrite)
     return path
 
 
-def save_model(bundle: ModelBundle, path: Path) -> None:
-    """Save a model; where that fails, in the folder for temporary files: it is not lost."""
+def save_model(bundle: ModelBundle, place: Path | Replacement) -> None:
+    """Save a model; where that fails, under another name: it is not lost.
+
+    Ctrl-C is held back until it is saved; a second one interrupts.
+
+    Raises
+    ------
+    RunFailedError
+        It could not be saved there. The text says where it is, if it is anywhere.
+    """
+    with held_back("The model is being saved (Ctrl-C again drops it)"):
+        try:
+            bundle.save(place)
+        except KeptElsewhereError:
+            raise
+        except Exception as error:
+            path = place.path if isinstance(place, Replacement) else place
+            if isinstance(error, BadInputError | RunFailedError):
+                reason = str(error)
+            else:
+                reason = f"{path} could not be saved ({type(error).__name__})."
+            kept = _rescue(bundle, path.name)
+            where = f"The model was saved as '{kept}' instead." if kept else _NOT_RESCUED
+            raise RunFailedError(f"{reason} {where}") from error
+
+
+_NOT_RESCUED = "It could not be saved in the folder for temporary files either: it is lost."
+
+
+def _rescue(bundle: ModelBundle, name: str) -> Path | None:
+    """Save a model in the folder for temporary files, under a name of its own."""
+    stem = os.fsencode(Path(name).stem)[:100].decode(errors="ignore")
     try:
-        bundle.save(path)
-    except (BadInputError, RunFailedError) as error:
-        refuge = Path(tempfile.gettempdir()) / path.name
-        bundle.save(refuge)
-        raise RunFailedError(f"{error}. The model was saved as {refuge} instead.") from error
+        file, kept = tempfile.mkstemp(SUFFIX, f"{stem}-")
+    except OSError:
+        return None
+    os.close(file)
+    try:
+        return bundle.save(kept)
+    except Exception:
+        remove(Path(kept))
+        return None
 
 
 def _named(classes: Sequence[ClassInfo], names: Mapping[int, str]) -> tuple[ClassInfo, ...]:
@@ -114,53 +166,65 @@ def predict(
     output: Path,
     probabilities: Path | None = None,
     uncertainty: Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Segment a file with a model; the paths of what was written."""
+    wanted = [path for path in (output, probabilities, uncertainty) if path is not None]
+    check_paths(wanted, [model, image])
+    for path in wanted:
+        check_output(path, overwrite=overwrite)
     bundle = ModelBundle.load(model)
     volume = read_volume(image)
     volume.check()
     series = (volume.n_times,) if "T" in volume.axes else ()
     axes = "TZYX" if series else "ZYX"
-    wanted: list[tuple[Path | None, tuple[int, ...], Any, str]] = [
-        (output, (*series, *volume.shape), np.uint8, axes),
-        (
-            probabilities,
-            (*series, bundle.network.n_classes, *volume.shape),
-            np.float32,
-            axes.replace("Z", "CZ"),
-        ),
-        (uncertainty, (*series, *volume.shape), np.float32, axes),
-    ]
-    _check_outputs([path for path, *_ in wanted if path is not None], [model, image])
+    whole = (*series, *volume.shape)
+    channels = (*series, bundle.network.n_classes, *volume.shape)
+    about: dict[str, Any] = {
+        "voxel_size": volume.voxel_size,
+        "unit": volume.unit,
+        "translation": volume.translation,
+        "time_step": volume.time_step,
+        "overwrite": overwrite,
+    }
+    classes = {"classes": bundle.classes}
     with ExitStack() as files:
-        arrays = [
-            path
-            and files.enter_context(
-                create_output(path, shape, dtype, order, volume.voxel_size, volume.unit)
-            )
-            for path, shape, dtype, order in wanted
-        ]
+
+        def create(
+            path: Path | None, shape: tuple[int, ...], dtype: Any, axes: str, **more: Any
+        ) -> OutputArray | None:
+            if path is None:
+                return None
+            return files.enter_context(create_output(path, shape, dtype, axes, **about, **more))
+
+        labels = create(output, whole, np.uint8, axes, **classes)
+        likely = create(probabilities, channels, np.float32, axes.replace("Z", "CZ"), **classes)
+        unsure = create(uncertainty, whole, np.float32, axes, channel_names=("uncertainty",))
         steps = segment(
             bundle,
             volume,
-            arrays[0],
-            probabilities=arrays[1],
-            uncertainty=arrays[2],
+            labels,
+            probabilities=likely,
+            uncertainty=unsure,
             times=times,
             config=config,
         )
         follow(steps, "predicting")
-    return [path for path, *_ in wanted if path is not None]
+        _finish([array for array in (labels, likely, unsure) if array is not None])
+    return wanted
 
 
-def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    taken = [path.expanduser().resolve() for path in inputs]
-    for path in outputs:
-        check_output(path)
-        place = path.expanduser().resolve()
-        if place in taken:
-            raise BadInputError(f"{path} is an input or another output: choose another name")
-        taken.append(place)
+def _finish(arrays: Sequence[OutputArray]) -> None:
+    """Give every output its name, also where one of them fails."""
+    failed: list[RunFailedError] = []
+    for array in arrays:
+        try:
+            array.finish()
+        except RunFailedError as error:
+            failed.append(error)
+    if failed:
+        raise RunFailedError(" ".join(map(str, failed))) from failed[0]
 
 
 def evaluate(prediction: Path, truth: Path, skip: str, as_json: bool) -> str:

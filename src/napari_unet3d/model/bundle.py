@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Triple
-from napari_unet3d.data.files import check_writable
+from napari_unet3d.data.atomic import Replacement
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.calibration import Calibration
@@ -149,20 +149,23 @@ class ModelBundle(_Header):
         """The same model, lean: it can be applied and fine-tuned, but not resumed."""
         return self.model_copy(update={"state": {}})
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str] | Replacement) -> Path:
         """Write the bundle to one file; an older file survives when that fails.
+
+        Parameters
+        ----------
+        path
+            The file, which may replace an older one; a symbolic link is followed. Or the place
+            that was made before a long run, so that nothing newer is replaced.
 
         Raises
         ------
         BadInputError
-            The folder is missing or cannot be written to.
+            The folder is missing or cannot be written to, or the file cannot be replaced.
         RunFailedError
             Writing failed, for example because the disk is full.
         """
-        path = Path(path).expanduser()
-        check_writable(path)
-        if path.is_dir():
-            raise BadInputError(f"{path} is a folder: give the name of a file in it")
+        place = path if isinstance(path, Replacement) else Replacement(path)
         header = _Header.model_validate(self.model_dump(exclude={"weights", "pixels", "state"}))
         groups = {"": self.weights, _PIXELS: self.pixels, _STATE: self.state}
         tensors = {
@@ -175,16 +178,13 @@ class ModelBundle(_Header):
             "format_version": str(FORMAT_VERSION),
             "bundle": header.model_dump_json(),
         }
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
             # Not safetensors' own writer: its files are readable by their owner only.
-            partial.write_bytes(save(tensors, metadata))
-            os.replace(partial, path)
-        except (OSError, SafetensorError) as error:
-            raise RunFailedError(f"{path} could not be written: {error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return path
+            data = save(tensors, metadata)
+        except SafetensorError as error:
+            raise RunFailedError(f"{place.path} could not be written: {error}") from error
+        place.write(data)
+        return place.path
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ModelBundle:

@@ -32,14 +32,19 @@ from napari_unet3d.widgets.layers import (
     read_held_out,
     role_of,
     spatial_transform,
-    voxel_size_of,
 )
 from napari_unet3d.widgets.prediction_view import PredictionView
 from napari_unet3d.widgets.report import RunReport
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.run import make_outputs, segment, train_and_segment
 from napari_unet3d.widgets.runner import Finished, Runner
-from napari_unet3d.widgets.saving import BUNDLE_FILTER, ask_model, ask_segmentation, save_labels
+from napari_unet3d.widgets.saving import (
+    BUNDLE_FILTER,
+    ask_model,
+    ask_segmentation,
+    check_not_open,
+    save_layer,
+)
 from napari_unet3d.widgets.training_form import TrainingForm
 
 _html = partial(escape, quote=False)
@@ -281,9 +286,11 @@ class Actions(QObject):
         layer = self._saveable()
         target = None if layer is None else ask_segmentation(self._window, layer.name)
         if layer is not None and target is not None:
-            self._guarded(
-                lambda: self.runner.save(save_labels(layer.data, target, *voxel_size_of(layer)))
-            )
+            self._guarded(lambda: self._save_segmentation(layer, target))
+
+    def _save_segmentation(self, layer: Labels, target: Path) -> None:
+        check_not_open(target, self._viewer.layers)
+        self.runner.save(save_layer(layer, target))
 
     def save_model(self) -> None:
         """Ask for a file and write the model to it."""
