@@ -94,7 +94,9 @@ class Convention:
     @property
     def is_dense(self) -> bool:
         """Whether 0 seems to mean background."""
-        return self.is_mask or (self.is_solid and self.gaps >= _GAPS)
+        return self.is_mask or (
+            self.is_solid and self.gaps >= _GAPS and min(self.counts, default=0) > 0
+        )
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,27 @@ def dense_report(found: Convention) -> DenseReport | None:
         f"a dense segmentation: 0 background, {classes}{dots} {kinds}. {_OURS}",
         found,
     )
+
+
+def is_annotation(found: Convention) -> bool:
+    """Tell whether 1 seems to be background beside other values, as in our annotations.
+
+    So it is where most painted slices are complete, or where paint does not go on from slice to
+    slice, as that of objects would.
+    """
+    if BACKGROUND not in found.counts or len(found.counts) == 1:
+        return False
+    return 2 * found.complete_slices > found.painted_slices or not found.is_solid
+
+
+def on_single_slices(found: Convention) -> bool:
+    """Tell whether paint stands on few xy slices that are apart from each other."""
+    painted = found.painted
+    near = np.zeros_like(painted)
+    near[:, 1:] |= painted[:, :-1]
+    near[:, :-1] |= painted[:, 1:]
+    alone = int(np.count_nonzero(painted & ~near))
+    return 0 < 2 * found.painted_slices <= found.n_slices and 2 * alone > found.painted_slices
 
 
 def dense_classes(
