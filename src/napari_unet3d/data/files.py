@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,25 @@ _LABELS_COMPRESS = 4
 """Labels in a zarr become at least this much smaller."""
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(
+    path: str | Path, *, axes: str | None = None, voxel_size: Sequence[float] | None = None
+) -> Volume:
+    """Open an image; `axes` and `voxel_size` (z, y, x) take the place of those of the file."""
+    volume = _read_volume(path)
+    if axes is not None:
+        if axes.upper() not in AXES or len(axes) != len(volume.data.shape):
+            raise BadInputError(
+                f"--axes {axes}: '{path}' has {len(volume.data.shape)} axes; write one of "
+                f"{', '.join(AXES)}."
+            )
+        volume = replace(volume, axes=axes.upper())
+    if voxel_size is not None:
+        z, y, x = voxel_size
+        volume = replace(volume, voxel_size=(z, y, x))
+    return volume
+
+
+def _read_volume(path: str | Path) -> Volume:
     """Open an image: TIFF, OME-TIFF, ImageJ TIFF, OME-Zarr (0.4, 0.5) or a zarr array.
 
     Uncompressed TIFF and zarr are read when voxels are needed, other TIFF at once. Of an image
