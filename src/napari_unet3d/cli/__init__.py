@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 import typer
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.terminal import LogHandler, errors, guarded, tell, tell_json
+from napari_unet3d.cli.terminal import LogHandler, check_told, errors, guarded, tell, tell_json
 from napari_unet3d.config import PredictionConfig, Preset, TrainingConfig
 from napari_unet3d.data.paths import user_path
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -343,7 +343,7 @@ def predict(
     from napari_unet3d.cli import inputs, work
 
     if model.suffix != ".unet3d":
-        inputs.refuse_model(image, "predict takes MODEL IMAGE")
+        inputs.refuse_model(image, inputs.SWAPPED)
     began = time.monotonic()
     paths = work.predict(
         model, image, config, chosen, output, probabilities, uncertainty, reading=reading
@@ -403,6 +403,7 @@ def evaluate(
         tell_json(scores_as_dict(found))
     else:
         tell(scores_as_table(found))
+    check_told()
 
 
 @app.command()
@@ -424,6 +425,7 @@ def info(
         tell(found)
     else:
         tell_json(found)
+    check_told()
 
 
 @app.command()

@@ -26,7 +26,8 @@ def compare_files(prediction: Path, truth: Path, skip: str, kind: TruthKind | No
     check_shapes(predicted, true)
     if kind is None:
         kind, text = guess_kind(read_convention(predicted), read_convention(true))
-        errors.note(text)
+        if text:
+            errors.note(text)
     found = compare(predicted, true, kind, slices)
     for note in found.notes:
         errors.note(note)

@@ -27,6 +27,7 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import SUFFIX
 
+SWAPPED = "are the two swapped? predict takes MODEL IMAGE"
 _SAMPLE_VOXELS = 2**22
 """Voxels of an image that are looked at to tell whether it holds labels."""
 _FEW_VALUES = 32
@@ -55,7 +56,7 @@ def open_image(path: Path, usage: str, reading: Mapping[str, Any] | None = None)
     path
         A file or the folder of a zarr.
     usage
-        What the command takes, for the message when it is a model.
+        What the message says when it is a model.
     reading
         Axes and voxel size that replace those of the file; see `read_volume`.
     """
@@ -69,7 +70,7 @@ def open_image(path: Path, usage: str, reading: Mapping[str, Any] | None = None)
 def refuse_model(path: Path, usage: str) -> None:
     """Raise BadInputError when a model stands where something else belongs."""
     if path.suffix == SUFFIX:
-        raise BadInputError(f"'{path}' is a model: are the two swapped? {usage}.")
+        raise BadInputError(f"'{path}' is a model: {usage}.")
 
 
 def open_annotation(

@@ -14,6 +14,8 @@ from napari_unet3d.errors import BadInputError
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
+_MOST_MEMORY = 2.0**30
+"""GiB. No machine has so much; beyond it, numbers of bytes are no whole numbers."""
 _SHOWN = 60
 """Characters of a value that a message shows."""
 _WORDS = {
@@ -104,7 +106,7 @@ def reading(axes: str | None, voxel_size: str | None) -> dict[str, Any]:
 
 def gibibytes(size: float | None) -> int | None:
     """Bytes of a size in GiB."""
-    if size is not None and not (math.isfinite(size) and size > 0):
+    if size is not None and not 0 < size <= _MOST_MEMORY:
         raise BadInputError(f"--memory {size}: give a number of GiB above 0")
     return None if size is None else int(size * 2**30)
 

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
+from napari_unet3d.errors import RunFailedError
+
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Categories of characters that steer a terminal, change the direction, or are no text."""
 
@@ -87,6 +89,17 @@ def tell(text: str) -> None:
     print(visible(text, "\n\t"), flush=True)
 
 
+def check_told() -> None:
+    """Raise `RunFailedError` when a result was lost that is nowhere but on stdout.
+
+    A reader that ends early, such as `head`, has had what it wanted.
+    """
+    failure = getattr(sys.stdout, "failure", None)
+    if failure is not None and not isinstance(failure, BrokenPipeError):
+        reason = getattr(failure, "strerror", None) or failure
+        raise RunFailedError(f"The result could not be written to stdout ({reason}).")
+
+
 def tell_json(data: Any) -> None:
     """Print a result as one JSON object on stdout."""
     tell(json.dumps(data, ensure_ascii=False, default=str))
@@ -110,18 +123,26 @@ class _Guarded:
         # A stream that was closed before the start is None. The null device takes its number,
         # so that no file of ours gets it.
         self._stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
+        self.failure: Exception | None = None
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
+        with self._dropped():
             self._stream.write(text)
         return len(text)
+
+    @contextlib.contextmanager
+    def _dropped(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self.failure = error
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        with self._dropped():
             self._stream.flush()
 
     def isatty(self) -> bool:

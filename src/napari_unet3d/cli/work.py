@@ -14,7 +14,7 @@ import numpy as np
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.follow import follow
 from napari_unet3d.cli.follow import train as follow_training
-from napari_unet3d.cli.inputs import open_annotation, open_image, refuse_model
+from napari_unet3d.cli.inputs import SWAPPED, open_annotation, open_image, refuse_model
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import parse_slices
 from napari_unet3d.data.conventions import Labels
@@ -42,7 +42,7 @@ def train(
 ) -> ModelBundle:
     """Train on files and save the model; `lean` leaves out what only resuming needs."""
     output = check_model_path(output)
-    usage = "train takes IMAGE ANNOTATION, and a model to start from with --from"
+    usage = "train takes IMAGE ANNOTATION; give a model to start from with --from"
     refuse_model(annotation, usage)
     volume = open_image(image, usage, reading)
     painted = open_annotation(annotation, volume, labels, parse_slices(held_out))
@@ -110,7 +110,7 @@ def predict(
 ) -> list[Path]:
     """Segment a file with a model; the paths of what was written."""
     bundle = ModelBundle.load(model)
-    volume = open_image(image, "predict takes MODEL IMAGE", reading)
+    volume = open_image(image, SWAPPED, reading)
     volume.check()
     series = (volume.n_times,) if "T" in volume.axes else ()
     axes = "TZYX" if series else "ZYX"

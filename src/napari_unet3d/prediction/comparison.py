@@ -103,7 +103,7 @@ def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str
     Returns
     -------
     TruthKind, str
-        And a sentence that says what was assumed, and how to say something else.
+        And what was assumed, with how to say something else; empty where that is beyond doubt.
 
     Raises
     ------
@@ -128,12 +128,20 @@ def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str
             "slices with paint count, and 0 is background there. Say --labels dense to count all, "
             "--labels sparse to count painted voxels only."
         )
-    swapped = " Are the two swapped? The prediction comes first."
-    return "dense", (
-        f"0 is read as background on all {truth.n_slices} slices of the truth. Say --labels "
-        "slices where slices without paint are not to count, --labels sparse where 0 is "
-        f"unlabelled.{swapped if on_single_slices(predicted) and truth.counts else ''}"
-    )
+    texts = []
+    empty = truth.n_slices - truth.painted_slices
+    if empty or BACKGROUND in truth.counts:
+        rest = f", {empty} of them without paint" if empty else ""
+        texts.append(
+            f"0 is read as background on all {truth.n_slices} slices of the truth{rest}. Say "
+            "--labels slices to count slices with paint only, --labels sparse where 0 is unlabelled."
+        )
+    if on_single_slices(predicted) and truth.counts:
+        texts.append(
+            f"The prediction has classes on {predicted.painted_slices} of {predicted.n_slices} "
+            "slices: are the two swapped? The prediction comes first."
+        )
+    return "dense", " ".join(texts)
 
 
 def check_shapes(predicted: Any, truth: Any) -> None:
