@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from test_cli import LABELS, TRUTH, write
 
 from napari_unet3d.data.files import read_labels
 from napari_unet3d.model.bundle import ModelBundle
+from test_cli import LABELS, TRUTH, write
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 MASK = (TRUTH == 2).astype(np.uint8)
@@ -20,7 +20,7 @@ TWO[:, :16] *= 2
 
 def test_what_each_value_is_taken_for_stands_before_the_training(train) -> None:
     outcome = train("--iterations", "1", "--names", "2=nucleus")
-    n = [int((LABELS == value).sum()) for value in range(3)]
+    n = [int((value == LABELS).sum()) for value in range(3)]
     text = (
         f"0 unlabelled ({n[0]:,} voxels, ignored); 1 background ({n[1]:,} voxels); 2 'nucleus' "
         f"({n[2]:,} voxels)"
@@ -122,7 +122,9 @@ def test_swapped_files_are_asked_about(run, work, arguments) -> None:
     assert {path.name for path in work.iterdir()} == there
 
 
-@pytest.mark.parametrize("arguments", [["image.tif", "model.unet3d"], ["model.unet3d", "image.tif"]])
+@pytest.mark.parametrize(
+    "arguments", [["image.tif", "model.unet3d"], ["model.unet3d", "image.tif"]]
+)
 def test_train_says_how_to_give_a_model(run, work, arguments) -> None:
     outcome = run("train", *(work / a for a in arguments), "-o", work / "q.unet3d")
     assert outcome.code == 2

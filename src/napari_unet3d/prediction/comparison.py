@@ -134,7 +134,8 @@ def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str
         rest = f", {empty} of them without paint" if empty else ""
         texts.append(
             f"0 is read as background on all {truth.n_slices} slices of the truth{rest}. Say "
-            "--labels slices to count slices with paint only, --labels sparse where 0 is unlabelled."
+            "--labels slices to count slices with paint only, --labels sparse where 0 is "
+            "unlabelled."
         )
     if on_single_slices(predicted) and truth.counts:
         texts.append(
