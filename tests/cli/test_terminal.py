@@ -17,7 +17,7 @@ from test_cli import IMAGE, QUICK, write
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 HOSTILE = "[/x][red]\x1b[31m\x9b2J\u202e\x07\r!"
-SHOWN = "[/x][red]\\u001b[31m\\u009b2J\\u202e\\u0007\\u000d"
+SHOWN = "[/x][red]\\u001b[31m\\u009b2J\\u202e\\u0007\\u000d!"
 
 
 def start(arguments, **streams) -> int:
