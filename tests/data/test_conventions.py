@@ -11,7 +11,6 @@ from napari_unet3d.config import default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.conventions import (
     DenseLabels,
-    annotation_from_dense,
     dense_classes,
     describe_values,
     from_dense,
@@ -221,13 +220,25 @@ def test_an_annotation_from_dense_labels_equals_one_painted_in_our_convention() 
     labels = np.zeros_like(dense())
     labels[[4, 12, 19]] = dense()[[4, 12, 19]]
     held_out = [SliceRef(0, 12)]
-    found = annotation_from_dense(labels, held_out=held_out)
+    found = SparseAnnotation.from_labels(labels, held_out=held_out, convention="dense")
     expected = SparseAnnotation.from_labels(ours(dense(), 4, 12, 19), held_out=held_out)
     assert [c.value for c in found.classes] == [c.value for c in expected.classes]
     assert found.slices() == expected.slices()
     for a, b in zip(found.labelled_voxels(), expected.labelled_voxels(), strict=True):
         np.testing.assert_array_equal(a.coordinates, b.coordinates)
         np.testing.assert_array_equal(a.codes, b.codes)
+
+
+def test_from_labels_asks_what_0_means() -> None:
+    for labels in (DENSE["two classes"], DENSE["mask"]):
+        with pytest.raises(BadInputError, match="convention='dense'"):
+            SparseAnnotation.from_labels(labels)
+    sparse = SparseAnnotation.from_labels(dense(), convention="sparse")
+    assert [(c.value, c.output_value) for c in sparse.classes] == [(2, 2)]
+    given = SparseAnnotation.from_labels(dense(), [default_class(2)])
+    assert given.classes == (default_class(2),), "who knows the classes knows the convention"
+    found = SparseAnnotation.from_labels(dense(), convention="dense")
+    assert [c.output_value for c in found.classes] == [1, 2]
 
 
 # --- words ----------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def _progress(
         return event.done / event.total, f", tile {event.done} of {event.total}"
     text = f", iteration {event.iteration}, loss {event.loss:.3f}"
     if scores is not None:
-        text += f", held-out IoU {show(scores.mean_iou)}"
+        text += f", held-out IoU about {show(scores.mean_iou)}"
     return event.fraction, text
 
 
@@ -95,7 +95,10 @@ def print_scores(bundle: ModelBundle) -> None:
     if not record.held_out:
         tell("Not measured: hold out a slice (--hold-out z=12) to learn how good the model is.")
         return
-    tell(f"Held-out slices {', '.join(record.held_out_slices)} (never trained on):")
+    tell(
+        f"Held-out slices {', '.join(record.held_out_slices)} (never trained on), measured with "
+        "the final model (looks on the way were quicker and rougher):"
+    )
     classes = {c.value: c for c in bundle.classes}
     for s in record.held_out:
         info = classes[s.value]

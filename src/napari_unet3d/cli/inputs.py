@@ -14,9 +14,7 @@ from napari_unet3d.config import FIRST_CLASS, ClassInfo
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.conventions import (
     Convention,
-    DenseLabels,
     Labels,
-    dense_classes,
     dense_report,
     describe_values,
     read_convention,
@@ -88,11 +86,9 @@ def open_annotation(
     try:
         data = read_labels(path).data
         found = read_convention(data)
-        if labels == "dense":
-            classes = dense_classes(data, convention=found)
-            dense = SparseAnnotation(DenseLabels(data, found), classes, held_out)
-            return Painted(dense, found, dense=True)
-        annotation = SparseAnnotation.from_labels(data, held_out=held_out)
+        annotation = SparseAnnotation.from_labels(
+            data, held_out=held_out, convention="dense" if labels == "dense" else "sparse"
+        )
     except BadInputError as error:
         if path.exists() and _holds_labels(volume):
             raise BadInputError(
@@ -101,7 +97,7 @@ def open_annotation(
         raise
     if labels == "auto":
         _refuse_dense(path, found)
-    return Painted(annotation, found, dense=False)
+    return Painted(annotation, found, dense=labels == "dense")
 
 
 def _refuse_dense(path: Path, found: Convention) -> None:

@@ -14,9 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, UNLABELLED, ClassInfo, default_class
-from napari_unet3d.data.annotation import _MOST_FOUND, SparseAnnotation
 from napari_unet3d.data.slices import (
-    SliceRef,
     check_layout,
     count_labels,
     n_times,
@@ -28,6 +26,8 @@ from napari_unet3d.errors import BadInputError
 Labels = Literal["auto", "sparse", "dense"]
 """How an annotation is read: as it looks, in our convention, or in everybody else's."""
 
+MOST_CLASSES = 32
+"""Different labels that are taken for classes where no class table says so."""
 _LARGEST = 255
 """Largest number of a class, in a segmentation as in an annotation."""
 _SOLID = 0.3
@@ -259,32 +259,6 @@ def from_dense(labels: Any) -> np.ndarray:
     return DenseLabels(labels)[...]
 
 
-def annotation_from_dense(
-    labels: Any, names: Mapping[int, str] | None = None, held_out: Iterable[SliceRef] = ()
-) -> SparseAnnotation:
-    """Make an annotation from a dense segmentation: 0 background, 1, 2… classes.
-
-    Models that are trained on it write the segmentation's own numbers.
-
-    Parameters
-    ----------
-    labels
-        As in `read_convention`; not copied.
-    names
-        Name by number in the segmentation.
-    held_out
-        Slices that are used to measure only.
-
-    Raises
-    ------
-    BadInputError
-        As `dense_classes`.
-    """
-    found = read_convention(labels)
-    classes = dense_classes(labels, names, convention=found)
-    return SparseAnnotation(DenseLabels(labels, found), classes, frozenset(held_out))
-
-
 class DenseLabels:
     """A dense segmentation, seen as an annotation: converted where it is read.
 
@@ -389,7 +363,7 @@ def _codes(values: Iterable[int]) -> dict[int, int]:
 def _check_values(counts: Mapping[int, int]) -> None:
     if not counts:
         raise BadInputError("All voxels of the segmentation are 0 (background): no class is there.")
-    if len(counts) > _MOST_FOUND:
+    if len(counts) > MOST_CLASSES:
         raise BadInputError(
             f"The segmentation holds {len(counts)} different numbers: these look like numbered "
             "objects. Give all objects of a kind the same number: 1 for the first class, 2 for "
