@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from importlib.metadata import version
 
 import numpy as np
@@ -143,6 +145,28 @@ def test_notes_of_an_image_are_printed_once(run, train, work, monkeypatch, tmp_p
     for outcome in outcomes:
         assert outcome.err.count(note) == 1
         assert one_object(outcome.out)["notes"].count(note) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="knows no such limit")
+def test_a_limit_of_files_is_told_before_anything_runs(work, tmp_path) -> None:
+    import resource
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    image, model = work / "image.tif", work / "model.unet3d"
+    for arguments in (
+        ["train", image, work / "labels.tif", "-o", tmp_path / "a.unet3d", "--device", "cpu"],
+        ["predict", model, image, "-o", tmp_path / "a.tif", "--device", "cpu"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "napari_unet3d", *map(str, arguments)],
+            capture_output=True, encoding="utf-8", timeout=100, preexec_fn=limited, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert "ulimit -f" in done.stderr
+        assert "%" not in done.stderr, "it ran"
+    assert not list(tmp_path.iterdir())
 
 
 # --- bad input ------------------------------------------------------------------------------

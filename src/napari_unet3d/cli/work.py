@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import parse_slices
 from napari_unet3d.data.conventions import Labels
 from napari_unet3d.data.files import check_output, check_space, check_writable, create_output
+from napari_unet3d.data.paths import check_file_limit
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 from napari_unet3d.model.geometry import parameter_count
@@ -51,7 +53,9 @@ def train(
     painted.say(classes)
     sparse = replace(painted.annotation, classes=classes)
     trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
-    check_space(output, 16 * parameter_count(trainer.network_config) + 2**20)
+    parameters = parameter_count(trainer.network_config)
+    check_space(output, 16 * parameters + 2**20)
+    check_file_limit(output, (4 if lean else 16) * parameters)
     trained = follow_training(trainer)
     save_model(trained.without_state() if lean else trained, output)
     return trained
@@ -125,6 +129,9 @@ def predict(
         (uncertainty, (*series, *volume.shape), np.float32, axes),
     ]
     _check_outputs([path for path, *_ in wanted if path is not None], [model, image])
+    for path, shape, dtype, _ in wanted:
+        if path is not None and path.suffix != ".zarr":  # whose chunks are files
+            check_file_limit(path, math.prod(shape) * np.dtype(dtype).itemsize)
     with ExitStack() as files:
         arrays = [
             path
