@@ -24,7 +24,7 @@ Triple = tuple[int, int, int]
 VoxelSize = tuple[float, float, float]
 Small = Annotated[int, Field(ge=1, le=7)]
 SmallTriple = tuple[Small, Small, Small]
-_DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+_DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$"
 Preset = Literal["fast", "balanced", "paper"]
 Normalization = Literal["batch", "tile", "instance", "channel", "none"]
 

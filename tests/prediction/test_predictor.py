@@ -244,6 +244,23 @@ def test_labels_are_the_most_probable_class_by_its_own_number():
     assert len(np.unique(out)) > 1
 
 
+def test_a_class_may_have_another_number_in_the_segmentation():
+    config = SAME.model_copy(update={"n_classes": 3})
+    bundle = random_bundle(config, values=(2, 3))
+    volume = Volume(blobs((6, 20, 20))[0])
+    plain, p, _, _ = run(bundle, volume)
+    assert {2, 3} & set(np.unique(plain))
+    classes = [
+        c.model_copy(update={"output": n}) for c, n in zip(bundle.classes, (1, 200), strict=True)
+    ]
+    dense = bundle.model_copy(update={"classes": tuple(classes)})
+    out, _, _, _ = run(dense, volume)
+    np.testing.assert_array_equal(out, np.array([0, 1, 200])[p.argmax(0)])
+    assert label_table(classes).tolist() == [0, 2, 3], "scores of a training use the annotation's"
+    with pytest.raises(BadInputError, match="holds 200"):
+        predict(dense, volume, np.zeros(volume.shape, np.int8))
+
+
 # --- arrays in and out ----------------------------------------------------------------------
 
 

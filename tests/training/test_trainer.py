@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -482,6 +483,22 @@ def test_preview_is_the_slice_in_label_values(monkeypatch, ref):
         assert preview.ref == ref
         assert preview.labels.shape == tuple(n for a, n in enumerate(SHAPE) if a != ref.axis)
         assert set(np.unique(preview.labels)) <= {0, 7}
+
+
+def test_preview_shows_the_numbers_of_the_segmentation(monkeypatch):
+    looks_at_once(monkeypatch)
+    control = TrainingControl()
+    control.watch(SliceRef(0, 6))
+    trainer = make_trainer(iterations=3)
+    (info,) = trainer.annotation.classes
+    trainer = Trainer(
+        trainer.volume,
+        replace(trainer.annotation, classes=(info.model_copy(update={"output": 1}),)),
+        trainer.config,
+        start_from=random_bundle(SMALL),
+    )
+    previews = [e for e in run(trainer, control)[0] if isinstance(e, SlicePreview)]
+    assert set(np.unique([p.labels for p in previews])) == {0, 1}
 
 
 def test_what_is_watched_may_change_and_end(monkeypatch):

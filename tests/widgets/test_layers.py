@@ -144,6 +144,15 @@ def test_a_prediction_keeps_colors_and_names() -> None:
     assert layers.role_of(layer) == "prediction"
 
 
+def test_a_prediction_shows_the_numbers_of_the_segmentation() -> None:
+    info = ClassInfo(value=3, name="lumen", color="#102030", output=200)
+    transform = layers.spatial_transform(Image(DATA, **TRANSFORM), 3)
+    layer = layers.prediction_layer(np.zeros(DATA.shape, np.uint8), "p", [info], transform)
+    np.testing.assert_allclose(layer.get_color(200)[:3], np.array([16, 32, 48]) / 255, atol=0.01)
+    assert list(layer.features["index"]) == [0, 200]
+    assert layers.class_features([info], annotation=True)["index"] == [0, 1, 3]
+
+
 def test_companions_lie_on_the_image() -> None:
     image = Image(DATA, **TRANSFORM)
     made = layers.companion_layers(

@@ -7,23 +7,52 @@ the command that needs it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from rich.logging import RichHandler
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.terminal import errors
-from napari_unet3d.config import Preset, TrainingConfig
+from napari_unet3d.cli.terminal import LogHandler, check_told, errors, guarded, tell, tell_json
+from napari_unet3d.config import PredictionConfig, Preset, TrainingConfig
+from napari_unet3d.data.paths import user_path
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 OpenWindow = Callable[..., None]
+
+
+def _path(written: Path | None) -> Path | None:
+    """A path of the command line; `BadInputError` when it can be none."""
+    return None if written is None else user_path(written)
+
+
+Labels = Literal["auto", "sparse", "dense"]
+Truth = Literal["auto", "dense", "slices", "sparse"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results only: no progress, no notes.")
+]
+VoxelSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="Z,Y,X", help="Size of a voxel, in the file's unit, where the file is wrong."
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AXES", help="What the image's axes are, in their order, as in TZYX or CZYX."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what has the name of the output already.")
@@ -39,6 +68,13 @@ app = typer.Typer(
 
 
 _TYPER_INTERRUPTED = 130
+_BAD_PATH = frozenset(
+    {
+        errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS,
+        errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
+    }
+)  # fmt: skip
+"""Errors of the system that are about a path that was given, not about what happened later."""
 
 
 def run(arguments: list[str], open_window: OpenWindow) -> int:
@@ -46,7 +82,13 @@ def run(arguments: list[str], open_window: OpenWindow) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # "—" and "µm" must not end a command
+    errors.begin()
     _show_log()
+    with guarded():
+        return _run(arguments, open_window)
+
+
+def _run(arguments: list[str], open_window: OpenWindow) -> int:
     try:
         app(arguments, prog_name="napari-unet3d", obj=open_window)
     except SystemExit as end:  # how typer ends: 0, or 2 with the usage explained
@@ -59,26 +101,60 @@ def run(arguments: list[str], open_window: OpenWindow) -> int:
     except Exception as error:
         if os.environ.get("NAPARI_UNET3D_DEBUG"):
             raise
-        return _complain(f"{type(error).__name__}: {error} (NAPARI_UNET3D_DEBUG=1 shows where)", 1)
+        return _complain(*_in_words(error))
     return 0
+
+
+def _in_words(error: Exception) -> tuple[str, int]:
+    """Text and exit code of an error that nobody foresaw."""
+    how = "(NAPARI_UNET3D_DEBUG=1 shows where)"
+    if isinstance(error, MemoryError):
+        return (
+            f"There is not enough memory ({error}). Close other programs, or use a smaller or "
+            f"uncompressed stack, which is read piece by piece {how}",
+            1,
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        what = f"'{error.filename}'" if error.filename else "A file"
+        if error.errno == errno.EFBIG:
+            return f"{what} would be larger than a file may be here (ulimit -f).", 1
+        code = 2 if error.errno in _BAD_PATH else 1
+        return f"{what} cannot be used: {error.strerror}. Check the path and the disk {how}", code
+    return f"{type(error).__name__}: {error} {how}", 1
 
 
 def _show_log() -> None:
     """Show what reading a file noticed, such as a level of resolution that was chosen."""
     log = logging.getLogger("napari_unet3d")
     if not log.handlers:
-        log.addHandler(RichHandler(console=errors, show_time=False, show_path=False))
+        log.addHandler(LogHandler())
         log.setLevel(logging.INFO)
 
 
 def _complain(what: object, code: int) -> int:
-    errors.print("[bold red]error:[/bold red]", end=" ")
-    errors.print(str(what), markup=False)
+    errors.complain(what)
     return code
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            tell(f"napari-unet3d {version('napari-unet3d')}")
+        except PackageNotFoundError:
+            tell("napari-unet3d (version not known: it is not installed)")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
-def start(context: typer.Context) -> None:
+def start(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
     """Segment 3D stacks from a few painted slices with a 3D U-Net.
 
     Without a command, napari opens with the plugin docked. A first session without it:
@@ -98,16 +174,24 @@ def start(context: typer.Context) -> None:
 @app.command()
 def train(
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr.")
+        Path,
+        typer.Argument(
+            callback=_path, metavar="IMAGE", help="TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr."
+        ),
     ],
     annotation: Annotated[
         Path,
         typer.Argument(
-            metavar="ANNOTATION", help="Integers: 0 unlabelled, 1 background, 2… classes."
+            callback=_path,
+            metavar="ANNOTATION",
+            help="Integers: 0 unlabelled, 1 background, 2… classes.",
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="MODEL", help="The model, *.unet3d.")
+        Path,
+        typer.Option(
+            "--output", "-o", callback=_path, metavar="MODEL", help="The model, *.unet3d."
+        ),
     ],
     seconds: Annotated[
         float | None, typer.Option(metavar="S", help="Wall-clock seconds of training. Default: 60.")
@@ -118,11 +202,13 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Device = "auto",
     start_from: Annotated[
-        Path | None, typer.Option("--from", help="Fine-tune this model.", metavar="MODEL")
+        Path | None,
+        typer.Option("--from", callback=_path, help="Fine-tune this model.", metavar="MODEL"),
     ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
+            callback=_path,
             help="Go on exactly where this model stopped, up to the whole budget given here.",
             metavar="MODEL",
         ),
@@ -138,6 +224,16 @@ def train(
     names: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Class names: 2=nucleus,3=membrane.")
     ] = None,
+    labels: Annotated[
+        Labels,
+        typer.Option(
+            help="sparse: as above. dense: 0 background, 1, 2… classes, as elsewhere; the "
+            "segmentation gets the same numbers. auto: sparse, unless it looks dense: then you "
+            "are asked."
+        ),
+    ] = "auto",
+    axes: Axes = None,
+    voxel_size: VoxelSize = None,
     others: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
@@ -146,6 +242,8 @@ def train(
         bool, typer.Option("--lean", help="A file a quarter of the size, which cannot be resumed.")
     ] = False,
     overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a model on the painted slices of a stack. Ctrl-C stops early and keeps the model."""
     if seconds is not None and iterations is not None:
@@ -162,8 +260,9 @@ def train(
         seed=seed,
         device=device,
     )
+    errors.quiet = quiet
     from napari_unet3d.cli import work
-    from napari_unet3d.cli.follow import print_scores
+    from napari_unet3d.cli.follow import print_scores, training_as_dict
 
     bundle = work.train(
         image,
@@ -172,32 +271,45 @@ def train(
         config,
         held_out=" ".join(hold_out or []),
         names=settings.class_names(names),
+        labels=labels,
+        reading=settings.reading(axes, voxel_size),
         start_from=start_from or resume,
         resume=resume is not None,
         lean=lean,
         overwrite=overwrite,
     )
-    print(f"Model: {output} ({bundle.record.iterations} iterations)")
+    if as_json:
+        tell_json({"model": output, **training_as_dict(bundle), "notes": errors.notes})
+        return
+    tell(f"Model: {output} ({bundle.record.iterations} iterations)")
     print_scores(bundle)
 
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model, *.unet3d.")],
+    model: Annotated[
+        Path, typer.Argument(callback=_path, metavar="MODEL", help="A model, *.unet3d.")
+    ],
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="TIFF or OME-Zarr; may exceed the memory.")
+        Path,
+        typer.Argument(
+            callback=_path, metavar="IMAGE", help="TIFF or OME-Zarr; may exceed the memory."
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="*.tif or *.ome.zarr.")
+        Path,
+        typer.Option("--output", "-o", callback=_path, metavar="OUT", help="*.tif or *.ome.zarr."),
     ],
     probabilities: Annotated[
         Path | None,
         typer.Option(
-            help="Also write probabilities here: one channel per class, background first."
+            callback=_path,
+            help="Also write probabilities here: one channel per class, background first.",
         ),
     ] = None,
     uncertainty: Annotated[
-        Path | None, typer.Option(help="Also write an uncertainty image (0…1) here.")
+        Path | None,
+        typer.Option(callback=_path, help="Also write an uncertainty image (0…1) here."),
     ] = None,
     times: Annotated[
         str | None, typer.Option(help="Time points of a series, as in 0,3. Default: all.")
@@ -207,55 +319,135 @@ def predict(
         float | None, typer.Option(help="GiB that may be used. Default: from what is free.")
     ] = None,
     overwrite: Overwrite = False,
+    overlap: Annotated[
+        float,
+        typer.Option(help="Smallest share of a tile in common with the next, 0 to 0.75."),
+    ] = PredictionConfig().overlap,
+    tile: Annotated[
+        str | None,
+        typer.Option(metavar="Z,Y,X", help="Voxels the network sees at once. Default: planned."),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Number format; auto picks what is fast here.")
+    ] = "auto",
+    axes: Axes = None,
+    voxel_size: VoxelSize = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Segment a whole stack with a model. 0 is background, classes keep their numbers."""
-    config = settings.prediction(device=device, memory=settings.gibibytes(memory))
-    chosen = None if times is None else [settings.number(part) for part in times.split(",")]
-    from napari_unet3d.cli import work
-
-    paths = work.predict(
-        model, image, config, chosen, output, probabilities, uncertainty, overwrite=overwrite
+    config = settings.prediction(
+        device=device,
+        memory=settings.gibibytes(memory),
+        overlap=overlap,
+        tile_shape=settings.three("--tile", tile, int),
+        precision=precision,
     )
+    chosen = None if times is None else [settings.number(part) for part in times.split(",")]
+    reading = settings.reading(axes, voxel_size)
+    errors.quiet = quiet
+    from napari_unet3d.cli import inputs, work
+
+    if model.suffix != ".unet3d":
+        inputs.refuse_model(image, inputs.SWAPPED)
+    began = time.monotonic()
+    paths = work.predict(
+        model,
+        image,
+        config,
+        chosen,
+        output,
+        probabilities,
+        uncertainty,
+        overwrite=overwrite,
+        reading=reading,
+    )
+    if as_json:
+        tell_json(
+            {
+                "segmentation": output,
+                "probabilities": probabilities,
+                "uncertainty": uncertainty,
+                "seconds": round(time.monotonic() - began, 3),
+                "notes": errors.notes,
+            }
+        )
+        return
     for path in paths:
-        print(f"Written: {path}")
+        tell(f"Written: {path}")
 
 
 @app.command()
 def evaluate(
     prediction: Annotated[
-        Path, typer.Argument(metavar="PREDICTION", help="Integers, 0 background.")
+        Path,
+        typer.Argument(callback=_path, metavar="PREDICTION", help="Integers, 0 background."),
     ],
     truth: Annotated[
-        Path, typer.Argument(metavar="TRUTH", help="Integers, same classes, 0 background.")
+        Path,
+        typer.Argument(
+            callback=_path,
+            metavar="TRUTH",
+            help="Integers, same classes, 0 background; or an annotation.",
+        ),
     ],
     skip: Annotated[
         list[str] | None,
         typer.Option(help="Slices to leave out, as those trained on: z=3,10,20."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    labels: Annotated[
+        Truth,
+        typer.Option(
+            help="What 0 is in the truth. dense: background. slices: background on slices with "
+            "paint; the others do not count. sparse: unlabelled, does not count; 1 is "
+            "background. auto: as it looks, which is said."
+        ),
+    ] = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare a segmentation with a dense truth: IoU and Dice of each class."""
-    from napari_unet3d.cli import work
+    """Compare a segmentation with its truth: IoU and Dice of each class."""
+    errors.quiet = quiet
+    from napari_unet3d.cli.evaluate import compare_files, scores_as_dict, scores_as_table
 
-    print(work.evaluate(prediction, truth, " ".join(skip or []), as_json))
+    found = compare_files(
+        prediction, truth, " ".join(skip or []), None if labels == "auto" else labels
+    )
+    if as_json:
+        tell_json(scores_as_dict(found))
+    else:
+        tell(scores_as_table(found))
+    check_told()
 
 
 @app.command()
 def info(
-    path: Annotated[Path | None, typer.Argument(help="A model or an image; or nothing.")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(callback=_path, help="A model or an image; or nothing.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """What is in a model or an image; without a path, what this machine offers."""
-    from napari_unet3d.cli import work
+    errors.quiet = quiet
+    from napari_unet3d.cli.info import describe_file, describe_machine
 
-    print(work.describe_machine() if path is None else work.describe_file(path))
+    found = (
+        describe_machine(as_json=as_json) if path is None else describe_file(path, as_json=as_json)
+    )
+    if isinstance(found, str):
+        tell(found)
+    else:
+        tell_json(found)
+    check_told()
 
 
 @app.command()
 def demo(
     context: typer.Context,
-    folder: Annotated[Path, typer.Option("--output", "-o", help="Where the results go.")] = Path(
-        settings.DEMO_FOLDER
-    ),
+    folder: Annotated[
+        Path, typer.Option("--output", "-o", callback=_path, help="Where the results go.")
+    ] = Path(settings.DEMO_FOLDER),
     seconds: Annotated[float, typer.Option(help="Wall-clock time of the training.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Device = "auto",

@@ -10,12 +10,14 @@ from skimage.io import imsave
 
 from napari_unet3d.cli.follow import follow, print_scores, train
 from napari_unet3d.cli.settings import DEMO_FOLDER
-from napari_unet3d.cli.work import check_model_path, compare, save_model
+from napari_unet3d.cli.terminal import tell
+from napari_unet3d.cli.work import check_model_path, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.outputs import check_output, create_output
 from napari_unet3d.data.samples import Sample, tubules
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.prediction.comparison import compare
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.prediction.scores import mean, show
 from napari_unet3d.training.trainer import Trainer
@@ -39,10 +41,9 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
     volume = sample.image
     slices = (*sample.training_slices, *sample.held_out_slices)
     labels = sample.annotate(slices)
-    print(
+    tell(
         f"Sample: {volume.name}, {volume.shape} voxels. Painted: {_names(sample.training_slices)}"
-        f"; held out: {_names(sample.held_out_slices)}",
-        flush=True,
+        f"; held out: {_names(sample.held_out_slices)}"
     )
     annotation = SparseAnnotation(labels, sample.classes, frozenset(sample.held_out_slices))
     bundle = train(Trainer(volume, annotation, config))
@@ -64,14 +65,14 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         file[:] = out
     overlay = folder / _OVERLAY
     _save_overlay(sample, out, sample.held_out_slices[0].index, overlay)
-    scores = compare(out, sample.truth, slices)
+    scores = compare(out, sample.truth, skip=slices).scores
     classes = ", ".join(
         f"{c.name} {show(s.iou)}" for c, s in zip(sample.classes, scores, strict=True)
     )
-    print("On all slices that were not painted, since the truth of this sample is known:")
-    print(f"  IoU {classes}; mean {show(mean([s.iou for s in scores]))}")
+    tell("On all slices that were not painted, since the truth of this sample is known:")
+    tell(f"  IoU {classes}; mean {show(mean([s.iou for s in scores]))}")
     for path in (result, model, overlay):
-        print(f"Written: {path}")
+        tell(f"Written: {path}")
     return {
         "volume": volume,
         "annotation": labels,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from napari_unet3d.cli.terminal import errors
+from napari_unet3d.cli.terminal import errors, tell, visible
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import Notice, PredictionProgress
 from napari_unet3d.prediction.scores import mean, show
@@ -44,7 +44,7 @@ def follow(events: Generator[Any, None, T], task: str) -> T:
         TextColumn("{task.percentage:3.0f} %"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         console=errors,
         disable=plain,
     ) as bar:
@@ -62,11 +62,11 @@ def follow(events: Generator[Any, None, T], task: str) -> T:
                     f"{event.labelled_voxels:,} labelled voxels; {event.device}, {event.precision}"
                 )
                 for note in event.notes:
-                    errors.print(note)
+                    errors.note(note)
             elif isinstance(event, PixelsStarted):
                 bar.update(line, text="learning from single voxels")
             elif isinstance(event, Notice):
-                errors.print(event.text)
+                errors.note(event.text)
             elif isinstance(event, HeldOutScores):
                 scores = event
             elif isinstance(event, TrainingProgress | PredictionProgress):
@@ -85,7 +85,7 @@ def _progress(
         return event.done / event.total, f", tile {event.done} of {event.total}"
     text = f", iteration {event.iteration}, loss {event.loss:.3f}"
     if scores is not None:
-        text += f", held-out IoU {show(scores.mean_iou)}"
+        text += f", held-out IoU about {show(scores.mean_iou)}"
     return event.fraction, text
 
 
@@ -93,23 +93,51 @@ def print_scores(bundle: ModelBundle) -> None:
     """Print what was measured on the held-out slices, and how far to trust it."""
     record = bundle.record
     if not record.held_out:
-        print("Not measured: hold out a slice (--hold-out z=12) to learn how good the model is.")
+        tell("Not measured: hold out a slice (--hold-out z=12) to learn how good the model is.")
         return
-    print(f"Held-out slices {', '.join(record.held_out_slices)} (never trained on):")
-    names = {c.value: c.name for c in bundle.classes}
+    tell(
+        f"Held-out slices {', '.join(record.held_out_slices)} (never trained on), measured with "
+        "the final model (looks on the way were quicker and rougher):"
+    )
+    classes = {c.value: c for c in bundle.classes}
     for s in record.held_out:
-        print(f"  {names[s.value]} ({s.value}): IoU {show(s.iou)}, Dice {show(s.dice)}")
+        info = classes[s.value]
+        tell(
+            f"  {visible(info.name)} ({info.output_value}): IoU {show(s.iou)}, Dice {show(s.dice)}"
+        )
     iou = mean([s.iou for s in record.held_out])
     dice = mean([s.dice for s in record.held_out])
-    print(f"  mean: IoU {show(iou)}, Dice {show(dice)}")
+    tell(f"  mean: IoU {show(iou)}, Dice {show(dice)}")
     if record.held_out_scored < 1:
-        print(f"  Time was short: scored on {record.held_out_scored:.0%} of their labelled voxels.")
+        tell(f"  Time was short: scored on {record.held_out_scored:.0%} of their labelled voxels.")
     near = record.held_out_distance
-    print(
+    tell(
         "  Slices of one stack look alike"
         + ("" if near is None else f" (the nearest trained slice is {near} away)")
         + ": another stack may do worse."
     )
+
+
+def training_as_dict(bundle: ModelBundle) -> dict[str, Any]:
+    """What was trained and measured, for programs; scores are None where nothing was measured."""
+    record = bundle.record
+    measured = {s.value: s for s in record.held_out}
+    classes = {
+        c.output_value: {"name": c.name}
+        | {key: getattr(measured.get(c.value), key, None) for key in ("iou", "dice", "voxels")}
+        for c in bundle.classes
+    }
+    return {
+        "iterations": record.iterations,
+        "seconds": round(record.seconds, 3),
+        "completed": record.completed,
+        "classes": classes,
+        "mean_iou": mean([s.iou for s in record.held_out]),
+        "mean_dice": mean([s.dice for s in record.held_out]),
+        "held_out_slices": record.held_out_slices,
+        "held_out_scored": record.held_out_scored if record.held_out else None,
+        "held_out_distance": record.held_out_distance,
+    }
 
 
 @contextlib.contextmanager

@@ -15,6 +15,35 @@ from napari_unet3d.errors import BadInputError
 T = TypeVar("T")
 DEMO_FOLDER = "napari-unet3d-demo"
 """Where the results of the demo go by default."""
+Number = TypeVar("Number", int, float)
+_MOST_MEMORY = 2.0**30
+"""GiB. No machine has so much; beyond it, numbers of bytes are no whole numbers."""
+_SHOWN = 60
+"""Characters of a value that a message shows."""
+_WORDS = {
+    "greater_than": "it must be above {gt}",
+    "greater_than_equal": "it must be at least {ge}",
+    "less_than": "it must be below {lt}",
+    "less_than_equal": "it must be at most {le}",
+    "finite_number": "it must be a finite number",
+    "int_type": "it must be a whole number",
+    "int_parsing": "it must be a whole number",
+    "int_parsing_size": "it is too large",
+    "int_from_float": "it must be a whole number",
+    "float_type": "it must be a number",
+    "float_parsing": "it must be a number",
+    "bool_type": "it must be true or false",
+    "bool_parsing": "it must be true or false",
+    "string_type": "it must be a text",
+    "string_too_short": "it is empty",
+    "string_too_long": "it has more than {max_length} characters",
+    "tuple_type": "write a list, as in [16,64,64]",
+    "missing": "a number is missing: write a list of three, as in [16,64,64]",
+    "too_long": "it has more than {max_length} numbers",
+    "literal_error": "use one of {expected}",
+    "extra_forbidden": "there is no such setting",
+}
+"""What is wrong with a setting, by pydantic's name for it."""
 
 
 def training(others: list[str], **given: Any) -> TrainingConfig:
@@ -26,7 +55,7 @@ def training(others: list[str], **given: Any) -> TrainingConfig:
             raise BadInputError(f"--set {item}: write name=value with one of {names}")
         try:
             given[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or numbers and brackets beyond all limits
             given[key] = value
     return validated(TrainingConfig, **given)
 
@@ -55,9 +84,31 @@ def number(text: str) -> int:
         raise BadInputError(f"{text!r} is not a whole number") from None
 
 
+def three(option: str, text: str | None, make: Callable[[str], Number]) -> list[Number] | None:
+    """Three numbers above 0, from "z,y,x"; None when the option is not given."""
+    if text is None:
+        return None
+    try:
+        numbers = [make(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(math.isfinite(n) and n > 0 for n in numbers):
+        example = "32,128,128" if make is int else "0.5,0.2,0.2"
+        raise BadInputError(
+            f"{option} {text}: give three numbers above 0 for z, y and x, as in {example}"
+        )
+    return numbers
+
+
+def reading(axes: str | None, voxel_size: str | None) -> dict[str, Any]:
+    """What `read_volume` is told beside the path: only what was given."""
+    given = {"axes": axes, "voxel_size": three("--voxel-size", voxel_size, float)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def gibibytes(size: float | None) -> int | None:
     """Bytes of a size in GiB."""
-    if size is not None and not (math.isfinite(size) and size > 0):
+    if size is not None and not 0 < size <= _MOST_MEMORY:
         raise BadInputError(f"--memory {size}: give a number of GiB above 0")
     return None if size is None else int(size * 2**30)
 
@@ -69,7 +120,10 @@ def validated(make: Callable[..., T], **given: Any) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        said = first["msg"]
+        words = _WORDS.get(first["type"])
+        said = first["msg"] if words is None else words.format(**first.get("ctx", {}))
         if first["type"] == "string_pattern_mismatch" and name == "device":
             said = "use auto, cpu, cuda, cuda:N or mps"
-        raise BadInputError(f"{name} = {first['input']!r}: {said}") from error
+        value = repr(first["input"])
+        value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
+        raise BadInputError(f"{name} = {value}: {said}") from error

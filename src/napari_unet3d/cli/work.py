@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.follow import follow
 from napari_unet3d.cli.follow import train as follow_training
+from napari_unet3d.cli.inputs import SWAPPED, open_annotation, open_image, refuse_model
 from napari_unet3d.cli.interruption import held_back
-from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
-from napari_unet3d.data.annotation import SparseAnnotation, parse_slices
+from napari_unet3d.data.annotation import parse_slices
 from napari_unet3d.data.atomic import KeptElsewhereError, Replacement, check_target, expanded
-from napari_unet3d.data.files import read_labels, read_volume
+from napari_unet3d.data.conventions import Labels
 from napari_unet3d.data.leftovers import remove
 from napari_unet3d.data.outputs import (
     OutputArray,
@@ -31,14 +31,11 @@ from napari_unet3d.data.outputs import (
     create_output,
     is_same_file,
 )
-from napari_unet3d.data.slices import SliceRef, check_in_stack
-from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.paths import check_file_limit
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 from napari_unet3d.model.geometry import parameter_count
 from napari_unet3d.prediction.predictor import predict as segment
-from napari_unet3d.prediction.scores import ClassScore, Overlap, mean, show
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 
 
@@ -50,6 +47,8 @@ def train(
     *,
     held_out: str = "",
     names: Mapping[int, str] | None = None,
+    labels: Labels = "auto",
+    reading: Mapping[str, Any] | None = None,
     start_from: Path | None = None,
     resume: bool = False,
     lean: bool = False,
@@ -63,16 +62,18 @@ def train(
     output = check_model_path(output, overwrite=overwrite or goes_on)
     check_paths([output], [image, annotation])
     place = Replacement(output)
-    volume = read_volume(image)
-    labels = read_labels(annotation).data
-    found = SparseAnnotation.from_labels(labels, held_out=parse_slices(held_out))
+    usage = "train takes IMAGE ANNOTATION; give a model to start from with --from"
+    refuse_model(annotation, usage)
+    volume = open_image(image, usage, reading)
+    painted = open_annotation(annotation, volume, labels, parse_slices(held_out))
     bundle = None if start_from is None else ModelBundle.load(start_from)
-    known = {c.value: c for c in bundle.classes} if bundle else {}
-    classes = _named([known.get(c.value, c) for c in found.classes], names or {})
-    sparse = SparseAnnotation(labels, classes, found.held_out)
+    classes = _named(_known(painted.annotation.classes, bundle), names or {})
+    painted.say(classes)
+    sparse = replace(painted.annotation, classes=classes)
     trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
-    bytes_each = 4 if lean else 16
-    check_space(output, bytes_each * parameter_count(trainer.network_config) + 2**20)
+    n_bytes = (4 if lean else 16) * parameter_count(trainer.network_config)
+    check_space(output, n_bytes + 2**20)
+    check_file_limit(output, n_bytes)
     try:
         trained = follow_training(trainer)
     except TrainingFailedError as failure:
@@ -147,13 +148,21 @@ def _rescue(bundle: ModelBundle, name: str) -> Path | None:
         return None
 
 
+def _known(classes: Sequence[ClassInfo], bundle: ModelBundle | None) -> list[ClassInfo]:
+    """The classes, named and colored as those of a model with the same label values."""
+    known = {c.value: c for c in bundle.classes} if bundle else {}
+    return [known.get(c.value, c).model_copy(update={"output": c.output}) for c in classes]
+
+
 def _named(classes: Sequence[ClassInfo], names: Mapping[int, str]) -> tuple[ClassInfo, ...]:
-    painted = [c.value for c in classes]
+    painted = [c.output_value for c in classes]
     for value in names:
         if value not in painted:
             raise BadInputError(f"--names: class {value} is not painted; painted are {painted}")
     return tuple(
-        settings.validated(ClassInfo, **c.model_dump() | {"name": names.get(c.value, c.name)})
+        settings.validated(
+            ClassInfo, **c.model_dump() | {"name": names.get(c.output_value, c.name)}
+        )
         for c in classes
     )
 
@@ -168,6 +177,7 @@ def predict(
     uncertainty: Path | None = None,
     *,
     overwrite: bool = False,
+    reading: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Segment a file with a model; the paths of what was written."""
     wanted = [path for path in (output, probabilities, uncertainty) if path is not None]
@@ -175,7 +185,7 @@ def predict(
     for path in wanted:
         check_output(path, overwrite=overwrite)
     bundle = ModelBundle.load(model)
-    volume = read_volume(image)
+    volume = open_image(image, SWAPPED, reading)
     volume.check()
     series = (volume.n_times,) if "T" in volume.axes else ()
     axes = "TZYX" if series else "ZYX"
@@ -189,6 +199,10 @@ def predict(
         "overwrite": overwrite,
     }
     classes = {"classes": bundle.classes}
+    sizes = (math.prod(whole), 4 * math.prod(channels), 4 * math.prod(whole))
+    for place, n_bytes in zip((output, probabilities, uncertainty), sizes, strict=True):
+        if place is not None and place.suffix != ".zarr":  # whose chunks are files
+            check_file_limit(place, n_bytes)
     with ExitStack() as files:
 
         def create(
@@ -225,82 +239,3 @@ def _finish(arrays: Sequence[OutputArray]) -> None:
             failed.append(error)
     if failed:
         raise RunFailedError(" ".join(map(str, failed))) from failed[0]
-
-
-def evaluate(prediction: Path, truth: Path, skip: str, as_json: bool) -> str:
-    """IoU and Dice of each class, as a table or as JSON."""
-    slices = parse_slices(skip)
-    found = compare(read_labels(prediction).data, read_labels(truth).data, slices)
-    iou, dice = mean([s.iou for s in found]), mean([s.dice for s in found])
-    if as_json:
-        classes = {s.value: {"iou": s.iou, "dice": s.dice, "voxels": s.voxels} for s in found}
-        return json.dumps({"classes": classes, "mean_iou": iou, "mean_dice": dice})
-    lines = [f"{'class':>6} {'IoU':>6} {'Dice':>6} {'voxels':>12}"]
-    lines += [f"{s.value:>6} {show(s.iou):>6} {show(s.dice):>6} {s.voxels:>12}" for s in found]
-    return "\n".join([*lines, f"{'mean':>6} {show(iou):>6} {show(dice):>6}"])
-
-
-def compare(predicted: Any, truth: Any, skip: Sequence[SliceRef] = ()) -> tuple[ClassScore, ...]:
-    """Scores of every class that occurs in either, on the slices that are not skipped.
-
-    Raises
-    ------
-    BadInputError
-        The shapes differ, a skipped slice is not in the stack, or the two have no class in
-        common.
-    """
-    if tuple(predicted.shape) != tuple(truth.shape):
-        raise BadInputError(
-            f"the prediction has shape {tuple(predicted.shape)}, the truth "
-            f"{tuple(truth.shape)}: give two of the same stack"
-        )
-    for ref in skip:
-        check_in_stack(truth, ref, f"--skip {ref}")
-    predicted, truth = np.asarray(predicted), np.asarray(truth)
-    keep = np.ones(truth.shape, bool)
-    for ref in skip:
-        stack = keep[ref.time] if truth.ndim == 4 else keep
-        stack[(slice(None),) * ref.axis + (ref.index,)] = False
-    have, want = ({int(v) for v in np.unique(a)} - {0} for a in (predicted, truth))
-    if have and want and not have & want:
-        raise BadInputError(
-            f"the prediction holds the classes {sorted(have)}, the truth {sorted(want)}: number "
-            "them alike (classes of a prediction keep the numbers of the annotation, 2…)"
-        )
-    if have != want:
-        errors.print(
-            f"The prediction holds the classes {sorted(have)}, the truth {sorted(want)}: are they "
-            "numbered alike? In both, 0 is background; 1 is background in an annotation only.",
-            markup=False,
-        )
-    overlap = Overlap(sorted(have | want))
-    overlap.add(predicted, truth, keep)
-    return overlap.scores()
-
-
-def describe_file(path: Path) -> str:
-    """What is in a model or an image."""
-    if path.suffix == SUFFIX:
-        bundle = ModelBundle.load(path)
-        return bundle.model_dump_json(indent=2, exclude={"weights", "pixels", "state", "intensity"})
-    return _describe_volume(path, read_volume(path))
-
-
-def _describe_volume(path: Path, volume: Volume) -> str:
-    size = " × ".join(f"{v:g}" for v in volume.voxel_size)
-    return (
-        f"{path}: {volume.axes} {tuple(volume.data.shape)} {volume.dtype}\n"
-        f"voxel (z × y × x): {size} {volume.unit}"
-    )
-
-
-def describe_machine() -> str:
-    """Device, precision and free memory, and why a GPU sits unused."""
-    device = devices.pick_device()
-    lines = [
-        f"torch {torch.__version__}; device: {devices.describe(device)}",
-        f"precision: {devices.pick_precision(device)}",
-        f"free memory: {devices.free_memory(device) / 2**30:.1f} GiB",
-        devices.unused_gpu(),
-    ]
-    return "\n".join(line for line in lines if line)

@@ -17,6 +17,14 @@ from napari_unet3d.config import (
     Triple,
     default_class,
 )
+from napari_unet3d.data.conventions import (
+    MOST_CLASSES,
+    DenseLabels,
+    Labels,
+    dense_classes,
+    looks_dense,
+    read_convention,
+)
 from napari_unet3d.data.lazy import as_bad_input
 from napari_unet3d.data.slices import (
     LabelCount,
@@ -52,10 +60,6 @@ __all__ = [
 ]
 
 _MAX_SAMPLED_VOXELS = 2**22
-
-
-_MOST_FOUND = 32
-"""Labels that are taken for classes where no class table says so."""
 
 
 @dataclass(frozen=True)
@@ -110,25 +114,51 @@ class SparseAnnotation:
         labels: Any,
         classes: Iterable[ClassInfo] | None = None,
         held_out: Iterable[SliceRef] = (),
+        *,
+        convention: Labels = "auto",
     ) -> Self:
         """Make an annotation; the classes are those that occur when `classes` is None.
+
+        Parameters
+        ----------
+        labels
+            As in `SparseAnnotation`, or a dense segmentation.
+        classes
+            The class table, where it is known.
+        held_out
+            As in `SparseAnnotation`.
+        convention
+            "sparse": 0 unlabelled, 1 background, 2… classes. "dense", as most programs write it:
+            0 background, 1, 2… classes; the model's segmentations have the same numbers, and xy
+            slices without paint stay unlabelled. "auto": sparse, but refused when `classes` is
+            None and it looks dense.
 
         Raises
         ------
         BadInputError
-            When the classes cannot be found, because the labels are no integers in 0…255.
+            When the classes cannot be found, because the labels are no integers in 0…255, or
+            because it is not clear what 0 means.
         """
         if not hasattr(labels, "shape"):
             labels = np.asarray(labels)
+        if convention == "dense":
+            found = read_convention(labels)
+            classes = classes or dense_classes(labels, convention=found)
+            return cls(DenseLabels(labels, found), tuple(classes), frozenset(held_out))
         if classes is None:
             with as_bad_input():
                 counts = count_values(labels)
             _check_range(counts)
-            if len(counts) > _MOST_FOUND:
+            if len(counts) > MOST_CLASSES:
                 raise BadInputError(
                     f"The annotation holds {len(counts)} different labels: these look like "
                     "numbered objects. Give all objects of a kind the same number: 2 for the "
                     "first class, 3 for the second; 1 for background."
+                )
+            if convention == "auto" and (report := looks_dense(labels)) is not None:
+                raise BadInputError(
+                    f"{report.text} Say convention='dense' if 0 is background, "
+                    "convention='sparse' if 0 is unlabelled."
                 )
             classes = (default_class(v) for v in sorted(counts) if v >= FIRST_CLASS)
         return cls(labels, tuple(classes), frozenset(held_out))

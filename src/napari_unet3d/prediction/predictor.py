@@ -285,6 +285,11 @@ def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
     return np.array([0, *(c.value for c in classes)], np.uint8)
 
 
+def output_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """Number in a segmentation of each output index: 0 background, then the classes' own."""
+    return np.array([0, *(c.output_value for c in classes)], np.uint8)
+
+
 def predict(
     bundle: ModelBundle,
     volume: Volume,
@@ -304,7 +309,7 @@ def predict(
     volume
         The image, in memory or not; gray values are normalized by its own statistics.
     out
-        Integer array that takes the labels (0 background, classes keep their numbers):
+        Integer array that takes the labels (0 background, classes by `ClassInfo.output_value`):
         (Z, Y, X), or (T, Z, Y, X) when the volume has a time axis. Anything that can be
         assigned to by slices: numpy, memmap, zarr.
     probabilities
@@ -382,7 +387,7 @@ class _Job:
                     f"{name} has dtype {array.dtype}, it must be a floating-point type"
                 )
         dtype = np.dtype(self.out.dtype)
-        highest = max((c.value for c in bundle.classes), default=BACKGROUND)
+        highest = max((c.output_value for c in bundle.classes), default=BACKGROUND)
         if dtype.kind not in "iu" or np.iinfo(dtype).max < highest:
             raise BadInputError(
                 f"out has dtype {dtype}: it must be an integer type that holds {highest}"
@@ -390,7 +395,7 @@ class _Job:
 
     def write(self, at: int, box: Box, probabilities: Tensor) -> None:
         """Write a box's result."""
-        table = torch.from_numpy(label_table(self.bundle.classes)).to(probabilities.device)
+        table = torch.from_numpy(output_table(self.bundle.classes)).to(probabilities.device)
         time_point = (at,) if "T" in self.volume.axes else ()
         where = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
         _write(self.out, (*time_point, *where), table[probabilities.argmax(0)])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from napari_unet3d.data.slices import count_labels
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,14 @@ class Overlap:
     Parameters
     ----------
     values
-        Label values of the classes to score.
+        Label values of the classes to score; those that occur when None. 0 is none.
     """
 
-    def __init__(self, values: Sequence[int]) -> None:
-        self.values = tuple(values)
-        self._both = np.zeros(len(values), np.int64)
-        self._predicted = np.zeros(len(values), np.int64)
-        self._true = np.zeros(len(values), np.int64)
+    def __init__(self, values: Sequence[int] | None = None) -> None:
+        self.values = None if values is None else tuple(values)
+        self._both: Counter[int] = Counter()
+        self._predicted: Counter[int] = Counter()
+        self._true: Counter[int] = Counter()
 
     def add(
         self,
@@ -55,20 +58,23 @@ class Overlap:
         """Count two arrays of the same shape; only where `mask` is True, when there is one."""
         if mask is not None:
             predicted, truth = predicted[mask], truth[mask]
-        for i, value in enumerate(self.values):
-            p, t = predicted == value, truth == value
-            self._both[i] += np.count_nonzero(p & t)
-            self._predicted[i] += np.count_nonzero(p)
-            self._true[i] += np.count_nonzero(t)
+        self._predicted.update(count_labels(predicted))
+        self._true.update(count_labels(truth))
+        self._both.update(count_labels(truth[predicted == truth]))
 
-    def scores(self) -> tuple[ClassScore, ...]:
-        """One score for each class, in the order of `values`."""
+    def scores(self, values: Sequence[int] | None = None) -> tuple[ClassScore, ...]:
+        """One score for each class, in the order of `values`, or as they were given before."""
+        if values is None:
+            values = self.values
+        if values is None:
+            values = sorted({*self._predicted, *self._true})
         found = []
-        for i, value in enumerate(self.values):
-            both, total = int(self._both[i]), int(self._predicted[i] + self._true[i])
+        for value in values:
+            both, true = self._both[value], self._true[value]
+            total = self._predicted[value] + true
             iou = both / (total - both) if total else None
             dice = 2 * both / total if total else None
-            found.append(ClassScore(value, iou, dice, int(self._true[i])))
+            found.append(ClassScore(value, iou, dice, true))
         return tuple(found)
 
 

@@ -23,7 +23,7 @@ from napari_unet3d.model.geometry import output_shape
 from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.planning import halve, plan_patch, plan_tile
 from napari_unet3d.model.unet import UNet3D, fold_batch_norm
-from napari_unet3d.prediction.predictor import CPU_TILE, Predictor, label_table
+from napari_unet3d.prediction.predictor import CPU_TILE, Predictor, label_table, output_table
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
 from napari_unet3d.training.calibration import fit_calibration
@@ -207,7 +207,7 @@ class Evaluator:
         self.estimate_statistics(final=False)
         predictor = self._looking(ref)
         found = predictor.predict(self._sampler.volume, ref.time, slice_box(self._shape, ref))
-        table = label_table(self._sampler.annotation.classes)
+        table = output_table(self._sampler.annotation.classes)
         return SlicePreview(ref, table[found.argmax(0)].squeeze(ref.axis))
 
     def look_voxels(self, ref: SliceRef) -> int:

@@ -80,7 +80,7 @@ class HeldOutScores:
 
 @dataclass(frozen=True)
 class SlicePreview:
-    """The watched slice as the network sees it now: 2D label values of a prediction."""
+    """The watched slice as the network sees it now: 2D, with the numbers of a segmentation."""
 
     ref: SliceRef
     labels: NDArray[np.uint8]

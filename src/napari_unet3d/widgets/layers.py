@@ -205,7 +205,9 @@ def starting_classes() -> tuple[ClassInfo, ...]:
 
 def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectLabelColormap:
     """Colors of the class table; label 0 is transparent."""
-    colors: dict[int | None, str] = {c.value: c.color for c in classes}
+    colors: dict[int | None, str] = {
+        c.value if annotation else c.output_value: c.color for c in classes
+    }
     colors[0] = "transparent"
     colors[None] = _UNKNOWN_COLOR if annotation else "transparent"
     if annotation:
@@ -216,7 +218,7 @@ def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectL
 def class_features(classes: Sequence[ClassInfo], *, annotation: bool) -> dict[str, list[Any]]:
     """Names by label value, which napari shows in the status bar."""
     first = {0: "unlabelled", BACKGROUND: "background"} if annotation else {0: "background"}
-    names = first | {c.value: c.name for c in classes}
+    names = first | {c.value if annotation else c.output_value: c.name for c in classes}
     return {"index": list(names), "class": list(names.values())}
 
 
