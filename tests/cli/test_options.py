@@ -188,7 +188,7 @@ def test_a_limit_of_files_is_told_before_anything_runs(work, tmp_path) -> None:
         (["--device", "cuda:999999999999999999999"], "cuda:N"),
         (["--times", "9" * 5000], "whole number"),
         (["-o", "~nosuchuser/s.tif"], "nosuchuser"),
-        (["-o", "a" * 300 + ".tif"], "too long"),
+        (["-o", "a" * 300 + ".tif"], "304 bytes"),
         (["--probabilities", "~nosuchuser/s.tif"], "nosuchuser"),
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",

@@ -14,7 +14,7 @@ import tifffile
 
 from bundles import random_bundle
 from napari_unet3d import cli
-from napari_unet3d.cli import work
+from napari_unet3d.cli import inputs
 from napari_unet3d.config import ClassInfo, NetworkConfig
 from napari_unet3d.data.files import read_labels, read_volume
 from napari_unet3d.data.outputs import OutputArray, create_output
@@ -121,11 +121,11 @@ def test_one_output_that_fails_does_not_lose_the_others(predict, folder, monkeyp
 def test_results_lie_where_the_image_lies(predict, folder, monkeypatch):
     """Position, time step and classes are those of image and model."""
 
-    def read(path):
+    def read(path, **options):
         moved = {"voxel_size": (2.0, 0.5, 0.5), "unit": "µm", "translation": (10.0, 20.0, 30.0)}
         return replace(read_volume(path), **moved, time_step=90.0)
 
-    monkeypatch.setattr(work, "read_volume", read)
+    monkeypatch.setattr(inputs, "read_volume", read)
     code, text = predict(
         "raw.ome.zarr", "-o", folder / "a.ome.tif", "--probabilities", folder / "p.ome.zarr",
         "--uncertainty", folder / "u.ome.tif",

@@ -150,7 +150,7 @@ def test_texts_of_a_model_are_shown_as_they_are(run, train, work, hostile, tmp_p
         run("info", hostile),
         run("predict", hostile, path, "-o", tmp_path / "out[red].tif", "--device", "cpu"),
         train("--from", hostile, "--iterations", "1", "--hold-out", "z=5"),
-        train("--names", f"2={HOSTILE}", "--iterations", "1", "--hold-out", "z=5"),
+        train("--names", f"2={HOSTILE}", "--iterations", "1", "--hold-out", "z=5", "--overwrite"),
         run("predict", hostile, tmp_path / "[red]\x1bnowhere.tif", "-o", tmp_path / "q.tif"),
         run("info", path),
     ]

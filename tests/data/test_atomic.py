@@ -207,11 +207,11 @@ def refused(path: str | Path, words: str, **options) -> None:
 def test_names(tmp_path):
     check_target(tmp_path / ("x" * 255))
     check_target(tmp_path / ("ü" * 127))
-    refused(tmp_path / ("x" * 256), "has 256 bytes; 255 are possible")
+    refused(tmp_path / ("x" * 256), "has 256 bytes")
     refused(tmp_path / ("ü" * 128), "has 256 bytes")
-    refused(tmp_path / ("x" * 256) / "a", "cannot be written|There is no folder")
-    refused("~nosuchuser/a", "no such user")
-    refused("a\0b", "NUL")
+    refused(tmp_path / ("x" * 256) / "a", "has 256 bytes")
+    refused("~nosuchuser/a", "no home folder")
+    refused("a\0b", "no path")
     assert os.listdir(tmp_path) == []
 
 
@@ -224,7 +224,7 @@ def test_existing(tmp_path):
     refused(tmp_path / "folder", "allow it to be replaced", overwrite=False, folder=True)
     refused(tmp_path / "folder", "is a folder")
     refused(tmp_path / "file", "is no folder", folder=True)
-    refused(tmp_path / "loop", "leads nowhere|no ordinary file")
+    refused(tmp_path / "loop", "leads back to itself")
     check_target(tmp_path / "empty", overwrite=False, folder=True)
     check_target(tmp_path / "file")
     assert sorted(os.listdir(tmp_path)) == ["empty", "file", "folder", "loop"]

@@ -639,10 +639,10 @@ def test_paths_that_lead_nowhere(tmp_path):
     (tmp_path / "dangling.tif").symlink_to(tmp_path / "gone.tif")
     (tmp_path / "file").write_text("")
     for path, message in {
-        "~nosuchuser/a.tif": "There is no .*'~nosuchuser' is the home of nobody",
+        "~nosuchuser/a.tif": "no home folder of 'nosuchuser'",
         str(tmp_path / "loop.tif"): "link that leads back to itself",
         str(tmp_path / "dangling.tif"): "There is no",
-        str(tmp_path / ("x" * 300 + ".tif")): "name is longer than the system allows",
+        str(tmp_path / ("x" * 300 + ".tif")): "304 bytes, more than the system allows",
         str(tmp_path / "file" / "a.tif"): "is a file, no folder",
         "a\0b.tif": "is no path",
     }.items():

@@ -20,7 +20,7 @@ from napari_unet3d.cli.inputs import SWAPPED, open_annotation, open_image, refus
 from napari_unet3d.cli.interruption import held_back
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import parse_slices
-from napari_unet3d.data.atomic import KeptElsewhereError, Replacement, check_target, expanded
+from napari_unet3d.data.atomic import KeptElsewhereError, Replacement, check_target
 from napari_unet3d.data.conventions import Labels
 from napari_unet3d.data.leftovers import remove
 from napari_unet3d.data.outputs import (
@@ -31,7 +31,7 @@ from napari_unet3d.data.outputs import (
     create_output,
     is_same_file,
 )
-from napari_unet3d.data.paths import check_file_limit
+from napari_unet3d.data.paths import check_file_limit, user_path
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 from napari_unet3d.model.geometry import parameter_count
@@ -90,7 +90,7 @@ def train(
 
 def check_model_path(path: Path, *, overwrite: bool = False) -> Path:
     """The path of a model to be written; `BadInputError` when that cannot work."""
-    path = expanded(path)
+    path = user_path(path)
     if path.suffix != SUFFIX:
         raise BadInputError(f"{path}: the name of a model ends in {SUFFIX}")
     try:

@@ -22,6 +22,7 @@ from napari_unet3d.data.leftovers import (
     remove,
     temporary_path,
 )
+from napari_unet3d.data.paths import user_path
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -70,7 +71,7 @@ class Replacement:
     def __init__(
         self, path: str | os.PathLike[str], *, folder: bool = False, overwrite: bool = True
     ) -> None:
-        self.path = expanded(path)
+        self.path = user_path(path)
         self._target = check_target(path, folder=folder, overwrite=overwrite)
         self._before = _stamp(self._target)
         self.temporary = temporary_path(self._target)
@@ -215,16 +216,6 @@ def check_target(
     return target
 
 
-def expanded(path: str | os.PathLike[str]) -> Path:
-    """`path` with ``~`` written out; BadInputError when there is no such user."""
-    if "\0" in os.fsdecode(path):
-        raise BadInputError("A name with a NUL character in it is not possible. Choose another.")
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise BadInputError(f"'{path}': there is no such user. Write the whole path.") from error
-
-
 def follow_link(path: str | os.PathLike[str]) -> Path:
     """The place that `path` stands for, with ``~`` and symbolic links followed.
 
@@ -233,7 +224,7 @@ def follow_link(path: str | os.PathLike[str]) -> Path:
     BadInputError
         There is no such user, or the link leads to itself.
     """
-    target = expanded(path)
+    target = user_path(path)
     try:
         return target.resolve() if os.path.islink(target) else target.absolute()
     except (OSError, RuntimeError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_unet3d.data.file_metadata import Geometry, Wishes
 from napari_unet3d.data.leftovers import restore
+from napari_unet3d.data.paths import user_path
 from napari_unet3d.data.tiff_files import TIFF_ENDINGS, read_tiff
 from napari_unet3d.data.tiff_folder import read_folder, slice_files
 from napari_unet3d.data.volume import Volume
@@ -133,14 +134,7 @@ def existing(path: str | Path) -> Path:
     BadInputError
         When there is none, or what is there is a pipe or a device, which would never end.
     """
-    path = Path(path)
-    try:
-        path = path.expanduser()
-    except RuntimeError as error:
-        raise BadInputError(
-            f"There is no '{path}': '{path.parts[0]}' is the home of nobody here. Give the whole "
-            "path."
-        ) from error
+    path = user_path(path)
     try:
         restore(path)
         mode = path.stat().st_mode
@@ -150,8 +144,6 @@ def existing(path: str | Path) -> Path:
         ) from error
     except OSError as error:
         raise _cannot_be_opened(path, error) from error
-    except ValueError as error:  # a zero byte
-        raise BadInputError(f"{str(path)!r} is no path ({error}). Check it.") from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise BadInputError(
             f"'{path}' is neither a file nor a folder, but a pipe or a device. Save the image in "
@@ -162,8 +154,6 @@ def existing(path: str | Path) -> Path:
 
 def _cannot_be_opened(path: Path, error: OSError) -> BadInputError:
     cures = {
-        errno.ELOOP: "It is a link that leads back to itself: replace it by the file.",
-        errno.ENAMETOOLONG: "Its name is longer than the system allows: check the path.",
         errno.ENOTDIR: "A part of the path is a file, no folder: check the path.",
     }
     cure = cures.get(error.errno or 0, "Check that you may read it.")

@@ -10,7 +10,6 @@ from napari_unet3d.errors import BadInputError
 
 _UNUSABLE = {
     errno.ELOOP: "it is a link that leads back to itself",
-    errno.ENAMETOOLONG: "the name is too long",
     errno.EACCES: "you may not look into the folder",
     errno.EINVAL: "such a name cannot be used here",
 }
@@ -43,6 +42,9 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         path.stat()
     except (OSError, ValueError) as error:
         reason = _UNUSABLE.get(getattr(error, "errno", None) or errno.ENOENT)
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            longest = max(len(os.fsencode(part)) for part in path.parts)
+            reason = f"a name in it has {longest} bytes, more than the system allows"
         if reason is not None:
             raise BadInputError(f"'{path}' cannot be used: {reason}. Check the path.") from error
     return path
