@@ -64,7 +64,8 @@ _AXES = "TCZYX"
 _UNNAMED = "QI?"
 """How tifffile and we write an axis that the file gives no name."""
 _WORDS = {"T": "time points", "C": "channels"}
-_MAX_COLORS = 4
+MOST_CHANNELS = 4
+"""Length of an axis without a name up to which it may be channels; more are time points."""
 _IMPROBABLE_ANISOTROPY = 50
 """Ratio of the longest to the shortest side of a voxel; no microscope comes near, but a spacing
 in the wrong unit is 1000 times too long."""
@@ -461,7 +462,7 @@ def _name_unnamed(
             _take_for_z(letters, sizes, described, notes)
     # Labels have no channels, and channels are few.
     open_first = unnamed == [0] and letters[0] in _UNNAMED and "T" not in letters
-    if open_first and (labels or sizes[0] > _MAX_COLORS):
+    if open_first and (labels or sizes[0] > MOST_CHANNELS):
         letters[0] = "T"
         notes.append(
             f"The first axis of {described} is taken for {sizes[0]} time points. If it is "
@@ -474,7 +475,7 @@ def _take_for_z(letters: list[str], sizes: list[int], described: str, notes: lis
     if len(rest) != 1:
         return
     (i,) = rest
-    if letters[i] == "C" and sizes[i] <= _MAX_COLORS:
+    if letters[i] == "C" and sizes[i] <= MOST_CHANNELS:
         raise BadInputError(
             f"{described} is a 2D image with {sizes[i]} {_WORDS['C']}; a stack with several z "
             "slices is needed. If the channels are slices, give the axes ZYX, or save it with z "
