@@ -11,11 +11,10 @@ import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 import zarr
 
+from napari_unet3d.data.axes import MOST_CHANNELS, arrange_axes
 from napari_unet3d.data.file_metadata import (
-    MOST_CHANNELS,
     Placement,
     Wishes,
-    arrange_axes,
     make_volume,
     settle_geometry,
 )
