@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unet3d.data.files import read_geometry, read_volume
+from napari_unet3d.data.files import read_geometry, read_labels, read_volume
 from napari_unet3d.data.ngff import axis_letters
 from napari_unet3d.errors import BadInputError
 
@@ -197,6 +197,15 @@ def test_names_of_axes_of_a_plain_array(tmp_path):
     assert read_volume(tmp_path / "a.zarr").axes == "CZYX"
     zarr.create_array(str(tmp_path / "b.zarr"), data=data[:1])
     assert read_volume(tmp_path / "b.zarr").axes == "ZYX"
+    zarr.create_array(str(tmp_path / "c.zarr"), data=data)
+    with pytest.raises(BadInputError, match=r"axes='CZYX'.*axes='TZYX'"):
+        read_volume(tmp_path / "c.zarr")
+    assert read_volume(tmp_path / "c.zarr", axes="czyx").axes == "CZYX"
+    assert read_labels(tmp_path / "c.zarr").axes == "TZYX"
+    zarr.create_array(str(tmp_path / "d.zarr"), data=np.stack([ZYX] * 6))
+    volume = read_volume(tmp_path / "d.zarr")
+    assert volume.axes == "TZYX"
+    assert any("taken for 6 time points" in note for note in volume.notes)
     assert axis_letters(("time", "Z", "y", "x")) == "TZYX"
     assert axis_letters(("angle", "z", "y", "x")) is None
     assert axis_letters(None) is None

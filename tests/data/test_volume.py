@@ -195,6 +195,32 @@ def test_sampled_planes_stay_in_their_budget():
     assert 4_000 < sum(p.size for p in planes) <= 8_000
 
 
+@pytest.mark.parametrize(("axes", "front"), [("ZYX", ()), ("TCZYX", (2, 3))])
+def test_sampled_boxes_are_the_whole_of_a_small_stack(monkeypatch, axes, front):
+    monkeypatch.setattr("napari_unet3d.data.volume._SAMPLE_BOX", (2, 4, 4))
+    data = stack(*front)
+    boxes = list(Volume(data, axes).sample_boxes(data.size))
+    assert len(boxes) > 4
+    found = np.concatenate([box.ravel() for box in boxes])
+    np.testing.assert_array_equal(np.sort(found), data.ravel())
+
+
+def test_sampled_boxes_are_the_same_however_voxels_are_stored(monkeypatch):
+    monkeypatch.setattr("napari_unet3d.data.volume._SAMPLE_BOX", (2, 4, 4))
+    data = np.arange(40 * 32 * 32, dtype=np.int32).reshape(40, 32, 32)
+    memory, lazy = (
+        list(Volume(d).sample_boxes(data.size // 10))
+        for d in (data, zarr.array(data, chunks=(7, 9, 5)))
+    )
+    assert sum(b.size for b in memory) == pytest.approx(data.size / 10, rel=0.1)
+    for a, b in zip(memory, lazy, strict=True):
+        np.testing.assert_array_equal(a, b)
+    seen = np.concatenate([box.ravel() for box in memory])
+    for axis, n in enumerate(data.shape):
+        index = np.unravel_index(seen, data.shape)[axis]
+        assert len(np.unique(index)) == n  # all depths, rows and columns
+
+
 @pytest.mark.parametrize("axes", ["ZYX", "TCZYX"])
 def test_a_lazy_image_is_read_where_it_fits_into_memory(axes):
     data = stack(*(2, 2) if axes == "TCZYX" else ())

@@ -153,10 +153,10 @@ def _ranks(
     if not rare:
         return percentiles
     counts, total = dict.fromkeys(rare, 0), 0
-    for plane in volume.sample_planes(_TAIL_VOXELS):
-        total += plane[0].size
+    for box in volume.sample_boxes(_TAIL_VOXELS):
+        total += box[0].size
         for (channel, side), target in rare.items():
-            beyond = _is_beyond(side, _finite(plane[channel].ravel()), target)
+            beyond = _is_beyond(side, _finite(box[channel].ravel()), target)
             counts[channel, side] += int(np.count_nonzero(beyond))
     for (channel, side), count in counts.items():
         # Half a voxel more: the same voxel is found again whatever is rounded.
@@ -211,13 +211,13 @@ def _tail_values(
 ) -> dict[tuple[int, int], float]:
     """Gray values beyond which a share of the voxels lies, by (channel, side)."""
     size = volume.n_times * np.prod(volume.shape, dtype=float)
-    most = int(min(size, 1.25 * _TAIL_VOXELS))
+    most = int(min(size, _TAIL_VOXELS + 2**24))  # and a box more than these
     tails = {key: _Tail(int(share * most) + 1, key[1]) for key, share in shares.items()}
     total = 0
-    for plane in volume.sample_planes(_TAIL_VOXELS):
-        total += plane[0].size
+    for box in volume.sample_boxes(_TAIL_VOXELS):
+        total += box[0].size
         for (channel, _), tail in tails.items():
-            tail.add(plane[channel].ravel())
+            tail.add(box[channel].ravel())
     return {key: tail.value(int(shares[key] * total)) for key, tail in tails.items()}
 
 

@@ -1,4 +1,4 @@
-"""Axes, voxel sizes and units, as file formats write them and as this package does."""
+"""Voxel sizes and units, as file formats write them and as this package does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from napari_unet3d.data.volume import AXES, Volume, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
 _MICROMETERS = {"nm": 1e-3, "µm": 1.0, "mm": 1e3}
@@ -60,11 +60,8 @@ _SECONDS = {
     "d": 86400.0,
     "day": 86400.0,
 }
-_AXES = "TCZYX"
-_UNNAMED = "QI?"
-"""How tifffile and we write an axis that the file gives no name."""
-_WORDS = {"T": "time points", "C": "channels"}
-_MAX_COLORS = 4
+FILE_AXES = "TCZYX"
+"""Axes that a volume may have, in its order."""
 _IMPROBABLE_ANISOTROPY = 50
 """Ratio of the longest to the shortest side of a voxel; no microscope comes near, but a spacing
 in the wrong unit is 1000 times too long."""
@@ -152,7 +149,7 @@ class Wishes:
         if axes is not None:
             axes = axes.strip().upper()
             letters = set(axes)
-            if len(letters) < len(axes) or not {"Z", "Y", "X"} <= letters <= set(_AXES):
+            if len(letters) < len(axes) or not {"Z", "Y", "X"} <= letters <= set(FILE_AXES):
                 raise BadInputError(
                     f"'{axes}' are no axes. Give one letter for each axis of the file, in its "
                     "order: Z, Y and X, and where there are any T (time points) and C (channels), "
@@ -367,121 +364,3 @@ def _by(sizes: Sequence[float]) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-# --- axes -----------------------------------------------------------------------------------
-
-
-def arrange_axes(
-    names: str, shape: Sequence[int], what: str, wishes: Wishes | None = None
-) -> tuple[tuple[int, ...], str, tuple[str, ...]]:
-    """Decide which axes of a file make up the volume, and in what order.
-
-    Axes of length 1 are dropped. Where no axis is named z, the one in front of y and x is
-    taken for it when nothing else can be meant: many programs call slices channels, time
-    points or just images.
-
-    Parameters
-    ----------
-    names
-        One letter per axis; "S" are color samples.
-    shape
-        Length of each axis.
-    what
-        What messages call the file.
-    wishes
-        What the caller says of the file.
-
-    Returns
-    -------
-    tuple of int, str, tuple of str
-        Axes of the file in the order of the volume's axes, these, and notes for the user.
-
-    Raises
-    ------
-    BadInputError
-        RGB or 2D image, or axes that are not known. The text names the cure.
-    """
-    wishes = wishes or Wishes()
-    kept = [i for i, n in enumerate(shape) if n != 1]
-    letters = [names[i] for i in kept]
-    described = f"{what} ({describe_shape(shape)})"
-    notes: list[str] = []
-    if wishes.axes is not None:
-        kept, letters = _given_axes(wishes.axes, kept, shape, described)
-    elif "S" in letters:
-        raise BadInputError(
-            f"{described} is a color (RGB) image. Convert it to gray, or to one channel per "
-            "color, and save it again (Fiji: Image > Type > 8-bit, or Image > Color > Split "
-            "Channels). If its colors are slices or channels, say so: give its axes, such as "
-            f"{'ZYX' if len(letters) == 3 else 'ZYXC'}."
-        )
-    else:
-        _name_unnamed(letters, [shape[i] for i in kept], described, wishes.labels, notes)
-    if not {"Z", "Y", "X"} <= set(letters):
-        raise BadInputError(
-            f"{described} is a 2D image; a stack with several z slices is needed. Save the slices "
-            "together as one stack (Fiji: Image > Stacks > Images to Stack)."
-        )
-    order = sorted(range(len(kept)), key=lambda i: _AXES.find(letters[i]))
-    axes = "".join(letters[i] for i in order)
-    if axes not in AXES:
-        example = "CZYX or TZYX" if len(letters) == 4 else "TCZYX"
-        raise BadInputError(
-            f"{described} has axes '{names}', of which only t, c, z, y, x are known. Give its "
-            f"axes (such as {example}), or save it as OME-TIFF or OME-Zarr, where the axes are "
-            "named, or keep one position along the others."
-        )
-    return tuple(kept[i] for i in order), axes, tuple(notes)
-
-
-def _given_axes(
-    axes: str, kept: list[int], shape: Sequence[int], described: str
-) -> tuple[list[int], list[str]]:
-    """The axes of the file that are longer than 1, and the letters that the user gave them."""
-    if len(axes) == len(shape):
-        return kept, [axes[i] for i in kept]
-    if len(axes) == len(kept):
-        return kept, list(axes)
-    raise BadInputError(
-        f"{described} has {len(shape)} axes, but '{axes}' names {len(axes)}. Give one letter for "
-        "each axis."
-    )
-
-
-def _name_unnamed(
-    letters: list[str], sizes: list[int], described: str, labels: bool, notes: list[str]
-) -> None:
-    """Name the axes in front of y and x that the file leaves unnamed, where that is safe."""
-    unnamed = [i for i, letter in enumerate(letters) if letter not in _AXES]
-    if "Z" not in letters:
-        if unnamed:
-            letters[unnamed.pop()] = "Z"
-        else:
-            _take_for_z(letters, sizes, described, notes)
-    # Labels have no channels, and channels are few.
-    open_first = unnamed == [0] and letters[0] in _UNNAMED and "T" not in letters
-    if open_first and (labels or sizes[0] > _MAX_COLORS):
-        letters[0] = "T"
-        notes.append(
-            f"The first axis of {described} is taken for {sizes[0]} time points. If it is "
-            "something else, give the axes (CZYX for channels)."
-        )
-
-
-def _take_for_z(letters: list[str], sizes: list[int], described: str, notes: list[str]) -> None:
-    rest = [i for i, letter in enumerate(letters) if letter in "TC"]
-    if len(rest) != 1:
-        return
-    (i,) = rest
-    if letters[i] == "C" and sizes[i] <= _MAX_COLORS:
-        raise BadInputError(
-            f"{described} is a 2D image with {sizes[i]} {_WORDS['C']}; a stack with several z "
-            "slices is needed. If the channels are slices, give the axes ZYX, or save it with z "
-            "named (Fiji: Image > Hyperstacks > Re-order Hyperstack)."
-        )
-    notes.append(
-        f"{described} has no z axis: its {sizes[i]} {_WORDS[letters[i]]} are taken for slices "
-        "along z. A series of 2D images is no stack."
-    )
-    letters[i] = "Z"

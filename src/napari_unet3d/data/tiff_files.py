@@ -16,12 +16,12 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from napari_unet3d.data.axes import arrange_axes
 from napari_unet3d.data.description import Description
 from napari_unet3d.data.file_metadata import (
     Length,
     Placement,
     Wishes,
-    arrange_axes,
     make_volume,
     parse_seconds,
     parse_unit,

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_unet3d.data.axes import arrange_axes
 from napari_unet3d.data.file_metadata import (
     Wishes,
-    arrange_axes,
     make_volume,
     settle_geometry,
 )

@@ -13,6 +13,10 @@ import tifffile
 from napari_unet3d.data.ome import OmeImage, listed
 from napari_unet3d.errors import BadInputError
 
+_CURE = (
+    "If its acquisition or its copying was stopped early, copy it again, or open what is there in "
+    "Fiji and save it as a new stack."
+)
 _SHOWN_AXES = {"T": "t", "C": "channel", "Z": "z", "I": "z", "Q": "z"}
 
 
@@ -45,7 +49,7 @@ def check_complete(
     if promised > found:
         raise IncompleteError(
             f"'{path}' is damaged, or is not complete: its description promises {promised} "
-            f"planes, and it holds {found} (its acquisition was stopped early?). {_CURE}"
+            f"planes, and it holds {found}. {_CURE}"
         )
     _check_micromanager(tif, series[0], path)
 
@@ -138,8 +142,7 @@ def _check_micromanager(tif: tifffile.TiffFile, series: Any, path: Path) -> None
         if wanted > there.get(axis, 1):
             raise IncompleteError(
                 f"'{path}' is not complete: its description promises {wanted} {name.lower()}, and "
-                f"it holds {there.get(axis, 1)}. Files of its set are missing beside it, or its "
-                f"acquisition was stopped early. {_CURE}"
+                f"it holds {there.get(axis, 1)}. Files of its set may be missing beside it. {_CURE}"
             )
 
 
@@ -147,7 +150,7 @@ def _incomplete(path: Path, missing: list[int], series: Any) -> str:
     is_are = "is" if len(missing) == 1 else "are"
     return (
         f"'{path}' is damaged, or is not complete: {_named(missing, series)} {is_are} not in the "
-        f"file (its acquisition was stopped early, or its copying?). {_CURE}"
+        f"file. {_CURE}"
     )
 
 
@@ -168,6 +171,3 @@ def _named(missing: list[int], series: Any) -> str:
         for index in zip(*positions, strict=True)
     ]
     return f"{plural} {listed(texts)}"
-
-
-_CURE = "Copy it again, or open what is there in Fiji and save it as a new stack."

@@ -23,6 +23,8 @@ _LARGEST_CHUNK = 2**26
 _WHOLE_IN_MEMORY = 2**31
 _WHOLE_LAZY = 2**26
 _SAMPLE_VOXELS = 2**24
+_SAMPLE_BOX, _SAMPLE_BOX_VOXELS = (64, 256, 1024), 2**24
+"""Box (z, y, x) of `sample_boxes`, of some usual chunks; voxels of all channels in it, at most."""
 _GOLDEN_RATIO = 0.618033988749895
 _RGB_SIDE = 16
 
@@ -214,6 +216,37 @@ class Volume:
             time = int((i + 0.5) * self.n_times / n_times)
             for j in range(per_time):
                 yield self._thinned_plane(time, int((j + offset) * depth / per_time), step)
+
+    def sample_boxes(self, max_voxels: int) -> Iterator[np.ndarray]:
+        """Yield boxes spread evenly over the stack and all time points, for statistics.
+
+        Unlike `sample_planes`, it reads each chunk of a file only a few times. Which boxes are
+        taken does not depend on how the voxels are stored.
+
+        Parameters
+        ----------
+        max_voxels
+            Voxels per channel in all boxes together, about; all of a smaller stack.
+
+        Yields
+        ------
+        np.ndarray
+            (C, z, y, x).
+        """
+        side = list(_SAMPLE_BOX)
+        while math.prod(side) * self.n_channels > _SAMPLE_BOX_VOXELS:
+            longest = side.index(max(side))
+            side[longest] //= 2
+        counts = [math.ceil(n / s) for n, s in zip(self.shape, side, strict=True)]
+        n_boxes = self.n_times * math.prod(counts)
+        share = min(1.0, max_voxels / (self.n_times * math.prod(self.shape)))
+        # Multiples of the golden ratio are spread evenly, and repeat no pattern of the boxes.
+        order = np.argsort(np.arange(n_boxes) * _GOLDEN_RATIO % 1, kind="stable")
+        for number in np.sort(order[: max(1, math.ceil(share * n_boxes))]):
+            time, *index = (int(i) for i in np.unravel_index(number, (self.n_times, *counts)))
+            start = tuple(i * s for i, s in zip(index, side, strict=True))
+            stop = tuple(min(a + s, n) for a, s, n in zip(start, side, self.shape, strict=True))
+            yield self.crop(time, start, stop)  # type: ignore[arg-type]
 
     def _thinned_plane(self, time: int, z: int, step: int) -> np.ndarray:
         """Every `step`-th voxel of a plane, (C, y, x); a copy, which keeps nothing alive."""

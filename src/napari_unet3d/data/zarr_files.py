@@ -13,11 +13,11 @@ import numcodecs  # type: ignore[import-untyped]
 import numpy as np
 import zarr
 
+from napari_unet3d.data.axes import MOST_CHANNELS, arrange_axes
 from napari_unet3d.data.description import Description, rgb
 from napari_unet3d.data.file_metadata import (
     Placement,
     Wishes,
-    arrange_axes,
     make_volume,
     settle_geometry,
 )
@@ -253,8 +253,12 @@ def _plain(array: Any, path: Path, wishes: Wishes) -> Volume:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     letters = axis_letters(names)
     if letters is None:
-        # As for any array without names; the caller's axes come first.
-        letters = "?" * len(array.shape) if wishes.axes else unnamed_axes(array.shape, path.name)
+        shape = array.shape
+        letters = "?" * max(0, len(shape) - 2) + "YX"
+        # Nothing is asked about labels, which have no channels, nor about what has been said.
+        settled = wishes.axes or (len(shape) == 4 and (wishes.labels or shape[0] > MOST_CHANNELS))
+        if not settled:
+            letters = unnamed_axes(shape, path.name)
     return _volume(array, path, letters, Placement(), wishes, [])
 
 
