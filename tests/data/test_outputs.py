@@ -552,6 +552,20 @@ def test_what_is_not_known_is_not_told(tmp_path):
     assert [t["type"] for t in dataset["coordinateTransformations"]] == ["scale"]
 
 
+@pytest.mark.parametrize("step", [0, -1, float("nan"), float("inf")])
+def test_what_makes_no_sense_is_not_told(tmp_path, step):
+    nowhere = {"translation": (0, float("nan"), 0), "time_step": step}
+    for name in ("a.ome.tif", "a.ome.zarr"):
+        with create_output(tmp_path / name, (2, *SHAPE), "uint8", "TZYX", **nowhere):
+            pass
+    pixels = ome(tmp_path / "a.ome.tif").find(".//{*}Pixels")
+    assert pixels.find("{*}Plane") is None
+    assert "TimeIncrement" not in pixels.attrib
+    attributes = json.loads((tmp_path / "a.ome.zarr" / ".zattrs").read_text())
+    (dataset,) = attributes["multiscales"][0]["datasets"]
+    assert dataset["coordinateTransformations"] == [{"type": "scale", "scale": [1, 1, 1, 1]}]
+
+
 def test_one_name_for_an_image_without_channels(tmp_path):
     write(tmp_path / "a.ome.tif", 1, channel_names=("uncertainty",))
     assert ome(tmp_path / "a.ome.tif").find(".//{*}Channel").get("Name") == "uncertainty"

@@ -105,8 +105,8 @@ def _ome_metadata(shape: tuple[int, ...], about: Description) -> dict[str, Any]:
     if about.unit != "pixel" or about.voxel_size != (1.0, 1.0, 1.0):
         for name, size in zip("ZYX", about.voxel_size, strict=True):
             metadata |= {f"PhysicalSize{name}": size, f"PhysicalSize{name}Unit": about.unit}
-    if about.time_step is not None and "T" in about.axes:
-        metadata |= {"TimeIncrement": about.time_step, "TimeIncrementUnit": "s"}
+    if about.seconds is not None:
+        metadata |= {"TimeIncrement": about.seconds, "TimeIncrementUnit": "s"}
     if about.is_moved:
         metadata["Plane"] = _plane_positions(shape, about)
     channel: dict[str, Any] = {}

@@ -141,9 +141,9 @@ def _ngff_metadata(about: Description, name: str) -> dict[str, Any]:
         axes.append({"name": axis.lower(), "type": _AXIS_TYPES.get(axis, "space")})
         if axis in spatial and about.unit in _UNIT_NAMES:
             axes[-1]["unit"] = _UNIT_NAMES[about.unit]
-        elif axis == "T" and about.time_step is not None:
+        elif axis == "T" and about.seconds is not None:
             axes[-1]["unit"] = "second"
-    steps = spatial | {"T": about.time_step or 1.0}
+    steps = spatial | {"T": about.seconds or 1.0}
     transforms: list[dict[str, Any]] = [
         {"type": "scale", "scale": [float(steps.get(axis, 1.0)) for axis in about.axes]}
     ]
