@@ -243,7 +243,7 @@ def test_axes_must_fit_the_shape(tmp_path):
 
 
 def test_big_files_are_bigtiff(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet3d.data.tiff_files._BIG", 100)
+    monkeypatch.setattr("napari_unet3d.data.tiff_output._BIG", 100)
     with create_output(tmp_path / "a.tif", SHAPE, "uint8") as out:
         out[:] = 3
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:

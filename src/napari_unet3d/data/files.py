@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from napari_unet3d.data.leftovers import restore
-from napari_unet3d.data.tiff_files import TIFF_ENDINGS, read_tiff
+from napari_unet3d.data.tiff_files import read_tiff
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.data.zarr_files import is_zarr, read_zarr
 from napari_unet3d.errors import BadInputError
 
-_READ_ENDINGS = (*TIFF_ENDINGS, ".lsm")
+_TIFF_ENDINGS = (".tif", ".tiff", ".btf", ".tf8")
+_READ_ENDINGS = (*_TIFF_ENDINGS, ".lsm")
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -36,8 +37,8 @@ def read_volume(path: str | Path) -> Volume:
         that is what `Volume.check` is for.
     """
     path = Path(path).expanduser()
+    restore(path)
     try:
-        restore(path)
         if path.is_dir():
             if not is_zarr(path):
                 raise BadInputError(
