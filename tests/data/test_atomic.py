@@ -232,7 +232,7 @@ def test_existing(tmp_path):
     refused(tmp_path / "folder", "allow it to be replaced", overwrite=False, folder=True)
     refused(tmp_path / "folder", "is a folder")
     refused(tmp_path / "file", "is no folder", folder=True)
-    refused(tmp_path / "loop", "leads nowhere|no ordinary file")
+    refused(tmp_path / "loop", "back to itself|no ordinary file")
     check_target(tmp_path / "empty", overwrite=False, folder=True)
     check_target(tmp_path / "file")
     assert sorted(os.listdir(tmp_path)) == ["empty", "file", "folder", "loop"]

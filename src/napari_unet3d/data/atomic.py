@@ -245,7 +245,7 @@ def follow_link(path: str | os.PathLike[str]) -> Path:
         return target.resolve()
     except (OSError, RuntimeError) as error:
         raise BadInputError(
-            f"'{path}' is a link that leads nowhere. Choose another name."
+            f"'{path}' is a link that leads back to itself. Choose another name."
         ) from error
 
 
