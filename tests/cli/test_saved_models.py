@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -168,6 +169,13 @@ def test_a_second_interrupt_drops_the_model_and_keeps_the_older_one(
     assert path.read_text() == "older"
     assert sorted(os.listdir(tmp_path)) == ["m.unet3d", "temporary"]
     assert not list(refuge.iterdir())
+
+
+def test_a_model_can_be_saved_in_any_thread(tmp_path, bundle):
+    """Handlers of signals can be set in the main thread only."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work.save_model, bundle, tmp_path / "m.unet3d").result()
+    assert same_weights(tmp_path / "m.unet3d", bundle)
 
 
 # --- what is known before the training -------------------------------------------------------

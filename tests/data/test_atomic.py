@@ -215,6 +215,14 @@ def test_names(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the current folder cannot be removed here")
+def test_a_current_folder_that_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    refused("a.tif", "current folder, which is gone")
+
+
 def test_existing(tmp_path):
     (tmp_path / "file").write_text("precious")
     folder_with(tmp_path / "folder", "precious")

@@ -243,7 +243,7 @@ def test_axes_must_fit_the_shape(tmp_path):
 
 
 def test_big_files_are_bigtiff(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_unet3d.data.tiff_files._BIG", 100)
+    monkeypatch.setattr("napari_unet3d.data.tiff_output._BIG", 100)
     with create_output(tmp_path / "a.tif", SHAPE, "uint8") as out:
         out[:] = 3
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
@@ -550,6 +550,20 @@ def test_what_is_not_known_is_not_told(tmp_path):
     assert set(attributes) == {"multiscales"}
     (dataset,) = attributes["multiscales"][0]["datasets"]
     assert [t["type"] for t in dataset["coordinateTransformations"]] == ["scale"]
+
+
+@pytest.mark.parametrize("step", [0, -1, float("nan"), float("inf")])
+def test_what_makes_no_sense_is_not_told(tmp_path, step):
+    nowhere = {"translation": (0, float("nan"), 0), "time_step": step}
+    for name in ("a.ome.tif", "a.ome.zarr"):
+        with create_output(tmp_path / name, (2, *SHAPE), "uint8", "TZYX", **nowhere):
+            pass
+    pixels = ome(tmp_path / "a.ome.tif").find(".//{*}Pixels")
+    assert pixels.find("{*}Plane") is None
+    assert "TimeIncrement" not in pixels.attrib
+    attributes = json.loads((tmp_path / "a.ome.zarr" / ".zattrs").read_text())
+    (dataset,) = attributes["multiscales"][0]["datasets"]
+    assert dataset["coordinateTransformations"] == [{"type": "scale", "scale": [1, 1, 1, 1]}]
 
 
 def test_one_name_for_an_image_without_channels(tmp_path):

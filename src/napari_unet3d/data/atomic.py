@@ -225,11 +225,18 @@ def follow_link(path: str | os.PathLike[str]) -> Path:
         There is no such user, or the link leads to itself.
     """
     target = user_path(path)
+    if not os.path.islink(target):
+        try:
+            return target.absolute()
+        except OSError as error:
+            raise BadInputError(
+                f"'{path}' lies in the current folder, which is gone. Write the whole path."
+            ) from error
     try:
-        return target.resolve() if os.path.islink(target) else target.absolute()
+        return target.resolve()
     except (OSError, RuntimeError) as error:
         raise BadInputError(
-            f"'{path}' is a link that leads nowhere. Choose another name."
+            f"'{path}' is a link that leads back to itself. Choose another name."
         ) from error
 
 

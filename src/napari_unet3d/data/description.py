@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass
 
@@ -47,8 +48,14 @@ class Description:
 
     @property
     def is_moved(self) -> bool:
-        """Whether the first voxel lies elsewhere than at 0, 0, 0."""
-        return any(self.translation)
+        """Whether the first voxel lies elsewhere than at 0, 0, 0, as far as that is known."""
+        return any(self.translation) and all(map(math.isfinite, self.translation))
+
+    @property
+    def seconds(self) -> float | None:
+        """The time step, where there are time points and it is known."""
+        step = self.time_step if "T" in self.axes else None
+        return step if step is not None and math.isfinite(step) and step > 0 else None
 
     def label_names(self) -> dict[int, str]:
         """The name of each label, background included."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from napari_unet3d.data.file_metadata import Geometry, Wishes
 from napari_unet3d.data.leftovers import restore
 from napari_unet3d.data.paths import user_path
-from napari_unet3d.data.tiff_files import TIFF_ENDINGS, read_tiff
+from napari_unet3d.data.tiff_files import read_tiff
 from napari_unet3d.data.tiff_folder import read_folder, slice_files
+from napari_unet3d.data.tiff_output import TIFF_ENDINGS
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.data.zarr_files import is_zarr, read_zarr
 from napari_unet3d.errors import BadInputError

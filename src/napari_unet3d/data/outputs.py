@@ -18,15 +18,10 @@ import numpy as np
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.atomic import Replacement, check_target, failure, follow_link
 from napari_unet3d.data.description import Description
-from napari_unet3d.data.tiff_files import TIFF_ENDINGS, check_tiff_type, create_tiff
+from napari_unet3d.data.tiff_output import TIFF_ENDINGS, check_tiff_type, create_tiff
 from napari_unet3d.data.volume import AXES
-from napari_unet3d.data.zarr_files import (
-    check_zarr,
-    create_zarr,
-    is_image_group,
-    is_zarr,
-    is_zarr_array,
-)
+from napari_unet3d.data.zarr_files import is_zarr
+from napari_unet3d.data.zarr_output import check_zarr, create_zarr, is_image_group, is_zarr_array
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 _LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,17 +42,17 @@ class OutputArray:
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.ndim = len(self.shape)
-        self._chunks: tuple[int, ...] | None = getattr(array, "chunks", None)
-        grid = [-(-n // c) for n, c in zip(self.shape, self._chunks or (), strict=False)]
-        self._written: np.ndarray | None = np.zeros(grid, bool) if self._chunks else None
+        self.chunks: tuple[int, ...] | None = getattr(array, "chunks", None)
+        grid = [-(-n // c) for n, c in zip(self.shape, self.chunks or (), strict=False)]
+        self._written: np.ndarray | None = np.zeros(grid, bool) if self.chunks else None
 
     def __getitem__(self, key: Any) -> np.ndarray:
         return np.array(self._open()[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._open()[key] = value
-        if self._chunks is not None and self._written is not None:
-            touched = _touched_chunks(key, self.shape, self._chunks)
+        if self.chunks is not None and self._written is not None:
+            touched = _touched_chunks(key, self.shape, self.chunks)
             if touched is None:
                 self._written = None
             else:
