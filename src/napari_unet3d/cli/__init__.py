@@ -44,7 +44,7 @@ Quiet = Annotated[
 VoxelSize = Annotated[
     str | None,
     typer.Option(
-        metavar="Z,Y,X", help="Size of a voxel, in the file's unit, where the file is wrong."
+        metavar="Z,Y,X", help="Size of a voxel along z,y,x in the file's unit, where that is wrong."
     ),
 ]
 Axes = Annotated[
@@ -237,9 +237,9 @@ def train(
     labels: Annotated[
         Labels,
         typer.Option(
-            help="sparse: as above. dense: 0 background, 1, 2… classes, as elsewhere; the "
-            "segmentation gets the same numbers. auto: sparse, unless it looks dense: then you "
-            "are asked."
+            help="What ANNOTATION's numbers are. sparse: 0 unlabelled, 1 background, 2… classes. "
+            "dense: 0 background, 1, 2… classes, as in most programs; segmentations get the same "
+            "numbers. auto: sparse, but labels that look dense are refused."
         ),
     ] = "auto",
     axes: Axes = None,
@@ -346,7 +346,9 @@ def predict(
     ] = PredictionConfig().overlap,
     tile: Annotated[
         str | None,
-        typer.Option(metavar="Z,Y,X", help="Voxels the network sees at once. Default: planned."),
+        typer.Option(
+            metavar="Z,Y,X", help="Voxels (z,y,x) the network sees at once. Default: planned."
+        ),
     ] = None,
     precision: Annotated[
         Precision, typer.Option(help="Number format; auto picks what is fast here.")
