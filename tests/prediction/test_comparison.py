@@ -155,7 +155,7 @@ def test_a_painted_background_is_no_class(true) -> None:
 
 def test_class_1_that_is_predicted_is_a_class() -> None:
     theirs = [np.where(a > 0, a - 1, 0) for a in (PREDICTED, TRUTH, ONE_SLICE)]
-    assert guessed(theirs[0], theirs[1])[0] == "dense"
+    assert guessed(theirs[0], theirs[1]) == ("dense", "")
     assert guessed(theirs[0], theirs[2])[0] == "slices"
 
 

@@ -44,7 +44,7 @@ Quiet = Annotated[
 VoxelSize = Annotated[
     str | None,
     typer.Option(
-        metavar="Z,Y,X", help="Size of a voxel, in the file's unit, where the file is wrong."
+        metavar="Z,Y,X", help="Size of a voxel along z,y,x in the file's unit, where that is wrong."
     ),
 ]
 Axes = Annotated[
@@ -118,8 +118,9 @@ def _in_words(error: Exception) -> tuple[str, int]:
         what = f"'{error.filename}'" if error.filename else "A file"
         if error.errno == errno.EFBIG:
             return f"{what} would be larger than a file may be here (ulimit -f).", 1
-        code = 2 if error.errno in _BAD_PATH else 1
-        return f"{what} cannot be used: {error.strerror}. Check the path and the disk {how}", code
+        if error.errno in _BAD_PATH:
+            return f"{what} cannot be used: {error.strerror}. Check the path.", 2
+        return f"{what} could not be read or written: {error.strerror} {how}", 1
     return f"{type(error).__name__}: {error} {how}", 1
 
 
@@ -176,13 +177,17 @@ def train(
     image: Annotated[
         Path,
         typer.Argument(
-            callback=_path, metavar="IMAGE", help="TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr."
+            callback=_path,
+            readable=False,
+            metavar="IMAGE",
+            help="TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr.",
         ),
     ],
     annotation: Annotated[
         Path,
         typer.Argument(
             callback=_path,
+            readable=False,
             metavar="ANNOTATION",
             help="Integers: 0 unlabelled, 1 background, 2… classes.",
         ),
@@ -190,7 +195,12 @@ def train(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", callback=_path, metavar="MODEL", help="The model, *.unet3d."
+            "--output",
+            "-o",
+            callback=_path,
+            readable=False,
+            metavar="MODEL",
+            help="The model, *.unet3d.",
         ),
     ],
     seconds: Annotated[
@@ -203,12 +213,15 @@ def train(
     device: Device = "auto",
     start_from: Annotated[
         Path | None,
-        typer.Option("--from", callback=_path, help="Fine-tune this model.", metavar="MODEL"),
+        typer.Option(
+            "--from", callback=_path, readable=False, help="Fine-tune this model.", metavar="MODEL"
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
             callback=_path,
+            readable=False,
             help="Go on exactly where this model stopped, up to the whole budget given here.",
             metavar="MODEL",
         ),
@@ -227,9 +240,9 @@ def train(
     labels: Annotated[
         Labels,
         typer.Option(
-            help="sparse: as above. dense: 0 background, 1, 2… classes, as elsewhere; the "
-            "segmentation gets the same numbers. auto: sparse, unless it looks dense: then you "
-            "are asked."
+            help="What ANNOTATION's numbers are. sparse: 0 unlabelled, 1 background, 2… classes. "
+            "dense: 0 background, 1, 2… classes, as in most programs; segmentations get the same "
+            "numbers. auto: sparse, but labels that look dense are refused."
         ),
     ] = "auto",
     axes: Axes = None,
@@ -288,28 +301,42 @@ def train(
 @app.command()
 def predict(
     model: Annotated[
-        Path, typer.Argument(callback=_path, metavar="MODEL", help="A model, *.unet3d.")
+        Path,
+        typer.Argument(callback=_path, readable=False, metavar="MODEL", help="A model, *.unet3d."),
     ],
     image: Annotated[
         Path,
         typer.Argument(
-            callback=_path, metavar="IMAGE", help="TIFF or OME-Zarr; may exceed the memory."
+            callback=_path,
+            readable=False,
+            metavar="IMAGE",
+            help="TIFF or OME-Zarr; may exceed the memory.",
         ),
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", callback=_path, metavar="OUT", help="*.tif or *.ome.zarr."),
+        typer.Option(
+            "--output",
+            "-o",
+            callback=_path,
+            readable=False,
+            metavar="OUT",
+            help="*.tif or *.ome.zarr.",
+        ),
     ],
     probabilities: Annotated[
         Path | None,
         typer.Option(
             callback=_path,
+            readable=False,
             help="Also write probabilities here: one channel per class, background first.",
         ),
     ] = None,
     uncertainty: Annotated[
         Path | None,
-        typer.Option(callback=_path, help="Also write an uncertainty image (0…1) here."),
+        typer.Option(
+            callback=_path, readable=False, help="Also write an uncertainty image (0…1) here."
+        ),
     ] = None,
     times: Annotated[
         str | None, typer.Option(help="Time points of a series, as in 0,3. Default: all.")
@@ -325,7 +352,9 @@ def predict(
     ] = PredictionConfig().overlap,
     tile: Annotated[
         str | None,
-        typer.Option(metavar="Z,Y,X", help="Voxels the network sees at once. Default: planned."),
+        typer.Option(
+            metavar="Z,Y,X", help="Voxels (z,y,x) the network sees at once. Default: planned."
+        ),
     ] = None,
     precision: Annotated[
         Precision, typer.Option(help="Number format; auto picks what is fast here.")
@@ -381,12 +410,15 @@ def predict(
 def evaluate(
     prediction: Annotated[
         Path,
-        typer.Argument(callback=_path, metavar="PREDICTION", help="Integers, 0 background."),
+        typer.Argument(
+            callback=_path, readable=False, metavar="PREDICTION", help="Integers, 0 background."
+        ),
     ],
     truth: Annotated[
         Path,
         typer.Argument(
             callback=_path,
+            readable=False,
             metavar="TRUTH",
             help="Integers, same classes, 0 background; or an annotation.",
         ),
@@ -423,7 +455,8 @@ def evaluate(
 @app.command()
 def info(
     path: Annotated[
-        Path | None, typer.Argument(callback=_path, help="A model or an image; or nothing.")
+        Path | None,
+        typer.Argument(callback=_path, readable=False, help="A model or an image; or nothing."),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -446,7 +479,10 @@ def info(
 def demo(
     context: typer.Context,
     folder: Annotated[
-        Path, typer.Option("--output", "-o", callback=_path, help="Where the results go.")
+        Path,
+        typer.Option(
+            "--output", "-o", callback=_path, readable=False, help="Where the results go."
+        ),
     ] = Path(settings.DEMO_FOLDER),
     seconds: Annotated[float, typer.Option(help="Wall-clock time of the training.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,

@@ -308,8 +308,8 @@ class SparseAnnotation:
             )
 
     def _describe(self, value: int) -> str:
-        names = {BACKGROUND: "background"} | {c.value: c.name for c in self.classes}
-        return f"{names[value]} ({value})"
+        names = {c.value: f"{c.name} ({c.output_value})" for c in self.classes}
+        return names.get(value, f"background ({value})")
 
     @staticmethod
     def _cure(value: int) -> str:

@@ -130,7 +130,7 @@ def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str
         )
     texts = []
     empty = truth.n_slices - truth.painted_slices
-    if empty or BACKGROUND in truth.counts:
+    if empty or (BACKGROUND in truth.counts and BACKGROUND not in predicted.counts):
         rest = f", {empty} of them without paint" if empty else ""
         texts.append(
             f"0 is read as background on all {truth.n_slices} slices of the truth{rest}. Say "

@@ -37,6 +37,7 @@ def check_start(
     trained = [c.value for c in bundle.classes]
     painted = [c.value for c in annotation.classes]
     if trained != painted:
+        trained, painted = ([c.output_value for c in x.classes] for x in (bundle, annotation))
         raise BadInputError(
             f"the model was trained with the classes {trained}, painted are {painted}: a resumed "
             "training needs the same; fine-tune instead"
