@@ -401,6 +401,17 @@ def test_absurd_widths_allocate_nothing(saved):
     assert peak[0] - before < 200 * 2**20
 
 
+@pytest.mark.parametrize("strides", [((4, 4, 4),) * 5, ((7, 7, 7),) * 6], ids=["4^5", "7^6"])
+def test_a_small_file_whose_network_needs_huge_tiles_is_refused(tmp_path, strides):
+    levels = len(strides) + 1
+    network = SMALL.model_copy(
+        update={"widths": (2,) * levels, "strides": strides, "kernels": ((1, 1, 1),) * levels}
+    )
+    path = make_bundle(network).save(tmp_path / "model.unet3d")
+    assert path.stat().st_size < 100_000
+    assert "pools by" in refused(path)
+
+
 @pytest.mark.parametrize("widths", [[10**9], [4, 10**6], [], [4] * 50, [-4, 8]])
 def test_impossible_widths(saved, widths):
     rewritten(saved, with_description(lambda d: d["network"].update(widths=widths)))

@@ -105,6 +105,7 @@ class OutputArray:
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.ndim = len(self.shape)
+        self.chunks: tuple[int, ...] | None = getattr(array, "chunks", None)
 
     def __getitem__(self, key: Any) -> np.ndarray:
         return np.array(self._open()[key])

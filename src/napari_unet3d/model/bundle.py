@@ -22,6 +22,7 @@ from napari_unet3d.data.files import check_writable
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.geometry import excess
 from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.unet import UNet3D
 
@@ -205,6 +206,7 @@ class ModelBundle(_Header):
                 header = _read_header(path, file.metadata() or {})
                 slices = {n: file.get_slice(n) for n in file.keys()}  # noqa: SIM118
                 shapes = {n: tuple(s.get_shape()) for n, s in slices.items()}
+                _check_size(path, header.network)
                 _check_shapes(path, header.network, shapes)
                 if not {s.get_dtype() for s in slices.values()} <= {"F32", "I64"}:
                     raise BadInputError(f"{path} is damaged: weights must be float32")
@@ -261,6 +263,14 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
     if int(version) < _PIXELS_SINCE:
         header = header.model_copy(update={"calibration": Calibration()})
     return header
+
+
+def _check_size(path: Path, config: NetworkConfig) -> None:
+    if (reason := excess(config)) is not None:
+        raise BadInputError(
+            f"{path} has a network that takes too much memory on any stack: {reason}. Use a "
+            "model that napari-unet3d trained"
+        )
 
 
 def _check_shapes(path: Path, config: NetworkConfig, found: Mapping[str, tuple[int, ...]]) -> None:
