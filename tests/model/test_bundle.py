@@ -361,13 +361,15 @@ def test_tampering_is_what_the_last_test_is_about(saved):
         lambda t: {},
         lambda t: t | {"head.bias": torch.full((3,), float("nan"))},
         lambda t: t | {"head.bias": torch.full((3,), float("inf"))},
+        lambda t: {n: x * 1e25 if x.is_floating_point() else x for n, x in t.items()},
         lambda t: t | {"training/optimizer/head.bias/step": torch.tensor(float("nan"))},
         lambda t: t | {"head.bias": torch.zeros(3).to(torch.float8_e4m3fn)},
         lambda t: t | {"training/weights/evil": torch.zeros(3)},
         lambda t: t | {"training/weights/head.bias": torch.zeros(4)},
     ],
     ids=[
-        "shape", "extra", "missing", "none", "nan", "inf", "nan state", "float8", "state name",
+        "shape", "extra", "missing", "none", "nan", "inf", "too large", "nan state", "float8",
+        "state name",
         "state shape",
     ],
 )  # fmt: skip

@@ -45,7 +45,7 @@ from napari_unet3d.prediction.predictor import (
     label_table,
     predict,
 )
-from napari_unet3d.prediction.tiling import Box, slice_box
+from napari_unet3d.prediction.tiling import slice_box
 from napari_unet3d.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -239,23 +239,12 @@ class ChunkedArray:
         return Counter(itertools.chain.from_iterable(self.touched))
 
 
-def predict_in_chunks(volume, memory, **outputs):
-    config = PredictionConfig(device="cpu", precision="fp32", memory=memory, tile_shape=(8, 16, 16))
-    list(predict(random_bundle(SAME), volume, outputs.pop("out"), config=config, **outputs))
+IN_CHUNKS = {"tile_shape": (8, 16, 16), "overlap": 0.0, "device": "cpu", "precision": "fp32"}
 
 
-def test_no_chunk_is_written_twice():
-    volume = Volume(blobs((37, 50, 61))[0])
-    _, p, _, _ = run(random_bundle(SAME), volume, tile_shape=(8, 16, 16))
-    out = ChunkedArray(volume.shape, (8, 24, 24))
-    more = ChunkedArray((2, *volume.shape), (1, 8, 24, 24), np.float32)
-    predict_in_chunks(volume, 1_000_000, out=out, probabilities=more)
-    for array in (out, more):
-        assert len(array.touched) > 4, "it was one block"
-        every = [range(-(-n // c)) for n, c in zip(array.shape, array.chunks, strict=True)]
-        assert array.writes() == dict.fromkeys(itertools.product(*every), 1)
-    assert np.abs(p - more.data).mean() < 0.01
-    np.testing.assert_allclose(more.data.sum(0), 1, atol=1e-5)
+def predict_in_chunks(volume, memory, out, **more):
+    config = PredictionConfig(memory=memory, **IN_CHUNKS)
+    list(predict(random_bundle(SAME), volume, out, config=config, **more))
 
 
 def noting(shape) -> tuple[np.ndarray, list[tuple[int, ...]]]:
@@ -271,38 +260,52 @@ def noting(shape) -> tuple[np.ndarray, list[tuple[int, ...]]]:
 
 
 def test_without_chunks_blocks_are_cut_elsewhere():
-    """What the tests of chunks rely on."""
-    volume = Volume(blobs((37, 50, 61))[0])
+    """What the next tests rely on."""
+    volume = Volume(blobs((21, 50, 45))[0])
     out, starts = noting(volume.shape)
-    predict_in_chunks(volume, 1_000_000, out=out)
+    predict_in_chunks(volume, 1_000_000, out)
     assert any(z % 8 or y % 24 or x % 24 for z, y, x in starts)
 
 
+def test_no_chunk_is_written_twice():
+    volume = Volume(blobs((21, 50, 45))[0])
+    _, p, _, _ = run(random_bundle(SAME), volume, **IN_CHUNKS)
+    out = ChunkedArray(volume.shape, (8, 24, 24))
+    more = ChunkedArray((2, *volume.shape), (1, 8, 24, 24), np.float32)
+    predict_in_chunks(volume, 1_000_000, out, probabilities=more)
+    for array in (out, more):
+        assert len(array.touched) > 4, "it was one block"
+        every = [range(-(-n // c)) for n, c in zip(array.shape, array.chunks, strict=True)]
+        assert array.writes() == dict.fromkeys(itertools.product(*every), 1)
+    np.testing.assert_allclose(more.data.sum(0), 1, atol=1e-5)
+    assert np.abs(p - more.data).mean() < 0.01
+
+
 def test_shards_count_as_what_is_written_at_once():
-    volume = Volume(blobs((37, 50, 61))[0])
-    out = ChunkedArray(volume.shape, (4, 8, 8), shards=(16, 32, 32))
-    predict_in_chunks(volume, 2_500_000, out=out)
+    volume = Volume(blobs((21, 50, 45))[0])
+    out = ChunkedArray(volume.shape, (4, 8, 8), shards=(8, 24, 24))
+    predict_in_chunks(volume, 1_000_000, out)
     assert len(out.touched) > 1
     assert set(out.writes().values()) == {1}
 
 
 def test_chunks_that_do_not_fit_are_finished_one_after_the_other():
-    volume = Volume(blobs((40, 40, 48))[0])
-    out = ChunkedArray(volume.shape, (20, 40, 48))
-    predict_in_chunks(volume, 1_000_000, out=out)
+    volume = Volume(blobs((20, 40, 32))[0])
+    out = ChunkedArray(volume.shape, (10, 40, 32))
+    predict_in_chunks(volume, 1_000_000, out)
     assert min(out.writes().values()) > 1, "a chunk fitted"
-    order = [chunk for touched in out.touched for chunk in sorted(touched)]
-    assert len(order) == len(out.touched), "one write touched two chunks"
+    assert {len(touched) for touched in out.touched} == {1}, "one write touched two chunks"
+    order = [chunk for touched in out.touched for chunk in touched]
     assert [chunk for chunk, _ in itertools.groupby(order)] == [(0, 0, 0), (1, 0, 0)]
 
 
 def test_blocks_follow_the_image_s_chunks_where_the_output_has_none():
-    image = blobs((37, 50, 61))[0]
+    image = blobs((21, 50, 45))[0]
     chunked = zarr.array(image, chunks=(8, 24, 24))
-    memory = 440_000
+    memory = 600_000
     assert image.nbytes > memory // 4, "it would be read into the memory"
     out, starts = noting(image.shape)
-    predict_in_chunks(Volume(chunked), memory, out=out)
+    predict_in_chunks(Volume(chunked), memory, out)
     assert len(starts) > 4
     assert all(z % 8 == y % 24 == x % 24 == 0 for z, y, x in starts)
 
@@ -316,7 +319,7 @@ def scaled(bundle: ModelBundle, factor: float) -> ModelBundle:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("normalization", ["none", "batch", "tile", "channel"])
+@pytest.mark.parametrize("normalization", ["none", "batch", "channel"])
 def test_a_model_that_gives_no_numbers_fails_and_says_so(normalization, precision):
     bundle = random_bundle(SAME.model_copy(update={"normalization": normalization}))
     volume = Volume(blobs((6, 20, 22))[0])
@@ -331,7 +334,7 @@ def test_a_model_that_gives_no_numbers_fails_and_says_so(normalization, precisio
 def test_a_pixel_classifier_that_gives_no_numbers_fails_and_says_so():
     bundle = with_pixels(random_bundle(SAME))
     bundle = bundle.model_copy(
-        update={"pixels": {**bundle.pixels, "std": torch.full_like(bundle.pixels["std"], 1e-38)}}
+        update={"pixels": {n: t * (1e30 if "layers" in n else 1) for n, t in bundle.pixels.items()}}
     )
     with pytest.raises(NotFiniteError, match="pixel classifier gives no numbers"):
         run(bundle, Volume(blobs((6, 20, 22))[0]))
@@ -374,20 +377,6 @@ def test_a_format_that_is_too_short_gives_way_to_fp32(monkeypatch):
     assert "fp32" in notice.text
     np.testing.assert_array_equal(q, p)
     np.testing.assert_array_equal(found, expected)
-
-
-def test_an_image_with_no_numbers_is_named():
-    """Of a large image that is not in memory, only some planes are checked before."""
-    image = blobs((13, 52, 60))[0]
-    intensity = IntensityNormalization.estimate(Volume(image))
-    image[9, 40, 50] = np.nan
-    predictor = Predictor(random_bundle(SAME).build(), intensity, CPU, "fp32", (16, 32, 32))
-    box = Box((0, 0, 0), image.shape)
-    with pytest.raises(
-        RunFailedError, match=r"'kidney' has values that are not a number"
-    ) as caught:
-        predictor.predict(Volume(image, name="kidney"), 0, box)
-    assert not isinstance(caught.value, NotFiniteError)
 
 
 # --- sizes ----------------------------------------------------------------------------------
@@ -707,9 +696,10 @@ def short_of_zeros(monkeypatch, most: int, kind: str = "cpu") -> list[tuple[int,
 
     def limited(*size, **more):
         shape = size[0] if isinstance(size[0], tuple) else size
-        if torch.device(more.get("device", "cpu")).type == kind and math.prod(shape) > most:
+        place = torch.device(more.get("device", "cpu")).type
+        if len(shape) >= 3 and place == kind and math.prod(shape) > most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
-        made.append(shape)
+        made.append(shape if len(shape) >= 3 else (0,))
         return zeros(*size, **more)
 
     monkeypatch.setattr(torch, "zeros", limited)
@@ -724,7 +714,7 @@ def test_out_of_memory_in_the_sum_halves_the_block_and_not_the_tile(trained, mon
     made = short_of_zeros(monkeypatch, 2 * 12 * 40 * 48)
     found, q, _, events = run(bundle, volume, tile_shape=(16, 40, 48))
     assert set(tiles) == {(16, 40, 48)}
-    assert max(shape[1] for shape in made if len(shape) == 4) <= 12
+    assert max(map(math.prod, made)) <= 2 * 12 * 40 * 48
     notices = [e.text for e in events if isinstance(e, Notice)]
     assert "result of 40 × 40 × 48" in notices[0]
     assert "halves" in notices[0]
@@ -737,11 +727,10 @@ def test_out_of_memory_in_the_sum_halves_the_block_and_not_the_tile(trained, mon
 
 
 def test_a_sum_that_never_fits_is_not_blamed_on_the_tile(monkeypatch):
+    bundle, volume = random_bundle(SAME), Volume(blobs((4, 12, 12))[0])
     short_of_zeros(monkeypatch, 0)
-    with pytest.raises(
-        RunFailedError, match=r"out of memory: not even the result.*close"
-    ) as caught:
-        run(random_bundle(SAME), Volume(blobs((4, 12, 12))[0]))
+    with pytest.raises(RunFailedError, match="out of memory: not even the result") as caught:
+        run(bundle, volume)
     assert "tile" not in str(caught.value)
 
 

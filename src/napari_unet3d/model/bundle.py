@@ -37,6 +37,10 @@ Those were written by development versions only, so nobody is told.
 _MOST_HEADER = 16 * 2**20
 """Bytes of a header that is still believed."""
 
+_LARGEST_WEIGHT = 1e15
+"""Beyond it, the variances that a normalization computes are infinite in fp32. Weights of trained
+networks are below 100, running variances below a million."""
+
 _STATE = "training/"
 """Prefix of the tensors that only resuming needs."""
 _PIXELS = "pixels/"
@@ -220,6 +224,12 @@ class ModelBundle(_Header):
             ) from error
         if any(t.is_floating_point() and not t.isfinite().all() for t in tensors.values()):
             raise BadInputError(f"{path} holds weights that are not finite: train it again")
+        learned = [t for n, t in tensors.items() if not n.startswith(_STATE) and t.numel()]
+        if (largest := max(float(t.abs().max()) for t in learned)) > _LARGEST_WEIGHT:
+            raise BadInputError(
+                f"{path} holds weights as large as {largest:.1g}, with which no network gives "
+                "numbers: train it again"
+            )
         parts = {
             prefix: {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             for prefix in (_STATE, _PIXELS)

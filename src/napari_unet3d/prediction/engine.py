@@ -82,11 +82,7 @@ class _ShortageError(Exception):
 
 
 class _NoNumbersError(Exception):
-    """The network gives no numbers for one of `tiles`."""
-
-    def __init__(self, tiles: Sequence[Box]) -> None:
-        super().__init__()
-        self.tiles = tiles
+    """The network gives no numbers."""
 
 
 @contextmanager
@@ -205,13 +201,14 @@ class Predictor:
             Memory does not suffice for the smallest tile.
         """
         while True:
+            answer: Callable[[], str]
             try:
                 return (yield from self._probabilities(volume, time, box))
             except _ShortageError as error:
                 place, reason = error.place, str(error)
                 answer = partial(self._make_do, volume.shape, box, place, reason)
-            except _NoNumbersError as error:
-                answer = partial(self._change_precision, volume, time, error.tiles)
+            except _NoNumbersError:
+                answer = self._change_precision
             # Outside of the except block: the traceback would keep the tensors alive.
             devices.make_room(self.device)
             yield Notice(answer())
@@ -266,16 +263,8 @@ class Predictor:
             self._sum_device = self.device
             self._short = False
 
-    def _change_precision(self, volume: Volume, time: int, tiles: Sequence[Box]) -> str:
-        """Compute in fp32, since there are no numbers for one of `tiles`; says so."""
-        for tile in tiles:
-            if not self.read(volume, time, tile).isfinite().all():
-                start, stop = (describe_shape(corner) for corner in (tile.start, tile.stop))
-                raise RunFailedError(
-                    f"'{volume.name}' has values that are not a number or infinite, between the "
-                    f"voxels {start} and {stop} (z × y × x): replace them, e.g. with "
-                    "numpy.nan_to_num(image), or crop them away"
-                )
+    def _change_precision(self) -> str:
+        """Compute in fp32, since there are no numbers in another format; says so."""
         if self.precision == "fp32":
             raise NotFiniteError(
                 "the model gives no numbers (NaN) in place of probabilities, in fp32: its weights "
@@ -303,7 +292,7 @@ class Predictor:
                 probability = self._run(volume, time, tile)
             # Asking a GPU means waiting for it: there, the others are looked at together, below.
             if (i == 0 or self.device.type == "cpu") and not _is_finite(probability):
-                raise _NoNumbersError([tile])
+                raise _NoNumbersError
             here, there = _overlap(tile, box)
             with _needing_memory("sum"):
                 part = probability[(slice(None), *here)].to(place)
@@ -314,7 +303,7 @@ class Predictor:
         if weight_sum is not None:
             total.div_(weight_sum)
         if self.device.type != "cpu" and not _is_finite(total):
-            raise _NoNumbersError(tiles)
+            raise _NoNumbersError
         yield from self._calibrate(volume, time, box, total, len(tiles))
         return total
 
