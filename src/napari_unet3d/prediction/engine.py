@@ -28,7 +28,7 @@ from napari_unet3d.model.geometry import (
     shrink,
     total_stride,
 )
-from napari_unet3d.model.pixels import PixelClassifier, Read
+from napari_unet3d.model.pixels import PixelClassifier, Read, feature_count
 from napari_unet3d.model.planning import halve, plan_tile, prediction_bytes
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.tiling import (
@@ -338,7 +338,10 @@ class Predictor:
             return ()
         # What surrounds a thin box costs more than the box.
         thin = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
-        most = max(PIXEL_CHUNK // self.network.config.in_channels // thin, 4096)
+        config = self.network.config
+        # Many classes take as much memory as many channels, which have 21 features each.
+        channels = max(config.in_channels, -(-config.n_classes // feature_count(1)))
+        most = max(PIXEL_CHUNK // channels // thin, 4096)
         return plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most).moved(box.start)
 
     def _classify_pixels(
