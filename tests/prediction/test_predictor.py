@@ -726,6 +726,16 @@ def test_out_of_memory_in_the_sum_halves_the_block_and_not_the_tile(trained, mon
     assert (expected == found).mean() > 0.99
 
 
+def test_a_sum_that_stays_too_large_is_not_tried_for_every_block(monkeypatch):
+    volume = Volume(blobs((160, 16, 16))[0])
+    short_of_zeros(monkeypatch, 2 * 16 * 16 * 10)
+    settings = {"tile_shape": (16, 16, 16), "overlap": 0.0, "memory": 500_000}
+    _, p, _, events = run(random_bundle(SAME), volume, **settings)
+    np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
+    assert n_tiles(events) >= 2 * 10, "fewer than ten blocks, or not all were halved"
+    assert sum(isinstance(e, Notice) for e in events) == 4  # once, and three times again
+
+
 def test_a_sum_that_never_fits_is_not_blamed_on_the_tile(monkeypatch):
     bundle, volume = random_bundle(SAME), Volume(blobs((4, 12, 12))[0])
     short_of_zeros(monkeypatch, 0)

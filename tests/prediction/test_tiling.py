@@ -165,6 +165,15 @@ def test_halves_of_a_box(axis):
     assert [s for a, s in enumerate(first.shape) if a != axis] == [5, 5]
 
 
+@pytest.mark.parametrize("most", [1, 10, 59, 60])
+def test_a_box_is_cut_in_halves_until_they_fit(most):
+    box = Box((1, 2, 3), (4, 6, 8))
+    parts = box.cut(most)
+    assert (covered(parts, box) == 1).all()
+    assert max(prod(part.shape) for part in parts) <= most
+    assert len(parts) == {1: 60, 10: 10, 59: 2, 60: 1}[most]
+
+
 @pytest.mark.parametrize(("size", "before", "after"), [(7, 3, 4), (7, 40, 40), (1, 2, 2)])
 def test_nearest_index_is_numpy_s_edge(size, before, after):
     expected = np.pad(np.arange(size), (before, after), mode="edge")

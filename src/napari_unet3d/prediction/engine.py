@@ -233,6 +233,7 @@ class Predictor:
                 )
         if self._sum_device.type != "cpu":
             self._sum_device = torch.device("cpu")
+            self.tile_shape = self._planned_tile  # it may have lacked what the sum took
             return (
                 "Out of memory on the GPU for the result of "
                 f"{describe_shape(box.shape)} voxels: it is kept in the main memory, which is "
@@ -250,18 +251,21 @@ class Predictor:
             f"(preset 'fast'; {reason})"
         )
 
-    def recover(self) -> None:
+    def recover(self) -> bool:
         """Plan the next box as if there had been no shortage of memory: it may have passed.
 
-        After several failures in a row, it goes on with what sufficed.
+        False after several failures in a row: it goes on with what sufficed.
         """
         if not self._short:
             self._tries = _TRIES
-        elif self._tries:
-            self._tries -= 1
-            self._last_tile, self.tile_shape = self.tile_shape, self._planned_tile
-            self._sum_device = self.device
-            self._short = False
+            return True
+        if not self._tries:
+            return False
+        self._tries -= 1
+        self._last_tile, self.tile_shape = self.tile_shape, self._planned_tile
+        self._sum_device = self.device
+        self._short = False
+        return True
 
     def _change_precision(self) -> str:
         """Compute in fp32, since there are no numbers in another format; says so."""
@@ -300,9 +304,11 @@ class Predictor:
                 if weight_sum is not None:
                     weight_sum[there] += weights[here]
             yield i + 1
-        if weight_sum is not None:
-            total.div_(weight_sum)
-        if self.device.type != "cpu" and not _is_finite(total):
+        with _needing_memory("sum"):
+            if weight_sum is not None:
+                total.div_(weight_sum)
+            finite = self.device.type == "cpu" or _is_finite(total)
+        if not finite:
             raise _NoNumbersError
         yield from self._calibrate(volume, time, box, total, len(tiles))
         return total

@@ -32,7 +32,7 @@ from napari_unet3d.prediction.engine import (
     Predictor,
     reader_for_pixels,
 )
-from napari_unet3d.prediction.tiling import Box, BoxGrid, plan_blocks
+from napari_unet3d.prediction.tiling import Box, plan_blocks
 
 __all__ = [
     "CPU_TILE",
@@ -280,13 +280,15 @@ def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | 
     most = _block_voxels(predictor, job)
     blocks = plan_blocks(volume.shape, least, most, job.chunk())
     done = total = 0
+    fitting = math.inf  # voxels that fitted, after a shortage of memory
     counted: Triple | None = None
     if (note := voxel_size_note(bundle, volume)) is not None:
         yield Notice(note)
 
-    def parts(block: Box) -> BoxGrid:
+    def parts(block: Box) -> list[Box]:
         """A block that fits; or else its parts, which cut through chunks, one after the other."""
-        return plan_blocks(block.shape, least, most).moved(block.start)
+        boxes = plan_blocks(block.shape, least, most).moved(block.start)
+        return [part for box in boxes for part in box.cut(fitting)]
 
     def count(boxes: Iterable[Box]) -> int:
         return sum(predictor.steps(volume.shape, box) for box in boxes)
@@ -297,8 +299,9 @@ def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | 
         return count(waiting) + sum(each[block + 1 :]) + (len(job.times) - time - 1) * sum(each)
 
     for t, b in product(range(len(job.times)), range(len(blocks))):
-        predictor.recover()
-        waiting = list(parts(blocks[b]))
+        if predictor.recover():
+            fitting = math.inf
+        waiting = parts(blocks[b])
         while waiting:
             if counted != predictor.tile_shape:
                 total, counted = done + left(t, b, waiting), predictor.tile_shape
@@ -322,7 +325,9 @@ def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | 
                 yield PredictionProgress(done, total, elapsed, elapsed * (total - done) / done)
             if probabilities is None:
                 devices.make_room(predictor.device)
-                waiting[:1] = box.halves(box.longest_axis)
+                halves = box.halves(box.longest_axis)
+                waiting[:1] = halves
+                fitting = max(math.prod(half.shape) for half in halves)
                 done, counted = before, None
                 yield Notice(
                     f"Out of memory for the result of {describe_shape(box.shape)} voxels: they "

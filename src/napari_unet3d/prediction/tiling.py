@@ -59,6 +59,13 @@ class Box:
             (start[0], start[1], start[2]), self.stop
         )
 
+    def cut(self, most_voxels: float) -> list[Box]:
+        """The box in halves of halves, until none has more than `most_voxels` voxels."""
+        axis = self.longest_axis
+        if prod(self.shape) <= most_voxels or self.shape[axis] == 1:
+            return [self]
+        return [part for half in self.halves(axis) for part in half.cut(most_voxels)]
+
 
 def slice_box(shape: Triple, ref: SliceRef) -> Box:
     """A slice as a box that is one voxel thick."""
