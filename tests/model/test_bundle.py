@@ -361,13 +361,15 @@ def test_tampering_is_what_the_last_test_is_about(saved):
         lambda t: {},
         lambda t: t | {"head.bias": torch.full((3,), float("nan"))},
         lambda t: t | {"head.bias": torch.full((3,), float("inf"))},
+        lambda t: {n: x * 1e25 if x.is_floating_point() else x for n, x in t.items()},
         lambda t: t | {"training/optimizer/head.bias/step": torch.tensor(float("nan"))},
         lambda t: t | {"head.bias": torch.zeros(3).to(torch.float8_e4m3fn)},
         lambda t: t | {"training/weights/evil": torch.zeros(3)},
         lambda t: t | {"training/weights/head.bias": torch.zeros(4)},
     ],
     ids=[
-        "shape", "extra", "missing", "none", "nan", "inf", "nan state", "float8", "state name",
+        "shape", "extra", "missing", "none", "nan", "inf", "too large", "nan state", "float8",
+        "state name",
         "state shape",
     ],
 )  # fmt: skip
@@ -399,6 +401,17 @@ def test_absurd_widths_allocate_nothing(saved):
         done.set()
         watcher.join()
     assert peak[0] - before < 200 * 2**20
+
+
+@pytest.mark.parametrize("strides", [((4, 4, 4),) * 5, ((7, 7, 7),) * 6], ids=["4^5", "7^6"])
+def test_a_small_file_whose_network_needs_huge_tiles_is_refused(tmp_path, strides):
+    levels = len(strides) + 1
+    network = SMALL.model_copy(
+        update={"widths": (2,) * levels, "strides": strides, "kernels": ((1, 1, 1),) * levels}
+    )
+    path = make_bundle(network).save(tmp_path / "model.unet3d")
+    assert path.stat().st_size < 100_000
+    assert "pools by" in refused(path)
 
 
 @pytest.mark.parametrize("widths", [[10**9], [4, 10**6], [], [4] * 50, [-4, 8]])

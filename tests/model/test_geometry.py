@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import prod
 
 import pytest
@@ -10,8 +11,11 @@ from torch import nn
 
 from napari_unet3d.config import PAPER_NETWORK, NetworkConfig
 from napari_unet3d.model.geometry import (
+    MOST_STRIDE,
+    excess,
     feature_map_values,
     fits,
+    largest_map,
     next_fitting,
     output_shape,
     receptive_field,
@@ -78,8 +82,14 @@ def test_walk_agrees_with_torch(config):
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             module.register_forward_hook(
-                lambda m, _, out: seen.append(
-                    (m.in_channels, m.out_channels, m.kernel_size, tuple(out.shape))
+                lambda m, given, out: seen.append(
+                    (
+                        m.in_channels,
+                        m.out_channels,
+                        m.kernel_size,
+                        tuple(out.shape),
+                        tuple(given[0].shape),
+                    )
                 )
             )
 
@@ -92,7 +102,9 @@ def test_walk_agrees_with_torch(config):
         s[:3] for s in seen
     ]
     assert [c.voxels for c in convolutions] == [prod(s[3][2:]) for s in seen]
+    assert [c.in_voxels for c in convolutions] == [prod(s[4][2:]) for s in seen]
     assert feature_map_values(config, tile) == sum(prod(s[3]) for s in seen)
+    assert largest_map(config, tile) == max(max(prod(s[3]), prod(s[4])) for s in seen)
 
 
 @every_config
@@ -176,3 +188,45 @@ def test_receptive_field_agrees_with_gradients(config):
             seen = grad[0, 0].abs().amax([a for a in range(3) if a != axis]).nonzero()
             reach[axis] = max(reach[axis], int(seen.max() - seen.min()) + 1)
     assert tuple(reach) == receptive_field(config)
+
+
+# --- networks that ask for too much -----------------------------------------------------------
+
+SMALL_WEIGHTS = {"widths": (2,) * 7, "kernels": ((1, 1, 1),) * 7, "padding": "same"}
+
+
+@every_config
+def test_ordinary_networks_are_not_too_large(config):
+    assert excess(config) is None
+
+
+def test_the_paper_s_network_is_not_too_large_whatever_goes_in_and_out():
+    largest = PAPER_NETWORK.model_copy(update={"in_channels": 64, "n_classes": 255})
+    assert excess(largest) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"strides": ((7, 7, 7),) * 6}, r"117649 along z.*64"),
+        ({"strides": ((1, 4, 1),) * 5 + ((1, 1, 1),)}, r"1024 along y.*64"),
+        (
+            {"strides": ((2, 2, 2),) * 6, "kernels": ((7, 7, 7),) * 7, "padding": "valid"},
+            r"smallest tile.*feature maps",
+        ),
+        (
+            {"strides": ((2, 2, 2),) * 6, "widths": (512,) + (2,) * 6},
+            r"smallest tile, 64 × 64 × 64",
+        ),
+    ],
+    ids=["stride", "one axis", "unpadded", "wide and fine"],
+)
+def test_few_weights_cannot_ask_for_any_amount_of_memory(changes, text):
+    config = NetworkConfig(**SMALL_WEIGHTS | changes)
+    assert re.search(text, excess(config))
+
+
+def test_the_deepest_network_with_usual_pooling_is_not_too_large():
+    config = NetworkConfig(**SMALL_WEIGHTS | {"strides": ((2, 2, 2),) * 6})
+    assert total_stride(config) == (MOST_STRIDE,) * 3
+    assert excess(config) is None

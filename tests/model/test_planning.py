@@ -9,6 +9,7 @@ import pytest
 
 from napari_unet3d.config import PAPER_NETWORK, NetworkConfig
 from napari_unet3d.model.geometry import (
+    excess,
     feature_map_values,
     fits,
     next_fitting,
@@ -164,6 +165,11 @@ def test_every_plan_is_admissible():
         assert is_admissible(network, patch), (network, shape, patch)
         assert is_admissible(network, tile), (network, shape, tile)
     assert presets == {"same", "valid"}
+
+
+def test_no_plan_is_too_large():
+    for _, network, _ in random_stacks(200):
+        assert excess(network) is None
 
 
 def test_patch_is_thin_along_the_axis_of_the_slice():

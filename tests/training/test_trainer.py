@@ -24,6 +24,7 @@ from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.unet import UNet3D
 from napari_unet3d.prediction.predictor import Notice
 from napari_unet3d.training import evaluator as evaluator_module
+from napari_unet3d.training import throttle as throttle_module
 from napari_unet3d.training import trainer as trainer_module
 from napari_unet3d.training.checkpoint import training_state
 from napari_unet3d.training.events import (
@@ -34,6 +35,7 @@ from napari_unet3d.training.events import (
     TrainingProgress,
     TrainingStarted,
 )
+from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 
 SHAPE = (12, 36, 40)
@@ -113,8 +115,8 @@ def same_tensors(a, b) -> bool:
 
 def looks_at_once(monkeypatch) -> None:
     """Held-out scores and previews after every iteration, however short the training."""
-    monkeypatch.setattr(trainer_module._Looking, "due", lambda self, elapsed: True)
-    monkeypatch.setattr(trainer_module, "_LARGEST_LOOK", np.inf)
+    monkeypatch.setattr(Throttle, "due", lambda self, elapsed: True)
+    monkeypatch.setattr(Throttle, "affordable", lambda self, elapsed, cost: True)
 
 
 # --- it learns ------------------------------------------------------------------------------
@@ -763,13 +765,18 @@ def test_stop_before_the_network_has_learned_leaves_it_to_the_pixels(monkeypatch
     assert bundle.calibration == Calibration(network=0, pixels=1)
 
 
-def test_a_slice_that_takes_too_long_is_not_looked_at(monkeypatch):
-    looks_at_once(monkeypatch)
+@pytest.mark.parametrize("seconds", [0.0, np.inf])
+def test_looks_that_take_too_long_are_not_taken(monkeypatch, seconds):
+    """Neither the live slice nor the held-out ones; at the end these are measured all the same."""
+    monkeypatch.setattr(Throttle, "due", lambda self, elapsed: True)
+    monkeypatch.setattr(throttle_module, "_LARGEST_LOOK", seconds)
     control = TrainingControl()
     control.watch(HELD_OUT)
-    monkeypatch.setattr(trainer_module, "_LARGEST_LOOK", 0.0)
-    events, _ = run(make_trainer(pixel_classifier=False), control)
-    assert not any(isinstance(e, SlicePreview) for e in events)
+    events, _ = run(make_trainer(held_out=[HELD_OUT], pixel_classifier=False), control)
+    n_iterations = len(progress(events))
+    looks = 0 if seconds == 0 else n_iterations
+    assert sum(isinstance(e, SlicePreview) for e in events) == looks
+    assert sum(isinstance(e, HeldOutScores) for e in events) == looks + 1
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "polynomial"])

@@ -189,13 +189,17 @@ class SparseAnnotation:
         IndexError
             When the box is not inside the volume.
         """
-        check_box(start, stop, space(self.labels))
-        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        codes = self._encode(np.asarray(self.labels[at_time(self.labels, time, box)]))
+        codes = self.held_out_crop(time, start, stop)
         for ref in self.held_out:
             if ref.time == time and start[ref.axis] <= ref.index < stop[ref.axis]:
                 codes[plane_index(ref.axis, ref.index - start[ref.axis])] = 0
         return codes
+
+    def held_out_crop(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
+        """Read a box as `training_crop` does, but with nothing hidden."""
+        check_box(start, stop, space(self.labels))
+        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+        return self._encode(np.asarray(self.labels[at_time(self.labels, time, box)]))
 
     def held_out_target(self, ref: SliceRef) -> np.ndarray:
         """Read the labels on one slice, 2D, coded as in `training_crop` but nothing hidden."""

@@ -22,6 +22,7 @@ from napari_unet3d.data.atomic import Replacement
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.geometry import excess
 from napari_unet3d.model.pixels import PixelClassifier
 from napari_unet3d.model.unet import UNet3D
 
@@ -35,6 +36,10 @@ Those were written by development versions only, so nobody is told.
 """
 _MOST_HEADER = 16 * 2**20
 """Bytes of a header that is still believed."""
+
+_LARGEST_WEIGHT = 1e15
+"""Beyond it, the variances that a normalization computes are infinite in fp32. Weights of trained
+networks are below 100, running variances below a million."""
 
 _STATE = "training/"
 """Prefix of the tensors that only resuming needs."""
@@ -205,6 +210,7 @@ class ModelBundle(_Header):
                 header = _read_header(path, file.metadata() or {})
                 slices = {n: file.get_slice(n) for n in file.keys()}  # noqa: SIM118
                 shapes = {n: tuple(s.get_shape()) for n, s in slices.items()}
+                _check_size(path, header.network)
                 _check_shapes(path, header.network, shapes)
                 if not {s.get_dtype() for s in slices.values()} <= {"F32", "I64"}:
                     raise BadInputError(f"{path} is damaged: weights must be float32")
@@ -218,6 +224,12 @@ class ModelBundle(_Header):
             ) from error
         if any(t.is_floating_point() and not t.isfinite().all() for t in tensors.values()):
             raise BadInputError(f"{path} holds weights that are not finite: train it again")
+        learned = [t for n, t in tensors.items() if not n.startswith(_STATE) and t.numel()]
+        if (largest := max(float(t.abs().max()) for t in learned)) > _LARGEST_WEIGHT:
+            raise BadInputError(
+                f"{path} holds weights as large as {largest:.1g}, with which no network gives "
+                "numbers: train it again"
+            )
         parts = {
             prefix: {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
             for prefix in (_STATE, _PIXELS)
@@ -261,6 +273,14 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
     if int(version) < _PIXELS_SINCE:
         header = header.model_copy(update={"calibration": Calibration()})
     return header
+
+
+def _check_size(path: Path, config: NetworkConfig) -> None:
+    if (reason := excess(config)) is not None:
+        raise BadInputError(
+            f"{path} has a network that takes too much memory on any stack: {reason}. Use a "
+            "model that napari-unet3d trained"
+        )
 
 
 def _check_shapes(path: Path, config: NetworkConfig, found: Mapping[str, tuple[int, ...]]) -> None:

@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from napari_unet3d.config import NetworkConfig, Triple
+from napari_unet3d.config import AXIS_NAMES, NetworkConfig, Triple
+
+MOST_STRIDE = 64
+"""Voxels that are pooled to one along an axis: six poolings by 2, the most that the seven levels
+of a network usually have. Networks planned here, and the paper's, pool by 8."""
+MOST_VALUES = 1 << 27
+"""Values of all feature maps of the smallest tile: 0.5 GiB in fp32. The paper's network, whose tile
+has 92 voxels along each axis, takes 82 million; networks planned here take below a million."""
+MOST_IN_A_MAP = 2**31 - 1
+"""Values of one feature map: PyTorch, cuDNN and oneDNN count them in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +30,15 @@ class Convolution:
         Channels.
     kernel
         Kernel (z, y, x); the stride of an up-convolution.
-    voxels
-        Voxels of the output map.
+    in_voxels, voxels
+        Voxels of the input and of the output map.
     """
 
     name: str
     in_channels: int
     out_channels: int
     kernel: Triple
+    in_voxels: int
     voxels: int
 
     @property
@@ -72,11 +82,12 @@ def walk(config: NetworkConfig, tile: Triple) -> tuple[list[Convolution], Triple
 
     def convolve(name: str, out_channels: int, kernel: Triple) -> None:
         nonlocal shape, channels
+        before = prod(shape)
         if config.padding == "valid":
             shape = _triple(n - k + 1 for n, k in zip(shape, kernel, strict=True))
         if min(shape) < 1:
             raise ValueError(f"a tile of {tile} voxels is too small for this network")
-        found.append(Convolution(name, channels, out_channels, kernel, prod(shape)))
+        found.append(Convolution(name, channels, out_channels, kernel, before, prod(shape)))
         channels = out_channels
 
     for level, width in enumerate(config.widths):
@@ -94,9 +105,10 @@ def walk(config: NetworkConfig, tile: Triple) -> tuple[list[Convolution], Triple
             shape = _triple(n // s for n, s in zip(shape, stride, strict=True))
     for level in reversed(range(levels - 1)):
         stride, width = config.strides[level], config.widths[level]
+        before = prod(shape)
         shape = _triple(n * s for n, s in zip(shape, stride, strict=True))
         up = channels if config.keep_up_channels else width
-        found.append(Convolution(f"up.{level}", channels, up, stride, prod(shape)))
+        found.append(Convolution(f"up.{level}", channels, up, stride, before, prod(shape)))
         channels = up + width
         if any(n > m for n, m in zip(shape, skips[level], strict=True)):
             raise ValueError(f"a tile of {tile} voxels is too small for this network")
@@ -193,6 +205,33 @@ def smallest_map(config: NetworkConfig, tile: Triple) -> int:
 def feature_map_values(config: NetworkConfig, tile: Triple) -> int:
     """Sum of channels × voxels over the outputs of all convolutions of one tile."""
     return sum(c.out_channels * c.voxels for c in walk(config, tile)[0])
+
+
+def largest_map(config: NetworkConfig, tile: Triple) -> int:
+    """Values of the largest map, channels × voxels, that goes into or out of a convolution."""
+    return max(
+        max(c.in_channels * c.in_voxels, c.out_channels * c.voxels) for c in walk(config, tile)[0]
+    )
+
+
+def excess(config: NetworkConfig) -> str | None:
+    """Why no small stack can be predicted with a network; None when one can.
+
+    A tile cannot be smaller than the total stride, nor than what an unpadded network cuts off.
+    A few weights can thus ask for any amount of memory.
+    """
+    for axis, stride in zip(AXIS_NAMES, total_stride(config), strict=True):
+        if stride > MOST_STRIDE:
+            return f"it pools by {stride} along {axis}, and {MOST_STRIDE} is the most"
+    tile = next_fitting(config, (1, 1, 1))
+    values = feature_map_values(config, tile)
+    if values > MOST_VALUES:
+        shape = " × ".join(str(n) for n in tile)
+        return (
+            f"its smallest tile, {shape} voxels, takes {values:.1e} values of feature maps, and "
+            f"{MOST_VALUES:.1e} are the most"
+        )
+    return None
 
 
 def _next_fitting(config: NetworkConfig, axis: int, size: int) -> int:

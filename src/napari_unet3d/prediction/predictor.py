@@ -1,13 +1,13 @@
-"""Predict a stack, a part of it, or one slice, with the one tiling there is."""
+"""Predict a stack, block by block, with the one tiling there is."""
 
 from __future__ import annotations
 
 import math
-import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import product
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -21,28 +21,33 @@ from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.device import Precision
-from napari_unet3d.model.geometry import output_shape, shrink, total_stride
-from napari_unet3d.model.pixels import PixelClassifier, Read
-from napari_unet3d.model.planning import halve, plan_tile, prediction_bytes
-from napari_unet3d.model.unet import UNet3D, fold_batch_norm
-from napari_unet3d.prediction.tiling import (
-    Box,
-    blending_weights,
-    mirror_index,
-    nearest_index,
-    plan_blocks,
-    plan_tiles,
+from napari_unet3d.model.geometry import MOST_IN_A_MAP, largest_map, output_shape
+from napari_unet3d.model.unet import fold_batch_norm
+from napari_unet3d.prediction.engine import (
+    CPU_TILE,
+    BoxTooLargeError,
+    NotFiniteError,
+    Notice,
+    Predictor,
+    reader_for_pixels,
 )
+from napari_unet3d.prediction.tiling import Box, plan_blocks
 
-CPU_TILE = 2_000_000
-"""Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
+__all__ = [
+    "CPU_TILE",
+    "NotFiniteError",
+    "Notice",
+    "PredictionProgress",
+    "Predictor",
+    "label_table",
+    "predict",
+    "reader_for_pixels",
+    "voxel_size_note",
+]
 
-PIXEL_CHUNK = 1_000_000
-"""Voxels whose features are computed at once, in an image of one channel; fewer in thin boxes."""
-_SMALLEST_SIDE = 32
-"""Shortest side, voxels, of the boxes that are cut for the pixel classifier."""
+_WRITTEN_VALUES = 1 << 24
+"""Probabilities that are turned into labels at once: their copies take no more than 0.2 GB."""
 
 _OTHER_VOXELS = 1.5
 """Voxel sizes that differ by this factor are worth a warning."""
@@ -56,228 +61,6 @@ class PredictionProgress:
     total: int
     elapsed: float
     remaining: float | None
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something the user should read, such as a tile that had to be halved."""
-
-    text: str
-
-
-class Predictor:
-    """A network on its device, ready to predict any box of a volume.
-
-    Parameters
-    ----------
-    network
-        In eval mode, on `device`; quickest with its batch norms folded.
-    intensity
-        Gray-value normalization of the volume.
-    device, precision
-        Where and in which number format it runs.
-    tile_shape
-        What the network sees at once; planned from the free memory when None.
-    overlap
-        Smallest share of a tile in common with the next, unless the network is unpadded:
-        then its outputs are exact, and have in common only what aligns the pooling.
-    memory
-        Bytes that may be used; what is free when None.
-    pixels, calibration
-        The classifier that supports the network, and how the two decide together.
-    """
-
-    def __init__(
-        self,
-        network: UNet3D,
-        intensity: IntensityNormalization,
-        device: torch.device,
-        precision: Precision,
-        tile_shape: Triple | None = None,
-        overlap: float = 0.5,
-        memory: int | None = None,
-        pixels: PixelClassifier | None = None,
-        calibration: Calibration | None = None,
-    ) -> None:
-        self.network, self.intensity = network, intensity
-        self.pixels, self.calibration = pixels, calibration or Calibration()
-        self.device, self.precision = device, precision
-        self.tile_shape = tile_shape
-        self.memory = memory
-        self._margin = shrink(network.config)
-        self._overlap = overlap if network.config.padding == "same" else 0.0
-
-    def plan(self, volume_shape: Triple) -> Triple:
-        """The tile: as given, or what fits into about half of the free memory."""
-        if self.tile_shape is None:
-            config = self.network.config
-            budget = (self.memory or devices.free_memory(self.device)) // 2
-            voxels = CPU_TILE if self.device.type == "cpu" else 1 << 40
-            tile = plan_tile(config, volume_shape, voxels)
-            while prediction_bytes(config, tile, self.precision) > budget:
-                smaller = halve(config, tile)
-                if smaller is None:
-                    break
-                tile = smaller
-            self.tile_shape = tile
-        return self.tile_shape
-
-    def tiles(self, volume_shape: Triple, box: Box) -> list[Box]:
-        """Outputs of the tiles that cover `box`."""
-        config = self.network.config
-        out = output_shape(config, self.plan(volume_shape))
-        # An unpadded tile may yield less than the stride: then its pooling falls as it may.
-        z, y, x = (s if s <= n else 1 for s, n in zip(total_stride(config), out, strict=True))
-        return plan_tiles(volume_shape, box, out, self._overlap, (z, y, x))
-
-    def probabilities(
-        self, volume: Volume, at: int, box: Box
-    ) -> Generator[int | Notice, None, Tensor]:
-        """Predict one box; yields the tiles done so far, returns the probabilities.
-
-        When the memory does not suffice, the tile is halved and the box begun again.
-
-        Returns
-        -------
-        Tensor
-            (K, z, y, x) float32 on the device, K = background and classes.
-        """
-        while True:
-            try:
-                return (yield from self._probabilities(volume, at, box))
-            except Exception as error:
-                if not devices.is_out_of_memory(error):
-                    raise
-                tile, reason = self.plan(volume.shape), str(error)
-                smaller = halve(self.network.config, tile)
-            if smaller is None:
-                raise RunFailedError(
-                    f"out of memory: even a tile of {describe_shape(tile)} voxels does not fit; "
-                    f"close other programs, or use a smaller network (preset 'fast'; {reason})"
-                )
-            self.tile_shape = smaller
-            devices.make_room(self.device)
-            yield Notice(
-                f"Out of memory: tile halved from {describe_shape(tile)} to "
-                f"{describe_shape(smaller)} voxels."
-            )
-
-    def _probabilities(self, volume: Volume, at: int, box: Box) -> Generator[int, None, Tensor]:
-        tiles = self.tiles(volume.shape, box)
-        out = output_shape(self.network.config, self.plan(volume.shape))
-        k = self.network.config.n_classes
-        total = torch.zeros((k, *box.shape), device=self.device)
-        if len(tiles) == 1:
-            weights, weight_sum = torch.ones(out, device=self.device), None
-        else:
-            weights = torch.from_numpy(blending_weights(out)).to(self.device)
-            weight_sum = torch.zeros(box.shape, device=self.device)
-        for i, tile in enumerate(tiles):
-            probability = self._run(volume, at, tile)
-            here, there = _overlap(tile, box)
-            part = probability[(slice(None), *here)]
-            total[(slice(None), *there)].addcmul_(part, weights[here])
-            if weight_sum is not None:
-                weight_sum[there] += weights[here]
-            yield i + 1
-        if weight_sum is not None:
-            total.div_(weight_sum)
-        classifier = self.pixels if self.calibration.pixels else None
-        for j, chunk in enumerate(self._chunks(box)):
-            where = (slice(None), *_overlap(chunk, box)[1])
-            pixels = None if classifier is None else self._judge(classifier, volume, at, chunk)
-            total[where] = self.calibration.apply(total[where], pixels)
-            yield len(tiles) + j + 1
-        return total
-
-    def steps(self, volume_shape: Triple, box: Box) -> int:
-        """What predicting a box yields in all."""
-        return len(self.tiles(volume_shape, box)) + len(self._chunks(box))
-
-    def _chunks(self, box: Box) -> list[Box]:
-        """Parts of a box, in which the pixel classifier has its say."""
-        if self.calibration == Calibration():
-            return []
-        # What surrounds a thin box costs more than the box.
-        thin = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
-        most = max(PIXEL_CHUNK // self.network.config.in_channels // thin, 4096)
-        parts = plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most)
-        return [part.moved(box.start) for part in parts]
-
-    def _judge(self, classifier: PixelClassifier, volume: Volume, at: int, box: Box) -> Tensor:
-        """Log-probabilities (K, z, y, x) of the pixel classifier, by halves if need be."""
-        read = reader_for_pixels(volume, self.intensity, self.device, at)
-        try:
-            return classifier.log_probabilities(read, box.start, box.stop, volume.voxel_size)
-        except Exception as error:
-            axis = max(range(3), key=lambda a: box.shape[a])
-            if box.shape[axis] < 2 * _SMALLEST_SIDE or not devices.is_out_of_memory(error):
-                raise
-        devices.make_room(self.device)
-        halves = [self._judge(classifier, volume, at, half) for half in box.halves(axis)]
-        return torch.cat(halves, 1 + axis)
-
-    def read(self, volume: Volume, at: int, tile: Box) -> Tensor:
-        """What the network sees, (1, C, z, y, x), to yield the output `tile`.
-
-        Beyond the volume the image is mirrored.
-        """
-        start = tuple(a - m // 2 for a, m in zip(tile.start, self._margin, strict=True))
-        stop = tuple(b + m - m // 2 for b, m in zip(tile.stop, self._margin, strict=True))
-        image = read_padded(volume, self.intensity, self.device, at, mirror_index, start, stop)
-        return image[None].contiguous(memory_format=devices.memory_format(self.device))
-
-    def _run(self, volume: Volume, at: int, tile: Box) -> Tensor:
-        """Probabilities (K, z, y, x) of one tile."""
-        image = self.read(volume, at, tile)
-        with torch.inference_mode(), devices.autocast(self.device, self.precision):
-            probability: Tensor = self.network(image)[0].float().softmax(0)
-        return probability
-
-    def predict(self, volume: Volume, at: int, box: Box) -> NDArray[np.float32]:
-        """Probabilities (K, z, y, x) of a box, without reporting progress."""
-        steps = self.probabilities(volume, at, box)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                found: NDArray[np.float32] = end.value.cpu().numpy()
-                return found
-
-
-def read_padded(
-    volume: Volume,
-    intensity: IntensityNormalization,
-    device: torch.device,
-    at: int,
-    outside: Callable[[int, int, int], NDArray[np.intp]],
-    start: Sequence[int],
-    stop: Sequence[int],
-) -> Tensor:
-    """Normalized gray values (C, z, y, x) of a box, which may leave the volume.
-
-    `outside` gives the voxel indices from start to stop on an axis of some size, with those
-    that lie outside replaced: `mirror_index` or `nearest_index`.
-    """
-    index = [outside(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
-    low = tuple(int(i.min()) for i in index)
-    high = tuple(int(i.max()) + 1 for i in index)
-    crop = intensity.apply(volume.crop(at, low, high))  # type: ignore[arg-type]
-    if crop.shape[1:] != tuple(len(i) for i in index):
-        z, y, x = (i - n for i, n in zip(index, low, strict=True))
-        crop = crop[:, z[:, None, None], y[:, None], x]
-    return torch.from_numpy(crop).to(device)
-
-
-def reader_for_pixels(
-    volume: Volume, intensity: IntensityNormalization, device: torch.device, at: int
-) -> Read:
-    """What the filter bank reads a time point with.
-
-    Beyond the volume the border voxels go on. A mirror would hide the border; its trace in the
-    features tells the classifier where the border is.
-    """
-    return partial(read_padded, volume, intensity, device, at, nearest_index)
 
 
 def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
@@ -393,17 +176,69 @@ class _Job:
                 f"out has dtype {dtype}: it must be an integer type that holds {highest}"
             )
 
-    def write(self, at: int, box: Box, probabilities: Tensor) -> None:
-        """Write a box's result."""
+    def chunk(self) -> Triple:
+        """Voxels (z, y, x) that a file keeps together: the outputs' files, or else the image's."""
+        outputs = (self.out, self.probabilities, self.uncertainty)
+        chunks = [c for c in map(_chunk, outputs) if c] or [_chunk(self.volume.data) or (1, 1, 1)]
+        z, y, x = (
+            min(math.lcm(*(chunk[axis] for chunk in chunks)), n)
+            for axis, n in enumerate(self.volume.shape)
+        )
+        return z, y, x
+
+    def write(self, time: int, box: Box, probabilities: Tensor) -> None:
+        """Write a box's result, by halves where memory does not suffice for it at once."""
+        try:
+            self._write(time, box, probabilities)
+            return
+        except Exception as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            reason = str(error)
+        axis = box.longest_axis
+        if box.shape[axis] == 1:
+            raise RunFailedError(
+                f"out of memory: the result cannot be written; close other programs ({reason})"
+            )
+        devices.make_room(probabilities.device)
+        first, second = box.halves(axis)
+        self.write(time, first, probabilities.narrow(1 + axis, 0, first.shape[axis]))
+        self.write(
+            time, second, probabilities.narrow(1 + axis, first.shape[axis], second.shape[axis])
+        )
+
+    def _write(self, at: int, box: Box, probabilities: Tensor) -> None:
         table = torch.from_numpy(output_table(self.bundle.classes)).to(probabilities.device)
         time_point = (at,) if "T" in self.volume.axes else ()
-        where = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
-        _write(self.out, (*time_point, *where), table[probabilities.argmax(0)])
+        where = (*time_point, *box.slices)
+        labels = np.empty(box.shape, self.out.dtype)
+        entropy = None if self.uncertainty is None else np.empty(box.shape, np.float32)
+        # Little by little: of a large block, the indices of the classes would take GBs.
+        for part in plan_blocks(
+            box.shape, (1, 1, 1), max(_WRITTEN_VALUES // len(probabilities), 1)
+        ):
+            own = probabilities[(slice(None), *part.slices)]
+            labels[part.slices] = table[own.argmax(0)].cpu().numpy()
+            if entropy is not None:
+                bits = torch.special.entr(own).sum(0) / math.log(len(own))
+                entropy[part.slices] = bits.clamp(0, 1).cpu().numpy()
+        _assign(self.out, where, labels)
         if self.probabilities is not None:
-            _write(self.probabilities, (*time_point, slice(None), *where), probabilities)
-        if self.uncertainty is not None:
-            entropy = torch.special.entr(probabilities).sum(0) / math.log(len(probabilities))
-            _write(self.uncertainty, (*time_point, *where), entropy.clamp(0, 1))
+            every = (*time_point, slice(None), *box.slices)
+            _assign(self.probabilities, every, probabilities.cpu().numpy())
+        if entropy is not None:
+            _assign(self.uncertainty, where, entropy)
+
+
+def _chunk(array: Any) -> Triple | None:
+    """Voxels (z, y, x) that a file keeps together, shards of chunks as one; None when unknown."""
+    for name in ("shards", "chunks"):
+        sizes = getattr(array, name, None)
+        if isinstance(sizes, tuple) and len(sizes) >= 3:
+            # dask lists the sizes of all chunks along an axis.
+            z, y, x = (max(n) if isinstance(n, tuple) else n for n in sizes[-3:])
+            return int(z), int(y), int(x)
+    return None
 
 
 def _run(
@@ -445,40 +280,84 @@ def _run(
 
 def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | Notice, None, None]:
     bundle, volume = job.bundle, job.volume
-    started = time.monotonic()
-    k = bundle.network.n_classes
-    free = predictor.memory or devices.free_memory(predictor.device)
-    tile = output_shape(bundle.network, predictor.plan(volume.shape))
-    # Sum of probabilities, weights, the labels and the optional images, float32 each.
-    boxes = list(plan_blocks(volume.shape, tile, max(1, free // 4 // (4 * (2 * k + 3)))))
-    parts = [(t, box) for t in job.times for box in boxes]
-    total = sum(predictor.steps(volume.shape, box) for _, box in parts)
-    done = 0
+    started = monotonic()
+    least = output_shape(bundle.network, predictor.plan(volume.shape))
+    most = _block_voxels(predictor, job)
+    blocks = plan_blocks(volume.shape, least, most, job.chunk())
+    done = total = 0
+    fitting = math.inf  # voxels that fitted, after a shortage of memory
+    counted: Triple | None = None
     if (note := voxel_size_note(bundle, volume)) is not None:
         yield Notice(note)
-    for t, box in parts:
-        steps = predictor.probabilities(volume, t, box)
-        before = done
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                found: Tensor = end.value
-                break
-            if isinstance(step, Notice):
-                rest = parts[parts.index((t, box)) :]
-                total = before + sum(predictor.steps(volume.shape, b) for _, b in rest)
-                yield step
+
+    def parts(block: Box) -> list[Box]:
+        """A block that fits; or else its parts, which cut through chunks, one after the other."""
+        boxes = plan_blocks(block.shape, least, most).moved(block.start)
+        return [part for box in boxes for part in box.cut(fitting)]
+
+    def count(boxes: Iterable[Box]) -> int:
+        return sum(predictor.steps(volume.shape, box) for box in boxes)
+
+    def left(time: int, block: int, waiting: Sequence[Box]) -> int:
+        """Steps that are left to do, `waiting` boxes of this block included."""
+        each = [count(parts(b)) for b in blocks]
+        return count(waiting) + sum(each[block + 1 :]) + (len(job.times) - time - 1) * sum(each)
+
+    for t, b in product(range(len(job.times)), range(len(blocks))):
+        if predictor.recover():
+            fitting = math.inf
+        waiting = parts(blocks[b])
+        while waiting:
+            if counted != predictor.tile_shape:
+                total, counted = done + left(t, b, waiting), predictor.tile_shape
+            before, box = done, waiting[0]
+            steps = predictor.probabilities(volume, job.times[t], box)
+            probabilities: Tensor | None = None
+            while True:
+                try:
+                    step = next(steps)
+                except StopIteration as end:
+                    probabilities = end.value
+                    break
+                except BoxTooLargeError:
+                    break
+                if isinstance(step, Notice):
+                    total, counted = before + left(t, b, waiting), predictor.tile_shape
+                    yield step
+                    continue
+                done = before + step
+                elapsed = monotonic() - started
+                yield PredictionProgress(done, total, elapsed, elapsed * (total - done) / done)
+            if probabilities is None:
+                devices.make_room(predictor.device)
+                halves = box.halves(box.longest_axis)
+                waiting[:1] = halves
+                fitting = max(math.prod(half.shape) for half in halves)
+                done, counted = before, None
+                yield Notice(
+                    f"Out of memory for the result of {describe_shape(box.shape)} voxels: they "
+                    "are predicted in two halves."
+                )
                 continue
-            done = before + step
-            elapsed = time.monotonic() - started
-            yield PredictionProgress(done, total, elapsed, elapsed * (total - done) / done)
-        job.write(t, box, found)
+            job.write(job.times[t], box, probabilities)
+            del waiting[0]
 
 
-def _write(array: Any, where: tuple[Any, ...], values: Tensor) -> None:
+def _block_voxels(predictor: Predictor, job: _Job) -> int:
+    """Voxels that are predicted and written at once."""
+    k = job.bundle.network.n_classes
+    # Sum of probabilities, weights, the labels and the optional images, float32 each.
+    free = predictor.memory or devices.free_memory(predictor.device)
+    most = free // 4 // (4 * (2 * k + 3))
+    if predictor.device.type != "cpu":  # what is written lies in the main memory
+        free = predictor.memory or devices.free_memory(torch.device("cpu"))
+        most = min(most, free // 4 // (4 * (k + 2)))
+    return max(1, most)
+
+
+def _assign(array: Any, where: tuple[Any, ...], values: NDArray[Any]) -> None:
     try:
-        array[where] = values.cpu().numpy().astype(array.dtype, copy=False)
+        array[where] = values.astype(array.dtype, copy=False)
     except OSError as error:
         raise RunFailedError(
             f"the result could not be written ({error}): free some space, or write elsewhere"
@@ -508,17 +387,8 @@ def _fitting_tile(bundle: ModelBundle, tile: Triple | None) -> Triple | None:
         return None
     try:
         output_shape(bundle.network, tile)
+        if largest_map(bundle.network, tile) > MOST_IN_A_MAP:
+            raise ValueError(f"a tile of {tile} voxels is too large for PyTorch")
     except ValueError as error:
         raise BadInputError(f"{error}; leave the tile shape empty to have it planned") from error
     return tile
-
-
-def _overlap(tile: Box, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where tile and box overlap, in the tile's and in the box's own coordinates."""
-    here, there = [], []
-    for axis in range(3):
-        low = max(tile.start[axis], box.start[axis])
-        high = min(tile.stop[axis], box.stop[axis])
-        here.append(slice(low - tile.start[axis], high - tile.start[axis]))
-        there.append(slice(low - box.start[axis], high - box.start[axis]))
-    return tuple(here), tuple(there)

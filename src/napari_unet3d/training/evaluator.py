@@ -21,11 +21,22 @@ from napari_unet3d.model.calibration import Calibration, bounded_log
 from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape
 from napari_unet3d.model.pixels import PixelClassifier
-from napari_unet3d.model.planning import halve, plan_patch, plan_tile
+from napari_unet3d.model.planning import plan_patch, plan_tile
 from napari_unet3d.model.unet import UNet3D, fold_batch_norm
-from napari_unet3d.prediction.predictor import CPU_TILE, Predictor, label_table, output_table
+from napari_unet3d.prediction.predictor import (
+    CPU_TILE,
+    NotFiniteError,
+    Predictor,
+    output_table,
+)
 from napari_unet3d.prediction.scores import Overlap
-from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
+from napari_unet3d.prediction.tiling import (
+    Box,
+    plan_blocks,
+    plan_parts,
+    slice_box,
+    spread_order,
+)
 from napari_unet3d.training.calibration import fit_calibration
 from napari_unet3d.training.events import HeldOutScores, SlicePreview
 from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
@@ -40,6 +51,9 @@ _CALIBRATION_PREDICTED = 24_000_000, 120_000_000
 """Voxels of the tiles that may be predicted for it, on a CPU and on a GPU, about."""
 _FINAL_SECONDS, _LOOK_SECONDS = 6.0, 1.0
 """Time after which measuring ends, with what was scored by then."""
+_TARGET_VOXELS = 1 << 28
+"""Voxels (bytes) of the held-out slices whose labels are kept from one look to the next; of
+others, only the parts that are scored are read again."""
 
 
 class Evaluator:
@@ -58,7 +72,7 @@ class Evaluator:
     decay
         Of the running average; 0 keeps the current weights.
     interrupted
-        Asked between tiles and slices; looking ends early when it says True.
+        Asked between tiles and parts; looking ends early when it says True.
     class_shift
         Whether the calibration may shift the classes.
     """
@@ -83,6 +97,8 @@ class Evaluator:
         self.calibration = Calibration()
         self._samples: list[PixelSample] = []
         self._judged: list[Tensor] = []
+        self._labelled: dict[SliceRef, int] = {}
+        self._targets: dict[SliceRef, np.ndarray] = {}
 
     @torch.no_grad()
     def update(self, network: UNet3D, iteration: int) -> None:
@@ -114,35 +130,38 @@ class Evaluator:
                 norm.momentum = None  # a plain mean over the tiles
                 norm.train()
             try:
-                self._see(predictor, final)
-                break
+                self._run_tiles(predictor, final)
             except Exception as error:
-                smaller = halve(config, predictor.plan(volume.shape))
-                if smaller is None or not devices.is_out_of_memory(error):
+                if not devices.is_out_of_memory(error) or not predictor.halve_tile(volume.shape):
                     raise
-                predictor.tile_shape = smaller
+                continue
             finally:
                 self.network.eval()
+            if self._precision == "fp32" or all(_has_finite_statistics(norm) for norm in norms):
+                break
+            self._precision = "fp32"  # fp16 ends at 65504
         self._folded = fold_batch_norm(self.network)
 
     @torch.no_grad()
-    def _see(self, predictor: Predictor, final: bool) -> None:
+    def _run_tiles(self, predictor: Predictor, final: bool) -> None:
         """Run the network over some tiles, spread over the annotated time points."""
         volume = self._sampler.volume
         times = sorted({s.ref.time for s in self._sampler.slices})
         whole = Box((0, 0, 0), volume.shape)
-        places = [(t, tile) for t in times for tile in predictor.tiles(volume.shape, whole)]
+        tiles = predictor.tiles(volume.shape, whole)
+        places = len(times) * len(tiles)
         most = min(_FINAL_TILES, max(1, _FINAL_VOXELS // prod(predictor.plan(volume.shape))))
-        count = min(most if final else 1, len(places))
+        count = min(most if final else 1, places)
         rng = np.random.default_rng(self._sampler.seed)
         for i in range(count):
             if i and self._interrupted():
                 break
-            low, high = i * len(places) // count, (i + 1) * len(places) // count
+            low, high = i * places // count, (i + 1) * places // count
             # At random: regular steps through rows of tiles would keep to some columns.
-            at, tile = places[rng.integers(low, high) if final else len(places) // 2]
+            place = int(rng.integers(low, high)) if final else places // 2
+            time_point, tile = divmod(place, len(tiles))
             with devices.autocast(self._device, self._precision):
-                self.network(predictor.read(volume, at, tile))
+                self.network(predictor.read(volume, times[time_point], tiles[tile]))
 
     def learn_pixels(self, left: Callable[[], float]) -> None:
         """Fit the pixel classifier: the floor under the network's first looks, and its support.
@@ -185,9 +204,9 @@ class Evaluator:
             voxels += self._computed(predictor, sample.box)
             if network and voxels > _CALIBRATION_PREDICTED[self._device.type != "cpu"]:
                 break
-            found = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
+            predicted = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
             chosen = sample.chosen.cpu()
-            network.append(bounded_log(torch.from_numpy(found)).flatten(1)[:, chosen].T)
+            network.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
         parts = self._samples[: len(network)]
         target = torch.cat([s.target.cpu() for s in parts])
         pixels = torch.cat([judged.cpu() for judged in self._judged[: len(parts)]])
@@ -202,69 +221,116 @@ class Evaluator:
             shift=self._class_shift and len({s.ref for s in parts}) > 1,
         )
 
-    def preview(self, ref: SliceRef) -> SlicePreview:
-        """One slice as the network sees it now."""
+    def preview(self, ref: SliceRef) -> SlicePreview | None:
+        """One slice as the network sees it now; None where it gives no numbers."""
         self.estimate_statistics(final=False)
-        predictor = self._looking(ref)
-        found = predictor.predict(self._sampler.volume, ref.time, slice_box(self._shape, ref))
+        predictor = self._predictor(self._thin_tile(ref.axis), overlap=_LOOK_OVERLAP)
+        box = slice_box(self._shape, ref)
+        try:
+            probabilities = predictor.predict(self._sampler.volume, ref.time, box)
+        except NotFiniteError:
+            return None
         table = output_table(self._sampler.annotation.classes)
-        return SlicePreview(ref, table[found.argmax(0)].squeeze(ref.axis))
+        return SlicePreview(ref, table[probabilities.argmax(0)].squeeze(ref.axis))
 
-    def look_voxels(self, ref: SliceRef) -> int:
-        """Voxels that the network must compute for `preview`, about."""
-        return self._computed(self._looking(ref), slice_box(self._shape, ref))
+    def preview_voxels(self, ref: SliceRef) -> int:
+        """Voxels that the network must compute for `preview`."""
+        predictor = self._predictor(self._thin_tile(ref.axis), overlap=_LOOK_OVERLAP)
+        return self._computed(predictor, slice_box(self._shape, ref))
+
+    def measure_voxels(self) -> int:
+        """Voxels that the network must compute before `measure` can end, on the way."""
+        axes = {ref.axis for ref in self._sampler.annotation.held_out}
+        part = max(prod(self._thin_tile(axis)) for axis in axes)
+        return part + prod(plan_tile(self.network.config, self._shape, _LOOK_VOXELS))
 
     def _computed(self, predictor: Predictor, box: Box) -> int:
         """Voxels that go through the network for a box."""
         return len(predictor.tiles(self._shape, box)) * prod(predictor.plan(self._shape))
 
-    def _looking(self, ref: SliceRef) -> Predictor:
-        """For a slice that is looked at while the training waits."""
-        return self._predictor(self._thin_tile(ref.axis), overlap=_LOOK_OVERLAP)
-
     def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
         """Scores on the held-out slices; voxels that are not labelled there do not count.
 
-        Slices are scored part by part, in random order, until the time for it is over: large
-        slices must not eat up the training. The final measurement, after `finish`, takes
-        longer, and uses the tiles of the dense prediction, so that the scores are those of the
-        result.
+        Slices are scored part by part, spread over all of them, until the time for it is over:
+        large slices must not eat up the training. A part without labels costs nothing. The
+        final measurement, after `finish`, takes longer, and uses the tiles of the dense
+        prediction, so that the scores are those of the result. On the way, there are no scores
+        when the network gives no numbers.
         """
         if not final:
             self.estimate_statistics(final=False)
-        annotation = self._sampler.annotation
-        table = label_table(annotation.classes)
-        overlap = Overlap([c.value for c in annotation.classes])
         end = time.monotonic() + (_FINAL_SECONDS if final else _LOOK_SECONDS)
-        done = total = 0
+        annotation = self._sampler.annotation
+        values = [c.value for c in annotation.classes]
+        table = np.array([0, *values], np.uint8)
+        overlap = Overlap(values)
+        total = sum(self._labelled_voxels(ref) for ref in annotation.held_out)
+        scored = 0
         for ref, box, tile in self._parts(final):
-            target = annotation.held_out_target(ref)
-            target = np.expand_dims(target, ref.axis)[box_in_slice(box, ref)]
+            if scored and (self._interrupted() or time.monotonic() > end):
+                break
+            target = self._target(ref, box)
             labelled = int(np.count_nonzero(target))
-            total += labelled
-            if done and (self._interrupted() or time.monotonic() > end):
+            if not labelled:
                 continue
             predictor = self._predictor(tile) if final else self._predictor(tile, _LOOK_OVERLAP)
-            found = predictor.predict(self._sampler.volume, ref.time, box)
-            overlap.add(table[found.argmax(0)], table[np.maximum(target, 1) - 1], target > 0)
-            done += labelled
+            try:
+                probabilities = predictor.predict(self._sampler.volume, ref.time, box)
+            except NotFiniteError:
+                if final:
+                    raise
+                overlap, scored = Overlap(values), 0
+                break
+            overlap.add(
+                table[probabilities.argmax(0)], table[np.maximum(target, 1) - 1], target > 0
+            )
+            scored += labelled
         distance = held_out_distance(annotation, [s.ref for s in self._sampler.slices])
         names = tuple(str(ref) for ref in sorted(annotation.held_out))
-        share = done / total if total else 0.0
+        share = min(scored / total, 1.0) if total else 0.0
         return HeldOutScores(iteration, elapsed, overlap.scores(), names, distance, share)
 
+    def _labelled_voxels(self, ref: SliceRef) -> int:
+        """Labelled voxels of a held-out slice, counted once."""
+        if ref not in self._labelled:
+            target = self._sampler.annotation.held_out_target(ref)
+            self._labelled[ref] = int(np.count_nonzero(target))
+            kept = sum(kept.size for kept in self._targets.values())
+            if kept + target.size <= _TARGET_VOXELS:
+                self._targets[ref] = np.expand_dims(target, ref.axis)
+        return self._labelled[ref]
+
+    def _target(self, ref: SliceRef, box: Box) -> np.ndarray:
+        """Codes (z, y, x) of the labels in a part of a held-out slice."""
+        if ref in self._targets:
+            return self._targets[ref][box_in_slice(box, ref)]
+        return self._sampler.annotation.held_out_crop(ref.time, box.start, box.stop)
+
     def _parts(self, final: bool) -> list[tuple[SliceRef, Box, Triple]]:
-        """The held-out slices, cut where they are larger than a tile."""
+        """The held-out slices, cut where they are larger than a tile.
+
+        Whatever number of parts is taken from the beginning, they are spread over all slices.
+        On the way, each part is the middle of a tile; in the end, it is as large as one, and
+        its tiles are blended as in the dense prediction.
+        """
+        rng = np.random.default_rng(0)
         parts = []
-        for ref in sorted(self._sampler.annotation.held_out):
+        for number, ref in enumerate(sorted(self._sampler.annotation.held_out)):
             tile = self._dense_tile() if final else self._thin_tile(ref.axis)
             out = output_shape(self.network.config, tile)
             whole = slice_box(self._shape, ref)
-            area = prod(out) // out[ref.axis]
-            for part in plan_blocks(whole.shape, out, area):
-                parts.append((ref, part.moved(whole.start), tile))
-        np.random.default_rng(0).shuffle(parts)
-        return parts
+            if final:
+                grid = plan_blocks(whole.shape, out, prod(out) // out[ref.axis])
+            else:
+                z, y, x = (
+                    n if n <= m else max(1, int(m * (1 - _LOOK_OVERLAP)))
+                    for n, m in zip(whole.shape, out, strict=True)
+                )
+                grid = plan_parts(whole.shape, (z, y, x))
+            grid = grid.moved(whole.start)
+            for place, index in enumerate(spread_order(grid, rng)):
+                parts.append(((place + 0.5) / len(grid), number, (ref, grid[index], tile)))
+        return [part for *_, part in sorted(parts, key=lambda entry: entry[:2])]
 
     @property
     def _shape(self) -> Triple:
@@ -303,6 +369,12 @@ def box_in_slice(box: Box, ref: SliceRef) -> tuple[slice, ...]:
         slice(None) if axis == ref.axis else slice(box.start[axis], box.stop[axis])
         for axis in range(3)
     )
+
+
+def _has_finite_statistics(norm: nn.BatchNorm3d) -> bool:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return bool(norm.running_mean.isfinite().all() and norm.running_var.isfinite().all())
 
 
 def held_out_distance(annotation: SparseAnnotation, trained: list[SliceRef]) -> int | None:

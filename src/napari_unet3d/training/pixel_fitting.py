@@ -116,10 +116,9 @@ def _parts(
     for painted in sampler.slices:
         whole = slice_box(sampler.volume.shape, painted.ref)
         z, y, x = (-(-min(n, side) // 2) for n in whole.shape)
-        boxes = [b.moved(whole.start) for b in plan_blocks(whole.shape, (z, y, x), side * side)]
-        at = painted.coordinates
-        held = [b for b in boxes if ((at >= b.start) & (at < b.stop)).all(1).any()]
-        rounds.append([(painted.ref, held[i]) for i in rng.permutation(len(held))])
+        boxes = plan_blocks(whole.shape, (z, y, x), side * side).moved(whole.start)
+        held = np.unique(boxes.containing(painted.coordinates))
+        rounds.append([(painted.ref, boxes[held[i]]) for i in rng.permutation(len(held))])
     for i in range(max((len(own) for own in rounds), default=0)):
         for j in rng.permutation(len(rounds)):
             if i < len(rounds[j]):

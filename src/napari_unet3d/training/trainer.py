@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -45,13 +44,10 @@ from napari_unet3d.training.events import (
     TrainingStarted,
 )
 from napari_unet3d.training.loss import balanced_weights, masked_loss
+from napari_unet3d.training.throttle import Throttle
 
 _LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
 _WARM_UP = 10
-_LOOKING_SHARE = 0.08
-"""Share of the time that may go into held-out scores, and as much into the live slice."""
-_LARGEST_LOOK = 0.25
-"""A look at the live slice may take this share of the time until then."""
 _PIXEL_SHARE, _PIXEL_SECONDS, _PIXEL_MOST = 0.3, 10.0, 0.6
 """The pixel classifier has learned enough after this share of the time; or, in a short training,
 after these seconds, but no more than the larger share."""
@@ -260,7 +256,7 @@ class Trainer:
         self._build(control)
         before = self._start_from.record.seconds if self._start_from and self._resume else 0.0
         started = time.monotonic() - before
-        scoring, viewing = _Looking(), _Looking()
+        scoring, viewing = Throttle(), Throttle()
         bad_steps = 0
         yield self._started()
         if self.config.pixel_classifier and self.config.preset != "paper":
@@ -305,19 +301,22 @@ class Trainer:
                 loss=loss,
                 memory=devices.used_memory(self.device),
             )
+            # A prediction takes about a third of a training step for as many voxels.
+            per_voxel = step / (3 * self.batch_size * math.prod(self.patch_shape))
             if self.annotation.held_out and scoring.due(elapsed):
-                with scoring.timed(elapsed):
-                    measured = self._evaluator.measure(self.iteration, elapsed, final=False)
-                yield measured
+                cost = per_voxel * self._evaluator.measure_voxels()
+                if scoring.affordable(elapsed, cost):
+                    with scoring.timed(elapsed):
+                        measured = self._evaluator.measure(self.iteration, elapsed, final=False)
+                    yield measured
             watched = control.watched
             if watched is not None and self._in_stack(watched) and viewing.due(elapsed):
-                # A prediction takes about a third of a training step for as many voxels.
-                voxels = 3 * self.batch_size * math.prod(self.patch_shape)
-                cost = self._evaluator.look_voxels(watched) * step / voxels
-                if cost <= _LARGEST_LOOK * elapsed:
+                cost = per_voxel * self._evaluator.preview_voxels(watched)
+                if viewing.affordable(elapsed, cost):
                     with viewing.timed(elapsed):
                         preview = self._evaluator.preview(watched)
-                    yield preview
+                    if preview is not None:
+                        yield preview
         if control.cancelled:
             return None
         elapsed = time.monotonic() - started
@@ -558,23 +557,6 @@ def _listen(network: UNet3D, control: TrainingControl) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             module.register_forward_hook(after)
-
-
-class _Looking:
-    """Decides when the next look at the network is due, so that looking stays cheap."""
-
-    def __init__(self) -> None:
-        self._next = 3.0
-
-    def due(self, elapsed: float) -> bool:
-        return elapsed >= self._next
-
-    @contextlib.contextmanager
-    def timed(self, elapsed: float) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        cost = time.monotonic() - begin
-        self._next = elapsed + cost + cost / _LOOKING_SHARE
 
 
 def _version() -> str:
