@@ -23,6 +23,8 @@ from napari_unet3d.training import evaluator as evaluator_module
 from napari_unet3d.training import trainer as trainer_module
 from napari_unet3d.training.checkpoint import training_state
 from napari_unet3d.training.events import (
+    Checkpoint,
+    FinishingStarted,
     HeldOutScores,
     PixelsStarted,
     SlicePreview,
@@ -131,9 +133,10 @@ def test_it_learns_from_two_slices():
 
 def test_events_come_in_order():
     events, bundle = run(make_trainer(held_out=[HELD_OUT]))
-    started, pixels, *rest, last = events
+    started, pixels, *rest, finishing, last = events
     assert isinstance(started, TrainingStarted)
     assert isinstance(pixels, PixelsStarted)
+    assert isinstance(finishing, FinishingStarted)
     assert started.labelled_voxels == 2 * SHAPE[1] * SHAPE[2]
     assert started.patch_shape == (8, 24, 24)
     assert started.parameters == sum(p.numel() for p in bundle.build().parameters())
@@ -144,6 +147,7 @@ def test_events_come_in_order():
     assert steps[-1].remaining == pytest.approx(0)
     assert all(e.memory > 0 for e in steps)
     assert isinstance(last, HeldOutScores)
+    assert last.final
 
 
 def test_record_says_how_the_model_came_to_be():
