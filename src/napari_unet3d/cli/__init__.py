@@ -19,6 +19,7 @@ import typer
 from rich.logging import RichHandler
 
 from napari_unet3d.cli import settings
+from napari_unet3d.cli.signals import TerminatedError, terminating
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import Preset, TrainingConfig
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -49,6 +50,8 @@ def run(arguments: list[str], open_window: OpenWindow) -> int:
     except SystemExit as end:  # how typer ends: 0, or 2 with the usage explained
         code = end.code if isinstance(end.code, int) else 0
         return _complain("interrupted", 1) if code == _TYPER_INTERRUPTED else code
+    except TerminatedError as end:
+        return _complain(f"{end}; no result was written", end.exit_code)
     except BadInputError as error:
         return _complain(error, 2)
     except RunFailedError as error:
@@ -142,6 +145,14 @@ def train(
     lean: Annotated[
         bool, typer.Option("--lean", help="A file a quarter of the size, which cannot be resumed.")
     ] = False,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Seconds between checkpoints, NAME.checkpoint.unet3d beside the model; 0: none.",
+        ),
+    ] = settings.CHECKPOINT_SECONDS,
 ) -> None:
     """Train a model on the painted slices of a stack. Ctrl-C stops early and keeps the model."""
     if seconds is not None and iterations is not None:
@@ -161,17 +172,19 @@ def train(
     from napari_unet3d.cli import work
     from napari_unet3d.cli.follow import print_scores
 
-    bundle = work.train(
-        image,
-        annotation,
-        output,
-        config,
-        held_out=" ".join(hold_out or []),
-        names=settings.class_names(names),
-        start_from=start_from or resume,
-        resume=resume is not None,
-        lean=lean,
-    )
+    with terminating():
+        bundle = work.train(
+            image,
+            annotation,
+            output,
+            config,
+            held_out=" ".join(hold_out or []),
+            names=settings.class_names(names),
+            start_from=start_from or resume,
+            resume=resume is not None,
+            lean=lean,
+            checkpoint_seconds=checkpoint_every or None,
+        )
     print(f"Model: {output} ({bundle.record.iterations} iterations)")
     print_scores(bundle)
 
@@ -207,7 +220,9 @@ def predict(
     chosen = None if times is None else [settings.number(part) for part in times.split(",")]
     from napari_unet3d.cli import work
 
-    for path in work.predict(model, image, config, chosen, output, probabilities, uncertainty):
+    with terminating():
+        written = work.predict(model, image, config, chosen, output, probabilities, uncertainty)
+    for path in written:
         print(f"Written: {path}")
 
 
@@ -256,7 +271,8 @@ def demo(
     config = settings.training([], seconds=seconds, seed=seed, device=device)
     from napari_unet3d.cli.demo import run_demo
 
-    layers = run_demo(folder, config)
+    with terminating():
+        layers = run_demo(folder, config)
     if window and _has_screen():
         with contextlib.suppress(ImportError):  # a core-only installation has no napari
             context.obj(**layers)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from skimage.io import imsave
 
-from napari_unet3d.cli.follow import follow, print_scores, train
+from napari_unet3d.cli.checkpoints import CheckpointFile
+from napari_unet3d.cli.follow import TrainingRun, print_scores, say_if_starved
 from napari_unet3d.cli.work import check_model_path, compare, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -39,14 +40,14 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         flush=True,
     )
     annotation = SparseAnnotation(labels, sample.classes, frozenset(sample.held_out_slices))
-    bundle = train(Trainer(volume, annotation, config))
-    save_model(bundle, model)
-    print_scores(bundle)
     result = folder / "segmentation.ome.tif"
     out = np.zeros(volume.shape, np.uint8)
-    follow(
-        predict(bundle, volume, out, config=PredictionConfig(device=config.device)), "predicting"
-    )
+    with TrainingRun(CheckpointFile(model), time_points=1) as run:
+        bundle = run.train(Trainer(volume, annotation, config))
+        save_model(bundle, model)
+        run.segment(predict(bundle, volume, out, config=PredictionConfig(device=config.device)))
+    say_if_starved(bundle, model)
+    print_scores(bundle)
     with create_output(result, out.shape, out.dtype, "ZYX", volume.voxel_size, volume.unit) as file:
         file[:] = out
     overlay = folder / "overlay.png"

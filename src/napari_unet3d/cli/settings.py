@@ -14,6 +14,9 @@ from napari_unet3d.errors import BadInputError
 
 T = TypeVar("T")
 
+CHECKPOINT_SECONDS = 180.0
+"""Seconds between checkpoints: a crash costs three minutes, and writing one takes a second."""
+
 
 def training(others: list[str], **given: Any) -> TrainingConfig:
     """Training settings: those given, and others written as name=value."""

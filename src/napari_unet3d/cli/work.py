@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.follow import follow
-from napari_unet3d.cli.follow import train as follow_training
+from napari_unet3d.cli.checkpoints import CheckpointFile
+from napari_unet3d.cli.follow import TrainingRun, follow, say_if_starved
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation, parse_slices
@@ -48,8 +48,12 @@ def train(
     start_from: Path | None = None,
     resume: bool = False,
     lean: bool = False,
+    checkpoint_seconds: float | None = settings.CHECKPOINT_SECONDS,
 ) -> ModelBundle:
-    """Train on files and save the model; `lean` leaves out what only resuming needs."""
+    """Train on files and save the model; `lean` leaves out what only resuming needs.
+
+    Every `checkpoint_seconds` a checkpoint is written beside the model; None for none.
+    """
     output = check_model_path(output)
     volume = read_volume(image)
     labels = read_labels(annotation).data
@@ -58,10 +62,15 @@ def train(
     known = {c.value: c for c in bundle.classes} if bundle else {}
     classes = _named([known.get(c.value, c) for c in found.classes], names or {})
     sparse = SparseAnnotation(labels, classes, found.held_out)
-    trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
-    check_space(output, 16 * parameter_count(trainer.network_config) + 2**20)
-    trained = follow_training(trainer)
-    save_model(trained.without_state() if lean else trained, output)
+    checkpoint = CheckpointFile(output)
+    checkpoint.announce(start_from)
+    with TrainingRun(checkpoint, checkpoint_seconds) as run:
+        trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
+        check_space(output, 16 * parameter_count(trainer.network_config) + 2**20)
+        trained = run.train(trainer)
+        trained = trained.without_state() if lean else trained
+        save_model(trained, output)
+    say_if_starved(trained, output)
     return trained
 
 
