@@ -28,11 +28,12 @@ class TerminatedError(BaseException):
 
 @contextlib.contextmanager
 def terminating() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP raise `TerminatedError`, so that files are cleaned up.
+    """Within, Ctrl-C, SIGTERM and SIGHUP raise an exception, so that files are cleaned up.
 
-    Where SIGHUP is ignored, as nohup has it, it stays so.
+    Where SIGHUP is ignored, as nohup has it, it stays so. SIGINT is heard even where a script
+    started the command in the background and the shell had it ignored: who sends it means it.
     """
-    with _handling(_POLITE, lambda number, _: _end(number)):
+    with _handling((signal.SIGINT, *_POLITE), lambda number, _: interrupt(number)):
         yield
 
 
@@ -54,13 +55,7 @@ def first_signal(heard: Callable[[int], None]) -> Iterator[None]:
 
 def interrupt(number: int) -> None:
     """Raise what a signal raises when nothing is to be kept."""
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    _end(number)
-
-
-def _end(number: int) -> None:
-    raise TerminatedError(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError(number)
 
 
 @contextlib.contextmanager
