@@ -271,6 +271,7 @@ def print_scores(bundle: ModelBundle) -> None:
     print(f"  mean: IoU {show(iou)}, Dice {show(dice)}")
     if record.held_out_scored < 1:
         print(f"  Time was short: scored on {record.held_out_scored:.0%} of their labelled voxels.")
+    print("  (of the finished model; looks on the way are quick ones, and may differ.)")
     near = record.held_out_distance
     print(
         "  Slices of one stack look alike"
