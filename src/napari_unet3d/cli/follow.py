@@ -34,12 +34,6 @@ T = TypeVar("T")
 State = Literal["checking", "training", "saving", "segmenting"]
 
 
-def train(trainer: Trainer) -> ModelBundle:
-    """Run a training to its end, or to Ctrl-C, which keeps the model."""
-    with TrainingRun() as run:
-        return run.train(trainer)
-
-
 def follow(events: Generator[Any, None, T], task: str) -> T:
     """Iterate a generator of events, showing them; returns what it returns."""
     with _Display(RunClock(), task) as display:

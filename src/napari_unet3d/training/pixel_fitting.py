@@ -77,7 +77,7 @@ def sample_pixels(
     """
     volume = sampler.volume
     rng = np.random.default_rng(sampler.seed)
-    parts = _choose(sampler, rng)
+    parts = _choose(sampler, rng, stopped)
     quota = max(2000, _VOXELS // max(len(parts), 1)) // volume.n_channels + 1
     samples: list[PixelSample] = []
     for ref, box in parts:
@@ -117,7 +117,9 @@ def _until(stopped: Callable[[], bool], read: Read) -> Read:
     return reading
 
 
-def _choose(sampler: PatchSampler, rng: np.random.Generator) -> list[tuple[SliceRef, Box]]:
+def _choose(
+    sampler: PatchSampler, rng: np.random.Generator, stopped: Callable[[], bool]
+) -> list[tuple[SliceRef, Box]]:
     """Labelled parts of as many slices as possible, in turn one of each.
 
     The first ones hold every class that is painted: one that was never seen would be ruled out
@@ -129,7 +131,7 @@ def _choose(sampler: PatchSampler, rng: np.random.Generator) -> list[tuple[Slice
     rest: list[tuple[SliceRef, Box]] = []
     area = 0
     for ref, part in _parts(sampler, most, rng):
-        if area > most and not missing:
+        if stopped() or (area > most and not missing):
             break
         codes = sampler.annotation.training_crop(ref.time, part.start, part.stop)
         new = missing & set(np.unique(codes).tolist())
