@@ -191,7 +191,7 @@ def test_progress_runs_once_from_0_to_100(train: Any) -> None:
     assert shown.count(100) == 1
     assert shown[-1] == 100
     assert re.search(r"^About .* in all: .* to train, then .* to measure", outcome.err, re.M)
-    assert "measuring and finishing the model" in outcome.err
+    assert "measuring the model" in outcome.err
 
 
 def test_looks_on_the_way_are_told_from_the_final_scores(

@@ -22,7 +22,7 @@ PHASES: dict[Phase, str] = {
     "preparing": "Preparing the training",
     "pixels": "Fitting the pixel classifier",
     "training": "Training",
-    "finishing": "Measuring and finishing the model",
+    "finishing": "Measuring the model",
     "segmenting": "Segmenting the stack",
     "done": "Done",
 }

@@ -8,7 +8,8 @@ import time
 import torch
 from torch import Tensor
 
-from napari_unet3d.config import Triple, VoxelSize
+from napari_unet3d.config import Triple
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.pixels import filter_bank
 from napari_unet3d.training.evaluator import Evaluator
@@ -34,22 +35,21 @@ class Speed:
         Whose network is timed.
     device
         Where.
-    voxel_size
-        Of the stack; it decides how far the filters of the pixel classifier reach.
+    volume
+        The stack: its voxel size decides how far the filters of the pixel classifier reach.
     pixels
         Whether there is a pixel classifier.
     """
 
     def __init__(
-        self, evaluator: Evaluator, device: torch.device, voxel_size: VoxelSize, pixels: bool
+        self, evaluator: Evaluator, device: torch.device, volume: Volume, pixels: bool
     ) -> None:
         self._evaluator = evaluator
         self._network, self._pixels = None, 0.0
         try:
             self._network = evaluator.time_voxel(_TILE)
             if pixels and self._network is not None:
-                channels = evaluator.network.config.in_channels
-                self._pixels = _time_features(device, voxel_size, channels)
+                self._pixels = _time_features(device, volume)
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
@@ -79,14 +79,15 @@ class Speed:
         return Forecast(training, finishing, self._network * network + self._pixels * stack)
 
 
-def _time_features(device: torch.device, voxel_size: VoxelSize, channels: int) -> float:
+def _time_features(device: torch.device, volume: Volume) -> float:
     """Seconds that the features of a voxel take."""
+    z, y, x = (min(n, most) for n, most in zip(volume.shape, _BOX, strict=True))
 
     def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
         shape = (b - a for a, b in zip(start, stop, strict=True))
-        return torch.zeros((channels, *shape), device=device)
+        return torch.zeros((volume.n_channels, *shape), device=device)
 
     begin = time.monotonic()
     with torch.no_grad():
-        filter_bank(read, (0, 0, 0), _BOX, voxel_size).sum().item()
-    return (time.monotonic() - begin) / math.prod(_BOX)
+        filter_bank(read, (0, 0, 0), (z, y, x), volume.voxel_size).sum().item()
+    return (time.monotonic() - begin) / (z * y * x)

@@ -223,7 +223,7 @@ class Trainer:
         self._build(control)
         before = self._start_from.record.seconds if self._start_from and self._resume else 0.0
         self._began = time.monotonic() - before
-        speed = Speed(self._evaluator, self.device, self.volume.voxel_size, self._has_pixels)
+        speed = Speed(self._evaluator, self.device, self.volume, self._has_pixels)
         yield self._started(speed)
         if self._has_pixels:
             yield from self._learn_pixels(control, before)
