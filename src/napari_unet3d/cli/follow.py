@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -109,7 +110,10 @@ class TrainingRun:
     def _heard(self, number: int) -> None:
         if self._state == "training":
             self._control.stop()  # the display says so: a handler must not print
-        elif self._state != "saving":
+        elif self._state == "saving":
+            with suppress(OSError):
+                os.write(2, b"the model is being saved (Ctrl-C again loses it)\n")
+        else:
             interrupt(number)
 
 

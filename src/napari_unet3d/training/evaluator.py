@@ -264,8 +264,8 @@ class Evaluator:
         np.random.default_rng(0).shuffle(parts)
         return parts
 
-    def finishing_voxels(self) -> tuple[int, int, int]:
-        """Voxels that the network computes for final statistics, calibration and final scores.
+    def finishing_voxels(self) -> tuple[int, int, int, int]:
+        """Voxels of a tile, and those of final statistics, calibration and final scores.
 
         An estimate: before the pixel classifier has learned, the calibration is expected to take
         whole slices.
@@ -282,7 +282,7 @@ class Evaluator:
         held_out = sorted(self._sampler.annotation.held_out)[:_CALIBRATION_PARTS]
         looking = self._predictor(self._dense_tile())
         scores = sum(self._computed(looking, slice_box(self._shape, ref)) for ref in held_out)
-        return statistics, min(calibration, most), scores
+        return tile, statistics, min(calibration, most), scores
 
     def time_voxel(self, voxels: int) -> float | None:
         """Seconds that the network takes for a voxel, measured on a tile of about `voxels`.

@@ -64,11 +64,18 @@ class Speed:
         """Expected seconds of what follows the training; in two parts of at most `limit`."""
         if self._network is None:
             return None
-        statistics, calibration, scores = self._evaluator.finishing_voxels()
-        if self._pixels:
-            statistics += calibration
-        seconds = min(limit, self._network * statistics) + _FITTING_SECONDS * bool(self._pixels)
-        return seconds + min(limit, self._evaluator.scoring_seconds, self._network * scores)
+        each = (n * self._network for n in self._evaluator.finishing_voxels())
+        tile, statistics, calibration, scores = each
+        if not self._pixels:
+            calibration = 0.0
+        # Each part takes one tile at least, however short the time is.
+        least = tile * (1 + (calibration > 0))
+        seconds = max(least, min(limit, statistics + calibration))
+        if calibration:
+            seconds += _FITTING_SECONDS
+        if scores:
+            seconds += max(tile, min(limit, self._evaluator.scoring_seconds, scores))
+        return seconds
 
     def forecast(self, training: float | None, limit: float) -> Forecast | None:
         """Expected seconds of all parts; None where they are not known."""
