@@ -101,6 +101,7 @@ def test_a_polite_signal_keeps_the_model(
     outcome = train("--iterations", "100000")
     assert outcome.code == 0, outcome.err
     assert "the model is kept" in outcome.err
+    assert f"stopped by {signal.Signals(sent).name} after 3 iterations" in outcome.err
     bundle = ModelBundle.load(tmp_path / "out.unet3d")
     assert bundle.record.iterations == 3
     assert not bundle.record.completed

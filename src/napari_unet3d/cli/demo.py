@@ -9,7 +9,7 @@ import numpy as np
 from skimage.io import imsave
 
 from napari_unet3d.cli.checkpoints import CheckpointFile
-from napari_unet3d.cli.follow import TrainingRun, print_scores, say_if_starved
+from napari_unet3d.cli.follow import TrainingRun, print_scores, say_how_to_go_on
 from napari_unet3d.cli.work import check_model_path, compare, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -46,7 +46,7 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         bundle = run.train(Trainer(volume, annotation, config))
         save_model(bundle, model)
         run.segment(predict(bundle, volume, out, config=PredictionConfig(device=config.device)))
-    say_if_starved(bundle, model)
+    say_how_to_go_on(bundle, model)
     print_scores(bundle)
     with create_output(result, out.shape, out.dtype, "ZYX", volume.voxel_size, volume.unit) as file:
         file[:] = out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -98,8 +99,9 @@ class TrainingRun:
         bundle = self._display.follow(trainer.run(self._control))
         self._state = "saving"
         assert bundle is not None  # only a cancel gives None
-        if self._control.stopped:
-            errors.print(f"stopped after {bundle.record.iterations} iterations")
+        if self._signal is not None:
+            name = signal.Signals(self._signal).name
+            errors.print(f"stopped by {name} after {bundle.record.iterations} iterations")
         return bundle
 
     def segment(self, events: Generator[Any, None, T]) -> T:
@@ -109,6 +111,7 @@ class TrainingRun:
 
     def _heard(self, number: int) -> None:
         if self._state == "training":
+            self._signal = number
             self._control.stop()  # the display says so: a handler must not print
         elif self._state == "saving":
             with suppress(OSError):
@@ -239,19 +242,23 @@ def _clock_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def say_if_starved(bundle: ModelBundle, model: Path) -> None:
-    """Say that the network has hardly learned, and how to go on."""
+def say_how_to_go_on(bundle: ModelBundle, model: Path) -> None:
+    """Say how to go on when the training was stopped, or too short for the network to learn."""
     record = bundle.record
-    if not record.starved:
-        return
-    whose = ", and the result is mainly the pixel classifier's" if bundle.pixels else ""
-    again = f"--resume {model} --seconds N, with N above {record.seconds:.0f}: it counts from the"
-    how = f"{again} beginning" if bundle.state else f"--from {model}"
-    errors.print(
-        f"The network has hardly learned: it had {record.iterations} iterations only{whose}. Go on "
-        f"with {how}.",
-        markup=False,
-    )
+    how = f"--from {model}"
+    if bundle.state:
+        how = f"--resume {model}"
+        if record.completed:
+            how += f" --seconds N, with N above {record.seconds:.0f} (it counts from the beginning)"
+    if record.starved:
+        whose = ", and the result is mainly the pixel classifier's" if bundle.pixels else ""
+        errors.print(
+            f"The network has hardly learned: it had {record.iterations} iterations only{whose}. "
+            f"Go on with {how}.",
+            markup=False,
+        )
+    elif not record.completed:
+        errors.print(f"The budget was not used up. Go on with {how}.", markup=False)
 
 
 def print_scores(bundle: ModelBundle) -> None:

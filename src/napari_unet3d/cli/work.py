@@ -14,7 +14,7 @@ import torch
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.checkpoints import CheckpointFile
-from napari_unet3d.cli.follow import TrainingRun, follow, say_if_starved
+from napari_unet3d.cli.follow import TrainingRun, follow, say_how_to_go_on
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation, parse_slices
@@ -70,7 +70,7 @@ def train(
         trained = run.train(trainer)
         trained = trained.without_state() if lean else trained
         save_model(trained, output)
-    say_if_starved(trained, output)
+    say_how_to_go_on(trained, output)
     return trained
 
 
