@@ -54,7 +54,7 @@ def test_one_bar_runs_from_0_to_100(
     assert None not in fractions
     assert all(0 <= a <= b < 1 for a, b in pairwise(fractions))
     phases = list(dict.fromkeys(text for _, text in bars))
-    assert phases[0] == "Checking image and annotation"
+    assert phases[0] == "Checking the input"
     assert phases[-1] == "Segmenting the stack"
     assert any("in all: " in m and "to measure and segment" in m for m in messages)
     assert ready.footer.status.text().startswith("Done in ")

@@ -18,7 +18,7 @@ from napari_unet3d.training.events import (
 Phase = Literal["checking", "preparing", "pixels", "training", "finishing", "segmenting", "done"]
 
 PHASES: dict[Phase, str] = {
-    "checking": "Checking image and annotation",
+    "checking": "Checking the input",
     "preparing": "Preparing the training",
     "pixels": "Fitting the pixel classifier",
     "training": "Training",
