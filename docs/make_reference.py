@@ -40,8 +40,11 @@ GROUPS = {
 EVENTS = {
     "napari_unet3d.training.events": (
         "TrainingStarted",
+        "Forecast",
         "PixelsStarted",
         "TrainingProgress",
+        "FinishingStarted",
+        "Checkpoint",
         "HeldOutScores",
         "SlicePreview",
     ),

@@ -59,6 +59,23 @@ def with_pixels() -> ModelBundle:
     return make_bundle(pixels=pixels.state_dict(), calibration=calibration)
 
 
+@pytest.mark.parametrize(
+    ("changes", "starved"),
+    [
+        ({"iterations": 99}, True),
+        ({"iterations": 100}, False),
+        ({"iterations": 5, "iterations_before": 200}, False),
+        ({"iterations": 0, "completed": False}, True),
+        ({"iterations": 7, "config": TrainingConfig(iterations=7)}, False),  # as asked for
+        ({"iterations": 7, "config": TrainingConfig(iterations=900), "completed": False}, True),
+    ],
+)
+def test_a_network_of_few_iterations_is_starved(changes, starved):
+    record = make_bundle().record
+    given = record.model_dump() | {"config": TrainingConfig(seconds=60)} | changes
+    assert TrainingRecord(**given).starved == starved
+
+
 def test_the_pixel_classifier_is_kept(tmp_path):
     bundle = with_pixels()
     found = ModelBundle.load(bundle.save(tmp_path / "model.unet3d"))

@@ -21,13 +21,16 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.planning import plan_tile
 from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import Notice
+from napari_unet3d.prediction.predictor import Notice, predict
 from napari_unet3d.training import evaluator as evaluator_module
 from napari_unet3d.training import throttle as throttle_module
 from napari_unet3d.training import trainer as trainer_module
 from napari_unet3d.training.checkpoint import training_state
 from napari_unet3d.training.events import (
+    Checkpoint,
+    FinishingStarted,
     HeldOutScores,
     PixelsStarted,
     SlicePreview,
@@ -137,9 +140,10 @@ def test_it_learns_from_two_slices():
 
 def test_events_come_in_order():
     events, bundle = run(make_trainer(held_out=[HELD_OUT]))
-    started, pixels, *rest, last = events
+    started, pixels, *rest, finishing, last = events
     assert isinstance(started, TrainingStarted)
     assert isinstance(pixels, PixelsStarted)
+    assert isinstance(finishing, FinishingStarted)
     assert started.labelled_voxels == 2 * SHAPE[1] * SHAPE[2]
     assert started.patch_shape == (8, 24, 24)
     assert started.parameters == sum(p.numel() for p in bundle.build().parameters())
@@ -150,6 +154,7 @@ def test_events_come_in_order():
     assert steps[-1].remaining == pytest.approx(0)
     assert all(e.memory > 0 for e in steps)
     assert isinstance(last, HeldOutScores)
+    assert last.final
 
 
 def test_record_says_how_the_model_came_to_be():
@@ -408,9 +413,95 @@ def test_stopped_and_resumed_is_as_if_never_stopped(tmp_path, normalization, pre
     assert resumed.record.seconds > half.record.seconds
 
 
+def with_checkpoints(seconds: float | None = 0.0) -> TrainingControl:
+    control = TrainingControl()
+    control.checkpoint_every(seconds)
+    return control
+
+
+def test_a_checkpoint_is_resumed_as_if_nothing_had_happened(tmp_path):
+    """And writing it changes nothing in the training that goes on."""
+    settings = {"iterations": 12, "held_out": [HELD_OUT]}
+    _, straight = run(make_trainer(**settings))
+    events, watched = run(make_trainer(**settings), with_checkpoints())
+    checkpoints = [e.bundle for e in events if isinstance(e, Checkpoint)]
+    assert [c.record.iterations for c in checkpoints] == list(range(1, 13))
+    assert same_tensors(watched.weights, straight.weights)
+    assert same_tensors(watched.state, straight.state)
+    assert watched.calibration == straight.calibration
+    fifth = ModelBundle.load(checkpoints[4].save(tmp_path / "fifth.unet3d"))
+    assert not fifth.record.completed
+    events, resumed = run(make_trainer(start=fifth, resume=True, **settings))
+    assert [e.iteration for e in progress(events)] == list(range(6, 13))
+    assert same_tensors(resumed.weights, straight.weights)
+    assert same_tensors(resumed.state, straight.state)
+    assert resumed.calibration == straight.calibration
+
+
+def test_a_checkpoint_can_be_applied():
+    events, bundle = run(make_trainer(iterations=20), with_checkpoints())
+    last = [e.bundle for e in events if isinstance(e, Checkpoint)][-1]
+    assert last.pixels
+    assert last.calibration != bundle.calibration  # that one is measured
+    out = np.zeros(SHAPE, np.uint8)
+    for _ in predict(last, Volume(IMAGE), out):
+        pass
+    assert (out == TRUTH).mean() > 0.85
+
+
+@pytest.mark.parametrize("seconds", [None, 3600.0])
+def test_checkpoints_come_when_they_are_asked_for(seconds):
+    events, _ = run(make_trainer(), with_checkpoints(seconds))
+    assert not any(isinstance(e, Checkpoint) for e in events)
+
+
+# --- how long it will take ------------------------------------------------------------------
+
+
+def test_the_forecast_is_of_this_run():
+    """More iterations, and a larger stack, are expected to take longer."""
+    short = run(make_trainer(iterations=1, held_out=[HELD_OUT]))[0]
+    (finishing,) = [e for e in short if isinstance(e, FinishingStarted)]
+    assert 0 < finishing.expected < 60
+    short = short[0].forecast
+    assert min(short.training, short.finishing, short.segmenting) > 0
+    control = TrainingControl()
+    control.stop()
+    long = run(make_trainer(iterations=10**6), control)[0][0].forecast
+    assert long.training > 100 * short.training
+    large = np.tile(IMAGE, (1, 8, 8))
+    labels = np.tile(annotate(*TRAINED), (1, 8, 8))
+    large = run(make_trainer(labels, large, iterations=1), control)[0][0].forecast
+    assert large.segmenting > 4 * short.segmenting
+
+
+def test_a_budget_of_seconds_is_what_the_training_takes():
+    control = TrainingControl()
+    control.stop()
+    started = run(make_trainer(iterations=None, seconds=1000), control)[0][0]
+    assert 900 < started.forecast.training < 1000
+
+
+def test_a_network_too_large_for_the_measurement_has_no_forecast():
+    start = NetworkConfig(
+        widths=(4, 4, 4, 4),
+        kernels=((3, 3, 3),) * 4,
+        padding="valid",
+        normalization="tile",
+        n_classes=2,
+    )
+    trainer = make_trainer(start=start, patch_shape=(92, 92, 92), iterations=1)
+    control = TrainingControl()
+    control.stop()
+    events, _ = run(trainer, control)
+    assert np.prod(plan_tile(start, SHAPE, 1)) > 300_000
+    assert events[0].forecast is None
+
+
 def test_fine_tuning_is_not_resuming():
     _, first = run(make_trainer(iterations=4))
     events, second = run(make_trainer(start=first, iterations=4))
+    assert second.record.iterations_before == 4
     assert [e.iteration for e in progress(events)] == [1, 2, 3, 4]
     assert not same_tensors(first.weights, second.weights)
 
@@ -426,6 +517,7 @@ def test_fine_tuning_for_other_classes_remakes_the_head_and_keeps_the_rest(value
     control.stop()
     _, found = run(make_trainer(labels, start=start, seed=1), control)
     assert tuple(c.value for c in found.classes) == values
+    assert found.record.iterations_before == 0  # a new head has not learned
     assert found.weights["head.weight"].shape[0] == len(values) + 1
     if len(values) == 1:
         assert not torch.equal(found.weights["head.weight"], start.weights["head.weight"])

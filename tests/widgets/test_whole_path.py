@@ -177,7 +177,7 @@ def test_the_status_line_says_what_is_done_while_nothing_can_be_counted(
     monkeypatch.setattr(ready.footer, "set_status", lambda text: (said.append(text), show(text)))
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
-    order = ["Checking", "Preparing", "Learning from single voxels", "Measuring"]
+    order = ["Checking", "Preparing", "Fitting the pixel classifier", "Measuring"]
     found = [next(i for i, text in enumerate(said) if text.startswith(word)) for word in order]
     assert found == sorted(found)
 

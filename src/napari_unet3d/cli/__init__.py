@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 import typer
 
 from napari_unet3d.cli import settings
+from napari_unet3d.cli.signals import TerminatedError, terminating
 from napari_unet3d.cli.terminal import LogHandler, check_told, errors, guarded, tell, tell_json
 from napari_unet3d.config import PredictionConfig, Preset, TrainingConfig
 from napari_unet3d.data.paths import user_path
@@ -94,6 +95,8 @@ def _run(arguments: list[str], open_window: OpenWindow) -> int:
     except SystemExit as end:  # how typer ends: 0, or 2 with the usage explained
         code = end.code if isinstance(end.code, int) else 0
         return _complain("interrupted", 1) if code == _TYPER_INTERRUPTED else code
+    except TerminatedError as end:
+        return _complain(f"{end}; no result was written", end.exit_code)
     except BadInputError as error:
         return _complain(error, 2)
     except RunFailedError as error:
@@ -257,6 +260,14 @@ def train(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    checkpoint_every: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Seconds between checkpoints, NAME.checkpoint.unet3d beside the model; 0: none.",
+        ),
+    ] = settings.CHECKPOINT_SECONDS,
 ) -> None:
     """Train a model on the painted slices of a stack. Ctrl-C stops early and keeps the model."""
     if seconds is not None and iterations is not None:
@@ -277,20 +288,22 @@ def train(
     from napari_unet3d.cli import work
     from napari_unet3d.cli.follow import print_scores, training_as_dict
 
-    bundle = work.train(
-        image,
-        annotation,
-        output,
-        config,
-        held_out=" ".join(hold_out or []),
-        names=settings.class_names(names),
-        labels=labels,
-        reading=settings.reading(axes, voxel_size),
-        start_from=start_from or resume,
-        resume=resume is not None,
-        lean=lean,
-        overwrite=overwrite,
-    )
+    with terminating():
+        bundle = work.train(
+            image,
+            annotation,
+            output,
+            config,
+            held_out=" ".join(hold_out or []),
+            names=settings.class_names(names),
+            labels=labels,
+            reading=settings.reading(axes, voxel_size),
+            start_from=start_from or resume,
+            resume=resume is not None,
+            lean=lean,
+            overwrite=overwrite,
+            checkpoint_seconds=checkpoint_every or None,
+        )
     if as_json:
         tell_json({"model": output, **training_as_dict(bundle), "notes": errors.notes})
         return
@@ -380,17 +393,18 @@ def predict(
     if model.suffix != ".unet3d":
         inputs.refuse_model(image, inputs.SWAPPED)
     began = time.monotonic()
-    paths = work.predict(
-        model,
-        image,
-        config,
-        chosen,
-        output,
-        probabilities,
-        uncertainty,
-        overwrite=overwrite,
-        reading=reading,
-    )
+    with terminating():
+        paths = work.predict(
+            model,
+            image,
+            config,
+            chosen,
+            output,
+            probabilities,
+            uncertainty,
+            overwrite=overwrite,
+            reading=reading,
+        )
     if as_json:
         tell_json(
             {
@@ -493,7 +507,8 @@ def demo(
     config = settings.training([], seconds=seconds, seed=seed, device=device)
     from napari_unet3d.cli.demo import run_demo
 
-    layers = run_demo(folder, config)
+    with terminating():
+        layers = run_demo(folder, config)
     if window and _has_screen():
         with contextlib.suppress(ImportError):  # a core-only installation has no napari
             context.obj(**layers)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from skimage.io import imsave
 
-from napari_unet3d.cli.follow import follow, print_scores, train
+from napari_unet3d.cli.checkpoints import CheckpointFile
+from napari_unet3d.cli.follow import TrainingRun, print_scores, say_how_to_go_on
 from napari_unet3d.cli.settings import DEMO_FOLDER
 from napari_unet3d.cli.terminal import tell
 from napari_unet3d.cli.work import check_model_path, save_model
@@ -46,13 +47,13 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         f"; held out: {_names(sample.held_out_slices)}"
     )
     annotation = SparseAnnotation(labels, sample.classes, frozenset(sample.held_out_slices))
-    bundle = train(Trainer(volume, annotation, config))
-    save_model(bundle, model)
-    print_scores(bundle)
     out = np.zeros(volume.shape, np.uint8)
-    follow(
-        predict(bundle, volume, out, config=PredictionConfig(device=config.device)), "predicting"
-    )
+    with TrainingRun(CheckpointFile(model), time_points=1) as run:
+        bundle = run.train(Trainer(volume, annotation, config))
+        save_model(bundle, model)
+        run.segment(predict(bundle, volume, out, config=PredictionConfig(device=config.device)))
+    say_how_to_go_on(bundle, model)
+    print_scores(bundle)
     with create_output(
         result,
         out.shape,

@@ -45,6 +45,9 @@ _WORDS = {
 }
 """What is wrong with a setting, by pydantic's name for it."""
 
+CHECKPOINT_SECONDS = 180.0
+"""Seconds between checkpoints: a crash costs three minutes, and writing one takes a second."""
+
 
 def training(others: list[str], **given: Any) -> TrainingConfig:
     """Training settings: those given, and others written as name=value."""

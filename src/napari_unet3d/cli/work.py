@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.follow import follow
-from napari_unet3d.cli.follow import train as follow_training
+from napari_unet3d.cli.checkpoints import CheckpointFile
+from napari_unet3d.cli.follow import TrainingRun, follow, say_how_to_go_on
 from napari_unet3d.cli.inputs import SWAPPED, open_annotation, open_image, refuse_model
-from napari_unet3d.cli.interruption import held_back
+from napari_unet3d.cli.signals import held_back
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import parse_slices
 from napari_unet3d.data.atomic import KeptElsewhereError, Replacement, check_target
@@ -53,10 +53,12 @@ def train(
     resume: bool = False,
     lean: bool = False,
     overwrite: bool = False,
+    checkpoint_seconds: float | None = settings.CHECKPOINT_SECONDS,
 ) -> ModelBundle:
     """Train on files and save the model; `lean` leaves out what only resuming needs.
 
-    An older model is replaced with `overwrite` only, or where it is the one to be resumed.
+    An older model is replaced with `overwrite` only, or where it is the one to be resumed. Every
+    `checkpoint_seconds` a checkpoint is written beside the model; None for none.
     """
     goes_on = resume and start_from is not None and is_same_file(start_from, output)
     output = check_model_path(output, overwrite=overwrite or goes_on)
@@ -70,21 +72,26 @@ def train(
     classes = _named(_known(painted.annotation.classes, bundle), names or {})
     painted.say(classes)
     sparse = replace(painted.annotation, classes=classes)
-    trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
-    n_bytes = (4 if lean else 16) * parameter_count(trainer.network_config)
-    check_space(output, n_bytes + 2**20)
-    check_file_limit(output, n_bytes)
-    try:
-        trained = follow_training(trainer)
-    except TrainingFailedError as failure:
-        if failure.bundle is None:
-            raise
-        save_model(failure.bundle, place)
-        raise RunFailedError(
-            f"{str(failure).rstrip('.')}. What was learned in {failure.bundle.record.iterations} "
-            f"iterations is kept: {output}"
-        ) from failure
-    save_model(trained.without_state() if lean else trained, place)
+    checkpoint = CheckpointFile(output)
+    checkpoint.announce(start_from)
+    with TrainingRun(checkpoint, checkpoint_seconds) as run:
+        trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
+        n_bytes = (4 if lean else 16) * parameter_count(trainer.network_config)
+        check_space(output, n_bytes + 2**20)
+        check_file_limit(output, n_bytes)
+        try:
+            trained = run.train(trainer)
+        except TrainingFailedError as failure:
+            if failure.bundle is None:
+                raise
+            save_model(failure.bundle, place)
+            raise RunFailedError(
+                f"{str(failure).rstrip('.')}. What was learned in "
+                f"{failure.bundle.record.iterations} iterations is kept: {output}"
+            ) from failure
+        trained = trained.without_state() if lean else trained
+        save_model(trained, place)
+    say_how_to_go_on(trained, output)
     return trained
 
 
@@ -114,7 +121,7 @@ def save_model(bundle: ModelBundle, place: Path | Replacement) -> None:
     RunFailedError
         It could not be saved there. The text says where it is, if it is anywhere.
     """
-    with held_back("The model is being saved (Ctrl-C again drops it)"):
+    with held_back():
         try:
             bundle.save(place)
         except KeptElsewhereError:

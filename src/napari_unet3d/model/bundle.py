@@ -46,6 +46,10 @@ _STATE = "training/"
 _PIXELS = "pixels/"
 """Prefix of the pixel classifier's tensors."""
 
+FEWEST_ITERATIONS = 100
+"""Iterations. The model is a running average over about 100 of them (`weight_averaging`), so a
+network with fewer has hardly left its random start, and the pixel classifier decides."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -81,6 +85,19 @@ class TrainingRecord(BaseModel):
     held_out_scored: float = Field(1.0, ge=0, le=1, description="Share that was scored.")
     held_out: tuple[HeldOutRecord, ...] = ()
     completed: bool = Field(True, description="False when stopped before the budget was used.")
+    iterations_before: int = Field(
+        0, ge=0, description="Iterations of the models that this one went on from."
+    )
+
+    @property
+    def starved(self) -> bool:
+        """Whether the network had hardly begun to learn when the training ended.
+
+        A number of iterations that was asked for and reached is what the user wanted.
+        """
+        if self.config.iterations is not None and self.completed:
+            return False
+        return self.iterations_before + self.iterations < FEWEST_ITERATIONS
 
 
 class _Header(BaseModel):

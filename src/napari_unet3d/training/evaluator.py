@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -163,15 +164,16 @@ class Evaluator:
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, times[time_point], tiles[tile]))
 
-    def learn_pixels(self, left: Callable[[], float]) -> None:
+    def learn_pixels(self, left: Callable[[], float], stopped: Callable[[], bool]) -> None:
         """Fit the pixel classifier: the floor under the network's first looks, and its support.
 
-        Until the end both have the same say. It learns while there are seconds `left`.
+        Until the end both have the same say. It learns while there are seconds `left`, and ends
+        at once when `stopped` says True.
         """
         if left() <= 0:
             return
         enough = left() / 2  # reading a compressed image may take long: time to learn is left
-        samples = sample_pixels(self._sampler, self._device, lambda: left() < enough)
+        samples = sample_pixels(self._sampler, self._device, lambda: left() < enough, stopped)
         if not samples or left() <= 0:
             return
         config = self.network.config
@@ -199,8 +201,8 @@ class Evaluator:
         network: list[Tensor] = []
         voxels = 0
         for sample in self._samples[:_CALIBRATION_PARTS]:
-            if self._interrupted():
-                return
+            if network and self._interrupted():
+                break
             voxels += self._computed(predictor, sample.box)
             if network and voxels > _CALIBRATION_PREDICTED[self._device.type != "cpu"]:
                 break
@@ -331,6 +333,56 @@ class Evaluator:
             for place, index in enumerate(spread_order(grid, rng)):
                 parts.append(((place + 0.5) / len(grid), number, (ref, grid[index], tile)))
         return [part for *_, part in sorted(parts, key=lambda entry: entry[:2])]
+
+    def finishing_voxels(self) -> tuple[int, int, int, int]:
+        """Voxels of a tile, and those of final statistics, calibration and final scores.
+
+        An estimate: before the pixel classifier has learned, the calibration is expected to take
+        whole slices.
+        """
+        predictor = self._predictor(self._dense_tile(), overlap=0)
+        tile = prod(predictor.plan(self._shape))
+        whole = prod(-(-n // size) for n, size in zip(self._shape, self._dense_tile(), strict=True))
+        statistics = min(_FINAL_TILES, max(1, _FINAL_VOXELS // tile), whole) * tile
+        boxes = [s.box for s in self._samples[:_CALIBRATION_PARTS]] or [
+            slice_box(self._shape, s.ref) for s in self._sampler.slices[:_CALIBRATION_PARTS]
+        ]
+        calibration = sum(self._computed(predictor, box) for box in boxes)
+        most = _CALIBRATION_PREDICTED[self._device.type != "cpu"] + tile
+        held_out = sorted(self._sampler.annotation.held_out)[:_CALIBRATION_PARTS]
+        looking = self._predictor(self._dense_tile())
+        scores = sum(self._computed(looking, slice_box(self._shape, ref)) for ref in held_out)
+        return tile, statistics, min(calibration, most), scores
+
+    def time_voxel(self, voxels: int) -> float | None:
+        """Seconds that the network takes for a voxel, measured on a tile of about `voxels`.
+
+        None for a network whose smallest tile is much larger, as the paper's.
+        """
+        tile = plan_tile(self.network.config, self._shape, voxels)
+        if prod(tile) > 2 * voxels:
+            return None
+        image = torch.zeros((1, self.network.config.in_channels, *tile), device=self._device)
+        image = image.contiguous(memory_format=devices.memory_format(self._device))
+        begin = time.monotonic()
+        with torch.inference_mode(), devices.autocast(self._device, self._precision):
+            self._folded(image).sum().item()  # waits for the device
+        return (time.monotonic() - begin) / prod(tile)
+
+    @property
+    def scoring_seconds(self) -> float:
+        """Seconds after which the final measurement ends."""
+        return _FINAL_SECONDS
+
+    def stack_voxels(self) -> tuple[int, int]:
+        """Voxels of one time point: those that the network computes to segment it, and its own."""
+        tile = self._dense_tile()
+        out = output_shape(self.network.config, tile)
+        overlap = 0.5 if self.network.config.padding == "same" else 0.0
+        count = 1
+        for n, size in zip(self._shape, out, strict=True):
+            count *= 1 + max(0, math.ceil((n - size) / (size * (1 - overlap))))
+        return count * prod(tile), prod(self._shape)
 
     @property
     def _shape(self) -> Triple:

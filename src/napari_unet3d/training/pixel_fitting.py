@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.model.pixels import PixelClassifier, filter_bank
+from napari_unet3d.model.pixels import PixelClassifier, Read, filter_bank
 from napari_unet3d.prediction.predictor import reader_for_pixels
 from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
 from napari_unet3d.training.calibration import mean_iou
@@ -30,6 +30,8 @@ _BATCH, _RATE, _DECAY = 2048, 5e-3, 1e-2
 _CAREFUL, _THOROUGH = (300, 0.3), (900, 0.1)
 """Iterations and dropout: where slices differ, and where they do not."""
 _FOLDS = 2
+_ROWS = 1 << 15
+"""Voxels that are judged at once: a hundredth of a second, after which a stop is heard."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +58,30 @@ class PixelSample:
 
 
 def sample_pixels(
-    sampler: PatchSampler, device: torch.device, interrupted: Callable[[], bool]
+    sampler: PatchSampler,
+    device: torch.device,
+    interrupted: Callable[[], bool],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[PixelSample]:
-    """Features of labelled voxels, from parts spread over all slices of the training."""
+    """Features of labelled voxels, from parts spread over all slices of the training.
+
+    Parameters
+    ----------
+    sampler, device
+        What is learned from; where the features are computed.
+    interrupted
+        Asked between parts: when True, the parts so far are enough, but there is at least one.
+    stopped
+        Asked before each scale of each part: when True, the parts that are complete are
+        returned at once, even if there is none.
+    """
     volume = sampler.volume
     rng = np.random.default_rng(sampler.seed)
-    parts = _choose(sampler, rng)
+    parts = _choose(sampler, rng, stopped)
     quota = max(2000, _VOXELS // max(len(parts), 1)) // volume.n_channels + 1
     samples: list[PixelSample] = []
     for ref, box in parts:
-        if samples and interrupted():
+        if stopped() or (samples and interrupted()):
             break
         codes = sampler.annotation.training_crop(ref.time, box.start, box.stop).ravel()
         order = rng.permutation(np.flatnonzero(codes))
@@ -74,8 +90,11 @@ def sample_pixels(
         one_of_each = np.unique(codes[order], return_index=True)[1]
         order = np.concatenate([order[one_of_each], np.delete(order, one_of_each)])
         chosen = np.sort(order[:quota])
-        read = reader_for_pixels(volume, sampler.intensity, device, ref.time)
-        features = filter_bank(read, box.start, box.stop, volume.voxel_size)
+        read = _until(stopped, reader_for_pixels(volume, sampler.intensity, device, ref.time))
+        try:
+            features = filter_bank(read, box.start, box.stop, volume.voxel_size)
+        except _StoppedError:
+            break
         index = torch.from_numpy(chosen).to(device)
         target = torch.from_numpy(codes[chosen].astype(np.int64) - 1).to(device)
         picked = features.flatten(1)[:, index].T.contiguous()
@@ -83,7 +102,24 @@ def sample_pixels(
     return samples
 
 
-def _choose(sampler: PatchSampler, rng: np.random.Generator) -> list[tuple[SliceRef, Box]]:
+class _StoppedError(Exception):
+    """The training was stopped while features were computed."""
+
+
+def _until(stopped: Callable[[], bool], read: Read) -> Read:
+    """A reader that asks before each reading; the filter bank reads once a scale."""
+
+    def reading(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
+        if stopped():
+            raise _StoppedError
+        return read(start, stop)
+
+    return reading
+
+
+def _choose(
+    sampler: PatchSampler, rng: np.random.Generator, stopped: Callable[[], bool]
+) -> list[tuple[SliceRef, Box]]:
     """Labelled parts of as many slices as possible, in turn one of each.
 
     The first ones hold every class that is painted: one that was never seen would be ruled out
@@ -95,7 +131,7 @@ def _choose(sampler: PatchSampler, rng: np.random.Generator) -> list[tuple[Slice
     rest: list[tuple[SliceRef, Box]] = []
     area = 0
     for ref, part in _parts(sampler, most, rng):
-        if area > most and not missing:
+        if stopped() or (area > most and not missing):
             break
         codes = sampler.annotation.training_crop(ref.time, part.start, part.stop)
         new = missing & set(np.unique(codes).tolist())
@@ -208,11 +244,11 @@ def fit_pixels(
     )
     begin = time.monotonic()
     classifier = careful(features, target)
-    judged = _cross_fit(careful, features, target, fold, n_classes)
+    judged = _cross_fit(careful, features, target, fold, n_classes, interrupted)
     if interrupted():
         return classifier, []
     if left() > (time.monotonic() - begin) * _THOROUGH[0] / _CAREFUL[0]:
-        again = _cross_fit(thorough, features, target, fold, n_classes)
+        again = _cross_fit(thorough, features, target, fold, n_classes, interrupted)
         before, after = (mean_iou(j.argmax(1), target, classes) for j in (judged, again))
         if after > before:
             learned = thorough(features, target)
@@ -227,13 +263,21 @@ def _cross_fit(
     target: Tensor,
     fold: Tensor,
     n_classes: int,
+    interrupted: Callable[[], bool],
 ) -> Tensor:
-    """Log-probabilities (N, K) of each voxel by a classifier fitted to the other fold, if any."""
+    """Log-probabilities (N, K) of each voxel by a classifier fitted to the other fold, if any.
+
+    After an interruption the rest of them is left undefined.
+    """
     judged = torch.empty((len(target), n_classes), device=target.device)
     for i in fold.unique():
         own = fold == i
         others = ~own if (~own).any() else own  # parts of one voxel each
-        judged[own] = fit(features[others], target[others]).judge(features[own])
+        classifier = fit(features[others], target[others])
+        for j, voxels in enumerate(own.nonzero().flatten().split(_ROWS)):
+            if j and interrupted():
+                return judged
+            judged[voxels] = classifier.judge(features[voxels])
     return judged
 
 

@@ -6,10 +6,11 @@ import math
 import time
 import traceback
 from collections.abc import Generator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_unet3d.config import CLIP_PERCENTILES, NetworkConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -36,6 +37,8 @@ from napari_unet3d.training.checkpoint import (
 )
 from napari_unet3d.training.evaluator import Evaluator
 from napari_unet3d.training.events import (
+    Checkpoint,
+    FinishingStarted,
     HeldOutScores,
     PixelsStarted,
     TrainingControl,
@@ -43,6 +46,8 @@ from napari_unet3d.training.events import (
     TrainingProgress,
     TrainingStarted,
 )
+from napari_unet3d.training.forecast import Speed
+from napari_unet3d.training.listening import CancelledError, Listener, StoppedError
 from napari_unet3d.training.loss import balanced_weights, masked_loss
 from napari_unet3d.training.throttle import Throttle
 
@@ -52,6 +57,9 @@ _PIXEL_SHARE, _PIXEL_SECONDS, _PIXEL_MOST = 0.3, 10.0, 0.6
 """The pixel classifier has learned enough after this share of the time; or, in a short training,
 after these seconds, but no more than the larger share."""
 _MOST_BAD_STEPS = 20
+_FINISHING_SECONDS, _FINISHING_SHARE = 10.0, 0.1
+"""Seconds for the final statistics with the calibration, and again for the scores: ten, or a
+tenth of the budget. On idle cores they take less; on busy ones they would take minutes."""
 
 
 class Trainer:
@@ -222,7 +230,6 @@ class Trainer:
     ) -> Generator[TrainingEvent, None, ModelBundle | None]:
         """Run, with the device set up, and turn whatever fails into `TrainingFailedError`."""
         repeatable = self.config.iterations is not None
-        first, begin = self.iteration, time.monotonic()
         devices.prepare(self.device)
         try:
             # A search for the fastest convolutions takes long for each shape of patch and tile;
@@ -230,14 +237,8 @@ class Trainer:
             with torch.backends.cudnn.flags(
                 enabled=True, benchmark=False, deterministic=repeatable, allow_tf32=False
             ):
-                bundle = yield from self._run(control)
-            if bundle is not None and self.iteration > first and not self._finite_steps:
-                raise RunFailedError(
-                    "The loss was never a finite number, so nothing was learned. Choose "
-                    "precision 'fp32', or start from another model."
-                )
-            return bundle
-        except _CancelledError:
+                return (yield from self._run(control))
+        except CancelledError:
             return None
         except BadInputError:
             raise
@@ -246,24 +247,41 @@ class Trainer:
             traceback.clear_frames(error.__traceback__)  # they hold the device's memory
             devices.make_room(self.device)
             text = str(error) if isinstance(error, RunFailedError) else f"training failed: {error}"
-            raise TrainingFailedError(text, self._rescue(time.monotonic() - begin)) from error
+            raise TrainingFailedError(text, self._rescue()) from error
         finally:
-            for name in ("_network", "_evaluator", "_optimizer"):
+            for name in ("_network", "_evaluator", "_optimizer", "_listener"):
                 self.__dict__.pop(name, None)
             devices.release(self.device)
 
     def _run(self, control: TrainingControl) -> Generator[TrainingEvent, None, ModelBundle | None]:
         self._build(control)
+        first = self.iteration
         before = self._start_from.record.seconds if self._start_from and self._resume else 0.0
-        started = time.monotonic() - before
-        scoring, viewing = Throttle(), Throttle()
-        bad_steps = 0
-        yield self._started()
-        if self.config.pixel_classifier and self.config.preset != "paper":
+        self._began = time.monotonic() - before
+        speed = Speed(self._evaluator, self.device, self.volume, self._has_pixels)
+        yield self._started(speed)
+        if self._has_pixels:
             yield from self._learn_pixels(control, before)
+        try:
+            yield from self._iterate(control)
+        except StoppedError:
+            self._optimizer.zero_grad(set_to_none=True)
+        if control.cancelled:
+            return None
+        if self.iteration > first and not self._finite_steps:
+            raise RunFailedError(
+                "The loss was never a finite number, so nothing was learned. Choose precision "
+                "'fp32', or start from another model."
+            )
+        return (yield from self._finish(control, speed))
+
+    def _iterate(self, control: TrainingControl) -> Generator[TrainingEvent, None, None]:
+        """The iterations, with looks and checkpoints between them, until the budget is used."""
+        scoring, viewing = Throttle(), Throttle()
+        bad_steps, saved = 0, self._elapsed
+        self._listener.stoppable = True
         while not control.stopped:
-            elapsed = time.monotonic() - started
-            fraction = self._fraction(elapsed)
+            fraction = self._fraction(self._elapsed)
             if fraction >= 1 and self.iteration:
                 break
             notice: Notice | None = None
@@ -291,7 +309,7 @@ class Trainer:
                     "rate, or choose precision fp32"
                 )
             step = time.monotonic() - begin
-            elapsed = time.monotonic() - started
+            elapsed = self._elapsed
             fraction = self._fraction(elapsed)
             yield TrainingProgress(
                 iteration=self.iteration,
@@ -317,15 +335,44 @@ class Trainer:
                         preview = self._evaluator.preview(watched)
                     if preview is not None:
                         yield preview
-        if control.cancelled:
-            return None
-        elapsed = time.monotonic() - started
-        scores: HeldOutScores | None = None
+            interval = control.checkpoint_seconds
+            if interval is not None and self._elapsed - saved >= interval:
+                self._evaluator.estimate_statistics(final=False)
+                yield Checkpoint(self._bundle(self._elapsed, None))
+                saved = self._elapsed
+
+    def _finish(
+        self, control: TrainingControl, speed: Speed
+    ) -> Generator[TrainingEvent, None, ModelBundle | None]:
+        """Statistics, calibration and scores of the final model, which is returned."""
+        elapsed = self._elapsed
+        self._listener.stoppable = False
+        self._listener.allow(self._finishing_limit)
+        yield FinishingStarted(elapsed, speed.finishing(self._listener.limit))
         self._evaluator.finish(trained=self.iteration > 0 or self._head_kept)
+        scores: HeldOutScores | None = None
         if self.annotation.held_out:
+            self._listener.allow(self._finishing_limit)
             scores = self._evaluator.measure(self.iteration, elapsed, final=True)
+            scores = replace(scores, final=True)
             yield scores
         return None if control.cancelled else self._bundle(elapsed, scores)
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds of the training, those before it was resumed included."""
+        return time.monotonic() - self._began
+
+    @property
+    def _has_pixels(self) -> bool:
+        return self.config.pixel_classifier and self.config.preset != "paper"
+
+    @property
+    def _finishing_limit(self) -> float:
+        """Seconds for each part of the end. A number of iterations must repeat exactly."""
+        if self.config.iterations is not None or self.config.seconds is None:
+            return math.inf
+        return max(_FINISHING_SECONDS, _FINISHING_SHARE * self.config.seconds)
 
     def _learn_pixels(
         self, control: TrainingControl, before: float
@@ -339,7 +386,9 @@ class Trainer:
             end = time.monotonic() + share
         notice: Notice | None = None
         try:
-            self._evaluator.learn_pixels(lambda: 0 if control.stopped else end - time.monotonic())
+            self._evaluator.learn_pixels(
+                lambda: 0 if control.stopped else end - time.monotonic(), lambda: control.stopped
+            )
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
@@ -427,14 +476,15 @@ class Trainer:
         form = devices.memory_format(self.device)
         self._network = network.to(self.device, memory_format=form)  # type: ignore[call-overload]
         self._network.train()
-        _listen(self._network, control)
+        self._listener = Listener(control)
+        self._listener.attach(self._network)
         self._evaluator = Evaluator(
             self._network,
             self.sampler,
             self.device,
             self.precision,
             config.weight_averaging,
-            lambda: control.cancelled,
+            self._listener.interrupted,
             config.class_shift,
         )
         self._optimizer = torch.optim.AdamW(
@@ -452,25 +502,25 @@ class Trainer:
         """A scaler of fp16 gradients; torch's own first scale by default."""
         return torch.amp.GradScaler(self.device.type, scale, enabled=self.precision == "fp16")
 
-    def _rescue(self, seconds: float) -> ModelBundle | None:
+    def _rescue(self) -> ModelBundle | None:
         """The model as it is when the training fails; None when nothing was learned yet."""
         if not self._finite_steps or "_evaluator" not in self.__dict__:
             return None
         evaluator = self._evaluator
         before = {n: t.clone() for n, t in evaluator.network.state_dict().items()}
+        self._listener.stoppable = False
+        self._listener.allow(self._finishing_limit)
         try:
             evaluator.finish(trained=True)
         except Exception:  # the memory may be short for this, too
             evaluator.network.load_state_dict(before)
             if evaluator.pixels is not None:
                 evaluator.calibration = Calibration(network=0.0, pixels=1.0)
-        if self._start_from is not None and self._resume:
-            seconds += self._start_from.record.seconds
-        bundle = self._bundle(seconds, None)
+        bundle = self._bundle(self._elapsed, None)
         finite = all(t.isfinite().all() for t in bundle.weights.values() if t.is_floating_point())
         return bundle if finite else None
 
-    def _started(self) -> TrainingStarted:
+    def _started(self, speed: Speed) -> TrainingStarted:
         notes = [devices.unused_gpu() if self.device.type == "cpu" else None]
         if self._start_from is not None:
             notes.append(voxel_size_note(self._start_from, self.volume))
@@ -486,7 +536,24 @@ class Trainer:
             patch_shape=self.patch_shape,
             labelled_voxels=int(self.sampler.class_counts.sum()),
             notes=tuple(note for note in notes if note),
+            forecast=speed.forecast(self._expected_training(speed), self._finishing_limit),
         )
+
+    def _expected_training(self, speed: Speed) -> float | None:
+        """Seconds until the budget is used."""
+        if self.config.iterations is None:
+            assert self.config.seconds is not None
+            return max(self.config.seconds - self._elapsed, 0.0)
+        left = self.config.iterations - self.iteration
+        return speed.training(left, self.batch_size, self.patch_shape)
+
+    @property
+    def _iterations_before(self) -> int:
+        """Iterations of the models that this one went on from, as far as they still count."""
+        if self._start_from is None or not self._head_kept:
+            return 0
+        old = self._start_from.record
+        return old.iterations_before + (0 if self._resume else old.iterations)
 
     def _bundle(self, elapsed: float, scores: HeldOutScores | None) -> ModelBundle:
         record = TrainingRecord(
@@ -504,6 +571,7 @@ class Trainer:
             held_out_scored=scores.scored if scores else 1.0,
             held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
             completed=self._fraction(elapsed) >= 1,
+            iterations_before=self._iterations_before,
         )
         pixels = self._evaluator.pixels
         return ModelBundle(
@@ -533,30 +601,6 @@ class TrainingFailedError(RunFailedError):
     def __init__(self, text: str, bundle: ModelBundle | None) -> None:
         super().__init__(text)
         self.bundle = bundle
-
-
-class _CancelledError(Exception):
-    """The training was cancelled within a step."""
-
-
-def _listen(network: UNet3D, control: TrainingControl) -> None:
-    """Let a cancel end a step after the current convolution, forward or backward.
-
-    A step of a large network takes seconds on a CPU; closing the window must not.
-    """
-
-    def check(*_: object) -> None:
-        if control.cancelled:
-            raise _CancelledError
-
-    def after(_: nn.Module, __: object, output: Tensor) -> None:
-        check()
-        if output.requires_grad:
-            output.register_hook(check)
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d):
-            module.register_forward_hook(after)
 
 
 def _version() -> str:

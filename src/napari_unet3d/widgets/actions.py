@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
@@ -21,6 +22,7 @@ from napari_unet3d.training.events import TrainingControl
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.curve import Curve
+from napari_unet3d.widgets.duration import show_duration
 from napari_unet3d.widgets.footer import Footer
 from napari_unet3d.widgets.header import LayerChoice
 from napari_unet3d.widgets.last_model import NamedModel, keep_model, last_model
@@ -79,6 +81,13 @@ class Actions(QObject):
         self._layer: Labels | None = None
         self._image_name = ""
         self._live: tuple[Labels, tuple[int, ...]] | None = None
+        self.next_step = ""
+        """What to do after a run, until the user does something."""
+        self._painted = annotator.slices()
+        self._learned_from: weakref.ref[Labels] | None = None
+        """The annotation that the model was trained on."""
+        self._start_is_ours = True
+        """Whether where the next training starts is our proposal, not the user's choice."""
         for signal, slot in (
             (footer.startRequested, self.start),
             (footer.stopRequested, self.stop),
@@ -88,6 +97,10 @@ class Actions(QObject):
             (results.saveModelRequested, self.save_model),
             (results.loadRequested, self.load_model),
             (annotator.changed, self._watch),
+            (annotator.changed, self._paint_changed),
+            (choice.valueChanged, self._layers_chosen),
+            (form.valueChanged, self._settings_changed),
+            (form.start_from.activated, self._start_chosen),
             (self.runner.phaseChanged, self._show_available),
             (self.runner.trained, self._trained),
             (self.runner.finished, self._finished),
@@ -111,14 +124,14 @@ class Actions(QObject):
 
     def stop(self) -> None:
         """Keep the model and segment with it."""
-        self._footer.show_ending()
-        self._footer.set_progress(None, "Ending the training …")
+        self._footer.show_ending(cancelled=False)
+        self.report.ending("Ending the training")
         self.runner.stop()
 
     def cancel(self) -> None:
         """Leave everything as it was."""
-        self._footer.show_ending()
-        self._footer.set_progress(None, "Cancelling …")
+        self._footer.show_ending(cancelled=True)
+        self.report.ending("Cancelling")
         self.runner.cancel()
 
     def apply(self) -> None:
@@ -149,7 +162,8 @@ class Actions(QObject):
         control = TrainingControl()
         self._live = annotation, tuple(annotation.data.shape)
         control.watch(self._live_slice())
-        self._begin(image, classes, notes, training=True)
+        time_points = volume.n_times if times is None else len(times)
+        self._begin(image, classes, notes, training=True, time_points=time_points)
         self.runner.run(
             train_and_segment(trainer, control, volume, outputs, prediction, times),
             control,
@@ -172,7 +186,8 @@ class Actions(QObject):
             uncertainty=self._form.uncertainty.isChecked(),
         )
         config, times = self._form.prediction_config(), self._choice.times_value()
-        self._begin(image, bundle.classes, notes, training=False)
+        time_points = volume.n_times if times is None else len(times)
+        self._begin(image, bundle.classes, notes, training=False, time_points=time_points)
         self.runner.run(
             segment(bundle, volume, outputs, config, times),
             TrainingControl(),
@@ -181,10 +196,17 @@ class Actions(QObject):
         )
 
     def _begin(
-        self, image: Image, classes: Sequence[ClassInfo], notes: Sequence[str], *, training: bool
+        self,
+        image: Image,
+        classes: Sequence[ClassInfo],
+        notes: Sequence[str],
+        *,
+        training: bool,
+        time_points: int,
     ) -> None:
         self._trained_bundle, self._image_name = None, base_name(image.name)
-        self.report.begin(classes, notes, training=training)
+        self.next_step = ""
+        self.report.begin(classes, notes, training=training, time_points=time_points)
 
     def _starting_bundle(self) -> ModelBundle | None:
         start = self._form.starting_point()
@@ -214,23 +236,34 @@ class Actions(QObject):
 
     def _keep_trained(self) -> bool:
         """Take over the model of the run, if its training came to an end."""
-        bundle, self._trained_bundle, self._live = self._trained_bundle, None, None
+        bundle, self._trained_bundle = self._trained_bundle, None
+        live, self._live = self._live, None
         if bundle is None:
             return False
         self.report.keep()
         self._set_model(NamedModel(bundle, f"the model trained on '{self._image_name}'"))
+        self._learned_from = None if live is None else weakref.ref(live[0])
+        self._start_is_ours = True
+        self._propose_start()
         return True
 
     def _finished(self, finished: Finished | None) -> None:
         if finished is None:
             self._trained_bundle = self._live = None
             self.report.roll_back()
-            self._footer.set_status("Cancelled. Everything is as it was.")
+            text = "Cancelled. Everything is as it was."
+            if self.runner.lingers:
+                text += " The step that was going on still ends in the background."
+            self._footer.set_status(text)
         else:
             self._layer = finished.layer
             if not self._keep_trained():
                 self._say_applied()
-            self._footer.set_status(f"Done: see the layer '{finished.layer.name}'.")
+            else:
+                self.next_step = _next_step(finished)
+            took = show_duration(self.report.elapsed())
+            self._footer.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
+        self._painted = self._annotator.slices()
         self._show_available()
         self.idle.emit()
 
@@ -273,6 +306,41 @@ class Actions(QObject):
             model=self.bundle is not None,
             busy=self.runner.is_running(),
         )
+
+    # ---- what the user does next
+
+    def _paint_changed(self) -> None:
+        if self._annotator.slices() != self._painted:
+            self._painted = self._annotator.slices()
+            self._forget()
+
+    def _layers_chosen(self) -> None:
+        self._painted = self._annotator.slices()
+        self._forget()
+        self._propose_start()
+
+    def _settings_changed(self) -> None:
+        self._footer.set_continues(self._form.starting_point() != "nothing")
+        self._forget(step=False)
+
+    def _start_chosen(self) -> None:
+        self._start_is_ours = False
+
+    def _forget(self, *, step: bool = True) -> None:
+        """The user has gone on: what happened before is not said any longer."""
+        if self.runner.is_running():
+            return
+        self._footer.set_status("")
+        if step:
+            self.next_step = ""
+
+    def _propose_start(self) -> None:
+        """Go on from the model, as long as the annotation is the one that it learned from."""
+        if not self._start_is_ours or self._learned_from is None:
+            return
+        same = self._learned_from() is self._choice.value()[1]
+        start = self._form.start_from
+        start.setCurrentIndex(start.findData("last" if same else "nothing"))
 
     # ---- save and load
 
@@ -327,3 +395,21 @@ class Actions(QObject):
             action()
         except Exception as error:  # shown where the user looks, whatever it is
             self._failed(error)
+
+
+def _next_step(finished: Finished) -> str:
+    """What to do after a training: look, paint, go on; more time first where it was too short."""
+    record = finished.bundle.record
+    if record.starved:
+        count = "1 iteration" if record.iterations == 1 else f"{record.iterations} iterations"
+        whose = (
+            "mainly the pixel classifier's" if finished.bundle.pixels else "hardly more than chance"
+        )
+        return (
+            f"The network has hardly learned: it had {count} only, and the result is {whose}. The "
+            "model is kept in this window: choose a longer budget and press Continue training."
+        )
+    return (
+        f"The model is kept in this window. Look at the layer '{finished.layer.name}', paint a "
+        "slice where it is wrong, then press Continue training."
+    )

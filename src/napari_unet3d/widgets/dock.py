@@ -217,7 +217,7 @@ class SegmentationDock(QWidget):
         """Say what to do next, unless something went wrong or is going on."""
         if self.runner.is_running() or self.footer.is_error():
             return
-        self.footer.set_message(self._hint())
+        self.footer.set_message(self.run_actions.next_step or self._hint())
 
     def _hint(self) -> str:
         image, annotation = self.choice.value()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets.theme import theme_colors
 
 _SCALE = 1000
+_PASSING_MS = 10_000
+"""Milliseconds after which a status line vanishes when nothing runs: it tells what happened, and
+must not look like how things are."""
+_ANEW, _CONTINUE = "Train && &segment", "Continue training && &segment"
 
 
 class Footer(QWidget):
@@ -24,7 +28,7 @@ class Footer(QWidget):
         self.message.setObjectName("message")
         self.message.setAccessibleName("Message")
         self.message.hide()
-        self.start_button = QPushButton("Train && &segment")
+        self.start_button = QPushButton(_ANEW)
         self.start_button.setObjectName("start")
         self.start_button.setMinimumHeight(36)
         self.start_button.setAccessibleName("Train and segment")
@@ -63,18 +67,24 @@ class Footer(QWidget):
         self.start_button.clicked.connect(self.startRequested)
         self.stop_button.clicked.connect(self.stopRequested)
         self.cancel_button.clicked.connect(self.cancelRequested)
-        self._error = False
+        self._passing = QTimer(self)
+        self._passing.setSingleShot(True)
+        self._passing.setInterval(_PASSING_MS)
+        self._passing.timeout.connect(lambda: self.set_status(""))
+        self._error = self._running = False
         self.show_ready()
         self.apply_theme()
 
     def show_ready(self) -> None:
         """Nothing runs: offer to start."""
+        self._running = False
         self.start_button.show()
         for widget in (self.stop_button, self.cancel_button, self.progress):
             widget.hide()
 
     def show_running(self, *, can_stop: bool) -> None:
         """Something runs: offer to stop (while training) and to cancel."""
+        self._running = True
         had_focus = self.start_button.hasFocus()
         self.start_button.hide()
         self.stop_button.setVisible(can_stop)
@@ -85,10 +95,18 @@ class Footer(QWidget):
         if had_focus:  # not on Cancel: Space would end the run that was just begun
             self.progress.setFocus()
 
-    def show_ending(self) -> None:
-        """The user's wish to end was heard."""
+    def show_ending(self, *, cancelled: bool) -> None:
+        """The user's wish to end was heard; after Stop one may still cancel."""
         self.stop_button.setEnabled(False)
-        self.cancel_button.setEnabled(False)
+        self.cancel_button.setEnabled(not cancelled)
+
+    def set_continues(self, continues: bool) -> None:
+        """Whether the button goes on from a trained model, or starts anew."""
+        text = _CONTINUE if continues else _ANEW
+        self.start_button.setText(text)
+        self.start_button.setAccessibleName(
+            "Continue training and segment" if continues else "Train and segment"
+        )
 
     def set_progress(self, fraction: float | None, text: str) -> None:
         """Fraction done (None: unknown) and what is being done."""
@@ -100,9 +118,13 @@ class Footer(QWidget):
             self.set_status(text)  # Qt writes nothing on a bar without an end
 
     def set_status(self, text: str) -> None:
-        """The one line of figures."""
+        """The one line of figures, or of what happened; the latter vanishes after a while."""
         self.status.setText(text)
         self.status.setVisible(bool(text))
+        if text and not self._running:
+            self._passing.start()
+        else:
+            self._passing.stop()
 
     def set_message(self, text: str, *, error: bool = False) -> None:
         """A sentence above the button: what to do next, or what went wrong and the cure."""

@@ -93,8 +93,15 @@ class Results(QWidget):
         classes: Sequence[ClassInfo],
         slices: Sequence[str],
         distance: int | None = None,
+        *,
+        scored: float = 1.0,
+        final: bool = True,
     ) -> None:
-        """Show the scores on the held-out slices; say so when there are none."""
+        """Show the scores on the held-out slices; say so when there are none.
+
+        `scored` is the share of their voxels that was measured; scores that are not `final`
+        are those of a quick look while training.
+        """
         if not slices:
             self.set_text(_NOT_MEASURED)
             return
@@ -106,7 +113,7 @@ class Results(QWidget):
         ]
         if len(rows) > 1:
             rows.append(("mean", None, mean([r[2] for r in rows]), mean([r[3] for r in rows])))
-        self.set_state((_explain(slices, distance), rows))
+        self.set_state((_explain(slices, distance, scored, final), rows))
 
     def set_state(self, state: tuple[str, list[Row]]) -> None:
         """Show what was shown before."""
@@ -130,9 +137,16 @@ class Results(QWidget):
         self.table.setVisible(bool(rows))
 
 
-def _explain(slices: Sequence[str], distance: int | None) -> str:
+def _explain(slices: Sequence[str], distance: int | None, scored: float, final: bool) -> str:
     where = ", ".join(slices[:4]) + (" …" if len(slices) > 4 else "")
     text = f"Measured on the painted voxels of {where}, not trained on."
+    if scored < 1:
+        text = (
+            f"Measured on {_percent(scored)} of the painted voxels of {where}, not trained on; "
+            "there was no time for the rest."
+        )
+    if not final:
+        text = "A quick look while training; the finished model is measured at the end. " + text
     if distance is not None and distance > 0:
         text += f" The nearest trained slice is {distance} slice{'s' * (distance > 1)} away."
     caution = (
@@ -141,3 +155,8 @@ def _explain(slices: Sequence[str], distance: int | None) -> str:
         else "one slice of the same stack is no independent evidence; hold out more to be sure."
     )
     return f"{text} Mind: {caution}"
+
+
+def _percent(share: float) -> str:
+    """A share below 1 in percent: neither 0 % nor 100 %."""
+    return "less than 1 %" if share < 0.01 else f"{min(share, 0.99):.0%}".replace("%", " %")

@@ -70,7 +70,10 @@ def train_and_segment(
     ModelBundle or None
         None when the training was cancelled.
     """
-    training = make_trainer().run(control)
+    trainer = make_trainer()
+    if control.cancelled:  # while the input was checked
+        return None
+    training = trainer.run(control)
     try:
         while True:
             event = next(training)

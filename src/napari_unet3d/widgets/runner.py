@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from napari.layers import Labels, Layer
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QCoreApplication, QObject, Signal
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_unet3d.data.annotation import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
@@ -18,6 +18,10 @@ from napari_unet3d.widgets.prediction_view import PredictionView
 from napari_unet3d.widgets.run import PredictionStarted
 from napari_unet3d.widgets.status import error_text
 from napari_unet3d.widgets.worker import Worker
+
+_PATIENCE_MS = 1500
+"""Milliseconds that Cancel waits for the thread: one reading of a large file, or one tile on a
+slow computer, may take longer, and then ends by itself."""
 
 Phase = Literal["ready", "checking", "training", "segmenting", "saving"]
 
@@ -52,6 +56,12 @@ class Runner(QObject):
         self._view: PredictionView | None = None
         self._below: Layer | None = None
         self._cancelled = False
+        self._patience = QTimer(self)
+        self._patience.setSingleShot(True)
+        self._patience.setInterval(_PATIENCE_MS)
+        self._patience.timeout.connect(self._free)
+        self.lingers = False
+        """Whether the step that was cancelled last was still going on when the run was over."""
         self._ending = _Ending()
         # When Qt deletes the window before anything else could end the run.
         self.destroyed.connect(self._ending)
@@ -85,11 +95,16 @@ class Runner(QObject):
         self._control.stop()
 
     def cancel(self) -> None:
-        """End the run and leave the layers as they were."""
+        """End the run and leave the layers as they were, within two seconds.
+
+        A step that takes longer ends in the background, and its result is dropped.
+        """
         self._cancelled = True
         self._control.cancel()
         if self._worker is not None:
             self._worker.close()
+            if self.phase != "saving":
+                self._patience.start()
 
     def abandon(self, seconds: float) -> bool:
         """Cancel without a word, because the window goes away; whether the thread has ended.
@@ -98,6 +113,7 @@ class Runner(QObject):
         """
         if self._worker is None:
             return True
+        self._patience.stop()
         worker, self._worker = self._worker, None
         phase, self.phase = self.phase, "ready"
         if phase == "saving" and not self._cancelled:
@@ -116,7 +132,7 @@ class Runner(QObject):
 
     def _start(self, generator: Generator[Any, None, Any], phase: Phase) -> None:
         assert not self.is_running()
-        self._cancelled = False
+        self._cancelled = self.lingers = False
         self._worker = Worker(self)
         self._worker.eventsArrived.connect(self._handle)
         self._worker.returned.connect(self._returned)
@@ -154,7 +170,21 @@ class Runner(QObject):
         if self._view is not None and self._view.layer is None:
             self._view.open(self._below)
 
+    def _free(self) -> None:
+        """The thread did not end in time after a cancel: go on without it."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        _let_end(worker)
+        self.lingers = True
+        try:
+            self.discard_view()
+        finally:
+            self._ended()
+            self.finished.emit(None)
+
     def _ended(self) -> Phase:
+        self._patience.stop()
         phase = self.phase
         if self._worker is not None:
             self._worker.deleteLater()
@@ -186,11 +216,16 @@ class Runner(QObject):
 
 def _leave_alone(worker: Worker) -> None:
     """Let a file be written to its end without the dock, and tell how that went."""
+    _let_end(worker)
+    worker.returned.connect(lambda path: show_info(f"Saved {path}"))
+    worker.failed.connect(lambda error: show_error(f"napari-unet3d: {error_text(error)}"))
+
+
+def _let_end(worker: Worker) -> None:
+    """Let a thread end by itself; nobody listens to it any more."""
     for signal in (worker.eventsArrived, worker.returned, worker.failed):
         signal.disconnect()
     worker.setParent(QCoreApplication.instance())
-    worker.returned.connect(lambda path: show_info(f"Saved {path}"))
-    worker.failed.connect(lambda error: show_error(f"napari-unet3d: {error_text(error)}"))
     worker.returned.connect(lambda _: worker.deleteLater())
     worker.failed.connect(lambda _: worker.deleteLater())
 

@@ -6,29 +6,38 @@ from typing import Any
 
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.prediction.predictor import PredictionProgress
+from napari_unet3d.training.clock import PHASES, Reading
 from napari_unet3d.training.events import TrainingProgress, TrainingStarted
 from napari_unet3d.widgets.duration import show_duration
 
 
-def training_line(progress: TrainingProgress, started: TrainingStarted | None) -> str:
-    """Iterations, elapsed, time left, memory and device in one line."""
+def phase_line(reading: Reading) -> str:
+    """What is being done, elapsed and time left, where there is nothing to count."""
+    return " · ".join([f"{PHASES[reading.phase]} …", *_times(reading)])
+
+
+def training_line(
+    progress: TrainingProgress, started: TrainingStarted | None, reading: Reading
+) -> str:
+    """Iterations, elapsed, time left of the whole run, memory and device in one line."""
     number = progress.iteration
-    iterations = "1 iteration" if number == 1 else f"{number} iterations"
-    parts = [iterations, show_duration(progress.elapsed)]
-    if progress.remaining is not None:
-        parts.append(f"{show_duration(progress.remaining)} left")
+    parts = ["1 iteration" if number == 1 else f"{number} iterations", *_times(reading)]
     parts.append(f"{progress.memory / 2**30:.1f} GB")
     if started is not None:
         parts.append(started.device.partition(" (")[0])  # all of it is in the tool tip
     return " · ".join(parts)
 
 
-def prediction_line(progress: PredictionProgress) -> str:
+def prediction_line(progress: PredictionProgress, reading: Reading) -> str:
     """Tiles, elapsed and time left."""
-    parts = [f"tile {progress.done} of {progress.total}", show_duration(progress.elapsed)]
-    if progress.remaining is not None and progress.done < progress.total:
-        parts.append(f"{show_duration(progress.remaining)} left")
-    return " · ".join(parts)
+    return " · ".join([f"tile {progress.done} of {progress.total}", *_times(reading)])
+
+
+def _times(reading: Reading) -> list[str]:
+    parts = [show_duration(reading.elapsed)]
+    if reading.remaining is not None and round(reading.remaining):
+        parts.append(f"{show_duration(reading.remaining)} left")
+    return parts
 
 
 def plan_line(started: TrainingStarted) -> str:

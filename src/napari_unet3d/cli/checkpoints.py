@@ -1,0 +1,87 @@
+"""The file that a long training leaves beside its model until the model is there."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from napari_unet3d.cli.terminal import errors
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.model.bundle import SUFFIX, ModelBundle
+
+
+class CheckpointFile:
+    """Written now and then while a model is trained, removed when the model is saved.
+
+    Parameters
+    ----------
+    model
+        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it.
+    """
+
+    def __init__(self, model: Path) -> None:
+        self.path = model.with_name(f"{model.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}")
+        self.written = False
+        self._complained = False
+
+    def announce(self, start_from: Path | None) -> None:
+        """Say that there is one of an earlier training, unless this training goes on from it."""
+        if self.path.is_file() and (start_from is None or not _same(self.path, start_from)):
+            errors.print(
+                f"{self.path} is there, of a training that was cut off. --resume {self.path} goes "
+                "on from it; this training will replace it.",
+                markup=False,
+            )
+
+    def write(self, bundle: ModelBundle) -> None:
+        """Write the checkpoint; when that fails, say so once, since the training goes on."""
+        try:
+            self._check_space(bundle)
+            bundle.save(self.path)
+        except (BadInputError, RunFailedError, OSError) as error:
+            if not self._complained:
+                self._complained = True
+                errors.print(
+                    f"No checkpoint could be written, training goes on: {error}", markup=False
+                )
+            return
+        if not self.written:
+            errors.print(
+                f"Checkpoint: {self.path} (should this training be cut off, go on with --resume "
+                f"{self.path})",
+                markup=False,
+            )
+        self.written = True
+
+    def remove(self) -> None:
+        """The model is saved: the checkpoint is not needed any more."""
+        if not self.written:
+            return
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+        if self.path.exists():
+            errors.print(f"The checkpoint {self.path} could not be removed.", markup=False)
+        else:
+            errors.print(f"The model is saved, its checkpoint {self.path} removed.", markup=False)
+
+    def remember(self) -> None:
+        """The training was cut off: tell what is left of it."""
+        if self.written:
+            errors.print(
+                f"The last checkpoint is kept: --resume {self.path} goes on from it.", markup=False
+            )
+
+    def _check_space(self, bundle: ModelBundle) -> None:
+        """A checkpoint must not take the space that the model itself needs."""
+        groups = (bundle.weights, bundle.pixels, bundle.state)
+        size = sum(t.numel() * t.element_size() for group in groups for t in group.values())
+        if shutil.disk_usage(self.path.parent).free < 2 * size:
+            raise RunFailedError("the disk is nearly full")
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b.expanduser())
+    except OSError:
+        return False

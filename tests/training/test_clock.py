@@ -1,0 +1,134 @@
+"""One clock for a whole run: it never goes back, and says what it knows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from napari_unet3d.prediction.predictor import PredictionProgress
+from napari_unet3d.training.clock import Reading, RunClock, show_seconds
+from napari_unet3d.training.events import (
+    FinishingStarted,
+    Forecast,
+    PixelsStarted,
+    TrainingProgress,
+    TrainingStarted,
+)
+
+
+class Time:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+def started(forecast: Forecast | None = None) -> TrainingStarted:
+    return TrainingStarted(1000, "cpu", "fp32", (8, 24, 24), 500, forecast=forecast)
+
+
+def progress(elapsed: float, budget: float = 60) -> TrainingProgress:
+    return TrainingProgress(1, elapsed, budget - elapsed, elapsed / budget, 0.5, 0)
+
+
+def test_a_whole_run_is_one_progress(time: Time) -> None:
+    clock = RunClock(time_points=2, now=time)
+    readings: list[Reading] = []
+
+    def pass_by(seconds: float, event: object = None) -> Reading:
+        time.now += seconds
+        if event is not None:
+            clock.handle(event)
+        readings.append(clock.read())
+        return readings[-1]
+
+    checking = pass_by(5)
+    assert (checking.phase, checking.fraction, checking.remaining) == ("checking", 0, None)
+    preparing = pass_by(5, started(Forecast(60, 10, 20)))
+    assert preparing.remaining == pytest.approx(60 + 10 + 2 * 20)
+    assert preparing.fraction == pytest.approx(10 / 120)
+    pass_by(0, PixelsStarted())
+    pixels = pass_by(15)
+    assert (pixels.phase, pixels.remaining) == ("pixels", pytest.approx(95))
+    training = pass_by(15, progress(30))
+    assert training.remaining == pytest.approx(30 + 50)
+    assert training.fraction == pytest.approx(40 / 120)
+    pass_by(30, FinishingStarted(60, 5))
+    finishing = pass_by(2)
+    assert (finishing.phase, finishing.remaining) == ("finishing", pytest.approx(3 + 40))
+    clock.segment()
+    assert pass_by(3).remaining == pytest.approx(37)
+    segmenting = pass_by(1, PredictionProgress(1, 4, 4, 12))
+    assert (segmenting.phase, segmenting.remaining) == ("segmenting", pytest.approx(12))
+    clock.finish()
+    done = pass_by(12)
+    assert (done.phase, done.fraction, done.remaining) == ("done", 1, 0)
+    assert done.elapsed == pytest.approx(88)
+    assert all(a.fraction <= b.fraction for a, b in pairwise(readings))
+    assert all(r.fraction < 1 for r in readings[:-1])
+
+
+def test_it_never_goes_back_when_things_take_longer_than_expected(time: Time) -> None:
+    clock = RunClock(now=time)
+    clock.handle(started(Forecast(10, 1, 0)))
+    fractions = []
+    for elapsed in range(0, 200, 10):
+        time.now = 1000 + elapsed
+        reading = clock.read()
+        fractions.append(reading.fraction)
+        assert reading.remaining is not None
+        assert reading.remaining > 0
+    assert all(a <= b for a, b in pairwise(fractions))
+    clock.handle(progress(5, budget=1000))  # much is left after all
+    assert clock.read().fraction == fractions[-1]
+
+
+def test_what_is_not_known_is_not_said_but_the_bar_moves(time: Time) -> None:
+    clock = RunClock(time_points=1, now=time)
+    clock.handle(started())
+    assert clock.read().remaining is None
+    assert clock.plan(started()) is None
+    time.now += 30
+    clock.handle(progress(30))
+    reading = clock.read()
+    assert reading.remaining is None  # the segmentation may take a minute or a day
+    assert 0 < reading.fraction <= 0.5
+    clock.handle(FinishingStarted(60, 5))
+    assert clock.read().remaining is None
+
+
+def test_without_a_segmentation_nothing_follows_the_end(time: Time) -> None:
+    clock = RunClock(now=time)
+    clock.handle(started())
+    clock.handle(FinishingStarted(60, 5))
+    assert clock.read().remaining == pytest.approx(5)
+
+
+def test_the_plan_in_words(time: Time) -> None:
+    event = started(Forecast(60, 10, 15))
+    assert RunClock(2, time).plan(event) == (
+        "About 1 min 40 s in all: 1 min to train, then 40 s to measure and segment."
+    )
+    assert RunClock(0, time).plan(event) == (
+        "About 1 min 10 s in all: 1 min to train, then 10 s to measure and finish the model."
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (100, "1 min 40 s"), (3599.6, "1 h"),
+        (7500, "2 h 5 min"), (7199, "2 h"),
+    ],
+)  # fmt: skip
+def test_seconds_as_people_say_them(seconds: float, text: str) -> None:
+    assert show_seconds(seconds) == text

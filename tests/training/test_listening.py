@@ -1,0 +1,248 @@
+"""Stop and Cancel are heard in each phase of a training: what was begun is the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bundles import random_bundle
+from napari_unet3d.config import NetworkConfig, TrainingConfig
+from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.pixels import PixelClassifier
+from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.training import listening, pixel_fitting
+from napari_unet3d.training.evaluator import Evaluator
+from napari_unet3d.training.events import (
+    FinishingStarted,
+    HeldOutScores,
+    TrainingControl,
+    TrainingProgress,
+)
+from napari_unet3d.training.trainer import Trainer
+
+SHAPE = (12, 40, 44)
+SMALL = NetworkConfig(
+    widths=(4, 8, 8),
+    strides=((1, 2, 2), (2, 2, 2)),
+    kernels=((3, 3, 3),) * 3,
+    padding="same",
+    normalization="batch",
+    n_classes=2,
+)
+
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of a tiny network ends before half a second: let none of them end."""
+    monkeypatch.setattr(listening, "_STOP_PATIENCE", 0.0)
+    monkeypatch.setattr(listening, "_STOPPED_SECONDS", 0.0)
+
+
+def make_trainer(**settings: Any) -> Trainer:
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 10, SHAPE).astype(np.float32)
+    image[:, 10:30, 10:30] += 40
+    labels = np.zeros(SHAPE, np.uint8)
+    for z in (2, 5, 9):
+        labels[z] = 1
+        labels[z, 10:30, 10:30] = 2
+    given = {"device": "cpu", "patch_shape": (8, 24, 24), "iterations": 6} | settings
+    annotation = SparseAnnotation.from_labels(labels, held_out=[SliceRef(0, 5)])
+    config = TrainingConfig(**given)
+    return Trainer(Volume(image), annotation, config, start_from=random_bundle(SMALL))
+
+
+def run(
+    trainer: Trainer, control: TrainingControl, each: Callable[[Any], None] = lambda _: None
+) -> tuple[list[Any], ModelBundle | None]:
+    events, steps = [], trainer.run(control)
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            return events, end.value
+        events.append(event)
+        each(event)
+
+
+class Calls:
+    """Counts the calls of a function; at the n-th one an order is given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        self.count, self.at, self.order = 0, 0, lambda: None
+        function = getattr(owner, name)
+
+        def counted(*args: Any, **more: Any) -> Any:
+            self.count += 1
+            if self.count == self.at:
+                self.order()
+            return function(*args, **more)
+
+        monkeypatch.setattr(owner, name, counted)
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = TrainingControl()
+    scales = 0
+
+    def reader(*_: Any) -> Any:
+        def read(start: tuple[int, ...], stop: tuple[int, ...]) -> torch.Tensor:
+            nonlocal scales
+            scales += 1
+            if scales == 3:
+                getattr(control, how)()
+            return torch.zeros((1, *(b - a for a, b in zip(start, stop, strict=True))))
+
+        return read
+
+    monkeypatch.setattr(pixel_fitting, "reader_for_pixels", reader)
+    _, bundle = run(make_trainer(), control)
+    assert scales == 3  # a whole part takes five
+    assert (bundle is None) == (how == "cancel")
+    assert bundle is None or not bundle.pixels
+
+
+def test_no_voxel_is_judged_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_fitting, "_ROWS", 100)  # of 3520 voxels
+    calls = Calls(monkeypatch, PixelClassifier, "judge")
+    control = TrainingControl()
+    calls.at, calls.order = 4, control.stop
+    seen: list[int] = []
+    events, bundle = run(
+        make_trainer(),
+        control,
+        lambda e: seen.append(calls.count) if isinstance(e, FinishingStarted) else None,
+    )
+    assert seen == [4]
+    assert bundle is not None
+    assert not any(isinstance(e, TrainingProgress) for e in events)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+def test_a_step_ends_at_its_next_convolution(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    control = TrainingControl()
+    steps = Calls(monkeypatch, Trainer, "_step")
+    forward = Calls(monkeypatch, nn.Conv3d, "forward")
+    seen: list[int] = []
+
+    def order() -> None:
+        getattr(control, how)()
+        seen.append(forward.count)
+
+    steps.at, steps.order = 3, order
+    events, bundle = run(
+        make_trainer(pixel_classifier=False, iterations=1000),
+        control,
+        lambda e: seen.append(forward.count) if isinstance(e, FinishingStarted) else None,
+    )
+    done = [e.iteration for e in events if isinstance(e, TrainingProgress)]
+    assert done == [1, 2]
+    assert steps.count == 3
+    if how == "cancel":
+        assert bundle is None
+        assert forward.count == seen[0] + 1
+    else:
+        assert bundle is not None
+        assert bundle.record.iterations == 2  # the third was dropped
+        assert all(t.isfinite().all() for t in bundle.state.values())
+        assert seen[1] == seen[0] + 1
+
+
+def test_a_step_that_ends_soon_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "_STOP_PATIENCE", 60.0)
+    control = TrainingControl()
+    steps = Calls(monkeypatch, Trainer, "_step")
+    steps.at, steps.order = 3, control.stop
+    _, bundle = run(make_trainer(pixel_classifier=False, iterations=1000), control)
+    assert bundle is not None
+    assert bundle.record.iterations == 3
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("look", ["preview", "measure"])
+def test_a_look_ends_at_its_next_convolution(look: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet3d.training import trainer as trainer_module
+
+    monkeypatch.setattr(trainer_module._Looking, "due", lambda self, elapsed: True)
+    monkeypatch.setattr(trainer_module, "_LARGEST_LOOK", np.inf)
+    control = TrainingControl()
+    if look == "preview":
+        control.watch(SliceRef(0, 4))
+    looks = Calls(monkeypatch, Evaluator, look)
+    forward = Calls(monkeypatch, nn.Conv3d, "forward")
+    seen: list[int] = []
+    looks.at, looks.order = 2, lambda: (control.stop(), seen.append(forward.count))
+    _, bundle = run(
+        make_trainer(pixel_classifier=False, iterations=1000),
+        control,
+        lambda e: seen.append(forward.count) if isinstance(e, FinishingStarted) else None,
+    )
+    assert bundle is not None
+    assert bundle.record.iterations == 2
+    assert seen[1] - seen[0] <= 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_end_is_short_after_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tile of statistics, one part of the calibration and of the scores: no more of them."""
+
+    def tiles(stop: bool) -> tuple[int, ModelBundle | None, list[Any]]:
+        control = TrainingControl()
+        with monkeypatch.context() as patch:
+            boxes = Calls(patch, Predictor, "predict")
+            reads = Calls(patch, Predictor, "read")
+            before: list[int] = []
+
+            def each(event: Any) -> None:
+                if isinstance(event, FinishingStarted):
+                    before.append(reads.count)
+                    if stop:
+                        control.stop()
+
+            events, bundle = run(make_trainer(), control, each)
+            assert boxes.count <= reads.count
+            return reads.count - before[0], bundle, events
+
+    whole, bundle, _ = tiles(stop=False)
+    assert bundle is not None
+    assert whole > 3  # it does take more, undisturbed
+    short, bundle, events = tiles(stop=True)
+    assert short < whole
+    assert bundle is not None
+    assert bundle.pixels
+    assert isinstance(events[-1], HeldOutScores)
+    assert bundle.record.held_out
+
+
+def test_cancel_ends_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = TrainingControl()
+    forward = Calls(monkeypatch, nn.Conv3d, "forward")
+    seen: list[int] = []
+
+    def each(event: Any) -> None:
+        if isinstance(event, FinishingStarted):
+            seen.append(forward.count)
+            control.cancel()
+
+    _, bundle = run(make_trainer(), control, each)
+    assert bundle is None
+    assert forward.count <= seen[0] + 1
+
+
+def test_stop_before_the_run_is_no_error() -> None:
+    control = TrainingControl()
+    control.stop()
+    _, bundle = run(make_trainer(), control)
+    assert bundle is not None
+    assert bundle.record.iterations == 0

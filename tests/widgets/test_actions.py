@@ -1,0 +1,199 @@
+"""After a run: what is said, what comes next, and a cancel that frees the window."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet3d.prediction.scores import ClassScore
+from napari_unet3d.training.events import HeldOutScores
+from napari_unet3d.training.trainer import Trainer
+
+pytestmark = pytest.mark.needs_window
+WAIT = 60_000
+
+
+def wait_ready(dock: Any, qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not dock.runner.is_running(), timeout=WAIT)
+
+
+def run(dock: Any, hands: Any, qtbot: Any) -> None:
+    hands.press(dock.footer.start_button)
+    wait_ready(dock, qtbot)
+    assert not dock.footer.is_error(), dock.footer.message.text()
+
+
+def paint(dock: Any, z: int) -> None:
+    where = np.zeros(dock.choice.value()[1].data.shape, bool)
+    where[z, :3, :3] = True
+    dock.choice.value()[1].data_setitem(np.nonzero(where), 1)
+    dock.annotator.rescan()
+
+
+def test_one_bar_runs_from_0_to_100(
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bars: list[tuple[float, str]] = []
+    messages: list[str] = []
+    progress, message = ready.footer.set_progress, ready.footer.set_message
+    monkeypatch.setattr(
+        ready.footer, "set_progress", lambda *given: (bars.append(given), progress(*given))
+    )
+    monkeypatch.setattr(
+        ready.footer,
+        "set_message",
+        lambda text, **more: (messages.append(text), message(text, **more)),
+    )
+    run(ready, hands, qtbot)
+    fractions = [fraction for fraction, _ in bars]
+    assert len(fractions) > 5
+    assert None not in fractions
+    assert all(0 <= a <= b < 1 for a, b in pairwise(fractions))
+    phases = list(dict.fromkeys(text for _, text in bars))
+    assert phases[0] == "Checking the input"
+    assert phases[-1] == "Segmenting the stack"
+    assert any("in all: " in m and "to measure and segment" in m for m in messages)
+    assert ready.footer.status.text().startswith("Done in ")
+
+
+def test_after_a_run_one_looks_paints_and_goes_on(ready: Any, hands: Any, qtbot: Any) -> None:
+    footer, form = ready.footer, ready.form
+    assert footer.start_button.text() == "Train && &segment"
+    run(ready, hands, qtbot)
+    assert form.starting_point() == "last"
+    assert footer.start_button.text() == "Continue training && &segment"
+    assert "'cells prediction', paint a slice where it is wrong" in footer.message.text()
+    assert footer.status.isVisible()
+    paint(ready, 8)
+    assert "paint a slice where it is wrong" not in footer.message.text()
+    assert not footer.status.isVisible()
+    first = ready.run_actions.bundle
+    run(ready, hands, qtbot)
+    second = ready.run_actions.bundle
+    assert second is not first
+    assert second.record.iterations_before == first.record.iterations
+
+    form.start_from.setCurrentIndex(form.start_from.findData("nothing"))
+    form.start_from.activated.emit(form.start_from.currentIndex())  # as the mouse does
+    assert footer.start_button.text() == "Train && &segment"
+    assert not footer.status.isVisible()  # the user has gone on
+    run(ready, hands, qtbot)
+    assert ready.run_actions.bundle.record.iterations_before == 0
+    assert form.starting_point() == "last"  # the proposal of each run
+
+
+def test_another_annotation_starts_anew_unless_the_user_wishes(
+    ready: Any, hands: Any, qtbot: Any, stack: np.ndarray
+) -> None:
+    run(ready, hands, qtbot)
+    image, annotation = ready.choice.value()
+    other = ready._viewer.add_image(stack[::-1].copy(), name="other")
+    ready.choice.setValue(other, None)
+    if ready.choice.value()[1] is None:
+        ready.add_annotation()
+    assert ready.choice.value()[1] is not annotation
+    assert ready.form.starting_point() == "nothing"
+    ready.choice.setValue(image, annotation)
+    assert ready.form.starting_point() == "last"
+
+
+def test_a_starved_run_says_so(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(None)
+    ready.form.budget.setValue(1)
+    run(ready, hands, qtbot)
+    assert ready.run_actions.bundle.record.iterations < 100
+    text = ready.footer.message.text()
+    assert "hardly learned" in text
+    assert "pixel classifier" in text
+    assert "Continue training" in text
+    assert "Ready" not in text
+
+
+@pytest.mark.parametrize("what", ["paint", "settings", "time"])
+def test_what_happened_is_not_said_for_ever(ready: Any, hands: Any, qtbot: Any, what: str) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: ready.runner.phase == "training", timeout=WAIT)
+    assert not ready.footer._passing.isActive()  # what is going on is said as long as it does
+    hands.press(ready.footer.cancel_button)
+    wait_ready(ready, qtbot)
+    assert "Cancelled" in ready.footer.status.text()
+    assert ready.footer._passing.isActive()
+    if what == "paint":
+        paint(ready, 8)
+    elif what == "settings":
+        ready.form.budget.stepUp()
+    else:
+        ready.footer._passing.timeout.emit()  # ten seconds later
+    assert not ready.footer.status.isVisible()
+    assert ready.footer.status.text() == ""
+
+
+def test_cancel_frees_the_window_while_a_file_is_read(
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reading cannot be cut off: it ends in the background, and the window is free."""
+    release = threading.Event()
+    read: list[str] = []
+
+    def slow(*given: Any, **more: Any) -> Trainer:
+        release.wait(60)
+        trainer = Trainer(*given, **more)
+        read.append("to its end")
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_unet3d.widgets.actions.Trainer", slow)
+        hands.press(ready.footer.start_button)
+        assert ready.runner.phase == "checking"
+        hands.press(ready.footer.cancel_button)
+        wait_ready(ready, qtbot)
+    assert not read
+    assert [t for t in threading.enumerate() if t.name == "unet3d"]
+    assert "Everything is as it was" in ready.footer.status.text()
+    assert "background" in ready.footer.status.text()
+    assert ready.footer.start_button.isVisible()
+    run(ready, hands, qtbot)  # beside it
+    model = ready.run_actions.bundle
+    release.set()
+    qtbot.waitUntil(
+        lambda: not [t for t in threading.enumerate() if t.name == "unet3d"], timeout=WAIT
+    )
+    qtbot.wait(200)
+    assert read
+    assert ready.run_actions.bundle is model
+    assert not ready.footer.is_error()
+    assert sum(x.name.startswith("cells prediction") for x in ready._viewer.layers) == 1
+
+
+def test_after_stop_one_may_still_cancel(ready: Any, hands: Any, qtbot: Any) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: ready.runner.phase == "training", timeout=WAIT)
+    hands.press(ready.footer.stop_button)
+    assert not ready.footer.stop_button.isEnabled()
+    assert ready.footer.cancel_button.isEnabled()
+    hands.press(ready.footer.cancel_button)
+    wait_ready(ready, qtbot)
+    assert "Cancelled" in ready.footer.status.text()
+    assert not ready.bundle_available()
+
+
+def test_the_share_that_was_measured_is_shown(ready: Any) -> None:
+    ready.run_actions.report.begin(ready.class_table.value(), [], training=True, time_points=1)
+    scores = HeldOutScores(3, 1.0, (ClassScore(2, 0.5, 0.6, 900),), ("z=6",), 3, 0.374)
+    ready.runner.eventsArrived.emit([scores])
+    text = ready.results.text.text()
+    assert "37 %" in text
+    assert text.startswith("A quick look")
+    final = HeldOutScores(3, 1.0, scores.classes, ("z=6",), 3, 1.0, final=True)
+    ready.runner.eventsArrived.emit([final])
+    assert "%" not in ready.results.text.text()
+    assert "quick" not in ready.results.text.text()
+    almost = HeldOutScores(3, 1.0, scores.classes, ("z=6",), 3, 0.9999, final=True)
+    ready.runner.eventsArrived.emit([almost])
+    assert "99 %" in ready.results.text.text()
