@@ -8,13 +8,16 @@ themselves are looked at only on the claimed xz and yz slices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 
 def claim_slices(
-    by_zy: np.ndarray, by_zx: np.ndarray, painted: Callable[[int, int], np.ndarray]
+    by_zy: np.ndarray,
+    by_zx: np.ndarray,
+    totals: Sequence[np.ndarray],
+    read: Callable[[int, int], np.ndarray],
 ) -> Iterator[tuple[int, int]]:
     """Yield the slices that hold paint, in the order in which they claim their voxels.
 
@@ -29,33 +32,37 @@ def claim_slices(
         (depth, height) unsigned integers: painted voxels on each line along x.
     by_zx
         (depth, width) unsigned integers: painted voxels on each line along y.
-    painted
-        Called with axis 1 or 2 and an index; returns which voxels of that plane are painted, as
-        booleans of shape (depth, width) or (depth, height).
+    totals
+        Painted voxels on each plane perpendicular to z, y and x; (depth,), (height,), (width,).
+    read
+        Called with axis 1 or 2 and an index; returns the voxels of that plane, (depth, width) or
+        (depth, height), where 0 is no paint.
 
     Yields
     ------
     tuple of int
         Axis and index of a slice.
     """
-    return iter(_Claims(by_zy, by_zx, painted))
+    return iter(_Claims(by_zy, by_zx, totals, read))
 
 
 class _Claims:
     def __init__(
-        self, by_zy: np.ndarray, by_zx: np.ndarray, painted: Callable[[int, int], np.ndarray]
+        self,
+        by_zy: np.ndarray,
+        by_zx: np.ndarray,
+        totals: Sequence[np.ndarray],
+        read: Callable[[int, int], np.ndarray],
     ) -> None:
-        self._painted = painted
-        # Voxels on each line that no slice has claimed yet, by z and by y or x. They are copied
-        # before they are changed. Lines of claimed xz and yz slices are 0; those of claimed xy
-        # slices are not kept up to date, since nothing reads them any more.
+        self._read = read
+        # Voxels on each line that no slice has claimed yet, by z and by y or x: `_lines` less
+        # `_full`, which counts the claimed slices that are painted all over. Lines of claimed xz
+        # and yz slices are 0; those of claimed xy slices are not kept up to date, since nothing
+        # reads them any more.
         self._lines = [by_zy, by_zy, by_zx]
+        self._full = [np.zeros(len(total), np.int64) for total in totals]
         self._copied = False
-        self._free = [
-            by_zy.sum(1, dtype=np.int64),
-            by_zy.sum(0, dtype=np.int64),
-            by_zx.sum(0, dtype=np.int64),
-        ]
+        self._free = [total.astype(np.int64) for total in totals]
         self._taken = [np.zeros(len(free), bool) for free in self._free]
         self._n_busy = [np.count_nonzero(free) for free in self._free]
         # Planes that stand alone, the next one last; None where this must be looked for again.
@@ -114,6 +121,7 @@ class _Claims:
                 self._free[axis] -= lines[indices[0]]
             else:
                 self._free[axis] -= lines[indices].sum(0, dtype=np.int64)
+            self._free[axis] += len(indices) * self._full[axis]
         self._free[0][indices] = 0
         self._taken[0][indices] = True
 
@@ -122,14 +130,19 @@ class _Claims:
             self._lines = [self._lines[0], self._lines[1].copy(), self._lines[2].copy()]
             self._copied = True
         other = 3 - axis
-        voxels = self._painted(axis, index)
-        if self._taken[other].any():
-            voxels = voxels & ~self._taken[other]
-        bits = voxels.view(np.uint8)
-        self._free[0] -= self._lines[axis][:, index]
-        self._free[0][self._taken[0]] = 0
-        self._free[other] -= bits[~self._taken[0]].sum(0, dtype=np.uint32)
-        self._lines[axis][:, index] = 0
-        self._lines[other] -= bits
+        # Only lines with unclaimed voxels, on xy planes that are not claimed, matter from now on.
+        on_lines = self._lines[axis][:, index] - self._full[axis][index]
+        z = np.flatnonzero((on_lines > 0) & ~self._taken[0])
+        self._free[0][z] -= on_lines[z]
+        free = ~self._taken[other]
+        if (on_lines[~self._taken[0]] == np.count_nonzero(free)).all():
+            self._free[other][free] -= len(z)
+            self._full[other][free] += 1
+        else:
+            bits = (self._read(axis, index)[z] != 0) & free
+            self._free[other] -= bits.sum(0, dtype=np.uint32)
+            self._lines[other][z] -= bits.view(np.uint8)
         self._free[axis][index] = 0
+        self._full[axis][index] = 0
+        self._lines[axis][:, index] = 0
         self._taken[axis][index] = True

@@ -26,7 +26,7 @@ from napari_unet3d.data.slices import (
 _BLOCK_BYTES = 2**22
 """Bytes: so much is read at once, which takes a few milliseconds."""
 _DENSE_SHARE = 0.5
-_MOST_ACROSS = 256
+_MOST_ACROSS = 128
 """Slices: nobody paints more xz and yz slices by hand; what looks so was painted in 3D."""
 _SCATTERED = 16
 """A box that holds so many times more voxels than were changed is read again."""
@@ -63,7 +63,7 @@ def find_painted_slices(labels: Any) -> list[PaintedSlice]:
     Each labelled voxel belongs to one slice. A plane whose neighbors hold no paint is a slice
     (xy before xz before yz); otherwise the plane with most voxels is the next one, and takes
     its voxels away from those that cross it. Where most of a volume is labelled, or where there
-    would be more than 256 xz and yz slices, all slices are xy slices.
+    would be more than 128 xz and yz slices, all slices are xy slices.
 
     Parameters
     ----------
@@ -313,14 +313,15 @@ class SliceLedger:
 
     def _find_slices(self, time: int) -> Iterator[None]:
         counts = self._counts_at(time)
-        dense = bool(counts.total() > _DENSE_SHARE * np.prod(self._shape))
+        dense = bool(counts.totals[0].sum() > _DENSE_SHARE * np.prod(self._shape))
         claims: list[tuple[int, int]] = []
         across: set[tuple[int, int]] = set()
         if not dense:
-            painted = partial(self._painted, time)
-            for claim in claim_slices(counts.by_zy, counts.by_zx, painted):
+            read = partial(self._read_across, time)
+            for claim in claim_slices(counts.by_zy, counts.by_zx, counts.totals, read):
                 claims.append(claim)
                 if claim[0] != 0:
+                    read(*claim)
                     across.add(claim)
                     if len(across) > _MOST_ACROSS:
                         dense = True
@@ -333,8 +334,8 @@ class SliceLedger:
         self._slices[time] = self._rows_of(time, counts, order)
         self._stale.discard(time)
 
-    def _painted(self, time: int, axis: int, index: int) -> np.ndarray:
-        """Return which voxels of an xz or yz slice are painted; keep its voxels."""
+    def _read_across(self, time: int, axis: int, index: int) -> np.ndarray:
+        """Return the codes of an xz or yz slice, and keep them."""
         counts = self._counts[time]
         kept = counts.cross.get((axis, index))
         if kept is None:
@@ -347,27 +348,28 @@ class SliceLedger:
             codes = np.zeros((self._shape[0], self._shape[3 - axis]), np.uint8)
             codes[planes] = np.squeeze(block, axis)
             kept = counts.cross[axis, index] = CrossSlice(codes)
-        painted_voxels: np.ndarray = kept.codes != 0
-        return painted_voxels
+        return kept.codes
 
     def _rows_of(
         self, time: int, counts: PaintCounts, order: list[tuple[int, int]] | None
     ) -> list[PaintedSlice]:
         if order is None:
-            planes = [(0, int(z)) for z in np.flatnonzero(counts.by_value.any(1))]
+            planes = [(0, int(z)) for z in np.flatnonzero(counts.totals[0])]
             voxels = [counts.by_value[z] for _, z in planes]
         else:
             planes, voxels = order, counts.count_slices(order)
+        areas = [int(np.prod(self._shape)) // n for n in self._shape]
+        complete = [t == area for t, area in zip(counts.totals, areas, strict=True)]
         rows = []
         for (axis, index), row in sorted(zip(planes, voxels, strict=True), key=lambda r: r[0]):
             ref = SliceRef(axis, index, time)
-            present = np.flatnonzero(row)
-            values = dict(zip(present.tolist(), row[present].tolist(), strict=True))
+            values = {value: n for value, n in enumerate(row.tolist()) if n}
             if OTHER_CODE in values and not self._exact:
                 values = count_labels(self._claimed(ref, read_slice(self.labels, ref)))
-            area = int(np.prod(self._shape)) // self._shape[axis]
-            complete = counts.labelled(axis, index) == area
-            rows.append(PaintedSlice(ref, values, "complete" if complete else "partial", area))
+            state: Literal["partial", "complete"] = (
+                "complete" if complete[axis][index] else "partial"
+            )
+            rows.append(PaintedSlice(ref, values, state, areas[axis]))
         return rows
 
     # ---- the voxels of the slices

@@ -65,17 +65,25 @@ class CrossSlice:
 
     def __init__(self, codes: np.ndarray) -> None:
         self.codes = codes
-        self.counts = np.zeros((len(codes), 1), np.int64)
-        painted = np.flatnonzero(codes.max(1, initial=0))
-        if len(painted):
-            self.recount(int(painted[0]), int(painted[-1]) + 1)
+        self._counts = np.zeros((len(codes), 1), np.int64)
+        self._uncounted = 0, len(codes)
 
-    def recount(self, first: int, last: int) -> None:
-        """Count the lines from z = `first` to before `last` again."""
-        counts = count_codes(self.codes[first:last])
-        self.counts = _widened(self.counts, counts.shape[1])
-        self.counts[first:last, : counts.shape[1]] = counts
-        self.counts[first:last, counts.shape[1] :] = 0
+    def counts(self) -> np.ndarray:
+        """Count the codes on each line; (depth, values)."""
+        first, last = self._uncounted
+        if first < last:
+            painted = first + np.flatnonzero(self.codes[first:last].max(1, initial=0))
+            counts = count_codes(self.codes[painted])
+            self._counts = widened(self._counts, counts.shape[1])
+            self._counts[first:last] = 0
+            self._counts[painted, : counts.shape[1]] = counts
+            self._uncounted = 0, 0
+        return self._counts
+
+    def changed(self, first: int, last: int) -> None:
+        """Take note that lines from z = `first` to before `last` have other codes now."""
+        start, stop = self._uncounted
+        self._uncounted = (min(first, start), max(last, stop)) if start < stop else (first, last)
 
     def replace(self, first: int, lines: np.ndarray) -> bool:
         """Put other lines (n, length) in from z = `first` on; return whether they differ."""
@@ -83,7 +91,7 @@ class CrossSlice:
         if np.array_equal(self.codes[first:last], lines):
             return False
         self.codes[first:last] = lines
-        self.recount(first, last)
+        self.changed(first, last)
         return True
 
 
@@ -101,6 +109,8 @@ class PaintCounts:
         (depth, height) and (depth, width): painted voxels on each line along x and along y.
     by_value
         (depth, values): voxels of each code on each xy plane; column 0 is 0.
+    totals
+        Painted voxels on each plane perpendicular to z, y and x.
     cross
         The xz and yz slices whose voxels are kept, by axis and index.
     """
@@ -112,11 +122,8 @@ class PaintCounts:
         self.by_zy = np.zeros((depth, height), dtype)
         self.by_zx = np.zeros((depth, width), dtype)
         self.by_value = np.zeros((depth, 1), np.int64)
+        self.totals = tuple(np.zeros(n, np.int64) for n in shape)
         self.cross: dict[tuple[int, int], CrossSlice] = {}
-
-    def total(self) -> int:
-        """Count the painted voxels."""
-        return int(self.by_value.sum())
 
     # ---- planes that were read
 
@@ -125,15 +132,17 @@ class PaintCounts:
     ) -> bool:
         """Take over the counts of planes from z = `first` on; return whether they differ."""
         rows = slice(first, first + len(by_zy))
-        self.by_value = _widened(self.by_value, by_value.shape[1])
-        by_value = _widened(by_value, self.by_value.shape[1])
-        differs = False
+        self.by_value = widened(self.by_value, by_value.shape[1])
+        by_value = widened(by_value, self.by_value.shape[1])
         pairs = ((self.by_zy, by_zy), (self.by_zx, by_zx), (self.by_value, by_value))
+        if all(np.array_equal(known[rows], new) for known, new in pairs):
+            return False
+        for total, known, new in zip(self.totals[1:], *zip(*pairs[:2], strict=True), strict=True):
+            total += new.sum(0, dtype=np.int64) - known[rows].sum(0, dtype=np.int64)
         for known, new in pairs:
-            if not np.array_equal(known[rows], new):
-                known[rows] = new
-                differs = True
-        return differs
+            known[rows] = new
+        self.totals[0][rows] = self.by_value[rows].sum(1)
+        return True
 
     def check_cross(self, z: int, y: int, codes: np.ndarray) -> bool:
         """Compare the kept slices with voxels just read; take these over and say if they differ.
@@ -181,17 +190,20 @@ class PaintCounts:
             signs = [(1, mask & (old == 0) & (new != 0)), (-1, mask & (old != 0) & (new == 0))]
         for sign, voxels in signs:
             if sign:
-                dtype = self.by_zy.dtype
-                for known, axis, first, n in (
-                    (self.by_zy, 2, y, height),
-                    (self.by_zx, 1, x, width),
+                rows, columns = slice(y, y + height), slice(x, x + width)
+                along_x, along_y = _line_sums(voxels)
+                for known, part, sums in (
+                    (self.by_zy, (planes, rows), along_x),
+                    (self.by_zx, (planes, columns), along_y),
                 ):
-                    sums = voxels.sum(axis, dtype=dtype)
-                    part = known[planes, first : first + n]
-                    np.add(part, sums, out=part) if sign > 0 else np.subtract(part, sums, out=part)
+                    signed = sums.astype(np.int64) * sign
+                    known[part] = known[part] + signed
+                self.totals[0][planes] += sign * along_x.sum(1, dtype=np.int64)
+                self.totals[1][rows] += sign * along_x.sum(0, dtype=np.int64)
+                self.totals[2][columns] += sign * along_y.sum(0, dtype=np.int64)
         for sign, codes in ((-1, old), (1, new)):
             counts = _count_masked(codes, mask)
-            self.by_value = _widened(self.by_value, counts.shape[1])
+            self.by_value = widened(self.by_value, counts.shape[1])
             self.by_value[planes, : counts.shape[1]] += sign * counts
         for (axis, index), kept in self.cross.items():
             place = index - (y if axis == 1 else x)
@@ -201,7 +213,7 @@ class PaintCounts:
                 here = mask[box]
                 lines = kept.codes[planes, first : first + here.shape[1]]
                 np.copyto(lines, new if isinstance(new, int) else new[box], where=here)
-                kept.recount(z, z + depth)
+                kept.changed(z, z + depth)
 
     # ---- rows
 
@@ -221,34 +233,35 @@ class PaintCounts:
         """
         rank = self.rank(order)
         across = {axis: [i for a, i in order if a == axis] for axis in (1, 2)}
-        n_values = [kept.counts.shape[1] for kept in self.cross.values()]
-        xy = _widened(self.by_value.copy(), max(n_values, default=0))
+        lines = {key: kept.counts() for key, kept in self.cross.items()}
+        xy = widened(self.by_value.copy(), max((n.shape[1] for n in lines.values()), default=0))
+        claimed = rank[0] < _NEVER
         for axis in (1, 2):
             for index in across[axis]:
-                kept = self.cross[axis, index]
-                earlier = np.flatnonzero(rank[axis][index] < rank[0])
-                xy[earlier, : kept.counts.shape[1]] -= kept.counts[earlier]
+                counts = lines[axis, index]
+                z = np.flatnonzero(claimed & (rank[0] > rank[axis][index]))
+                xy[z, : counts.shape[1]] -= counts[z]
         x = np.array(across[2], np.intp)
         for index in across[1]:
             # Voxels on an xz and a yz slice were subtracted twice.
             codes = self.cross[1, index].codes[:, x]
             earlier = np.maximum(rank[1][index], rank[2][x]) < rank[0][:, None]
-            z, nth = np.nonzero((codes != 0) & earlier & (rank[0] < _NEVER)[:, None])
+            z, nth = np.nonzero((codes != 0) & earlier & claimed[:, None])
             np.add.at(xy, (z, codes[z, nth]), 1)
-        counts = []
+        found = []
         for axis, index in order:
             if axis == 0:
-                counts.append(xy[index])
+                found.append(xy[index])
                 continue
             kept = self.cross[axis, index]
             other = np.array(across[3 - axis], np.intp)
             other = other[rank[3 - axis][other] < rank[axis][index]]
             own = rank[0] > rank[axis][index]
             lost = count_codes(kept.codes[own][:, other].reshape(1, -1))[0]
-            row = kept.counts[own].sum(0)
+            row = lines[axis, index][own].sum(0)
             row[: len(lost)] -= lost
-            counts.append(row)
-        return counts
+            found.append(row)
+        return found
 
     def rank(self, order: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the place in the order of claims of every plane, by axis."""
@@ -258,12 +271,15 @@ class PaintCounts:
             rank[axis][index] = place
         return rank
 
-    def labelled(self, axis: int, index: int) -> int:
-        """Count the painted voxels of a plane, whichever slice they belong to."""
-        if axis == 0:
-            return int(self.by_value[index].sum())
-        lines = self.by_zy if axis == 1 else self.by_zx
-        return int(lines[:, index].sum(dtype=np.int64))
+
+def _line_sums(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the true voxels on each line along x (z, y), and along y (z, x)."""
+    dtype = np.uint32
+    if mask.shape[1] == 1:
+        return mask[:, 0].sum(1, dtype=dtype)[:, None], mask[:, 0].astype(dtype)
+    if mask.shape[2] == 1:
+        return mask[:, :, 0].astype(dtype), mask[:, :, 0].sum(1, dtype=dtype)[:, None]
+    return mask.sum(2, dtype=dtype), mask.sum(1, dtype=dtype)
 
 
 def _count_masked(codes: np.ndarray | int, mask: np.ndarray) -> np.ndarray:
@@ -276,7 +292,7 @@ def _count_masked(codes: np.ndarray | int, mask: np.ndarray) -> np.ndarray:
     return count_codes(np.where(mask, codes, np.uint8(0)).reshape(len(mask), -1))
 
 
-def _widened(counts: np.ndarray, n_values: int) -> np.ndarray:
+def widened(counts: np.ndarray, n_values: int) -> np.ndarray:
     """Return counts (n, values) with at least `n_values` columns."""
     missing = n_values - counts.shape[1]
     return np.pad(counts, ((0, 0), (0, missing))) if missing > 0 else counts
