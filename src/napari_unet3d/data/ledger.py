@@ -25,11 +25,11 @@ from napari_unet3d.data.slices import (
 
 _BLOCK_BYTES = 2**22
 """Bytes: so much is read at once, which takes a few milliseconds."""
+_MOST_IN_BOX = 2**24
+"""Voxels: index arrays that lie in a larger box are not counted, but the box is read again."""
 _DENSE_SHARE = 0.5
 _MOST_ACROSS = 128
 """Slices: nobody paints more xz and yz slices by hand; what looks so was painted in 3D."""
-_SCATTERED = 16
-"""A box that holds so many times more voxels than were changed is read again."""
 
 _KNOWN, _DOUBTED, _UNREAD = 0, 1, 2
 
@@ -97,6 +97,15 @@ class SliceLedger:
         Integers, ZYX or TZYX; in memory, zarr or dask.
     encode
         Turns labels into the uint8 values that are counted instead of them; 0 is no paint.
+    block_bytes
+        Bytes of labels that are read in one step of `work`.
+
+    Attributes
+    ----------
+    labels
+        The labels it looks at.
+    revision
+        Counts how often `slices` may have changed.
 
     Raises
     ------
@@ -105,14 +114,18 @@ class SliceLedger:
     """
 
     def __init__(
-        self, labels: Any, encode: Callable[[np.ndarray], np.ndarray] | None = None
+        self,
+        labels: Any,
+        encode: Callable[[np.ndarray], np.ndarray] | None = None,
+        block_bytes: int = _BLOCK_BYTES,
     ) -> None:
         check_layout(labels)
         self.labels = labels
+        self.revision = 0
         self._encode = encode
         self._exact = encode is not None or np.dtype(labels.dtype) == np.uint8
         self._shape = space(labels)
-        self._planes, self._rows = _block_shape(labels)
+        self._planes, self._rows = _block_shape(labels, block_bytes)
         times = n_times(labels) if all(self._shape) else 0
         self._status = np.full((times, self._shape[0]), _UNREAD, np.uint8)
         self._counts: dict[int, PaintCounts] = {}
@@ -131,6 +144,10 @@ class SliceLedger:
     def share_read(self) -> float:
         """Tell how much of the labels was read at least once, 0 to 1."""
         return float(np.mean(self._status != _UNREAD)) if self._status.size else 1.0
+
+    def is_behind(self) -> bool:
+        """Whether `slices` is known to be incomplete or out of date."""
+        return bool(self._stale or (self._status == _UNREAD).any())
 
     # ---- what it is told
 
@@ -179,7 +196,7 @@ class SliceLedger:
         first = [int(i.min()) for i in arrays]
         box = tuple(slice(a, int(i.max()) + 1) for a, i in zip(first, arrays, strict=True))
         shape = tuple(s.stop - s.start for s in box)
-        if np.prod(shape) > _SCATTERED * len(arrays[0]) + _BLOCK_BYTES:
+        if np.prod(shape) > _MOST_IN_BOX:
             self.doubt(box)
             return
         inside = tuple(i - a for i, a in zip(arrays, first, strict=True))
@@ -333,6 +350,7 @@ class SliceLedger:
         self._ranks[time] = None if order is None else counts.rank(order)
         self._slices[time] = self._rows_of(time, counts, order)
         self._stale.discard(time)
+        self.revision += 1
 
     def _read_across(self, time: int, axis: int, index: int) -> np.ndarray:
         """Return the codes of an xz or yz slice, and keep them."""
@@ -415,7 +433,7 @@ def _count_codes(codes: np.ndarray) -> dict[int, int]:
     return {value: int(np.count_nonzero(codes == value)) for value in range(1, highest + 1)}
 
 
-def _block_shape(labels: Any) -> tuple[int, int]:
+def _block_shape(labels: Any, block_bytes: int) -> tuple[int, int]:
     """Return how many xy planes, and how many rows of them, are read at once."""
     depth, height, width = space(labels)
     itemsize = np.dtype(labels.dtype).itemsize
@@ -423,9 +441,9 @@ def _block_shape(labels: Any) -> tuple[int, int]:
     # Blocks that cut through chunks would decode them several times.
     planes, rows = (_first(chunks[-3]), _first(chunks[-2])) if chunks else (1, 1)
     row_bytes = max(1, planes * rows * width * itemsize)
-    rows = min(max(1, height), rows * max(1, _BLOCK_BYTES // row_bytes))
+    rows = min(max(1, height), rows * max(1, block_bytes // row_bytes))
     if rows >= height:
-        planes *= max(1, _BLOCK_BYTES // max(1, planes * height * width * itemsize))
+        planes *= max(1, block_bytes // max(1, planes * height * width * itemsize))
     return max(1, min(planes, depth)), max(1, rows)
 
 

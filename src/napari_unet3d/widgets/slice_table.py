@@ -90,6 +90,10 @@ class SliceTable(QWidget):
             self._classes = tuple(classes)
             self._fill()
 
+    def set_share_read(self, share: float) -> None:
+        """Tell how much of the annotation was looked at, 0 to 1."""
+        self.hint.setText(_EMPTY if share >= 1 else f"Counting what is painted … {share:.0%}")
+
     def slices(self) -> list[PaintedSlice]:
         """The painted slices that are shown."""
         return list(self._rows)
