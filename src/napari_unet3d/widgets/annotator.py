@@ -37,6 +37,8 @@ _LONG_PAUSE_MS = 200
 """Milliseconds between two steps while it only looks whether something changed unseen."""
 _SMALL_BYTES = 2**24
 """Bytes: so many are read in a few milliseconds, so a `rescan` waits for the end."""
+_MOST_NEW_ROWS = 200
+"""Rows that the table gets at once, which takes about 20 ms; further ones follow."""
 _LAYER_EVENTS = ("paint", "data", "set_data")
 
 
@@ -53,7 +55,8 @@ class Annotator(QObject):
         self._ledger: SliceLedger | None = None
         self._undo_watch: UndoWatch | None = None
         self._drawn: SliceRef | None = None
-        self._seen: tuple[SliceLedger | None, int] = None, 0
+        self._slices: list[PaintedSlice] = []
+        self._seen: tuple[Any, ...] = ()
         self._class_table, self._slice_table = class_table, slice_table
         self._scan_timer = QTimer(self)
         self._scan_timer.setSingleShot(True)
@@ -118,7 +121,7 @@ class Annotator(QObject):
 
     def slices(self) -> list[PaintedSlice]:
         """The painted slices, as far as they are counted."""
-        return self._slice_table.slices()
+        return list(self._slices)
 
     def share_read(self) -> float:
         """How much of the annotation was looked at since it was chosen, 0 to 1."""
@@ -161,17 +164,24 @@ class Annotator(QObject):
             done = ledger.work(seconds)
             if not done:
                 self._scan_timer.start(_PAUSE_MS if ledger.is_behind() else _LONG_PAUSE_MS)
-        if self._state_of_ledger() != self._seen or self.share_read() != share:
+        if self._what_is_known() != self._seen or self.share_read() != share:
             self._show_slices()
 
-    def _state_of_ledger(self) -> tuple[SliceLedger | None, int]:
-        return self._ledger, 0 if self._ledger is None else self._ledger.revision
+    def _what_is_known(self) -> tuple[Any, ...]:
+        """Something that is different when the table must be."""
+        revision = 0 if self._ledger is None else self._ledger.revision
+        return self._ledger, revision, self._class_table.value()
 
     def _show_slices(self) -> None:
-        self._seen = self._state_of_ledger()
+        self._seen = self._what_is_known()
         slices = [] if self._ledger is None else self._ledger.slices()
+        self._slices = sorted(slices, key=lambda s: (s.ref.axis, s.ref.index, s.ref.time))
+        n_rows = len(self._slice_table.slices()) + _MOST_NEW_ROWS
+        if n_rows < len(slices):
+            self._seen = ()  # the other rows come with the next step
+            self._scan_timer.start(_PAUSE_MS)
         self._slice_table.set_share_read(self.share_read())
-        self._slice_table.set_slices(slices, self._class_table.value())
+        self._slice_table.set_slices(self._slices[:n_rows], self._class_table.value())
         self._slice_table.set_shown(self.shown())
         self.changed.emit()
 
@@ -220,12 +230,12 @@ class Annotator(QObject):
 
     # ---- events of viewer and layer
 
-    def _touched(self, event: Any) -> None:
+    def _touched(self, event: Any = None) -> None:
         """Tell the ledger what changed; it is counted a moment later."""
         ledger, undo_watch = self._ledger, self._undo_watch
         data = None if self._layer is None else self._layer.data
-        if ledger is None or undo_watch is None or ledger.labels is not data:
-            pass  # another array: all of it will be read
+        if ledger is None or undo_watch is None or ledger.labels is not data or event is None:
+            pass  # another array, which will be read, or the classes have changed
         elif event.type == "paint":
             undo_watch.painted(ledger, event.value)
         else:
