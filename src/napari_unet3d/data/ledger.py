@@ -106,6 +106,8 @@ class SliceLedger:
         The labels it looks at.
     revision
         Counts how often `slices` may have changed.
+    was_surprised
+        Whether something was ever read again and had changed without being told.
 
     Raises
     ------
@@ -122,6 +124,7 @@ class SliceLedger:
         check_layout(labels)
         self.labels = labels
         self.revision = 0
+        self.was_surprised = False
         self._encode = encode
         self._exact = encode is not None or np.dtype(labels.dtype) == np.uint8
         self._shape = space(labels)
@@ -131,6 +134,8 @@ class SliceLedger:
         self._counts: dict[int, PaintCounts] = {}
         self._ranks: dict[int, tuple[np.ndarray, ...] | None] = {}
         self._slices: dict[int, list[PaintedSlice]] = {}
+        # Rows by all that they say: those that stay need not be made again.
+        self._known: dict[int, dict[tuple[int, int, bytes, bool], PaintedSlice]] = {}
         self._stale: set[int] = set()
         self._job: Iterator[None] | None = None
         self._reading: tuple[int, int, int] | None = None
@@ -296,8 +301,9 @@ class SliceLedger:
     def _read_planes(self, time: int, first: int, last: int) -> Iterator[None]:
         """Count the paint of some xy planes."""
         _, height, width = self._shape
-        by_zy = np.zeros((last - first, height), np.uint32)
-        by_zx = np.zeros((last - first, width), np.uint32)
+        dtype = np.uint16 if max(height, width) < 2**16 else np.uint32
+        by_zy = np.zeros((last - first, height), dtype)
+        by_zx = np.zeros((last - first, width), dtype)
         by_value = np.zeros((last - first, OTHER_CODE + 1), np.int64)
         known = self._counts.get(time)
         changed = False
@@ -312,9 +318,9 @@ class SliceLedger:
             for i in painted:
                 codes = to_codes(block[i])
                 paint = codes != 0
-                by_zy[i, rows] = paint.sum(1, dtype=np.uint32)
-                by_zx[i] += paint.sum(0, dtype=np.uint32)
-                for value, voxels in _count_codes(codes).items():
+                by_zy[i, rows] = paint.sum(1, dtype=dtype)
+                by_zx[i] += paint.sum(0, dtype=dtype)
+                for value, voxels in count_labels(codes).items():
                     by_value[i, value] += voxels
             if known is not None and known.cross:
                 changed |= known.check_cross(first, y, to_codes(block))
@@ -322,6 +328,7 @@ class SliceLedger:
         by_value = by_value[:, : int(np.flatnonzero(by_value.any(0)).max(initial=0)) + 1]
         if known is not None or by_value.any():
             changed |= self._counts_at(time).set_planes(first, by_zy, by_zx, by_value)
+        self.was_surprised |= changed and bool((self._status[time, first:last] == _DOUBTED).any())
         self._status[time, first:last] = _KNOWN
         if changed:
             self._stale.add(time)
@@ -378,8 +385,15 @@ class SliceLedger:
             planes, voxels = order, counts.count_slices(order)
         areas = [int(np.prod(self._shape)) // n for n in self._shape]
         complete = [t == area for t, area in zip(counts.totals, areas, strict=True)]
-        rows = []
+        rows, known = [], self._known.get(time, {})
+        self._known[time] = {}
         for (axis, index), row in sorted(zip(planes, voxels, strict=True), key=lambda r: r[0]):
+            key = axis, index, row.tobytes(), bool(complete[axis][index])
+            same = known.get(key)
+            if same is not None:
+                rows.append(same)
+                self._known[time][key] = same
+                continue
             ref = SliceRef(axis, index, time)
             values = {value: n for value, n in enumerate(row.tolist()) if n}
             if OTHER_CODE in values and not self._exact:
@@ -387,7 +401,10 @@ class SliceLedger:
             state: Literal["partial", "complete"] = (
                 "complete" if complete[axis][index] else "partial"
             )
-            rows.append(PaintedSlice(ref, values, state, areas[axis]))
+            painted = PaintedSlice(ref, values, state, areas[axis])
+            rows.append(painted)
+            if self._exact or OTHER_CODE not in values:
+                self._known[time][key] = painted
         return rows
 
     # ---- the voxels of the slices
@@ -423,14 +440,6 @@ class SliceLedger:
             earlier = np.flatnonzero(rank[axis] < rank[ref.axis][ref.index])
             values[plane_index(axis - (axis > ref.axis), earlier)] = 0
         return values
-
-
-def _count_codes(codes: np.ndarray) -> dict[int, int]:
-    """Count the voxels of each code but 0; quicker than a histogram where codes are small."""
-    highest = int(codes.max())
-    if highest > 8:
-        return count_labels(codes)
-    return {value: int(np.count_nonzero(codes == value)) for value in range(1, highest + 1)}
 
 
 def _block_shape(labels: Any, block_bytes: int) -> tuple[int, int]:

@@ -16,6 +16,8 @@ from napari_unet3d.errors import BadInputError
 _BLOCK_BYTES = 2**22
 _COUNTED_VOXELS = 2**18
 """Voxels that are counted at once: a histogram converts each to 8 bytes."""
+_SMALL_VALUE = 8
+"""Up to this highest value, counting each value by itself is quicker than a histogram."""
 _TOKEN = re.compile(r"([zyxt])=([0-9]+(?:,[0-9]+)*)")
 
 
@@ -158,14 +160,18 @@ def count_labels(values: np.ndarray) -> dict[int, int]:
     total: dict[int, int] = {}
     for start in range(0, len(flat), _COUNTED_VOXELS):
         part = flat[start : start + _COUNTED_VOXELS]
-        if part.min() >= 0 and part.max() < 2**16:
+        lowest, highest = part.min(), part.max()
+        if lowest >= 0 and highest <= _SMALL_VALUE:
+            present = np.arange(1, highest + 1)
+            sizes = np.array([np.count_nonzero(part == value) for value in present])
+        elif lowest >= 0 and highest < 2**16:
             counts = np.bincount(part.astype(np.intp, copy=False))  # uint64 is refused
             present = np.flatnonzero(counts)
             sizes = counts[present]
         else:
             present, sizes = np.unique(part, return_counts=True)
         for value, n in zip(present.tolist(), sizes.tolist(), strict=True):
-            if value != UNLABELLED:
+            if value != UNLABELLED and n:
                 total[value] = total.get(value, 0) + n
     return dict(sorted(total.items()))
 

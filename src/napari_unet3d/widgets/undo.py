@@ -16,6 +16,9 @@ from napari_unet3d.config import BACKGROUND, UNLABELLED
 from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.data.slices import SliceRef, read_slice, voxels_to_complete
 
+_FEW_PLANES = 8
+"""xy planes that are read again after an undo in any case, since it takes little time."""
+
 
 class UndoWatch:
     """Tells a ledger what was painted, undone and redone in a layer."""
@@ -23,6 +26,8 @@ class UndoWatch:
     def __init__(self, layer: Labels) -> None:
         self._layer = layer
         self._undo, self._redo = self._items()
+        # napari keeps the history when a layer gets another array.
+        self._is_older = bool(self._undo or self._redo)
 
     def stroke_is_open(self) -> bool:
         """Whether the mouse is down: the layer holds paint that no event has told yet."""
@@ -49,8 +54,11 @@ class UndoWatch:
         edits = [(atom, False) for item in reversed(redone) for atom in reversed(item)]
         edits += [(atom, True) for item in undone for atom in item]
         for atom, was_undone in edits:
+            box = _tell(ledger, atom, was_undone)
             # What lay there before is taken from the history; others may have written there.
-            ledger.doubt(_tell(ledger, atom, was_undone))
+            planes = range(*box[-3].indices(ledger.labels.shape[-3]))
+            if self._is_older or ledger.was_surprised or len(planes) <= _FEW_PLANES:
+                ledger.doubt(box)
         return bool(redone or undone)
 
     def _items(self) -> tuple[list[Any], list[Any]]:
