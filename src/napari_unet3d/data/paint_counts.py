@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -191,16 +192,16 @@ class PaintCounts:
         for sign, voxels in signs:
             if sign:
                 rows, columns = slice(y, y + height), slice(x, x + width)
-                along_x, along_y = _line_sums(voxels)
-                for known, part, sums in (
-                    (self.by_zy, (planes, rows), along_x),
-                    (self.by_zx, (planes, columns), along_y),
+                along_x, along_y = _line_sums(voxels, self.by_zy.dtype)
+                add = np.add if sign > 0 else np.subtract
+                for known, sums in (
+                    (self.by_zy[planes, rows], along_x),
+                    (self.by_zx[planes, columns], along_y),
+                    (self.totals[0][planes], min(along_x, along_y, key=np.size).sum(1, np.uint32)),
+                    (self.totals[1][rows], along_x.sum(0, np.uint32)),
+                    (self.totals[2][columns], along_y.sum(0, np.uint32)),
                 ):
-                    signed = sums.astype(np.int64) * sign
-                    known[part] = known[part] + signed
-                self.totals[0][planes] += sign * along_x.sum(1, dtype=np.int64)
-                self.totals[1][rows] += sign * along_x.sum(0, dtype=np.int64)
-                self.totals[2][columns] += sign * along_y.sum(0, dtype=np.int64)
+                    add(known, sums, out=known)
         for sign, codes in ((-1, old), (1, new)):
             counts = _count_masked(codes, mask)
             self.by_value = widened(self.by_value, counts.shape[1])
@@ -272,14 +273,14 @@ class PaintCounts:
         return rank
 
 
-def _line_sums(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _line_sums(mask: np.ndarray, dtype: np.dtype[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Count the true voxels on each line along x (z, y), and along y (z, x)."""
-    dtype = np.uint32
+    bits = np.ascontiguousarray(mask).view(np.uint8)
     if mask.shape[1] == 1:
-        return mask[:, 0].sum(1, dtype=dtype)[:, None], mask[:, 0].astype(dtype)
+        return bits[:, 0].sum(1, dtype, keepdims=True), bits[:, 0]
     if mask.shape[2] == 1:
-        return mask[:, :, 0].astype(dtype), mask[:, :, 0].sum(1, dtype=dtype)[:, None]
-    return mask.sum(2, dtype=dtype), mask.sum(1, dtype=dtype)
+        return bits[:, :, 0], bits[:, :, 0].sum(1, dtype, keepdims=True)
+    return bits.sum(2, dtype), bits.sum(1, dtype)
 
 
 def _count_masked(codes: np.ndarray | int, mask: np.ndarray) -> np.ndarray:
