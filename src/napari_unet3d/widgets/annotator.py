@@ -55,6 +55,7 @@ class Annotator(QObject):
         self._ledger: SliceLedger | None = None
         self._undo_watch: UndoWatch | None = None
         self._drawn: SliceRef | None = None
+        self._moved = False
         self._slices: list[PaintedSlice] = []
         self._seen: tuple[Any, ...] = ()
         self._class_table, self._slice_table = class_table, slice_table
@@ -154,7 +155,7 @@ class Annotator(QObject):
 
     def _count(self, seconds: float | None = _STEP) -> None:
         """Count for a while what was painted; go on later if that was not enough."""
-        ledger = self._current_ledger()
+        ledger, self._moved = self._current_ledger(), False
         if self._undo_watch is not None and self._undo_watch.stroke_is_open():
             # What the stroke has painted so far will be told at its end, and counted then.
             self._scan_timer.start(_WAIT_MS)
@@ -240,9 +241,10 @@ class Annotator(QObject):
             undo_watch.painted(ledger, event.value)
         else:
             # Undo and redo emit no paint event, but redraw, as moving to another slice does.
-            # A redraw of the same slice is somebody's own change of the array.
+            # Any other redraw may be somebody's own change of the array.
             drawn, self._drawn = self._drawn, self.shown()
-            if not undo_watch.replayed(ledger) and (event.type == "data" or drawn == self._drawn):
+            moved, self._moved = self._moved or drawn != self._drawn, False
+            if not undo_watch.replayed(ledger) and (event.type == "data" or not moved):
                 ledger.doubt()
         if not self._scan_timer.isActive() or self._scan_timer.remainingTime() > _WAIT_MS:
             self._scan_timer.start(_WAIT_MS)
@@ -252,6 +254,7 @@ class Annotator(QObject):
             self._class_table.select_label(int(self._layer.selected_label))
 
     def _slice_moved(self, _event: Any = None) -> None:
+        self._moved = True
         self._slice_table.set_shown(self.shown())
         self.changed.emit()
 

@@ -18,7 +18,7 @@ _EMPTY = (
     "then some background. Three slices are a good start."
 )
 _MEASURED_ROWS = 8
-"""Rows that the table shows at once; others are not looked at for its height and its columns."""
+"""Rows that the table shows at most: with more its height stays, and need not be measured."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
     "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
@@ -46,7 +46,7 @@ class SliceTable(QWidget):
         self.hint = QLabel(_EMPTY)
         self.hint.setWordWrap(True)
         self.table = NarrowTable("Painted slices", most_rows=_MEASURED_ROWS)
-        self.table.titles.setResizeContentsPrecision(_MEASURED_ROWS)
+        self.table.setWordWrap(False)  # all rows are equally high
 
         self.complete_button = QPushButton("Comple&te slice")
         self.hold_out_button = QPushButton("Hold o&ut")
