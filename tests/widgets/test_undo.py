@@ -159,6 +159,37 @@ def test_a_stroke_is_counted_when_the_mouse_is_released(annotate: Any, qtbot: An
     assert set(annotator.slices()[0].counts) == {1, 2}
 
 
+def test_what_others_write_is_found_at_a_redraw_not_by_moving(annotate: Any, qtbot: Any) -> None:
+    viewer, layer, annotator = annotate(np.zeros(SHAPE, np.uint8))
+    layer.data[3, 5:9] = 2  # by another plugin, which has not redrawn the layer yet
+    for axis, index in ((0, 5), (0, 3), (1, 7)):
+        show_slice(viewer, layer, SliceRef(axis, index))
+        qtbot.waitUntil(lambda: not annotator._scan_timer.isActive(), timeout=5000)
+        assert annotator.slices() == []  # nothing was read again
+    layer.refresh()
+    assert in_step(annotator, qtbot)
+    assert [str(row.ref) for row in annotator.slices()] == ["z=3"]
+    layer.data[:] = 0
+    layer.data = layer.data
+    assert in_step(annotator, qtbot)
+    assert annotator.slices() == []
+
+
+def test_undo_into_another_array_is_counted(annotate: Any, qtbot: Any) -> None:
+    """napari keeps the history: what is undone was painted in the array before."""
+    _, layer, annotator = annotate(np.zeros(SHAPE, np.uint8))
+    layer.paint((0, 9, 9), 1)
+    layer.data_setitem(tuple(np.array(i) for i in ((0, 9), (3, 3), (4, 4))), 2)
+    other = np.zeros(SHAPE, np.uint8)
+    other[:, 3] = 3
+    layer.data = other
+    assert in_step(annotator, qtbot)
+    for _ in range(2):
+        layer.undo()
+        assert in_step(annotator, qtbot)
+    assert (layer.data == 3).sum() == 10 * 24 - 2
+
+
 def test_what_cannot_be_labels_has_no_slices(annotate: Any, qtbot: Any) -> None:
     _, layer, annotator = annotate(np.zeros(SHAPE, np.uint8))
     layer.paint((0, 9, 9), 1)
