@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.data.slices import (
     SliceRef,
-    find_painted_slices,
     parse_slices,
     voxels_to_complete,
 )

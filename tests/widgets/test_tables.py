@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
@@ -171,3 +172,71 @@ def test_without_held_out_slices_nothing_is_claimed(results: Results) -> None:
     results.set_scores((), CLASSES, ())
     assert "Not measured" in results.text.text()
     assert results.table.isHidden()
+
+
+def test_rows_that_come_change_and_go_are_drawn(slice_table: SliceTable, qtbot: Any) -> None:
+    """Whatever it showed before, the table is as if it had been filled at once."""
+    rng = np.random.default_rng(0)
+    states = ("partial", "complete")
+
+    def some() -> list[PaintedSlice]:
+        places = [(int(rng.integers(3)), int(rng.integers(9)), int(rng.integers(2)))]
+        share = rng.choice([0.05, 0.2, 0.6])
+        places += [place for place in np.ndindex(3, 9, 2) if rng.random() < share]
+        return [
+            PaintedSlice(SliceRef(*p), {2: int(rng.integers(1, 4))}, states[rng.integers(2)], 10)
+            for p in set(places)
+        ]
+
+    fresh = SliceTable()
+    qtbot.addWidget(fresh)
+    seen = set()
+    for _ in range(12):
+        rows = some()
+        held_out = frozenset(row.ref for row in rows if rng.random() < 0.2)
+        seen.add(len(rows))
+        fresh.set_slices([], CLASSES[:1])
+        for table in (slice_table, fresh):
+            table.setValue(held_out)
+            table.set_slices(rows, CLASSES)
+        assert _texts(slice_table) == _texts(fresh)
+        assert [text[0] for text in _texts(slice_table)] == [
+            str(row.ref) for row in sorted(rows, key=lambda row: row.ref)
+        ]
+        assert slice_table.table.height() == fresh.table.height()
+        heights = {slice_table.table.rowHeight(row) for row in range(len(rows))}
+        assert heights == {fresh.table.rowHeight(0)}
+    assert min(seen) < 8 < max(seen)
+    slice_table.set_slices([], CLASSES)
+    assert slice_table.table.rowCount() == 0
+
+
+def test_unchanged_rows_are_not_drawn_again(slice_table: SliceTable) -> None:
+    rows = [PaintedSlice(SliceRef(0, z), {1: z}, "partial", 100) for z in range(1, 30)]
+    slice_table.set_slices(rows, CLASSES)
+    items = {row.ref: slice_table.table.item(i, 0) for i, row in enumerate(rows)}
+    rows[7] = PaintedSlice(SliceRef(0, 8), {1: 99}, "partial", 100)
+    slice_table.set_slices([*rows[:20], *rows[21:]], CLASSES)
+    kept = [slice_table.table.item(i, 0) for i in range(slice_table.table.rowCount())]
+    assert [kept[i] is items[rows[i].ref] for i in (0, 6, 7, 8, 19)] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert kept[20] is items[rows[21].ref]
+    assert slice_table.table.item(7, 2).text().strip() == "99"
+
+
+def test_while_it_is_counted_the_ledger_says_so(slice_table: SliceTable) -> None:
+    slice_table.set_share_read(0.42)
+    assert "42%" in slice_table.hint.text()
+    slice_table.set_share_read(1)
+    assert "No slice is painted" in slice_table.hint.text()
+
+
+def _texts(table: SliceTable) -> list[list[str]]:
+    inner = table.table
+    rows = range(inner.rowCount())
+    return [[inner.item(row, c).text() for c in range(inner.columnCount())] for row in rows]

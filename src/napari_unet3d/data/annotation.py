@@ -26,20 +26,16 @@ from napari_unet3d.data.conventions import (
     read_convention,
 )
 from napari_unet3d.data.lazy import as_bad_input
+from napari_unet3d.data.ledger import PaintedSlice, SliceLedger, find_painted_slices
 from napari_unet3d.data.slices import (
     LabelCount,
-    PaintedSlice,
     SliceRef,
     at_time,
     check_in_stack,
     check_layout,
-    claim_slices,
     count_labels,
     count_values,
-    find_paint,
-    find_painted_slices,
     n_times,
-    painted_planes,
     parse_slices,
     plane_index,
     read_slice,
@@ -226,11 +222,7 @@ class SparseAnnotation:
             One per slice with at least one voxel left, sorted by time, axis and index.
         """
         rng = np.random.default_rng(0) if rng is None else rng
-        claims = [
-            claim
-            for time in range(n_times(self.labels))
-            for claim in _claims_for_training(self, time, max_per_slice, rng)
-        ]
+        claims = list(_claims_for_training(self, max_per_slice, rng))
         limit = max(256, _MAX_SAMPLED_VOXELS // max(1, len(claims)))
         if limit < max_per_slice:
             claims = [_thinned(claim, limit, rng) for claim in claims]
@@ -345,38 +337,22 @@ class SparseAnnotation:
 
 
 def _claims_for_training(
-    annotation: SparseAnnotation, time: int, max_per_slice: int, rng: np.random.Generator
+    annotation: SparseAnnotation, max_per_slice: int, rng: np.random.Generator
 ) -> Iterator[LabelledVoxels]:
-    held_out = [ref for ref in annotation.held_out if ref.time == time]
-    for ref, coordinates, codes in _claimed_codes(annotation, time):
+    # Held-out slices take part in the claims, or they would tear the slices that cross them apart.
+    ledger = SliceLedger(annotation.labels, annotation._encode)
+    ledger.work()
+    for ref, coordinates, codes in ledger.claimed_voxels():
         hidden = np.zeros(len(codes), bool)
-        for other in held_out:
-            hidden |= coordinates[:, other.axis] == other.index
+        for other in annotation.held_out:
+            if other.time == ref.time:
+                hidden |= coordinates[:, other.axis] == other.index
         if hidden.all():
             continue
         coordinates, codes = coordinates[~hidden], codes[~hidden]
         order = np.argsort(codes, kind="stable")
         voxels = LabelledVoxels(ref, coordinates[order], codes[order], count_labels(codes))
         yield _thinned(voxels, max_per_slice, rng)
-
-
-def _claimed_codes(
-    annotation: SparseAnnotation, time: int
-) -> Iterator[tuple[SliceRef, np.ndarray, np.ndarray]]:
-    """Yield slice, coordinates (n, 3) and codes (n,) of what is painted at a time point."""
-    paint = find_paint(annotation.labels, time, annotation._encode)
-    if paint is not None:
-        # Held-out slices take part here, or they would tear the slices that cross them apart.
-        for axis, index, members in sorted(claim_slices(paint), key=lambda claim: claim[:2]):
-            coordinates = np.stack([p[members] for p in paint.position], 1).astype(np.int32)
-            yield SliceRef(axis, index, time), coordinates, paint.value[members]
-        return
-    for z, plane in painted_planes(annotation.labels, time):
-        codes = annotation._encode(plane)
-        y, x = np.nonzero(codes)
-        if len(y):
-            coordinates = np.stack([np.full_like(y, z), y, x], 1).astype(np.int32)
-            yield SliceRef(0, z, time), coordinates, codes[y, x]
 
 
 def _thinned(voxels: LabelledVoxels, limit: int, rng: np.random.Generator) -> LabelledVoxels:

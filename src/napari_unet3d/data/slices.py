@@ -1,11 +1,11 @@
-"""Slices of a stack, and which of them hold paint."""
+"""Slices of a stack: their names, reading them, counting what is painted on them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +14,10 @@ from napari_unet3d.data.volume import describe_shape
 from napari_unet3d.errors import BadInputError
 
 _BLOCK_BYTES = 2**22
-_DENSE_SHARE = 0.5
-_MAX_SPARSE_VOXELS = 2**24
+_COUNTED_VOXELS = 2**18
+"""Voxels that are counted at once: a histogram converts each to 8 bytes."""
+_SMALL_VALUE = 8
+"""Up to this highest value, counting each value by itself is quicker than a histogram."""
 _TOKEN = re.compile(r"([zyxt])=([0-9]+(?:,[0-9]+)*)")
 
 
@@ -75,60 +77,6 @@ def parse_slices(text: str) -> tuple[SliceRef, ...]:
     return tuple(slices)
 
 
-@dataclass(frozen=True)
-class PaintedSlice:
-    """A row of the slice ledger.
-
-    Parameters
-    ----------
-    ref
-        The slice.
-    counts
-        Label value → voxels, of the paint that belongs to this slice: a voxel where slices
-        cross belongs to one of them.
-    state
-        "complete" when every voxel of the slice is labelled.
-    n_voxels
-        Area of the slice.
-    """
-
-    ref: SliceRef
-    counts: Mapping[int, int]
-    state: Literal["partial", "complete"]
-    n_voxels: int
-
-
-def find_painted_slices(labels: Any) -> list[PaintedSlice]:
-    """List every slice that holds paint, in any of the three orientations.
-
-    Each labelled voxel belongs to one slice. A plane whose neighbors hold no paint is a slice
-    (xy before xz before yz); otherwise the plane with most voxels is the next one, and takes
-    its voxels away from those that cross it. Where most of a volume is labelled, all slices
-    are xy slices.
-
-    Parameters
-    ----------
-    labels
-        Integers, ZYX or TZYX; in memory, zarr or dask.
-
-    Returns
-    -------
-    list of PaintedSlice
-        Sorted by time, axis and index.
-
-    Raises
-    ------
-    BadInputError
-        When the labels are no integers, or have neither 3 nor 4 axes.
-    """
-    check_layout(labels)
-    rows = []
-    for time in range(n_times(labels)):
-        paint = find_paint(labels, time)
-        rows += _dense_rows(labels, time) if paint is None else _rows(paint, time)
-    return rows
-
-
 def voxels_to_complete(labels: Any, ref: SliceRef) -> tuple[np.ndarray, ...]:
     """Find the unlabelled voxels of a slice, which "Complete slice" makes background.
 
@@ -153,130 +101,6 @@ def voxels_to_complete(labels: Any, ref: SliceRef) -> tuple[np.ndarray, ...]:
     return tuple(indices)
 
 
-# --- which slice a voxel belongs to ---------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Paint:
-    """The labelled voxels of one time point, sorted by z."""
-
-    shape: Triple
-    position: tuple[np.ndarray, np.ndarray, np.ndarray]
-    value: np.ndarray
-
-
-def find_paint(
-    labels: Any, time: int, encode: Callable[[np.ndarray], np.ndarray] | None = None
-) -> Paint | None:
-    """Find the labelled voxels of a time point; None when there are too many to list.
-
-    `encode` turns labels into the values that are kept; 0 is no paint.
-    """
-    shape = space(labels)
-    most = min(_MAX_SPARSE_VOXELS, int(_DENSE_SHARE * np.prod(shape)))
-    found: list[tuple[int, np.ndarray, np.ndarray]] = []
-    total = 0
-    for z, plane in painted_planes(labels, time):
-        codes = plane if encode is None else encode(plane)
-        flat = codes.ravel()
-        indices = np.flatnonzero(flat != 0)
-        if len(indices):
-            found.append((z, indices, flat[indices]))
-            total += len(indices)
-            if total > most:
-                return None
-    if not found:
-        return Paint(shape, (np.empty(0, np.uint16),) * 3, np.empty(0, np.uint8))
-    # 16 bits, where they do, make the sorting below a radix sort.
-    dtype = np.uint16 if max(shape) <= 2**16 else np.int64
-    index = np.concatenate([i for _, i, _ in found])
-    z_position = np.repeat(np.array([z for z, _, _ in found], dtype), [len(i) for _, i, _ in found])
-    y = index // shape[2]
-    x = index - y * shape[2]
-    position = (z_position, y.astype(dtype), x.astype(dtype))
-    return Paint(shape, position, np.concatenate([v for _, _, v in found]))
-
-
-def claim_slices(paint: Paint) -> list[tuple[int, int, np.ndarray]]:
-    """List axis, index and voxels (positions in `paint`) of every slice, as claimed."""
-    remaining = [
-        np.bincount(p, minlength=n) for p, n in zip(paint.position, paint.shape, strict=True)
-    ]
-    bounds = [np.concatenate([[0], np.cumsum(counts)]) for counts in remaining]
-    order: list[np.ndarray | None] = [None, None, None]
-    taken = [np.zeros(n, bool) for n in paint.shape]
-    free = np.ones(len(paint.value), bool)
-    claims = []
-    left = len(free)
-    while left:
-        axis, index = _next_slice(remaining, taken)
-        members: np.ndarray
-        first, last = bounds[axis][index], bounds[axis][index + 1]
-        if axis == 0:
-            members = np.arange(first, last)
-        else:
-            sorting = order[axis]
-            if sorting is None:
-                sorting = order[axis] = np.argsort(paint.position[axis], kind="stable")
-            members = sorting[first:last]
-        members = members[free[members]]
-        free[members] = False
-        left -= len(members)
-        for other in range(3):
-            if left and other != axis:
-                there = paint.position[other][members]
-                remaining[other] -= np.bincount(there, minlength=paint.shape[other])
-        remaining[axis][index] = 0
-        taken[axis][index] = True
-        claims.append((axis, index, members))
-    return claims
-
-
-def _next_slice(counts: list[np.ndarray], taken: list[np.ndarray]) -> tuple[int, int]:
-    """Find the next slice to claim from the free voxels on each plane, and those claimed."""
-    for axis, along in enumerate(counts):
-        # Strokes of another orientation would reach into a neighboring plane; into one that is
-        # claimed they may have.
-        busy = (along > 0) | taken[axis]
-        alone = along > 0
-        alone[1:] &= ~busy[:-1]
-        alone[:-1] &= ~busy[1:]
-        if alone.any():
-            return axis, int(np.argmax(np.where(alone, along, 0)))
-    axis = max(range(3), key=lambda a: counts[a].max())  # the first of equals: z
-    return axis, int(counts[axis].argmax())
-
-
-def _rows(paint: Paint, time: int) -> list[PaintedSlice]:
-    labelled = [
-        np.bincount(p, minlength=n) for p, n in zip(paint.position, paint.shape, strict=True)
-    ]
-    rows = []
-    for axis, index, members in claim_slices(paint):
-        area = _area(paint.shape, axis)
-        rows.append(
-            PaintedSlice(
-                ref=SliceRef(axis, index, time),
-                counts=count_labels(paint.value[members]),
-                state="complete" if labelled[axis][index] == area else "partial",
-                n_voxels=area,
-            )
-        )
-    return sorted(rows, key=lambda row: row.ref)
-
-
-def _dense_rows(labels: Any, time: int) -> list[PaintedSlice]:
-    area = _area(space(labels), 0)
-    rows = []
-    for z, plane in painted_planes(labels, time):
-        counts = count_labels(plane)
-        state: Literal["partial", "complete"] = (
-            "complete" if sum(counts.values()) == area else "partial"
-        )
-        rows.append(PaintedSlice(SliceRef(0, z, time), counts, state, area))
-    return rows
-
-
 # --- reading labels -------------------------------------------------------------------------
 
 
@@ -296,13 +120,9 @@ def at_time(labels: Any, time: int, box: tuple[Any, ...]) -> tuple[Any, ...]:
     return (time, *box) if len(labels.shape) == 4 else box
 
 
-def plane_index(axis: int, index: int) -> tuple[Any, ...]:
-    """Index of the plane perpendicular to an axis."""
+def plane_index(axis: int, index: int | np.ndarray) -> tuple[Any, ...]:
+    """Index of the plane, or of some planes, perpendicular to an axis."""
     return (*(slice(None),) * axis, index)
-
-
-def _area(shape: Triple, axis: int) -> int:
-    return shape[0] * shape[1] * shape[2] // shape[axis]
 
 
 def read_slice(labels: Any, ref: SliceRef) -> np.ndarray:
@@ -337,14 +157,23 @@ def painted_planes(labels: Any, time: int) -> Iterator[tuple[int, np.ndarray]]:
 def count_labels(values: np.ndarray) -> dict[int, int]:
     """Count the voxels of each value but 0."""
     flat = values.ravel()
-    if not len(flat):
-        return {}
-    if flat.min() >= 0 and flat.max() < 2**16:
-        counts = np.bincount(flat.astype(np.intp, copy=False))  # uint64 is refused
-        present = np.flatnonzero(counts)
-        return {int(v): int(counts[v]) for v in present if v != UNLABELLED}
-    present, sizes = np.unique(flat, return_counts=True)
-    return {int(v): int(n) for v, n in zip(present, sizes, strict=True) if v != UNLABELLED}
+    total: dict[int, int] = {}
+    for start in range(0, len(flat), _COUNTED_VOXELS):
+        part = flat[start : start + _COUNTED_VOXELS]
+        lowest, highest = part.min(), part.max()
+        if lowest >= 0 and highest <= _SMALL_VALUE:
+            present = np.arange(1, highest + 1)
+            sizes = np.array([np.count_nonzero(part == value) for value in present])
+        elif lowest >= 0 and highest < 2**16:
+            counts = np.bincount(part.astype(np.intp, copy=False))  # uint64 is refused
+            present = np.flatnonzero(counts)
+            sizes = counts[present]
+        else:
+            present, sizes = np.unique(part, return_counts=True)
+        for value, n in zip(present.tolist(), sizes.tolist(), strict=True):
+            if value != UNLABELLED and n:
+                total[value] = total.get(value, 0) + n
+    return dict(sorted(total.items()))
 
 
 @dataclass

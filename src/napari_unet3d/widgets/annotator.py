@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -11,12 +10,8 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
-from napari_unet3d.data.annotation import (
-    PaintedSlice,
-    SliceRef,
-    find_painted_slices,
-    voxels_to_complete,
-)
+from napari_unet3d.data.annotation import PaintedSlice, SliceRef
+from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.adoption import classes_of
 from napari_unet3d.widgets.class_table import SHORTCUT_MODIFIER, ClassTable
@@ -30,11 +25,21 @@ from napari_unet3d.widgets.layers import (
 )
 from napari_unet3d.widgets.navigation import show_slice, shown_slice
 from napari_unet3d.widgets.slice_table import SliceTable
+from napari_unet3d.widgets.undo import UndoWatch, complete_slice
 
-_SHORTEST_WAIT_MS = 300
-_SCAN_SHARE = 10
-"""A scan may take up to a tenth of the time, so that big stacks do not slow the painting."""
-_LAYER_EVENTS = ("paint", "data", "set_data", "labels_update", "editable")
+_WAIT_MS = 100
+"""Milliseconds between a stroke and its count, so that quick strokes are counted together."""
+_STEP = 0.02
+"""Seconds that counting may hold up the window at a time."""
+_PAUSE_MS = 10
+"""Milliseconds for the window between two steps while the table is out of date."""
+_LONG_PAUSE_MS = 200
+"""Milliseconds between two steps while it only looks whether something changed unseen."""
+_SMALL_BYTES = 2**24
+"""Bytes: so many are read in a few milliseconds, so a `rescan` waits for the end."""
+_MOST_NEW_ROWS = 200
+"""Rows that the table gets at once, which takes about 20 ms; further ones follow."""
+_LAYER_EVENTS = ("paint", "data", "set_data")
 
 
 class Annotator(QObject):
@@ -47,11 +52,17 @@ class Annotator(QObject):
         super().__init__(class_table)
         self._viewer = viewer
         self._layer: Labels | None = None
+        self._ledger: SliceLedger | None = None
+        self._undo_watch: UndoWatch | None = None
+        self._drawn: SliceRef | None = None
+        self._moved = False
+        self._slices: list[PaintedSlice] = []
+        self._seen: tuple[Any, ...] = ()
         self._class_table, self._slice_table = class_table, slice_table
         self._scan_timer = QTimer(self)
         self._scan_timer.setSingleShot(True)
-        self._scan_timer.setInterval(_SHORTEST_WAIT_MS)
-        self._scan_timer.timeout.connect(self.rescan)
+        self._scan_timer.setInterval(_WAIT_MS)
+        self._scan_timer.timeout.connect(self._count)
         class_table.valueChanged.connect(self._classes_edited)
         class_table.labelChosen.connect(self.choose_label)
         slice_table.jumpRequested.connect(self.jump)
@@ -110,24 +121,68 @@ class Annotator(QObject):
         return self._class_table.value()
 
     def slices(self) -> list[PaintedSlice]:
-        """The painted slices, as of the last scan."""
-        return self._slice_table.slices()
+        """The painted slices, as far as they are counted."""
+        return list(self._slices)
+
+    def share_read(self) -> float:
+        """How much of the annotation was looked at since it was chosen, 0 to 1."""
+        return 1.0 if self._ledger is None else self._ledger.share_read()
 
     def shown(self) -> SliceRef | None:
         """The slice of the annotation layer that the viewer shows."""
         return None if self._layer is None else shown_slice(self._viewer, self._layer)
 
     def rescan(self) -> None:
-        """Look for paint; the tables change only if something is different."""
+        """Look for paint everywhere; in a big stack that goes on while the window works."""
         self._scan_timer.stop()
-        found: list[PaintedSlice] = []
-        if self._layer is not None:
-            started = time.perf_counter()
-            with suppress(BadInputError):  # said at the button, not while painting
-                found = find_painted_slices(self._layer.data)
-            took = 1000 * (time.perf_counter() - started)
-            self._scan_timer.setInterval(max(_SHORTEST_WAIT_MS, round(_SCAN_SHARE * took)))
-        self._slice_table.set_slices(found, self._class_table.value())
+        known, ledger = self._ledger, self._current_ledger()
+        if ledger is not None and ledger is known:
+            ledger.doubt()
+        nbytes = 0 if ledger is None else getattr(ledger.labels, "nbytes", _SMALL_BYTES + 1)
+        self._count(None if nbytes <= _SMALL_BYTES else _STEP)
+        self._show_slices()
+
+    def _current_ledger(self) -> SliceLedger | None:
+        """The ledger of the layer's data; None where these are no labels to train on."""
+        data = None if self._layer is None else self._layer.data
+        if self._ledger is None or self._ledger.labels is not data:
+            self._ledger = self._undo_watch = None
+            if self._layer is not None:
+                with suppress(BadInputError):  # said at the button, not while painting
+                    self._ledger = SliceLedger(data)
+                self._undo_watch, self._drawn = UndoWatch(self._layer), self.shown()
+        return self._ledger
+
+    def _count(self, seconds: float | None = _STEP) -> None:
+        """Count for a while what was painted; go on later if that was not enough."""
+        ledger, self._moved = self._current_ledger(), False
+        if self._undo_watch is not None and self._undo_watch.stroke_is_open():
+            # What the stroke has painted so far will be told at its end, and counted then.
+            self._scan_timer.start(_WAIT_MS)
+            return
+        done, share = True, self.share_read()
+        if ledger is not None:
+            done = ledger.work(seconds)
+            if not done:
+                self._scan_timer.start(_PAUSE_MS if ledger.is_behind() else _LONG_PAUSE_MS)
+        if self._what_is_known() != self._seen or self.share_read() != share:
+            self._show_slices()
+
+    def _what_is_known(self) -> tuple[Any, ...]:
+        """Something that is different when the table must be."""
+        revision = 0 if self._ledger is None else self._ledger.revision
+        return self._ledger, revision, self._class_table.value()
+
+    def _show_slices(self) -> None:
+        self._seen = self._what_is_known()
+        slices = [] if self._ledger is None else self._ledger.slices()
+        self._slices = sorted(slices, key=lambda s: (s.ref.axis, s.ref.index, s.ref.time))
+        n_rows = len(self._slice_table.slices()) + _MOST_NEW_ROWS
+        if n_rows < len(slices):
+            self._seen = ()  # the other rows come with the next step
+            self._scan_timer.start(_PAUSE_MS)
+        self._slice_table.set_share_read(self.share_read())
+        self._slice_table.set_slices(self._slices[:n_rows], self._class_table.value())
         self._slice_table.set_shown(self.shown())
         self.changed.emit()
 
@@ -136,7 +191,7 @@ class Annotator(QObject):
         self._scan_timer.stop()
         self._layer_connections.clear()
         self._viewer_connections.clear()
-        self._layer = None
+        self._layer = self._ledger = self._undo_watch = None
 
     # ---- what the user does
 
@@ -160,8 +215,9 @@ class Annotator(QObject):
         """Make the rest of a slice background, in one undo step."""
         if self._layer is None:
             return
-        self._layer.data_setitem(voxels_to_complete(self._layer.data, ref), BACKGROUND)
-        self.rescan()
+        shown = self.shown()
+        complete_slice(self._layer, ref, displayed=shown is not None and shown.axis == ref.axis)
+        self._count()
 
     def _classes_edited(self, classes: tuple[Any, ...]) -> None:
         if self._layer is not None:
@@ -175,16 +231,30 @@ class Annotator(QObject):
 
     # ---- events of viewer and layer
 
-    def _touched(self, _event: Any = None) -> None:
-        # Undo emits no paint event, but it redraws: any redraw leads to one scan, later.
-        if not self._scan_timer.isActive():
-            self._scan_timer.start()
+    def _touched(self, event: Any = None) -> None:
+        """Tell the ledger what changed; it is counted a moment later."""
+        ledger, undo_watch = self._ledger, self._undo_watch
+        data = None if self._layer is None else self._layer.data
+        if ledger is None or undo_watch is None or ledger.labels is not data or event is None:
+            pass  # another array, which will be read, or the classes have changed
+        elif event.type == "paint":
+            undo_watch.painted(ledger, event.value)
+        else:
+            # Undo and redo emit no paint event, but redraw, as moving to another slice does.
+            # Any other redraw may be somebody's own change of the array.
+            drawn, self._drawn = self._drawn, self.shown()
+            moved, self._moved = self._moved or drawn != self._drawn, False
+            if not undo_watch.replayed(ledger) and (event.type == "data" or not moved):
+                ledger.doubt()
+        if not self._scan_timer.isActive() or self._scan_timer.remainingTime() > _WAIT_MS:
+            self._scan_timer.start(_WAIT_MS)
 
     def _label_selected(self, _event: Any = None) -> None:
         if self._layer is not None:
             self._class_table.select_label(int(self._layer.selected_label))
 
     def _slice_moved(self, _event: Any = None) -> None:
+        self._moved = True
         self._slice_table.set_shown(self.shown())
         self.changed.emit()
 

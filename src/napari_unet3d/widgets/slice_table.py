@@ -17,6 +17,8 @@ _EMPTY = (
     "No slice is painted yet. Choose a class above and brush over some of it in the image, "
     "then some background. Three slices are a good start."
 )
+_MEASURED_ROWS = 8
+"""Rows that the table shows at most: with more its height stays, and need not be measured."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
     "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
@@ -43,7 +45,8 @@ class SliceTable(QWidget):
 
         self.hint = QLabel(_EMPTY)
         self.hint.setWordWrap(True)
-        self.table = NarrowTable("Painted slices", most_rows=8)
+        self.table = NarrowTable("Painted slices", most_rows=_MEASURED_ROWS)
+        self.table.setWordWrap(False)  # all rows are equally high
 
         self.complete_button = QPushButton("Comple&te slice")
         self.hold_out_button = QPushButton("Hold o&ut")
@@ -80,15 +83,20 @@ class SliceTable(QWidget):
     def setValue(self, held_out: frozenset[SliceRef]) -> None:
         """Mark other slices as held out; emits nothing."""
         if held_out != self._held_out:
-            self._held_out = held_out
-            self._fill()
+            self._hold_out(held_out)
 
     def set_slices(self, slices: Sequence[PaintedSlice], classes: Sequence[ClassInfo]) -> None:
         """Show these painted slices with a column per class."""
-        if list(slices) != self._rows or tuple(classes) != self._classes:
-            self._rows = sorted(slices, key=lambda s: s.ref)
+        before, self._rows = self._rows, sorted(slices, key=_place)
+        if tuple(classes) != self._classes:
             self._classes = tuple(classes)
             self._fill()
+        elif self._rows != before:
+            self._update_rows(before)
+
+    def set_share_read(self, share: float) -> None:
+        """Tell how much of the annotation was looked at, 0 to 1."""
+        self.hint.setText(_EMPTY if share >= 1 else f"Counting what is painted … {share:.0%}")
 
     def slices(self) -> list[PaintedSlice]:
         """The painted slices that are shown."""
@@ -116,8 +124,7 @@ class SliceTable(QWidget):
 
     def _toggle_hold_out(self) -> None:
         if self._shown is not None:
-            self._held_out = self._held_out ^ {self._shown}
-            self._fill()
+            self._hold_out(self._held_out ^ {self._shown})
             self.valueChanged.emit(self._held_out)
 
     # ---- drawing
@@ -143,6 +150,42 @@ class SliceTable(QWidget):
         self.hint.setVisible(not self._rows and self.isEnabled())
         self.table.setVisible(bool(self._rows))
         self.table.fit_height()
+        self._select_shown()
+
+    def _hold_out(self, held_out: frozenset[SliceRef]) -> None:
+        changed, self._held_out = self._held_out ^ held_out, held_out
+        values = [BACKGROUND, *(c.value for c in self._classes)]
+        with QSignalBlocker(self.table):
+            for row, painted in enumerate(self._rows):
+                if painted.ref in changed:
+                    self._fill_row(row, painted, values)
+        self._select_shown()
+
+    def _update_rows(self, before: list[PaintedSlice]) -> None:
+        """Draw what is different from the rows `before`; both are sorted."""
+        values = [BACKGROUND, *(c.value for c in self._classes)]
+        places = {_place(painted) for painted in self._rows}
+        rows = self.table.verticalHeader()
+        if before and rows is not None:
+            rows.setDefaultSectionSize(self.table.rowHeight(0))  # new rows are as high as others
+        with QSignalBlocker(self.table):
+            for row in reversed(range(len(before))):
+                if _place(before[row]) not in places:
+                    self.table.removeRow(row)
+            kept = (painted for painted in before if _place(painted) in places)
+            old = next(kept, None)
+            for row, painted in enumerate(self._rows):
+                is_new = old is None or _place(old) != _place(painted)
+                if is_new:
+                    self.table.insertRow(row)
+                if is_new or painted != old:
+                    self._fill_row(row, painted, values)
+                if not is_new:
+                    old = next(kept, None)
+        self.hint.setVisible(not self._rows and self.isEnabled())
+        self.table.setVisible(bool(self._rows))
+        if min(len(before), len(self._rows)) <= _MEASURED_ROWS:
+            self.table.fit_height()
         self._select_shown()
 
     def _fill_row(self, row: int, painted: PaintedSlice, values: list[int]) -> None:
@@ -203,6 +246,11 @@ class SliceTable(QWidget):
             if painted is not None
             else tip
         )
+
+
+def _place(painted: PaintedSlice) -> tuple[int, int, int]:
+    """By which rows are sorted; quicker to compare than a SliceRef."""
+    return painted.ref.axis, painted.ref.index, painted.ref.time
 
 
 def _count(voxels: int) -> str:

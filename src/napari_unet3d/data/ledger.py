@@ -1,0 +1,461 @@
+"""The slice ledger: which slices hold paint, found once and then kept up to date."""
+
+from __future__ import annotations
+
+import time as clock
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_unet3d.data.claims import claim_slices
+from napari_unet3d.data.paint_counts import OTHER_CODE, CrossSlice, PaintCounts, to_codes
+from napari_unet3d.data.slices import (
+    SliceRef,
+    at_time,
+    check_layout,
+    count_labels,
+    n_times,
+    plane_index,
+    read_slice,
+    space,
+)
+
+_BLOCK_BYTES = 2**22
+"""Bytes: so much is read at once, which takes a few milliseconds."""
+_MOST_IN_BOX = 2**24
+"""Voxels: index arrays that lie in a larger box are not counted, but the box is read again."""
+_DENSE_SHARE = 0.5
+_MOST_ACROSS = 128
+"""Slices: nobody paints more xz and yz slices by hand; what looks so was painted in 3D."""
+
+_KNOWN, _DOUBTED, _UNREAD = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class PaintedSlice:
+    """A row of the slice ledger.
+
+    Parameters
+    ----------
+    ref
+        The slice.
+    counts
+        Label value → voxels, of the paint that belongs to this slice: a voxel where slices
+        cross belongs to one of them.
+    state
+        "complete" when every voxel of the slice is labelled.
+    n_voxels
+        Area of the slice.
+    """
+
+    ref: SliceRef
+    counts: Mapping[int, int]
+    state: Literal["partial", "complete"]
+    n_voxels: int
+
+
+def find_painted_slices(labels: Any) -> list[PaintedSlice]:
+    """List every slice that holds paint, in any of the three orientations.
+
+    Each labelled voxel belongs to one slice. A plane whose neighbors hold no paint is a slice
+    (xy before xz before yz); otherwise the plane with most voxels is the next one, and takes
+    its voxels away from those that cross it. Where most of a volume is labelled, or where there
+    would be more than 128 xz and yz slices, all slices are xy slices.
+
+    Parameters
+    ----------
+    labels
+        Integers, ZYX or TZYX; in memory, zarr or dask.
+
+    Returns
+    -------
+    list of PaintedSlice
+        Sorted by time, axis and index.
+
+    Raises
+    ------
+    BadInputError
+        When the labels are no integers, or have neither 3 nor 4 axes.
+    """
+    ledger = SliceLedger(labels)
+    ledger.work()
+    return ledger.slices()
+
+
+class SliceLedger:
+    """Knows the painted slices of labels that are being painted.
+
+    It reads the labels once. Later it is told what changed, or which part it should read again.
+    What it keeps is small: counts by line and plane, and the voxels of painted xz and yz slices.
+
+    Parameters
+    ----------
+    labels
+        Integers, ZYX or TZYX; in memory, zarr or dask.
+    encode
+        Turns labels into the uint8 values that are counted instead of them; 0 is no paint.
+    block_bytes
+        Bytes of labels that are read in one step of `work`.
+
+    Attributes
+    ----------
+    labels
+        The labels it looks at.
+    revision
+        Counts how often `slices` may have changed.
+    was_surprised
+        Whether something was ever read again and had changed without being told.
+
+    Raises
+    ------
+    BadInputError
+        When the labels are no integers, or have neither 3 nor 4 axes.
+    """
+
+    def __init__(
+        self,
+        labels: Any,
+        encode: Callable[[np.ndarray], np.ndarray] | None = None,
+        block_bytes: int = _BLOCK_BYTES,
+    ) -> None:
+        check_layout(labels)
+        self.labels = labels
+        self.revision = 0
+        self.was_surprised = False
+        self._encode = encode
+        self._exact = encode is not None or np.dtype(labels.dtype) == np.uint8
+        self._shape = space(labels)
+        self._planes, self._rows = _block_shape(labels, block_bytes)
+        times = n_times(labels) if all(self._shape) else 0
+        self._status = np.full((times, self._shape[0]), _UNREAD, np.uint8)
+        self._counts: dict[int, PaintCounts] = {}
+        self._ranks: dict[int, tuple[np.ndarray, ...] | None] = {}
+        self._slices: dict[int, list[PaintedSlice]] = {}
+        # Rows by all that they say: those that stay need not be made again.
+        self._known: dict[int, dict[tuple[int, int, bytes, bool], PaintedSlice]] = {}
+        self._stale: set[int] = set()
+        self._job: Iterator[None] | None = None
+        self._reading: tuple[int, int, int] | None = None
+
+    # ---- what it knows
+
+    def slices(self) -> list[PaintedSlice]:
+        """List the painted slices by time, axis and index, as far as `work` has come."""
+        return [row for time in sorted(self._slices) for row in self._slices[time]]
+
+    def share_read(self) -> float:
+        """Tell how much of the labels was read at least once, 0 to 1."""
+        return float(np.mean(self._status != _UNREAD)) if self._status.size else 1.0
+
+    def is_behind(self) -> bool:
+        """Whether `slices` is known to be incomplete or out of date."""
+        return bool(self._stale or (self._status == _UNREAD).any())
+
+    # ---- what it is told
+
+    def change(
+        self,
+        box: tuple[slice, ...],
+        old: np.ndarray | int,
+        new: np.ndarray | int,
+        mask: np.ndarray | None = None,
+    ) -> None:
+        """Take note of voxels that have other values now, or will have them soon.
+
+        Parameters
+        ----------
+        box
+            Where they lie: a slice for each axis of the labels.
+        old, new
+            Their values: one for all, or one for each, in the shape of the box or, with a mask,
+            one-dimensional in its order.
+        mask
+            Which voxels of the box have changed, bool in the shape of the box; None for all.
+        """
+        ranges = [s.indices(n)[:2] for s, n in zip(box, self.labels.shape, strict=True)]
+        shape = tuple(stop - start for start, stop in ranges)
+        if not all(shape):
+            return
+        mask = np.ones(shape, bool) if mask is None else np.asarray(mask).reshape(shape)
+        codes = [self._codes(values, mask) for values in (old, new)]
+        if len(shape) == 3:
+            ranges, mask = [(0, 1), *ranges], mask[None]
+            codes = [c if isinstance(c, int) else c[None] for c in codes]
+        start = ranges[1][0], ranges[2][0], ranges[3][0]
+        for nth, time in enumerate(range(*ranges[0])):
+            before, after = (c if isinstance(c, int) else c[nth] for c in codes)
+            self._counts_at(time).change(start, mask[nth], before, after)
+            self._touched(time, *ranges[1])
+
+    def change_at(
+        self, indices: tuple[np.ndarray, ...], old: np.ndarray | int, new: np.ndarray | int
+    ) -> None:
+        """Take note of changed voxels that are given by index arrays, one for each axis."""
+        arrays = [np.asarray(i).ravel() for i in np.broadcast_arrays(*indices)]
+        if not len(arrays[0]):
+            return
+        arrays = [np.where(i < 0, i + n, i) for i, n in zip(arrays, self.labels.shape, strict=True)]
+        first = [int(i.min()) for i in arrays]
+        box = tuple(slice(a, int(i.max()) + 1) for a, i in zip(first, arrays, strict=True))
+        shape = tuple(s.stop - s.start for s in box)
+        if np.prod(shape) > _MOST_IN_BOX:
+            self.doubt(box)
+            return
+        inside = tuple(i - a for i, a in zip(arrays, first, strict=True))
+        mask = np.zeros(shape, bool)
+        mask[inside] = True
+        values = []
+        for given in (old, new):
+            if np.ndim(given):
+                full = np.zeros(shape, self.labels.dtype)
+                full[inside] = np.ravel(given)
+                given = full[mask]
+            values.append(given)
+        self.change(box, values[0], values[1], mask)
+
+    def doubt(self, box: tuple[slice, ...] | None = None) -> None:
+        """Read a box again, or everything: it may have changed in an unknown way.
+
+        Until it was read, `slices` goes on to say what is known.
+        """
+        box = (slice(None),) * len(self.labels.shape) if box is None else box
+        times = box[0] if len(box) == 4 else slice(None)
+        part = self._status[times, box[-3]]
+        part[part == _KNOWN] = _DOUBTED
+        self._job, self._reading = None, None
+
+    # ---- work
+
+    def work(self, seconds: float | None = None) -> bool:
+        """Read what was not read yet, and find the slices.
+
+        Parameters
+        ----------
+        seconds
+            Stop after about so long, and go on in the next call; None for no limit.
+
+        Returns
+        -------
+        bool
+            Whether all is done.
+        """
+        stop = None if seconds is None else clock.perf_counter() + seconds
+        while True:
+            if self._job is None:
+                self._job = self._next_job()
+                if self._job is None:
+                    return True
+            for _ in self._job:
+                if stop is not None and clock.perf_counter() > stop:
+                    return False
+            self._job, self._reading = None, None
+            if stop is not None and clock.perf_counter() > stop:
+                return not self._stale and not self._status.any()
+
+    def _next_job(self) -> Iterator[None] | None:
+        for wanted in (_UNREAD, _DOUBTED):
+            if wanted == _DOUBTED and self._stale:
+                return self._find_slices(min(self._stale))
+            found = int((self._status == wanted).argmax()) if self._status.size else 0
+            time, z = divmod(found, max(1, self._status.shape[1]))
+            if self._status.size and self._status[time, z] == wanted:
+                first = z - z % self._planes
+                last = min(first + self._planes, self._shape[0])
+                self._reading = time, first, last
+                return self._read_planes(time, first, last)
+        return None
+
+    def _touched(self, time: int, first: int, last: int) -> None:
+        """Find the slices of a time point again; what is being read there has changed."""
+        self._stale.add(time)
+        if self._reading is None or (
+            self._reading[0] == time and first < self._reading[2] and self._reading[1] < last
+        ):
+            self._job, self._reading = None, None
+
+    def _counts_at(self, time: int) -> PaintCounts:
+        if time not in self._counts:
+            self._counts[time] = PaintCounts(self._shape)
+        return self._counts[time]
+
+    def _read(self, time: int, box: tuple[slice, ...]) -> np.ndarray:
+        return np.asarray(self.labels[at_time(self.labels, time, box)])
+
+    def _to_codes(self, block: np.ndarray) -> np.ndarray:
+        return to_codes(block) if self._encode is None else self._encode(block)
+
+    def _codes(self, values: np.ndarray | int, mask: np.ndarray) -> np.ndarray | int:
+        """Return one code, or codes in the shape of a mask, of values as `change` takes them."""
+        codes = self._to_codes(np.asarray(values, self.labels.dtype))
+        if not codes.size or codes.min() == codes.max():
+            return int(codes.flat[0]) if codes.size else 0
+        if codes.size == mask.size:
+            return codes.reshape(mask.shape)
+        full = np.zeros(mask.shape, np.uint8)
+        full[mask] = codes
+        return full
+
+    def _read_planes(self, time: int, first: int, last: int) -> Iterator[None]:
+        """Count the paint of some xy planes."""
+        _, height, width = self._shape
+        dtype = np.uint16 if max(height, width) < 2**16 else np.uint32
+        by_zy = np.zeros((last - first, height), dtype)
+        by_zx = np.zeros((last - first, width), dtype)
+        by_value = np.zeros((last - first, OTHER_CODE + 1), np.int64)
+        known = self._counts.get(time)
+        changed = False
+        for y in range(0, height, self._rows):
+            rows = slice(y, min(y + self._rows, height))
+            block = self._read(time, (slice(first, last), rows, slice(None)))
+            if self._encode is not None:
+                block = self._encode(block)
+            # As unsigned numbers, negative values count as paint too.
+            unsigned = np.ascontiguousarray(block).view(f"u{block.dtype.itemsize}")
+            painted = np.flatnonzero(unsigned.reshape(len(block), -1).max(1))
+            for i in painted:
+                codes = to_codes(block[i])
+                paint = codes != 0
+                by_zy[i, rows] = paint.sum(1, dtype=dtype)
+                by_zx[i] += paint.sum(0, dtype=dtype)
+                for value, voxels in count_labels(codes).items():
+                    by_value[i, value] += voxels
+            if known is not None and known.cross:
+                changed |= known.check_cross(first, y, to_codes(block))
+            yield
+        by_value = by_value[:, : int(np.flatnonzero(by_value.any(0)).max(initial=0)) + 1]
+        if known is not None or by_value.any():
+            changed |= self._counts_at(time).set_planes(first, by_zy, by_zx, by_value)
+        self.was_surprised |= changed and bool((self._status[time, first:last] == _DOUBTED).any())
+        self._status[time, first:last] = _KNOWN
+        if changed:
+            self._stale.add(time)
+
+    # ---- which slices there are
+
+    def _find_slices(self, time: int) -> Iterator[None]:
+        counts = self._counts_at(time)
+        dense = bool(counts.totals[0].sum() > _DENSE_SHARE * np.prod(self._shape))
+        claims: list[tuple[int, int]] = []
+        across: set[tuple[int, int]] = set()
+        if not dense:
+            read = partial(self._read_across, time)
+            for claim in claim_slices(counts.by_zy, counts.by_zx, counts.totals, read):
+                claims.append(claim)
+                if claim[0] != 0:
+                    read(*claim)
+                    across.add(claim)
+                    if len(across) > _MOST_ACROSS:
+                        dense = True
+                        break
+                yield
+        order = None if dense else claims
+        for key in counts.cross.keys() - (set() if dense else across):
+            del counts.cross[key]
+        self._ranks[time] = None if order is None else counts.rank(order)
+        self._slices[time] = self._rows_of(time, counts, order)
+        self._stale.discard(time)
+        self.revision += 1
+
+    def _read_across(self, time: int, axis: int, index: int) -> np.ndarray:
+        """Return the codes of an xz or yz slice, and keep them."""
+        counts = self._counts[time]
+        kept = counts.cross.get((axis, index))
+        if kept is None:
+            lines = (counts.by_zy if axis == 1 else counts.by_zx)[:, index]
+            painted = np.flatnonzero(lines)
+            planes = slice(int(painted[0]), int(painted[-1]) + 1) if len(painted) else slice(0)
+            box = [planes, slice(None), slice(None)]
+            box[axis] = slice(index, index + 1)
+            block = self._to_codes(self._read(time, tuple(box)))
+            codes = np.zeros((self._shape[0], self._shape[3 - axis]), np.uint8)
+            codes[planes] = np.squeeze(block, axis)
+            kept = counts.cross[axis, index] = CrossSlice(codes)
+        return kept.codes
+
+    def _rows_of(
+        self, time: int, counts: PaintCounts, order: list[tuple[int, int]] | None
+    ) -> list[PaintedSlice]:
+        if order is None:
+            planes = [(0, int(z)) for z in np.flatnonzero(counts.totals[0])]
+            voxels = [counts.by_value[z] for _, z in planes]
+        else:
+            planes, voxels = order, counts.count_slices(order)
+        areas = [int(np.prod(self._shape)) // n for n in self._shape]
+        complete = [t == area for t, area in zip(counts.totals, areas, strict=True)]
+        rows, known = [], self._known.get(time, {})
+        self._known[time] = {}
+        for (axis, index), row in sorted(zip(planes, voxels, strict=True), key=lambda r: r[0]):
+            key = axis, index, row.tobytes(), bool(complete[axis][index])
+            same = known.get(key)
+            if same is not None:
+                rows.append(same)
+                self._known[time][key] = same
+                continue
+            ref = SliceRef(axis, index, time)
+            values = {value: n for value, n in enumerate(row.tolist()) if n}
+            if OTHER_CODE in values and not self._exact:
+                values = count_labels(self._claimed(ref, read_slice(self.labels, ref)))
+            state: Literal["partial", "complete"] = (
+                "complete" if complete[axis][index] else "partial"
+            )
+            painted = PaintedSlice(ref, values, state, areas[axis])
+            rows.append(painted)
+            if self._exact or OTHER_CODE not in values:
+                self._known[time][key] = painted
+        return rows
+
+    # ---- the voxels of the slices
+
+    def claimed_voxels(self) -> Iterator[tuple[SliceRef, np.ndarray, np.ndarray]]:
+        """Read the voxels that belong to each painted slice; `work` must be done.
+
+        Yields
+        ------
+        ref : SliceRef
+            The slice.
+        coordinates : np.ndarray
+            (n, 3) int32: z, y, x.
+        codes : np.ndarray
+            (n,) uint8, as `encode` returns them.
+        """
+        for painted in self.slices():
+            ref = painted.ref
+            codes = self._claimed(ref, self._to_codes(read_slice(self.labels, ref)))
+            first, second = np.nonzero(codes)
+            if len(first):
+                position = [first, second]
+                position.insert(ref.axis, np.full_like(first, ref.index))
+                yield ref, np.stack(position, 1).astype(np.int32), codes[first, second]
+
+    def _claimed(self, ref: SliceRef, values: np.ndarray) -> np.ndarray:
+        """Return the values (2D) of a slice without those that belong to crossing slices."""
+        rank = self._ranks.get(ref.time)
+        if rank is None:
+            return values
+        values = values.copy()
+        for axis in {0, 1, 2} - {ref.axis}:
+            earlier = np.flatnonzero(rank[axis] < rank[ref.axis][ref.index])
+            values[plane_index(axis - (axis > ref.axis), earlier)] = 0
+        return values
+
+
+def _block_shape(labels: Any, block_bytes: int) -> tuple[int, int]:
+    """Return how many xy planes, and how many rows of them, are read at once."""
+    depth, height, width = space(labels)
+    itemsize = np.dtype(labels.dtype).itemsize
+    chunks = getattr(labels, "chunks", None)
+    # Blocks that cut through chunks would decode them several times.
+    planes, rows = (_first(chunks[-3]), _first(chunks[-2])) if chunks else (1, 1)
+    row_bytes = max(1, planes * rows * width * itemsize)
+    rows = min(max(1, height), rows * max(1, block_bytes // row_bytes))
+    if rows >= height:
+        planes *= max(1, block_bytes // max(1, planes * height * width * itemsize))
+    return max(1, min(planes, depth)), max(1, rows)
+
+
+def _first(chunk: int | tuple[int, ...]) -> int:
+    """Size of chunks along an axis, of which dask gives all and zarr the first."""
+    return max(1, chunk if isinstance(chunk, int) else max(chunk, default=1))
