@@ -28,7 +28,7 @@ from napari_unet3d.widgets.layers import (
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.section import Section
 from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.theme import theme_changed
+from napari_unet3d.widgets.theme import dock_style, theme_colors
 from napari_unet3d.widgets.training_form import TrainingForm
 from napari_unet3d.widgets.window_watch import WindowWatch
 
@@ -70,6 +70,7 @@ class SegmentationDock(QWidget):
         self._scroll_timer = self._timer(self._scroll)
         self._scroll_target: Section | None = None
         self._build()
+        self._apply_theme()
         self.form.set_devices(*find_devices())
 
         layers = viewer.layers.events
@@ -79,7 +80,7 @@ class SegmentationDock(QWidget):
             (layers.removed, self._sync_layers),
             (layers.reordered, self._sync_layers),
             (layers.renamed, self._sync_layers),
-            (theme_changed(), self._apply_theme),
+            (viewer.events.theme, self._apply_theme),
         )
         self.choice.valueChanged.connect(self._layers_chosen)
         self.choice.newAnnotationRequested.connect(self.add_annotation)
@@ -210,12 +211,12 @@ class SegmentationDock(QWidget):
         slices = self.annotator.slices()
         if slices != self._slices:
             self._slices = slices
-            if self.footer.is_error() and not self.runner.is_running():
+            if self.footer.is_kept() and not self.runner.is_running():
                 self.footer.set_message("")
 
     def _show_hint(self) -> None:
         """Say what to do next, unless something went wrong or is going on."""
-        if self.runner.is_running() or self.footer.is_error():
+        if self.runner.is_running() or self.footer.is_kept():
             return
         self.footer.set_message(self._hint())
 
@@ -277,8 +278,9 @@ class SegmentationDock(QWidget):
     # ---- looks and life
 
     def _apply_theme(self, _event: Any = None) -> None:
-        self.curve.apply_theme()
-        self.footer.apply_theme()
+        colors = theme_colors(self._viewer.theme)
+        self.setStyleSheet(dock_style(colors))
+        self.curve.apply_theme(colors)
 
     def _removed(self) -> None:
         self.cleanup()
