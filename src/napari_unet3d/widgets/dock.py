@@ -9,17 +9,18 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_unet3d.config import BACKGROUND
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.actions import Actions
 from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.class_removal import ClassRemoval
 from napari_unet3d.widgets.class_table import ClassTable
 from napari_unet3d.widgets.connections import Connections
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.devices import find_devices
 from napari_unet3d.widgets.footer import Footer
 from napari_unet3d.widgets.header import LayerChoice
+from napari_unet3d.widgets.hint import Situation, next_step
 from napari_unet3d.widgets.layers import (
     labels_shape,
     new_annotation_layer,
@@ -56,6 +57,7 @@ class SegmentationDock(QWidget):
         self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
         self.footer = Footer()
         self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        self._removal = ClassRemoval(self.annotator, self.class_table, self.footer)
         self.run_actions = Actions(
             viewer,
             self,
@@ -218,31 +220,18 @@ class SegmentationDock(QWidget):
         """Say what to do next, unless something went wrong or is going on."""
         if self.runner.is_running() or self.footer.is_kept():
             return
-        self.footer.set_message(self._hint())
-
-    def _hint(self) -> str:
         image, annotation = self.choice.value()
-        if image is None:
-            return "Open a 3D stack to begin: File ▸ Open, or File ▸ Open Sample ▸ napari-unet3d."
-        if annotation is None:
-            return "Press New for an annotation layer that fits the image."
-        slices = self.annotator.slices()
-        values = {value for s in slices for value, count in s.counts.items() if count}
-        if not values:
-            return "Paint a structure on one slice, then some background."
-        if values == {BACKGROUND}:
-            return "Only background is painted. Choose a class in the table and paint it too."
-        if len(values) == 1:
-            return "Paint some background too, or complete a slice: the rest becomes background."
-        held_out = self.slice_table.value()
-        trained = [s for s in slices if s.ref not in held_out]
-        if len(trained) < 3:
-            return f"Ready. {_count(len(trained))} painted; three or more work better."
-        if not held_out:
-            return (
-                f"Ready. {_count(len(trained))} painted. Hold one more out to measure the result."
+        hint = next_step(
+            Situation(
+                image is not None,
+                annotation is not None,
+                tuple(self.annotator.slices()),
+                self.class_table.value(),
+                self.slice_table.value(),
             )
-        return f"Ready. {_count(len(trained))} to train on, {len(held_out)} held out to measure."
+        )
+        add = (hint.button, lambda: self.class_table.add_all(hint.missing))
+        self.footer.set_message(hint.text, actions=[add] if hint.missing else [])
 
     def _follow_run(self, phase: str) -> None:
         self.form.setEnabled(phase == "ready")
@@ -308,7 +297,3 @@ def _column(*widgets: QWidget) -> QWidget:
     for widget in widgets:
         layout.addWidget(widget)
     return column
-
-
-def _count(slices: int) -> str:
-    return "1 slice" if slices == 1 else f"{slices} slices"

@@ -45,7 +45,7 @@ class SliceTable(QWidget):
         self.hint.setWordWrap(True)
         self.table = NarrowTable("Painted slices", most_rows=8)
 
-        self.complete_button = QPushButton("Comple&te slice")
+        self.complete_button = QPushButton("C&omplete slice")
         self.hold_out_button = QPushButton("Hold o&ut")
         self.hold_out_button.setCheckable(True)
         buttons = QHBoxLayout()
@@ -178,7 +178,7 @@ class SliceTable(QWidget):
         painted = next((p for p in self._rows if p.ref == shown), None)
         name = f" {shown}" if shown is not None else ""
         can_complete = painted is not None and painted.state == "partial"
-        self.complete_button.setText(f"Comple&te slice{name}")
+        self.complete_button.setText(f"C&omplete slice{name}")
         self.complete_button.setEnabled(can_complete)
         if shown is None:
             tip = "Show a single slice (2D view) first."
