@@ -64,10 +64,10 @@ class ClassRemoval(QObject):
         """Bring back the class that was removed last, with its paint where nothing is painted."""
         last, self._last = self._last, None
         self._table.set_undoable(False)
-        layer = self._annotator.layer()
-        if last is None or layer is None or layer is not last.layer:
+        if last is None or self._annotator.layer() != last.layer:
             self._answered()
             return
+        layer: Any = last.layer
         if last.voxels is not None:
             free = np.asarray(layer.data[last.voxels]) == UNLABELLED
             layer.data_setitem(tuple(axis[free] for axis in last.voxels), last.info.value)
@@ -76,7 +76,7 @@ class ClassRemoval(QObject):
         self._answered()
 
     def _remove(self, layer: Any, info: ClassInfo, *, with_paint: bool) -> None:
-        if self._annotator.layer() is not layer:  # the question was about another one
+        if self._annotator.layer() != layer:  # the question was about another one
             self._answered()
             return
         voxels = find_voxels(layer.data, info.value) if with_paint else None

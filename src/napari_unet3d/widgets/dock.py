@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image, Labels
+from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
@@ -31,6 +32,7 @@ from napari_unet3d.widgets.section import Section
 from napari_unet3d.widgets.slice_table import SliceTable
 from napari_unet3d.widgets.theme import dock_style, theme_colors
 from napari_unet3d.widgets.training_form import TrainingForm
+from napari_unet3d.widgets.unsaved import UnsavedPaint
 from napari_unet3d.widgets.window_watch import WindowWatch
 
 _PATIENCE = 1.5
@@ -90,7 +92,10 @@ class SegmentationDock(QWidget):
         self.annotator.changed.connect(self._show_hint)
         self.run_actions.idle.connect(self._show_hint)
         self.runner.phaseChanged.connect(self._follow_run)
-        self._window_watch = WindowWatch(self)
+        self._unsaved = UnsavedPaint(viewer, self)
+        self._window_watch = WindowWatch(
+            self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
+        )
         self._window_watch.closed.connect(self.cleanup)
         self._window_watch.removed.connect(self._removed)
         self._cleaned = False
@@ -204,6 +209,7 @@ class SegmentationDock(QWidget):
             self.choice.setValue(image, self.annotator.layer())
             self.footer.set_message(str(error), error=True)
             return
+        self._unsaved.note_file(annotation)
         self._show_hint()
 
     # ---- what to do next
@@ -272,6 +278,11 @@ class SegmentationDock(QWidget):
         self.curve.apply_theme(colors)
 
     def _removed(self) -> None:
+        for layer in self._unsaved.layers():
+            show_info(
+                f"'{layer.name}' stays in the layer list. It is in no file yet: select it and "
+                "choose File ▸ Save Selected Layers."
+            )
         self.cleanup()
         self.runner.discard_view()
         self.deleteLater()  # the menu makes a new one; what it needs lies in the layers
@@ -282,6 +293,7 @@ class SegmentationDock(QWidget):
             return
         self._cleaned = True
         self._window_watch.stop()
+        self._unsaved.stop()
         self._start_timer.stop()
         self._scroll_timer.stop()
         self.runner.abandon(_PATIENCE)
