@@ -23,6 +23,8 @@ Action = tuple[str, Callable[[], object]]
 _SCALE = 1000
 _MOST_MESSAGE = 220
 """Pixels of a message that are shown without scrolling: about twelve lines."""
+_FRAME = 4
+"""Pixels that napari's style adds above and below."""
 _LEAST_MESSAGE = 36
 """Pixels of a message that stay visible on the smallest screen: two lines."""
 
@@ -206,9 +208,12 @@ class _Words(QScrollArea):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Maximum)
 
     def sizeHint(self) -> QSize:
-        width = max(self.width(), self.minimumWidth(), 100)
-        height = self._label.heightForWidth(width)
-        return QSize(width, min(max(height, self._label.fontMetrics().height()), _MOST_MESSAGE))
+        frame = max(0, self.width() - self.viewport().width())  # type: ignore[union-attr]
+        if (bar := self.verticalScrollBar()) is not None and bar.isVisible():
+            frame -= bar.width()
+        width = max(self.width(), 100)
+        height = self._label.heightForWidth(width - max(frame, 0)) + _FRAME
+        return QSize(width, min(height, _MOST_MESSAGE))
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, min(self.sizeHint().height(), _LEAST_MESSAGE))

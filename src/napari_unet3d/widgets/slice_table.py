@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.annotation import PaintedSlice, SliceRef
 from napari_unet3d.widgets.class_table import swatch
 from napari_unet3d.widgets.layers import BACKGROUND_COLOR
-from napari_unet3d.widgets.narrow_table import LEFT, RIGHT, NarrowTable, cell
+from napari_unet3d.widgets.narrow_table import RIGHT, NarrowTable, cell
 
 _EMPTY = (
     "No slice is painted yet. Choose a class above and brush over some of it in the image, "
     "then some background. Three slices are a good start."
 )
+_CELL_EDGES = 14
+"""Pixels beside the text of a cell, both sides together."""
+_SWATCH = 12
+"""Pixels of a colored square, with the gap to the next."""
+_MOST_SWATCHES = 12
+"""Squares that fit beside slice and state in a dock of 300 pixels."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
     "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
@@ -40,6 +47,7 @@ class SliceTable(QWidget):
         self._classes: tuple[ClassInfo, ...] = ()
         self._held_out: frozenset[SliceRef] = frozenset()
         self._shown: SliceRef | None = None
+        self._narrow = False
 
         self.hint = QLabel(_EMPTY)
         self.hint.setWordWrap(True)
@@ -125,37 +133,68 @@ class SliceTable(QWidget):
     def _state(self, painted: PaintedSlice) -> str:
         return "held out" if painted.ref in self._held_out else painted.state
 
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        if self._is_narrow() != self._narrow:
+            self._fill()
+
+    def _labels(self) -> list[tuple[int, str, str]]:
+        """Label value, name and color of background and all classes."""
+        return [
+            (BACKGROUND, "background", BACKGROUND_COLOR),
+            *((c.value, c.name, c.color) for c in self._classes),
+        ]
+
+    def _is_narrow(self) -> bool:
+        """Whether a column for each class would press slice and state together."""
+        width = self.fontMetrics().horizontalAdvance
+        needed = width("x=1234") + width("complete") + 2 * _CELL_EDGES
+        needed += len(self._labels()) * (width("  12345") + _CELL_EDGES)
+        return needed > self.width()
+
     def _fill(self) -> None:
-        labels = [(BACKGROUND, "background", BACKGROUND_COLOR)]
-        labels += [(c.value, c.name, c.color) for c in self._classes]
+        labels = self._labels()
+        self._narrow = self._is_narrow()
         with QSignalBlocker(self.table):
             titles = [cell("Slice"), cell("State")]
-            for value, name, color in labels:
+            if self._narrow:
+                titles.append(cell("Painted"))
+                self.table.setIconSize(QSize(_MOST_SWATCHES * _SWATCH, _SWATCH))
+            else:
+                self.table.setIconSize(QSize(_SWATCH, _SWATCH))
+            for value, name, color in () if self._narrow else labels:
                 # The label value, as in the class table: names would not fit a narrow dock.
                 item = cell(str(value), RIGHT)
                 item.setIcon(swatch(color))
                 item.setToolTip(f"Painted voxels of '{name}'")
                 titles.append(item)
-            self.table.set_titles(titles, stretched=1)
+            self.table.set_titles(titles, stretched=2 if self._narrow else 1)
             self.table.setRowCount(len(self._rows))
             for row, painted in enumerate(self._rows):
-                self._fill_row(row, painted, [value for value, _, _ in labels])
+                self._fill_row(row, painted, labels)
         self.hint.setVisible(not self._rows and self.isEnabled())
         self.table.setVisible(bool(self._rows))
         self.table.fit_height()
         self._select_shown()
 
-    def _fill_row(self, row: int, painted: PaintedSlice, values: list[int]) -> None:
+    def _fill_row(
+        self, row: int, painted: PaintedSlice, labels: list[tuple[int, str, str]]
+    ) -> None:
         state = self._state(painted)
-        texts = [f"{painted.ref}", state]
-        texts += [_count(painted.counts.get(value, 0)) for value in values]
+        items = [cell(f"{painted.ref}"), cell(state)]
+        counts = [(name, color, painted.counts.get(value, 0)) for value, name, color in labels]
+        if self._narrow:
+            items.append(cell(_count(sum(painted.counts.values())).strip()))
+            items[-1].setIcon(_swatches([color for _, color, count in counts if count]))
+        else:
+            items += [cell(_count(count), RIGHT) for _, _, count in counts]
         done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)
         tip = (
-            f"{painted.ref.plane} slice {painted.ref}, {done:.0f} % painted.\n"
+            f"{painted.ref.plane} slice {painted.ref}, {done:.0f} % painted: "
+            f"{', '.join(f'{name} {count:,}' for name, _, count in counts if count)} voxels.\n"
             f"{_STATE_TIPS[state]}\nClick to go there."
         )
-        for column, text in enumerate(texts):
-            item = cell(text, LEFT if column < 2 else RIGHT)
+        for column, item in enumerate(items):
             item.setToolTip(tip)
             if state == "held out":
                 font = item.font()
@@ -203,6 +242,19 @@ class SliceTable(QWidget):
             if painted is not None
             else tip
         )
+
+
+def _swatches(colors: Sequence[str]) -> QIcon:
+    """A square for each color, side by side, as many as there is room for."""
+    pixmap = QPixmap(_MOST_SWATCHES * _SWATCH, _SWATCH)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    for i, color in enumerate(colors[:_MOST_SWATCHES]):
+        painter.fillRect(i * _SWATCH, 1, _SWATCH - 2, _SWATCH - 2, QColor(color))
+    painter.end()
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint the colors otherwise
+    return icon
 
 
 def _count(voxels: int) -> str:
