@@ -59,7 +59,7 @@ class ClassTable(QWidget):
             QAbstractItemView.EditTrigger.DoubleClicked
             | QAbstractItemView.EditTrigger.EditKeyPressed
         )
-        self.table.set_titles([cell("Class"), cell("Label", RIGHT), cell("Key")], stretched=_NAME)
+        self.table.set_titles([cell("Class"), cell("Label", RIGHT), cell(" Key")], stretched=_NAME)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
         self.add_button = QPushButton("&Add class")
@@ -247,7 +247,7 @@ class ClassTable(QWidget):
         name_item = cell(name)
         name_item.setIcon(swatch(color))
         label_item = cell(str(value), RIGHT)
-        key_item = cell(f"{SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
+        key_item = cell(f" {SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
         if value == BACKGROUND:
             tip = "Background: everything that is none of your classes. Paint some of it too."
         else:

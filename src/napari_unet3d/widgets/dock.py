@@ -7,8 +7,8 @@ from typing import Any
 
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_info
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QSize, QTimer
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.actions import Actions
@@ -16,6 +16,7 @@ from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.class_removal import ClassRemoval
 from napari_unet3d.widgets.class_table import ClassTable
+from napari_unet3d.widgets.column_scroll import ColumnScroll
 from napari_unet3d.widgets.connections import Connections
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.devices import find_devices
@@ -27,6 +28,7 @@ from napari_unet3d.widgets.layers import (
     new_annotation_layer,
     role_of,
 )
+from napari_unet3d.widgets.on_screen import KeepOnScreen
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.section import Section
 from napari_unet3d.widgets.slice_table import SliceTable
@@ -129,11 +131,7 @@ class SegmentationDock(QWidget):
         )
         sections.layout().setContentsMargins(4, 0, 4, 0)  # type: ignore[union-attr]
         sections.layout().addStretch(1)  # type: ignore[union-attr]
-        self.scroll_area = QScrollArea()
-        self.scroll_area.setWidget(sections)
-        self.scroll_area.setWidgetResizable(True)
-        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll_area = ColumnScroll(sections)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -145,8 +143,15 @@ class SegmentationDock(QWidget):
             # looks elsewhere.
             bar.rangeChanged.connect(self._scroll)
             bar.actionTriggered.connect(self._scrolled_by_user)
+        KeepOnScreen(self)
         self.setMinimumWidth(300)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def minimumSizeHint(self) -> QSize:
+        """As the layout says, without the margin of `KeepOnScreen`, which must not make it grow."""
+        size, layout = super().minimumSizeHint(), self.layout()
+        bottom = 0 if layout is None else layout.contentsMargins().bottom()
+        return QSize(size.width(), size.height() - bottom)
 
     def bundle_available(self) -> bool:
         """Whether there is a model to save or to apply."""

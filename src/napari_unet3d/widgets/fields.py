@@ -110,7 +110,7 @@ class ChoiceEditor(FieldEditor):
         self.box.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self.box.setMinimumContentsLength(8)
+        self.box.setMinimumContentsLength(4)
         for choice in choices:
             self.box.addItem(AUTOMATIC if choice is None else str(choice), choice)
         self.box.currentIndexChanged.connect(lambda _: self.valueChanged.emit())

@@ -20,9 +20,11 @@ _EMPTY = (
 )
 _CELL_EDGES = 14
 """Pixels beside the text of a cell, both sides together."""
+_FEW_CLASSES = 2
+"""Classes whose columns fit any dock."""
 _SWATCH = 12
 """Pixels of a colored square, with the gap to the next."""
-_MOST_SWATCHES = 12
+_MOST_SWATCHES = 10
 """Squares that fit beside slice and state in a dock of 300 pixels."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
@@ -150,7 +152,7 @@ class SliceTable(QWidget):
         width = self.fontMetrics().horizontalAdvance
         needed = width("x=1234") + width("complete") + 2 * _CELL_EDGES
         needed += len(self._labels()) * (width("  12345") + _CELL_EDGES)
-        return needed > self.width()
+        return needed > self.width() and len(self._classes) > _FEW_CLASSES
 
     def _fill(self) -> None:
         labels = self._labels()
@@ -159,7 +161,8 @@ class SliceTable(QWidget):
             titles = [cell("Slice"), cell("State")]
             if self._narrow:
                 titles.append(cell("Painted"))
-                self.table.setIconSize(QSize(_MOST_SWATCHES * _SWATCH, _SWATCH))
+                n_swatches = min(len(labels), _MOST_SWATCHES)
+                self.table.setIconSize(QSize(n_swatches * _SWATCH, _SWATCH))
             else:
                 self.table.setIconSize(QSize(_SWATCH, _SWATCH))
             for value, name, color in () if self._narrow else labels:
@@ -185,7 +188,8 @@ class SliceTable(QWidget):
         counts = [(name, color, painted.counts.get(value, 0)) for value, name, color in labels]
         if self._narrow:
             items.append(cell(_count(sum(painted.counts.values())).strip()))
-            items[-1].setIcon(_swatches([color for _, color, count in counts if count]))
+            painted_colors = [color for _, color, count in counts if count]
+            items[-1].setIcon(_swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
         else:
             items += [cell(_count(count), RIGHT) for _, _, count in counts]
         done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)
@@ -244,12 +248,12 @@ class SliceTable(QWidget):
         )
 
 
-def _swatches(colors: Sequence[str]) -> QIcon:
-    """A square for each color, side by side, as many as there is room for."""
-    pixmap = QPixmap(_MOST_SWATCHES * _SWATCH, _SWATCH)
+def _swatches(colors: Sequence[str], most: int) -> QIcon:
+    """A square for each of the first `most` colors, side by side."""
+    pixmap = QPixmap(most * _SWATCH, _SWATCH)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)
-    for i, color in enumerate(colors[:_MOST_SWATCHES]):
+    for i, color in enumerate(colors[:most]):
         painter.fillRect(i * _SWATCH, 1, _SWATCH - 2, _SWATCH - 2, QColor(color))
     painter.end()
     icon = QIcon(pixmap)
