@@ -6,6 +6,8 @@ there are 512: the window reaches below the screen, and with it the bottom of ev
 
 from __future__ import annotations
 
+import weakref
+
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QWidget
@@ -22,7 +24,7 @@ class KeepOnScreen(QObject):
     def __init__(self, widget: QWidget) -> None:
         super().__init__(widget)
         self._widget = widget
-        self._window: QWidget | None = None
+        self._window: weakref.ref[QWidget] | None = None  # it must not be kept alive
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.update)
@@ -30,11 +32,12 @@ class KeepOnScreen(QObject):
 
     def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
         if a1 is not None and a1.type() in _EVENTS:
+            before = None if self._window is None else self._window()
             window = self._widget.window()
-            if window is not self._window and window is not self._widget and window is not None:
-                if self._window is not None:
-                    self._window.removeEventFilter(self)
-                self._window = window
+            if window is not None and window is not before and window is not self._widget:
+                if before is not None:
+                    before.removeEventFilter(self)
+                self._window = weakref.ref(window)
                 window.installEventFilter(self)
             self._timer.start(0)  # once the layout is done
         return False
