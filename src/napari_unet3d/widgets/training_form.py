@@ -71,7 +71,7 @@ class TrainingForm(QWidget):
         self.device_note.setWordWrap(True)
         self.device_note.hide()
         self.start_from = QComboBox()
-        self.start_from.addItem("Nothing: a new network", "nothing")
+        self.start_from.addItem("A new network", "nothing")
         self.start_from.addItem("Last run", "last")
         self.start_from.addItem("Model file…", "file")
         self.start_from.setToolTip(
