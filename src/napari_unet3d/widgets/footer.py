@@ -157,6 +157,7 @@ class Footer(QWidget):
                 part.style().polish(part)  # type: ignore[union-attr]
         self._frame.setVisible(bool(text))
         self._words.updateGeometry()
+        self._words.fit()
 
     def ask(self, text: str, actions: Sequence[Action]) -> None:
         """Say something that no hint replaces: a question, or an offer to undo."""
@@ -208,17 +209,26 @@ class _Words(QScrollArea):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Maximum)
 
     def sizeHint(self) -> QSize:
-        frame = max(0, self.width() - self.viewport().width())  # type: ignore[union-attr]
-        if (bar := self.verticalScrollBar()) is not None and bar.isVisible():
-            frame -= bar.width()
-        width = max(self.width(), 100)
-        height = self._label.heightForWidth(width - max(frame, 0)) + _FRAME
-        return QSize(width, min(height, _MOST_MESSAGE))
+        height = self._label.heightForWidth(max(self.maximumViewportSize().width(), 100)) + _FRAME
+        return QSize(max(self.width(), 100), min(height, _MOST_MESSAGE))
 
     def minimumSizeHint(self) -> QSize:
         return QSize(0, min(self.sizeHint().height(), _LEAST_MESSAGE))
 
+    def fit(self) -> None:
+        """Show the scroll bar only if the text needs it.
+
+        Qt decides by the width beside a bar that is still there, and so would keep it.
+        """
+        room = self.maximumViewportSize()
+        fits = self._label.heightForWidth(room.width()) <= room.height()
+        policy = Qt.ScrollBarPolicy
+        self.setVerticalScrollBarPolicy(
+            policy.ScrollBarAlwaysOff if fits else policy.ScrollBarAsNeeded
+        )
+
     def resizeEvent(self, a0: QResizeEvent | None) -> None:
         super().resizeEvent(a0)
+        self.fit()
         if a0 is not None and a0.size().width() != a0.oldSize().width():
             self.updateGeometry()
