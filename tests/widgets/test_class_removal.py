@@ -161,6 +161,21 @@ def test_unknown_paint_gets_its_class_by_a_button(ready: Any, qtbot: Any) -> Non
     assert ready.footer.message.text().startswith("Ready")
 
 
+@pytest.mark.needs_window
+def test_the_error_of_unknown_paint_offers_the_class_too(ready: Any, qtbot: Any) -> None:
+    layer = ready.choice.value()[1]
+    layer.data_setitem((np.array([3]), np.array([0]), np.array([0])), 7)
+    ready.annotator.rescan()
+    qtbot.mouseClick(ready.footer.start_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not ready.runner.is_running(), timeout=60_000)
+    assert ready.footer.is_error()
+    assert "class table" in ready.footer.message.text()
+    ready.footer.action_buttons()["Add class 7"].click()
+    assert values(ready) == [2, 7]
+    assert not ready.footer.is_error()
+    assert ready.footer.message.text().startswith("Ready")
+
+
 @pytest.mark.parametrize("shape", [(4, 5, 6), (2, 4, 5, 6)])
 def test_voxels_are_found_in_any_number_of_axes(shape: tuple[int, ...]) -> None:
     labels = np.random.default_rng(0).integers(0, 4, shape)

@@ -229,7 +229,7 @@ class SegmentationDock(QWidget):
 
     def _show_hint(self) -> None:
         """Say what to do next, unless something went wrong or is going on."""
-        if self.runner.is_running() or self.footer.is_kept():
+        if self.runner.is_running():
             return
         image, annotation = self.choice.value()
         hint = next_step(
@@ -241,8 +241,16 @@ class SegmentationDock(QWidget):
                 self.slice_table.value(),
             )
         )
-        add = (hint.button, lambda: self.class_table.add_all(hint.missing))
-        self.footer.set_message(hint.text, actions=[add] if hint.missing else [])
+        add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
+        if not self.footer.is_kept():
+            self.footer.set_message(hint.text, actions=add)
+        elif add and self.footer.is_error() and not self.footer.action_buttons():
+            # Pressing the main button said the same, as an error: the cure is offered there too.
+            self.footer.set_message(self.footer.message.text(), error=True, actions=add)
+
+    def _add_classes(self, values: tuple[int, ...]) -> None:
+        self.footer.set_message("")
+        self.class_table.add_all(values)
 
     def _follow_run(self, phase: str) -> None:
         self.form.setEnabled(phase == "ready")
