@@ -124,6 +124,7 @@ def test_default_network_is_the_paper_s():
 def test_default_classes_have_colors_that_differ():
     classes = [default_class(v) for v in range(2, 2 + len(PALETTE))]
     assert len({c.color for c in classes}) == len(PALETTE)
+    assert len(PALETTE) >= 20
     assert default_class(2 + len(PALETTE)).color == classes[0].color
     assert default_class(3).name == "class 3"
     assert default_class(3, "lumen").name == "lumen"
@@ -135,3 +136,44 @@ def test_clip_percentiles_rise(ends):
     assert TrainingConfig(clip_percentiles=(0, 100)).clip_percentiles == (0, 100)
     with pytest.raises(ValidationError, match=r"clip_percentiles must be two rising numbers"):
         TrainingConfig(clip_percentiles=ends)
+
+
+def _as_seen(colors, vision):
+    """CIELAB of colors #rrggbb, (n, 3), for a kind of color vision (Machado et al. 2009)."""
+    import numpy as np
+    from skimage.color import rgb2lab
+
+    rgb = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in colors])
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = np.clip(linear @ np.array(vision).T, 0, 1)
+    return rgb2lab(
+        np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    )
+
+
+NORMAL = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+DEUTERANOPIA = (
+    (0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413),
+    (-0.011820, 0.042940, 0.968881),
+)  # fmt: skip
+PROTANOPIA = (
+    (0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216),
+    (-0.003882, -0.048116, 1.051998),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("vision", "n", "least"),
+    [(NORMAL, len(PALETTE), 12), (DEUTERANOPIA, 8, 11), (PROTANOPIA, 8, 11)],
+)
+def test_class_colors_can_be_told_apart(vision, n, least):
+    from itertools import combinations
+
+    from skimage.color import deltaE_ciede2000
+
+    lab = _as_seen(PALETTE[:n], vision)
+    assert min(deltaE_ciede2000(a, b) for a, b in combinations(lab, 2)) > least
+
+
+def test_the_first_colors_are_those_of_the_pictures():
+    assert PALETTE[:3] == ("#e69f00", "#56b4e9", "#009e73")

@@ -52,8 +52,13 @@ class ClassInfo(_Frozen):
         return self.value if self.output is None else self.output
 
 
-PALETTE = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#bbbbbb")
-"""Okabe and Ito's palette, which color-blind users can tell apart."""
+PALETTE = (
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#bbbbbb",
+    "#7c3440", "#a0f4b8", "#4c4c64", "#7c4010", "#10f4f4", "#acb87c", "#1c10f4", "#c44c4c",
+    "#c41094", "#4c6464", "#d0e8dc", "#c49494", "#10acb8", "#6488d0", "#ac944c", "#dcf494",
+)  # fmt: skip
+"""Okabe and Ito's eight colors, which color-blind users can tell apart; then those that differ most
+from all before them, from gray images and from painted background (CIEDE2000 of at least 12)."""
 
 
 def default_class(value: int, name: str | None = None) -> ClassInfo:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import skimage.data
-import tifffile
+from scipy import ndimage
 from skimage.filters import threshold_otsu
 
 from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
-from napari_unet3d.data.samples import Sample, cells3d_nuclei, tubules
+from napari_unet3d.data.samples import Sample, nuclei, tubules
 from napari_unet3d.errors import BadInputError
 
 SMALL = (16, 48, 48)
@@ -141,41 +138,43 @@ def test_slice_outside_is_refused(small: Sample, ref: SliceRef) -> None:
         small.annotate([ref])
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of scikit-image; a download would fail the test."""
-
-    def download(*args: object, **kwargs: object) -> None:
-        pytest.fail("started a download")
-
-    monkeypatch.setattr(skimage.data, "data_dir", str(tmp_path))
-    monkeypatch.setattr("skimage.data._fetchers._fetch", download)
-    return tmp_path
+@pytest.fixture(scope="module")
+def cells() -> Sample:
+    return nuclei((24, 96, 96))
 
 
-def test_nuclei_name_the_cure_when_missing(cache: Path) -> None:
-    with pytest.raises(BadInputError, match=r'python -c "import skimage.data; .*cells3d\(\)"'):
-        cells3d_nuclei()
+def test_nuclei_are_a_volume_with_dense_truth(cells: Sample) -> None:
+    cells.image.check()
+    assert cells.image.shape == cells.truth.shape == (24, 96, 96)
+    assert (cells.image.data.dtype, cells.truth.dtype) == (np.uint16, np.uint8)
+    assert (cells.image.voxel_size, cells.image.unit) == ((1.0, 0.5, 0.5), "µm")
+    assert [(c.value, c.name) for c in cells.classes] == [(2, "nucleus")]
+    assert set(np.unique(cells.truth)) == {0, 2}
+    assert 0.25 < (cells.truth == 2).mean() < 0.6
 
 
-@pytest.mark.parametrize("content", ["text", "truncated", "other shape"])
-def test_nuclei_refuse_a_damaged_file(cache: Path, content: str) -> None:
-    path = cache / "cells3d.tif"
-    tifffile.imwrite(path, np.zeros((4, 2, 64, 64), np.uint16))
-    if content == "text":
-        path.write_text("<html>not found</html>")
-    elif content == "truncated":
-        path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(BadInputError, match="delete it"):
-        cells3d_nuclei()
+def test_nuclei_are_many_roundish_bright_things(cells: Sample) -> None:
+    parts, n = ndimage.label(ndimage.binary_erosion(cells.truth == 2))
+    sizes = np.bincount(parts.ravel())[1:]
+    assert n > 10
+    assert np.median(sizes[sizes > 20]) * 0.25 < 4 / 3 * np.pi * 8**3  # µm³
+    image, inside = cells.image.data.astype(float), cells.truth == 2
+    assert image[inside].mean() > 1.5 * image[~inside].mean()
+    threshold = image > threshold_otsu(image)
+    iou = (threshold & inside).sum() / (threshold | inside).sum()
+    assert 0.4 < iou < 0.9  # a network has something to do
 
 
-def test_nuclei_are_the_second_channel(cache: Path) -> None:
-    cells = np.zeros((60, 2, 256, 256), np.uint16)
-    cells[:, 1] = np.arange(256)
-    tifffile.imwrite(cache / "cells3d.tif", cells, photometric="minisblack")
-    nuclei = cells3d_nuclei()
-    nuclei.check()
-    assert (nuclei.axes, nuclei.shape) == ("ZYX", (60, 256, 256))
-    assert (nuclei.voxel_size, nuclei.unit) == ((0.29, 0.26, 0.26), "µm")
-    np.testing.assert_array_equal(nuclei.data, cells[:, 1])
+def test_nuclei_are_the_same_for_a_seed_and_fit_small_stacks() -> None:
+    one, again, other = nuclei(SMALL, 1), nuclei(SMALL, 1), nuclei(SMALL, 2)
+    np.testing.assert_array_equal(one.image.data, again.image.data)
+    assert (one.truth != other.truth).any()
+    for sample in (one, nuclei((8, 32, 32))):
+        assert set(np.unique(sample.truth)) == {0, 2}
+    with pytest.raises(BadInputError, match="at least"):
+        nuclei((4, 32, 32))
+
+
+def test_nuclei_can_be_trained_on(cells: Sample) -> None:
+    labels = cells.annotate(cells.training_slices)
+    SparseAnnotation(labels, cells.classes, frozenset()).check(cells.image)

@@ -12,6 +12,7 @@ from napari_unet3d.config import ClassInfo, default_class
 from napari_unet3d.data.annotation import PaintedSlice, SliceRef
 from napari_unet3d.prediction.scores import ClassScore
 from napari_unet3d.widgets.class_table import ClassTable
+from napari_unet3d.widgets.layers import BACKGROUND_COLOR
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.slice_table import SliceTable
 
@@ -103,6 +104,44 @@ def test_the_ledger_shows_state_and_counts(slice_table: SliceTable) -> None:
     ]
     assert texts == [["z=4", "complete", "50", "50", "—"], ["y=7", "partial", "—", "12 k", "—"]]
     assert "xz" in slice_table.table.item(1, 0).toolTip()
+
+
+def test_many_classes_are_squares_in_a_narrow_dock(slice_table: SliceTable, qtbot: Any) -> None:
+    classes = tuple(default_class(v) for v in range(2, 14))
+    slice_table.resize(290, 300)
+    slice_table.set_slices(SLICES, classes)
+    titles = [slice_table.table.horizontalHeaderItem(c).text() for c in range(3)]
+    assert titles == ["Slice", "State", "Painted"]
+    texts = [slice_table.table.item(1, column).text() for column in range(3)]
+    assert texts == ["y=7", "partial", "12 k"]
+    assert "class 2 12,345 voxels" in slice_table.table.item(1, 0).toolTip()
+    icon = slice_table.table.item(0, 2).icon()
+    image = icon.pixmap(icon.availableSizes()[0]).toImage()
+    colors = {image.pixelColor(x, 5).name() for x in range(image.width())}
+    assert BACKGROUND_COLOR in colors
+    assert classes[0].color in colors
+    assert classes[1].color not in colors
+    slice_table.resize(1200, 300)
+    qtbot.waitUntil(lambda: slice_table.table.columnCount() == 15, timeout=3000)
+
+
+def test_colors_do_not_repeat(class_table: ClassTable) -> None:
+    class_table.setValue((default_class(3).model_copy(update={"color": default_class(2).color}),))
+    for _ in range(19):
+        class_table.add()
+    assert len({c.color for c in class_table.value()}) == 20
+
+
+def test_a_removed_class_comes_back_as_it_was(class_table: ClassTable) -> None:
+    class_table.set_color(3, "#123456")
+    wall = class_table.value()[1]
+    class_table.select_label(3)
+    class_table.remove_button.click()
+    class_table.add(3)
+    assert class_table.value()[1] == wall
+    class_table.add(3)  # it is there
+    class_table.add_all((7, 3, 9))
+    assert [c.value for c in class_table.value()] == [2, 3, 7, 9]
 
 
 def test_the_buttons_act_on_the_shown_slice(slice_table: SliceTable, qtbot: Any) -> None:

@@ -1,15 +1,12 @@
-"""Sample stacks that work offline: simulated kidney tubules, and scikit-image's real nuclei."""
+"""Simulated sample stacks with ground truth: kidney tubules and cell nuclei; no network."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import skimage.data
-import tifffile
 from scipy.fft import irfftn, rfftn  # scipy comes with scikit-image
 from scipy.ndimage import fourier_gaussian, gaussian_filter, gaussian_filter1d, zoom
 from scipy.spatial import cKDTree
@@ -29,6 +26,8 @@ CLASSES = (
     ClassInfo(value=WALL, name="tubule wall", color=PALETTE[0]),
     ClassInfo(value=LUMEN, name="lumen", color=PALETTE[1]),
 )
+NUCLEUS = 2
+NUCLEUS_CLASSES = (ClassInfo(value=NUCLEUS, name="nucleus", color=PALETTE[0]),)
 VOXEL_SIZE = (1.0, 0.5, 0.5)
 
 
@@ -109,38 +108,46 @@ def tubules(shape: Triple = (64, 160, 160), seed: int = 0) -> Sample:
     BadInputError
         When `shape` is too small.
     """
-    if len(shape) != 3 or shape[0] < 8 or min(shape[1:]) < 32:
-        raise BadInputError(f"shape is {shape}; give (z, y, x) of at least (8, 32, 32)")
+    _check_shape(shape)
     rng = np.random.default_rng(seed)
     truth, dye = _tissue(rng, shape)
     image = Volume(_microscope(rng, dye), "ZYX", VOXEL_SIZE, "µm", "kidney tubules")
     return Sample(image, truth, CLASSES)
 
 
-def cells3d_nuclei() -> Volume:
-    """Nuclei of human stem cells (Allen Institute), ``skimage.data.cells3d``; no download.
+def nuclei(shape: Triple = (48, 160, 160), seed: int = 0) -> Sample:
+    """Simulate a confocal stack of densely packed cell nuclei.
+
+    Nuclei are ellipsoids with bumps, of different sizes and brightness, with chromatin, dark
+    nucleoli and a hazy background; the microscope is that of `tubules`.
+
+    Parameters
+    ----------
+    shape
+        (z, y, x) in voxels of 1.0 × 0.5 × 0.5 µm, at least (8, 32, 32).
+    seed
+        0 or more; the same seed gives the same stack on the same machine.
 
     Returns
     -------
-    Volume
-        60 × 256 × 256, uint16, 0.29 × 0.26 × 0.26 µm.
+    Sample
+        A uint16 image; truth 0 background, 2 nucleus.
 
     Raises
     ------
     BadInputError
-        When scikit-image has not stored the stack on this computer, or not all of it.
+        When `shape` is too small.
     """
-    cure = 'fetch it once: python -c "import skimage.data; skimage.data.cells3d()"'
-    # scikit-image keeps downloads in `data_dir`. Its own loader would start one where the file is
-    # missing or damaged, so the file is read here.
-    path = os.path.join(skimage.data.data_dir, "cells3d.tif")
-    if not os.path.isfile(path):
-        raise BadInputError(f"the nuclei are not on this computer ({path}); {cure}")
-    try:
-        nuclei = tifffile.imread(path).reshape(60, 2, 256, 256)[:, 1]  # channel 0: membranes
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
-        raise BadInputError(f"{path} is damaged ({error}); delete it and {cure}") from error
-    return Volume(nuclei.copy(), "ZYX", (0.29, 0.26, 0.26), "µm", "cells3d nuclei")
+    _check_shape(shape)
+    rng = np.random.default_rng(seed)
+    truth, dye = _cells(rng, shape)
+    image = Volume(_microscope(rng, dye), "ZYX", VOXEL_SIZE, "µm", "cell nuclei")
+    return Sample(image, truth, NUCLEUS_CLASSES)
+
+
+def _check_shape(shape: Triple) -> None:
+    if len(shape) != 3 or shape[0] < 8 or min(shape[1:]) < 32:
+        raise BadInputError(f"shape is {shape}; give (z, y, x) of at least (8, 32, 32)")
 
 
 # ---- the tissue: lengths in µm ------------------------------------------------------------------
@@ -148,6 +155,7 @@ def cells3d_nuclei() -> Volume:
 _MARGIN = 12.0  # tubes also wind outside the stack, so that some leave it
 _STEP = 3.0  # distance of the beads that make up a tube
 _GAP = 1.2  # wanted between one turn and the next
+_NUCLEUS = 6.0  # mean semi-axis of a nucleus
 _BLUR = ((0.8, 0.26, 0.26), (1.3, 0.45, 0.45))  # of the microscope, at the top and deep down
 
 
@@ -279,6 +287,37 @@ def _tissue(rng: np.random.Generator, shape: Triple) -> tuple[Labels, Floats]:
     dye = np.where(surface < 0, wall, dye) + 0.3 * _line(surface, 0.4)
     filtrate = varied(0.04, 0.26).astype(np.float32)[bead] * (1 + 0.3 * _noise(rng, shape, 2.8))
     return truth, np.where(truth == LUMEN, filtrate, dye).clip(0.02).astype(np.float32)
+
+
+def _cells(rng: np.random.Generator, shape: Triple) -> tuple[Labels, Floats]:
+    """Pack the nuclei: truth, and the concentration of the dye."""
+    size = np.array(shape) * VOXEL_SIZE
+    tries = rng.uniform(-_NUCLEUS, size + _NUCLEUS, (round(size.prod() / 40), 3))
+    tries[0] = size / 2  # a small stack shows one, too
+    centers = tries[:1]
+    for point in tries[1:]:  # those that touch none before them
+        if np.linalg.norm(centers - point, axis=1).min() > 1.55 * _NUCLEUS:
+            centers = np.vstack([centers, point])
+    bumps = 0.09 * _noise(rng, shape, 2.5)
+    nearest, second = np.full((2, *shape), 2.0, np.float32)  # 1 on the surface of a nucleus
+    tone = np.zeros(shape, np.float32)
+    for center in centers:
+        axes = _NUCLEUS * rng.uniform(0.7, 1.1, 3)
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0] / axes[:, None]
+        start = np.clip(np.ceil((center - 12) / VOXEL_SIZE), 0, shape).astype(int)
+        stop = np.clip(np.floor((center + 12) / VOXEL_SIZE) + 1, 0, shape).astype(int)
+        box = tuple(slice(*ends) for ends in zip(start, stop, strict=True))
+        place = np.stack(np.broadcast_arrays(*np.ogrid[box]), -1) * VOXEL_SIZE - center
+        away = np.linalg.norm(place @ turn.T, axis=-1).astype(np.float32)
+        np.minimum(second[box], np.maximum(nearest[box], away), out=second[box])
+        np.copyto(tone[box], rng.lognormal(-0.4, 0.3), where=away < nearest[box])
+        np.minimum(nearest[box], away, out=nearest[box])
+    inside = (nearest + bumps < 1) & (second - nearest > 0.12)  # a gap between neighbors
+    truth = np.where(inside, NUCLEUS, 0).astype(np.uint8)
+    chromatin = 1 + 0.25 * _noise(rng, shape, 0.6) + 0.15 * _noise(rng, shape, 2.0)
+    nucleoli = 1 - 0.55 * (_noise(rng, shape, 1.1) > 1.9)
+    haze = 0.12 + 0.05 * _noise(rng, shape, 4.0) + 0.05 * _line(nearest - 1, 0.3)
+    return truth, np.where(inside, tone * chromatin * nucleoli, haze).clip(0.02).astype(np.float32)
 
 
 def _line(distance: Floats, width: float) -> Floats:

@@ -18,12 +18,12 @@ from napari_unet3d.data.conventions import (
     on_single_slices,
     read_convention,
 )
+from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.data.slices import (
     SliceRef,
     at_time,
     check_in_stack,
     count_labels,
-    find_painted_slices,
     n_times,
     space,
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPixmap
+from qtpy.QtGui import QColor, QIcon, QKeyEvent, QKeySequence, QPixmap
 from qtpy.QtWidgets import (
+    QAbstractItemView,
     QColorDialog,
     QHBoxLayout,
     QPushButton,
@@ -15,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo, default_class
+from napari_unet3d.config import BACKGROUND, FIRST_CLASS, PALETTE, ClassInfo, default_class
 from napari_unet3d.widgets.layers import BACKGROUND_COLOR
 from napari_unet3d.widgets.narrow_table import RIGHT, NarrowTable, cell
 
@@ -40,22 +41,34 @@ class ClassTable(QWidget):
     """The classes (tuple of ClassInfo) were edited by the user."""
     labelChosen = Signal(int)
     """The user chose the row of this label value: she wants to paint with it."""
+    removeRequested = Signal(object)
+    """The user wants to remove this ClassInfo; emitted when `asks_before_removal`."""
+    undoRequested = Signal()
+    """The user pressed Ctrl+Z while `set_undoable` was on."""
 
     def __init__(self) -> None:
         super().__init__()
         self._classes: tuple[ClassInfo, ...] = ()
-        self.table = NarrowTable("Classes", most_rows=6)
-        self.table.set_titles([cell("Class"), cell("Label", RIGHT), cell("Key")], stretched=_NAME)
+        self._removed: dict[int, ClassInfo] = {}  # whoever comes back has its name and color
+        self._undoable = False
+        self.asks_before_removal = False
+        """Whether somebody listens to `removeRequested`, and calls `remove`."""
+        self.table = NarrowTable("Classes", most_rows=7)
+        # Not by any key: "[" and "]" belong to napari's brush, digits to its labels.
+        self.table.setEditTriggers(
+            QAbstractItemView.EditTrigger.DoubleClicked
+            | QAbstractItemView.EditTrigger.EditKeyPressed
+        )
+        self.table.set_titles([cell("Class"), cell("Label", RIGHT), cell(" Key")], stretched=_NAME)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
         self.add_button = QPushButton("&Add class")
         self.add_button.setToolTip("Add a class with the next free label value.")
-        self.color_button = QPushButton("C&olor…")
+        self.color_button = QPushButton("Color…")
         self.color_button.setToolTip("Choose the color of the selected class.")
         self.remove_button = QPushButton("Re&move")
         self.remove_button.setToolTip(
-            "Remove the selected class from the table. Its paint stays in the layer until you "
-            "erase it."
+            "Remove the selected class. When it has paint you are asked first; it can be undone."
         )
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
@@ -67,7 +80,7 @@ class ClassTable(QWidget):
         layout.addWidget(self.table)
         layout.addLayout(buttons)
 
-        self.add_button.clicked.connect(self.add)
+        self.add_button.clicked.connect(lambda: self.add())
         self.color_button.clicked.connect(self._choose_color)
         self.remove_button.clicked.connect(self.remove_selected)
         self.table.itemChanged.connect(self._renamed)
@@ -104,24 +117,64 @@ class ClassTable(QWidget):
 
     # ---- what the user does
 
-    def add(self) -> None:
-        """Add a class with the lowest free label value and let the user type its name."""
+    def add(self, value: int | None = None) -> None:
+        """Add a class, and let the user type its name.
+
+        Parameters
+        ----------
+        value
+            Its label value; the lowest free one when None.
+        """
         taken = {c.value for c in self._classes}
-        if len(taken) >= _MAX_CLASSES:
+        if value in taken or len(taken) >= _MAX_CLASSES:
             return
-        value = next(v for v in range(FIRST_CLASS, 256) if v not in taken)
-        self._edit((*self._classes, default_class(value)))
-        self.select_label(value)
+        if value is None:
+            value = next(v for v in range(FIRST_CLASS, 256) if v not in taken)
+        self.insert(self._removed.get(value) or self._new_class(value))
         self.labelChosen.emit(value)
-        row = self.table.currentRow()
-        self.table.editItem(self.table.item(row, _NAME))
+        self.table.setFocus()
+        self.table.editItem(self.table.item(self.table.currentRow(), _NAME))
+
+    def add_all(self, values: Sequence[int]) -> None:
+        """Add classes for label values that are painted already."""
+        for value in values:
+            if value not in {c.value for c in self._classes}:
+                self.insert(self._removed.get(value) or self._new_class(value))
+
+    def insert(self, info: ClassInfo) -> None:
+        """Put a class into the table and select it, as the user does."""
+        self._edit((*(c for c in self._classes if c.value != info.value), info))
+        self.select_label(info.value)
 
     def remove_selected(self) -> None:
-        """Remove the selected class; background and the last class cannot be removed."""
+        """Ask to remove the selected class; background and the last class cannot be removed."""
         value = self.selected_label()
-        if value != BACKGROUND and len(self._classes) > 1:
-            self._edit(tuple(c for c in self._classes if c.value != value))
-            self.select_label(BACKGROUND)
+        info = next((c for c in self._classes if c.value == value), None)
+        if info is None or len(self._classes) < 2 or not self.table.selectedItems():
+            return
+        if self.asks_before_removal:
+            self.removeRequested.emit(info)
+        else:
+            self.remove(value)
+
+    def remove(self, value: int) -> None:
+        """Take the class with this label value out of the table."""
+        self._removed |= {c.value: c for c in self._classes if c.value == value}
+        self._edit(tuple(c for c in self._classes if c.value != value))
+        self.select_label(BACKGROUND)
+
+    def set_undoable(self, undoable: bool) -> None:
+        """Whether Ctrl+Z in the table brings back a class; else it goes to the layer."""
+        self._undoable = undoable
+
+    def _new_class(self, value: int) -> ClassInfo:
+        """A class in its default color, or in one that no other class has."""
+        info = default_class(value)
+        used = {c.color for c in self._classes}
+        if info.color in used:
+            free = next((color for color in PALETTE if color not in used), info.color)
+            info = info.model_copy(update={"color": free})
+        return info
 
     def set_color(self, value: int, color: str) -> None:
         """Give the class with label `value` another color, as the user does."""
@@ -136,6 +189,8 @@ class ClassTable(QWidget):
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         if event is not None and event.key() == Qt.Key.Key_Delete:
             self.remove_selected()
+        elif event is not None and self._undoable and event.matches(QKeySequence.StandardKey.Undo):
+            self.undoRequested.emit()
         else:
             super().keyPressEvent(event)
 
@@ -192,7 +247,7 @@ class ClassTable(QWidget):
         name_item = cell(name)
         name_item.setIcon(swatch(color))
         label_item = cell(str(value), RIGHT)
-        key_item = cell(f"{SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
+        key_item = cell(f" {SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
         if value == BACKGROUND:
             tip = "Background: everything that is none of your classes. Paint some of it too."
         else:

@@ -9,7 +9,7 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_unet3d.widgets.theme import theme_colors
+from napari_unet3d.widgets.theme import Colors, theme_colors
 
 _MOST_POINTS = 1000
 _SMOOTHING = 0.9
@@ -64,7 +64,7 @@ class Curve(QWidget):
             layout.addWidget(plot)
         self.iou_plot.setYRange(0, 1)
         self.iou_plot.setXLink(self.loss_plot)
-        self.apply_theme()
+        self.apply_theme(theme_colors())
         self.clear()
 
     def clear(self) -> None:
@@ -119,11 +119,10 @@ class Curve(QWidget):
         """The (seconds, smoothed loss) and (seconds, IoU) that are shown."""
         return list(self._loss), list(self._iou)
 
-    def apply_theme(self) -> None:
-        """Take over napari's current colors."""
+    def apply_theme(self, colors: Colors) -> None:
+        """Draw in the colors of a theme."""
         import pyqtgraph
 
-        colors = theme_colors()
         for plot in (self.loss_plot, self.iou_plot):
             plot.setBackground(colors.background)
             for side in ("left", "bottom"):

@@ -6,30 +6,35 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image, Labels
-from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QSize, QTimer
+from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
-from napari_unet3d.config import BACKGROUND
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.actions import Actions
 from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.class_removal import ClassRemoval
 from napari_unet3d.widgets.class_table import ClassTable
+from napari_unet3d.widgets.column_scroll import ColumnScroll
 from napari_unet3d.widgets.connections import Connections
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.devices import find_devices
 from napari_unet3d.widgets.footer import Footer
 from napari_unet3d.widgets.header import LayerChoice
+from napari_unet3d.widgets.hint import Situation, next_step
 from napari_unet3d.widgets.layers import (
     labels_shape,
     new_annotation_layer,
     role_of,
 )
+from napari_unet3d.widgets.on_screen import KeepOnScreen
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.section import Section
 from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.theme import theme_changed
+from napari_unet3d.widgets.theme import dock_style, theme_colors
 from napari_unet3d.widgets.training_form import TrainingForm
+from napari_unet3d.widgets.unsaved import UnsavedPaint
 from napari_unet3d.widgets.window_watch import WindowWatch
 
 _PATIENCE = 1.5
@@ -56,6 +61,7 @@ class SegmentationDock(QWidget):
         self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
         self.footer = Footer()
         self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        self._removal = ClassRemoval(self.annotator, self.class_table, self.footer)
         self.run_actions = Actions(
             viewer,
             self,
@@ -70,6 +76,7 @@ class SegmentationDock(QWidget):
         self._scroll_timer = self._timer(self._scroll)
         self._scroll_target: Section | None = None
         self._build()
+        self._apply_theme()
         self.form.set_devices(*find_devices())
 
         layers = viewer.layers.events
@@ -79,7 +86,7 @@ class SegmentationDock(QWidget):
             (layers.removed, self._sync_layers),
             (layers.reordered, self._sync_layers),
             (layers.renamed, self._sync_layers),
-            (theme_changed(), self._apply_theme),
+            (viewer.events.theme, self._apply_theme),
         )
         self.choice.valueChanged.connect(self._layers_chosen)
         self.choice.newAnnotationRequested.connect(self.add_annotation)
@@ -87,7 +94,10 @@ class SegmentationDock(QWidget):
         self.annotator.changed.connect(self._show_hint)
         self.run_actions.idle.connect(self._show_hint)
         self.runner.phaseChanged.connect(self._follow_run)
-        self._window_watch = WindowWatch(self)
+        self._unsaved = UnsavedPaint(viewer, self)
+        self._window_watch = WindowWatch(
+            self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
+        )
         self._window_watch.closed.connect(self.cleanup)
         self._window_watch.removed.connect(self._removed)
         self._cleaned = False
@@ -121,11 +131,7 @@ class SegmentationDock(QWidget):
         )
         sections.layout().setContentsMargins(4, 0, 4, 0)  # type: ignore[union-attr]
         sections.layout().addStretch(1)  # type: ignore[union-attr]
-        self.scroll_area = QScrollArea()
-        self.scroll_area.setWidget(sections)
-        self.scroll_area.setWidgetResizable(True)
-        self.scroll_area.setFrameShape(QFrame.Shape.NoFrame)
-        self.scroll_area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll_area = ColumnScroll(sections)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -137,8 +143,15 @@ class SegmentationDock(QWidget):
             # looks elsewhere.
             bar.rangeChanged.connect(self._scroll)
             bar.actionTriggered.connect(self._scrolled_by_user)
+        KeepOnScreen(self)
         self.setMinimumWidth(300)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def minimumSizeHint(self) -> QSize:
+        """As the layout says, without the margin of `KeepOnScreen`, which must not make it grow."""
+        size, layout = super().minimumSizeHint(), self.layout()
+        bottom = 0 if layout is None else layout.contentsMargins().bottom()
+        return QSize(size.width(), size.height() - bottom)
 
     def bundle_available(self) -> bool:
         """Whether there is a model to save or to apply."""
@@ -201,6 +214,7 @@ class SegmentationDock(QWidget):
             self.choice.setValue(image, self.annotator.layer())
             self.footer.set_message(str(error), error=True)
             return
+        self._unsaved.note_file(annotation)
         self._show_hint()
 
     # ---- what to do next
@@ -210,38 +224,34 @@ class SegmentationDock(QWidget):
         slices = self.annotator.slices()
         if slices != self._slices:
             self._slices = slices
-            if self.footer.is_error() and not self.runner.is_running():
+            if self.footer.is_kept() and not self.runner.is_running():
                 self.footer.set_message("")
 
     def _show_hint(self) -> None:
         """Say what to do next, unless something went wrong or is going on."""
-        if self.runner.is_running() or self.footer.is_error():
+        if self.runner.is_running():
             return
-        self.footer.set_message(self.run_actions.next_step or self._hint())
-
-    def _hint(self) -> str:
         image, annotation = self.choice.value()
-        if image is None:
-            return "Open a 3D stack to begin: File ▸ Open, or File ▸ Open Sample ▸ napari-unet3d."
-        if annotation is None:
-            return "Press New for an annotation layer that fits the image."
-        slices = self.annotator.slices()
-        values = {value for s in slices for value, count in s.counts.items() if count}
-        if not values:
-            return "Paint a structure on one slice, then some background."
-        if values == {BACKGROUND}:
-            return "Only background is painted. Choose a class in the table and paint it too."
-        if len(values) == 1:
-            return "Paint some background too, or complete a slice: the rest becomes background."
-        held_out = self.slice_table.value()
-        trained = [s for s in slices if s.ref not in held_out]
-        if len(trained) < 3:
-            return f"Ready. {_count(len(trained))} painted; three or more work better."
-        if not held_out:
-            return (
-                f"Ready. {_count(len(trained))} painted. Hold one more out to measure the result."
+        hint = next_step(
+            Situation(
+                image is not None,
+                annotation is not None,
+                tuple(self.annotator.slices()),
+                self.class_table.value(),
+                self.slice_table.value(),
             )
-        return f"Ready. {_count(len(trained))} to train on, {len(held_out)} held out to measure."
+        )
+        add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
+        if not self.footer.is_kept():
+            text = hint.text if add else self.run_actions.next_step or hint.text
+            self.footer.set_message(text, actions=add)
+        elif add and self.footer.is_error() and not self.footer.action_buttons():
+            # Pressing the main button said the same, as an error: the cure is offered there too.
+            self.footer.set_message(self.footer.message.text(), error=True, actions=add)
+
+    def _add_classes(self, values: tuple[int, ...]) -> None:
+        self.footer.set_message("")
+        self.class_table.add_all(values)
 
     def _follow_run(self, phase: str) -> None:
         self.form.setEnabled(phase == "ready")
@@ -277,10 +287,16 @@ class SegmentationDock(QWidget):
     # ---- looks and life
 
     def _apply_theme(self, _event: Any = None) -> None:
-        self.curve.apply_theme()
-        self.footer.apply_theme()
+        colors = theme_colors(self._viewer.theme)
+        self.setStyleSheet(dock_style(colors))
+        self.curve.apply_theme(colors)
 
     def _removed(self) -> None:
+        for layer in self._unsaved.layers():
+            show_info(
+                f"'{layer.name}' stays in the layer list. It is in no file yet: select it and "
+                "choose File ▸ Save Selected Layers."
+            )
         self.cleanup()
         self.runner.discard_view()
         self.deleteLater()  # the menu makes a new one; what it needs lies in the layers
@@ -291,6 +307,7 @@ class SegmentationDock(QWidget):
             return
         self._cleaned = True
         self._window_watch.stop()
+        self._unsaved.stop()
         self._start_timer.stop()
         self._scroll_timer.stop()
         self.runner.abandon(_PATIENCE)
@@ -306,7 +323,3 @@ def _column(*widgets: QWidget) -> QWidget:
     for widget in widgets:
         layout.addWidget(widget)
     return column
-
-
-def _count(slices: int) -> str:
-    return "1 slice" if slices == 1 else f"{slices} slices"

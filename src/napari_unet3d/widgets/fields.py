@@ -2,46 +2,90 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QDoubleSpinBox,
     QFormLayout,
     QLabel,
     QLineEdit,
-    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
-_LARGEST_INT = 2**31 - 1
-_AUTOMATIC = "automatic"
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.duration import DurationBox
+from napari_unet3d.widgets.typed_box import AUTOMATIC, Bounds, NumberBox, shown, steady
 
 
 class FieldEditor(QWidget):
-    """Edits the value of one field; the subclass is chosen by `make_editor`."""
+    """Edits the value of one field; the subclass is chosen by `make_editor`.
+
+    What is typed stays as it is typed. Where it cannot be used, `value` raises, and a line under
+    the field says why as soon as the field is left.
+    """
 
     valueChanged = Signal()
 
     def __init__(self, widget: QWidget) -> None:
         super().__init__()
+        self._widget = widget
+        self.problem = QLabel()
+        self.problem.setObjectName("problem")
+        self.problem.setWordWrap(True)
+        self.problem.setTextFormat(Qt.TextFormat.PlainText)
+        self.problem.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
         layout.addWidget(widget)
+        layout.addWidget(self.problem)
         self.setFocusProxy(widget)
 
     def value(self) -> Any:
+        """The value that is typed or chosen.
+
+        Raises
+        ------
+        BadInputError
+            What is typed cannot be used; says why, and what can.
+        """
         raise NotImplementedError
 
     def setValue(self, value: Any) -> None:
+        """Show a value."""
         raise NotImplementedError
+
+    def show_problem(self) -> None:
+        """Say under the field what is wrong with it, or nothing."""
+        try:
+            self.value()
+        except BadInputError as error:
+            self._say(str(error))
+        else:
+            self._say("")
+
+    def _edited(self, *_: Any) -> None:
+        if self.problem.text():  # not before the first complaint: one is still typing
+            self.show_problem()
+        self.valueChanged.emit()
+
+    def _say(self, text: str) -> None:
+        if text == self.problem.text():
+            return
+        self.problem.setText(text)
+        self.problem.setVisible(bool(text))
+        self._widget.setProperty("wrong", bool(text))
+        if (style := self._widget.style()) is not None:
+            style.unpolish(self._widget)
+            style.polish(self._widget)
 
 
 class BoolEditor(FieldEditor):
@@ -61,8 +105,14 @@ class ChoiceEditor(FieldEditor):
     def __init__(self, choices: Iterable[Any]) -> None:
         self.box = QComboBox()
         super().__init__(self.box)
+        steady(self.box)
+        # A long choice must not make the dock wider.
+        self.box.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.box.setMinimumContentsLength(4)
         for choice in choices:
-            self.box.addItem(_AUTOMATIC if choice is None else str(choice), choice)
+            self.box.addItem(AUTOMATIC if choice is None else str(choice), choice)
         self.box.currentIndexChanged.connect(lambda _: self.valueChanged.emit())
 
     def value(self) -> Any:
@@ -72,67 +122,81 @@ class ChoiceEditor(FieldEditor):
         self.box.setCurrentIndex(self.box.findData(value))
 
 
-class IntEditor(FieldEditor):
-    """Whole numbers; one step below the least one stands for "automatic" when optional."""
+class NumberEditor(FieldEditor):
+    """Edits a number; nothing typed stands for "automatic" when optional."""
 
-    def __init__(self, low: int, high: int, *, optional: bool) -> None:
-        self.box = QSpinBox()
+    def __init__(self, bounds: Bounds, *, whole: bool, optional: bool) -> None:
+        self.box = NumberBox(bounds, whole=whole, optional=optional)
         super().__init__(self.box)
-        self.low, self.optional = low, optional
-        self.box.setRange(low - 1 if optional else low, min(high, _LARGEST_INT))
-        if optional:
-            self.box.setSpecialValueText(_AUTOMATIC)
-        self.box.valueChanged.connect(lambda _: self.valueChanged.emit())
-
-    def value(self) -> int | None:
-        number = self.box.value()
-        return None if self.optional and number < self.low else number
-
-    def setValue(self, value: Any) -> None:
-        self.box.setValue(self.low - 1 if value is None else int(value))
-
-
-class FloatEditor(FieldEditor):
-    """Numbers between bounds; zero stands for "automatic" when optional."""
-
-    def __init__(self, low: float, high: float, *, optional: bool) -> None:
-        self.box = QDoubleSpinBox()
-        super().__init__(self.box)
-        self.optional = optional
-        span = high - low
-        self.box.setDecimals(1 if span > 50 else 2 if span > 5 else 3)
-        if optional:
-            self.box.setDecimals(5)
-            self.box.setSpecialValueText(_AUTOMATIC)
-        step = 10.0 ** -self.box.decimals()
-        self.box.setRange(low, high)
-        self.box.setSingleStep(max(step, span / 100 if not optional else step * 10))
-        self.box.valueChanged.connect(lambda _: self.valueChanged.emit())
+        self.box.valueChanged.connect(self._edited)
+        self.box.editingFinished.connect(self.show_problem)
 
     def value(self) -> float | None:
-        number = self.box.value()
-        return None if self.optional and number == self.box.minimum() else number
+        return self.box.value()  # type: ignore[no-any-return]
 
     def setValue(self, value: Any) -> None:
-        self.box.setValue(self.box.minimum() if value is None else float(value))
+        self.box.setValue(value)
+
+
+class DurationEditor(FieldEditor):
+    """Edits a time in seconds, in a box that is given."""
+
+    def __init__(self, box: DurationBox) -> None:
+        self.box = box
+        super().__init__(box)
+        box.valueChanged.connect(self._edited)
+        box.editingFinished.connect(self.show_problem)
+
+    def value(self) -> float | None:
+        return self.box.value()
+
+    def setValue(self, value: Any) -> None:
+        self.box.setValue(value)
+
+
+class TextEditor(FieldEditor):
+    """Edits a text of a given pattern."""
+
+    def __init__(self, pattern: str, description: str) -> None:
+        self.line = QLineEdit()
+        super().__init__(self.line)
+        self._pattern, self._description = re.compile(pattern), description
+        self.line.textChanged.connect(self._edited)
+        self.line.editingFinished.connect(self.show_problem)
+
+    def value(self) -> str:
+        text = self.line.text().strip()
+        if self._pattern.search(text) is None:
+            raise BadInputError(f"'{shown(text)}' cannot be used here. Write {self._description}")
+        return text
+
+    def setValue(self, value: Any) -> None:
+        self.line.setText(str(value))
 
 
 class ShapeEditor(FieldEditor):
-    """Three sizes "z, y, x"; empty stands for "automatic"."""
+    """Three sizes "z, y, x"; nothing typed stands for "automatic" when optional."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, optional: bool) -> None:
         self.line = QLineEdit()
         super().__init__(self.line)
-        self.line.setPlaceholderText(f"{_AUTOMATIC} (z, y, x)")
-        self.line.textChanged.connect(lambda _: self.valueChanged.emit())
+        self._optional = optional
+        self.line.setPlaceholderText(f"{AUTOMATIC} (z, y, x)" if optional else "z, y, x")
+        self.line.textChanged.connect(self._edited)
+        self.line.editingFinished.connect(self.show_problem)
 
-    def value(self) -> Any:
-        text = self.line.text().replace("×", ",").replace("x", ",").strip()
-        if not text:
+    def value(self) -> tuple[int, ...] | None:
+        text = self.line.text().strip()
+        if self._optional and text.lower() in ("", AUTOMATIC, "auto"):
             return None
-        parts = [part.strip() for part in text.split(",")]
-        # What is no number is handed on: the model says what is wrong with it.
-        return tuple(int(part) if part.isdigit() else part for part in parts)
+        parts = [part for part in re.split(r"[\s,;×x]+", text.lower().strip("()[] ")) if part]
+        if len(parts) != 3 or not all(re.fullmatch(r"0*[1-9]\d{0,8}", part) for part in parts):
+            more = f", or leave it empty for {AUTOMATIC}" if self._optional else ""
+            raise BadInputError(
+                f"'{shown(text)}' is no size. Write three whole numbers above 0 in the order "
+                f"z, y, x, such as 16, 64, 64{more}."
+            )
+        return tuple(int(part) for part in parts)
 
     def setValue(self, value: Any) -> None:
         self.line.setText("" if value is None else ", ".join(map(str, value)))
@@ -148,6 +212,8 @@ class ModelEditor(FieldEditor):
         layout = QFormLayout(form)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
+        layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self.editors: dict[str, FieldEditor] = {}
         skipped = set(skip)
         for name, field in model.model_fields.items():
@@ -155,7 +221,7 @@ class ModelEditor(FieldEditor):
                 continue
             editor = make_editor(field)
             editor.setValue(field.get_default(call_default_factory=True))
-            title = name.replace("_", " ").capitalize()
+            title = _title(name)
             label = QLabel(title)
             for widget in (label, editor):
                 widget.setToolTip(field.description or "")
@@ -173,11 +239,35 @@ class ModelEditor(FieldEditor):
             self.editors[name] = editor
 
     def value(self) -> dict[str, Any]:
-        return {name: editor.value() for name, editor in self.editors.items()}
+        """The values by name.
+
+        Raises
+        ------
+        BadInputError
+            A field cannot be used; names it, and says why and what can.
+        """
+        values: dict[str, Any] = {}
+        for name, editor in self.editors.items():
+            try:
+                values[name] = editor.value()
+            except BadInputError as error:
+                editor.show_problem()
+                if isinstance(editor, ModelEditor):  # it has named its field already
+                    raise
+                raise BadInputError(f"Advanced setting '{_title(name).lower()}': {error}") from None
+        return values
+
+    def show_problem(self) -> None:
+        for editor in self.editors.values():
+            editor.show_problem()
 
     def setValue(self, value: Any) -> None:
         for name, editor in self.editors.items():
             editor.setValue(getattr(value, name))
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 def make_editor(field: FieldInfo) -> FieldEditor:
@@ -191,14 +281,14 @@ def make_editor(field: FieldInfo) -> FieldEditor:
     if kind is bool:
         return BoolEditor()
     if get_origin(kind) is tuple:
-        return ShapeEditor()
+        return ShapeEditor(optional=optional)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return ModelEditor(kind)
-    low, high = _bounds(field)
-    if kind is int:
-        return IntEditor(int(low), int(high), optional=optional)
-    if kind is float:
-        return FloatEditor(low, high, optional=optional)
+    if kind is str:
+        pattern = next(p for m in field.metadata if (p := getattr(m, "pattern", None)))
+        return TextEditor(pattern, field.description or "")
+    if kind in (int, float):
+        return NumberEditor(_bounds(field), whole=kind is int, optional=optional)
     raise TypeError(f"no editor for {field.annotation}")
 
 
@@ -208,15 +298,16 @@ def _kinds(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _bounds(field: FieldInfo) -> tuple[float, float]:
-    low, high = 0.0, float(_LARGEST_INT)
-    for limit in field.metadata:
-        for name in ("ge", "gt"):
-            if (bound := getattr(limit, name, None)) is not None:
-                low = float(bound)
-        if (bound := getattr(limit, "le", None)) is not None:
-            high = float(bound)
-        if (bound := getattr(limit, "lt", None)) is not None:
-            # The last number a spin box can show below an excluded bound.
-            high = float(bound) - (1 if float(bound) > 2 else 0.001)
-    return low, high
+def _bounds(field: FieldInfo) -> Bounds:
+    found = {
+        name: bound
+        for limit in field.metadata
+        for name in ("ge", "gt", "le", "lt")
+        if (bound := getattr(limit, name, None)) is not None
+    }
+    return Bounds(
+        low=found.get("gt", found.get("ge")),
+        high=found.get("lt", found.get("le")),
+        low_excluded="gt" in found,
+        high_excluded="lt" in found,
+    )

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from collections.abc import Callable, Sequence
 
-from napari_unet3d.widgets.theme import theme_colors
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
+Action = tuple[str, Callable[[], object]]
+"""What a button under the message says, and what it does."""
 _SCALE = 1000
 _PASSING_MS = 10_000
 """Milliseconds after which a status line vanishes when nothing runs: it tells what happened, and
 must not look like how things are."""
-_ANEW, _CONTINUE = "Train && &segment", "Continue training && &segment"
+_ANEW, _CONTINUE = "Train && se&gment", "Continue training && se&gment"
+_MOST_MESSAGE = 220
+"""Pixels of a message that are shown without scrolling: about twelve lines."""
+_FRAME = 4
+"""Pixels that napari's style adds above and below."""
+_LEAST_MESSAGE = 36
+"""Pixels of a message that stay visible on the smallest screen: two lines."""
 
 
 class Footer(QWidget):
@@ -25,9 +44,22 @@ class Footer(QWidget):
         super().__init__()
         self.message = QLabel()
         self.message.setWordWrap(True)
-        self.message.setObjectName("message")
+        self.message.setTextFormat(Qt.TextFormat.PlainText)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.message.setAccessibleName("Message")
-        self.message.hide()
+        self._words = _Words(self.message)
+        self._action_row = QWidget()
+        self._action_row.setObjectName("words")
+        self._action_buttons: list[QPushButton] = []
+        QVBoxLayout(self._action_row)
+        self._frame = QFrame()
+        self._frame.setObjectName("message")
+        inside = QVBoxLayout(self._frame)
+        inside.setContentsMargins(8, 4, 4, 4)
+        inside.setSpacing(4)
+        inside.addWidget(self._words)
+        inside.addWidget(self._action_row)
+        self._frame.hide()
         self.start_button = QPushButton(_ANEW)
         self.start_button.setObjectName("start")
         self.start_button.setMinimumHeight(36)
@@ -41,7 +73,7 @@ class Footer(QWidget):
         self.stop_button.setToolTip(
             "End the training now, and segment the stack with what was learned so far."
         )
-        self.cancel_button = QPushButton("&Cancel")
+        self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setMinimumHeight(36)
         self.cancel_button.setToolTip("End the run and leave all layers as they were before it.")
         self.progress = QProgressBar()
@@ -59,7 +91,7 @@ class Footer(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 4)
         layout.setSpacing(4)
-        layout.addWidget(self.message)
+        layout.addWidget(self._frame)
         layout.addWidget(self.start_button)
         layout.addLayout(running)
         layout.addWidget(self.progress)
@@ -71,9 +103,8 @@ class Footer(QWidget):
         self._passing.setSingleShot(True)
         self._passing.setInterval(_PASSING_MS)
         self._passing.timeout.connect(lambda: self.set_status(""))
-        self._error = self._running = False
+        self._error = self._kept = self._running = False
         self.show_ready()
-        self.apply_theme()
 
     def show_ready(self) -> None:
         """Nothing runs: offer to start."""
@@ -126,28 +157,100 @@ class Footer(QWidget):
         else:
             self._passing.stop()
 
-    def set_message(self, text: str, *, error: bool = False) -> None:
-        """A sentence above the button: what to do next, or what went wrong and the cure."""
-        self._error = error
+    def set_message(self, text: str, error: bool = False, actions: Sequence[Action] = ()) -> None:
+        """Say what to do next, or what went wrong and the cure.
+
+        Parameters
+        ----------
+        text
+            Plain text; the message disappears when it is empty.
+        error
+            Whether something went wrong: such a message stays until its cause is gone.
+        actions
+            Buttons under the text: what each says, and what is called when it is pressed.
+        """
+        self._error, self._kept = error, False
         self.message.setText(text)
-        self.message.setVisible(bool(text))
-        self.apply_theme()
+        self._show_actions(actions if text else ())
+        if self._frame.property("error") != error:
+            self._frame.setProperty("error", error)
+            for part in (self._frame, self.message):
+                part.style().unpolish(part)  # type: ignore[union-attr]
+                part.style().polish(part)  # type: ignore[union-attr]
+        self._frame.setVisible(bool(text))
+        self._words.updateGeometry()
+        self._words.fit()
+
+    def ask(self, text: str, actions: Sequence[Action]) -> None:
+        """Say something that no hint replaces: a question, or an offer to undo."""
+        self.set_message(text, actions=actions)
+        self._kept = True
 
     def is_error(self) -> bool:
         """Whether the message tells of something that went wrong."""
         return self._error and bool(self.message.text())
 
-    def apply_theme(self) -> None:
-        """Take over napari's current colors."""
-        colors = theme_colors()
-        edge = colors.error if self._error else colors.primary
-        self.message.setStyleSheet(
-            f"QLabel#message {{ border-left: 4px solid {edge}; padding: 4px 4px 4px 8px; "
-            f"background: {colors.foreground}; }}"
+    def is_kept(self) -> bool:
+        """Whether the message is to stay until the user does something: an error or `ask`."""
+        return self.is_error() or (self._kept and bool(self.message.text()))
+
+    def action_buttons(self) -> dict[str, QPushButton]:
+        """The buttons under the message, by what they say."""
+        return {button.text().replace("&&", "&"): button for button in self._action_buttons}
+
+    def _show_actions(self, actions: Sequence[Action]) -> None:
+        layout = self._action_row.layout()
+        assert layout is not None
+        for button in self._action_buttons:
+            layout.removeWidget(button)
+            button.hide()
+            button.deleteLater()  # not at once: it may be the one that was pressed
+        self._action_buttons = []
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for text, callback in actions:
+            button = QPushButton(text.replace("&", "&&"))  # a class name may hold a "&"
+            button.setAccessibleName(text)
+            button.clicked.connect(lambda _checked=False, call=callback: call())
+            layout.addWidget(button)
+            self._action_buttons.append(button)
+        self._action_row.setVisible(bool(actions))
+
+
+class _Words(QScrollArea):
+    """A text that is as high as it needs, and scrolls where the window is low."""
+
+    def __init__(self, label: QLabel) -> None:
+        super().__init__()
+        self._label = label
+        self.setWidget(label)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Maximum)
+
+    def sizeHint(self) -> QSize:
+        height = self._label.heightForWidth(max(self.maximumViewportSize().width(), 100)) + _FRAME
+        return QSize(max(self.width(), 100), min(height, _MOST_MESSAGE))
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, min(self.sizeHint().height(), _LEAST_MESSAGE))
+
+    def fit(self) -> None:
+        """Show the scroll bar only if the text needs it.
+
+        Qt decides by the width beside a bar that is still there, and so would keep it.
+        """
+        room = self.maximumViewportSize()
+        fits = self._label.heightForWidth(room.width()) <= room.height()
+        policy = Qt.ScrollBarPolicy
+        self.setVerticalScrollBarPolicy(
+            policy.ScrollBarAlwaysOff if fits else policy.ScrollBarAsNeeded
         )
-        self.start_button.setStyleSheet(
-            f"QPushButton#start {{ background: {colors.accent}; color: {colors.text}; "
-            "font-weight: bold; font-size: 11pt; border: 2px solid transparent; }"
-            f"QPushButton#start:disabled {{ background: {colors.foreground}; }}"
-            f"QPushButton#start:hover, QPushButton#start:focus {{ border-color: {colors.text}; }}"
-        )
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        self.fit()
+        if a0 is not None and a0.size().width() != a0.oldSize().width():
+            self.updateGeometry()

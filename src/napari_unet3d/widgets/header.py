@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QLineEdit, QPushButto
 
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.layers import FirstAxis
+from napari_unet3d.widgets.typed_box import steady
 
 
 def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
@@ -49,6 +50,7 @@ class LayerChoice(QWidget):
         super().__init__()
         self.image = _layer_box("Image", "The 3D stack to segment.")
         self.first_axis = QComboBox()
+        steady(self.first_axis)
         self.first_axis.addItem("first axis is time", "time")
         self.first_axis.addItem("first axis is channels", "channels")
         self.first_axis.setAccessibleName("First axis of the image")
@@ -177,6 +179,7 @@ class LayerChoice(QWidget):
 
 def _layer_box(name: str, tip: str) -> QComboBox:
     box = QComboBox()
+    steady(box)
     box.setAccessibleName(name)
     box.setToolTip(tip)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)

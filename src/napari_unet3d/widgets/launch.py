@@ -86,6 +86,7 @@ def launch(
         write_classes,
     )
     from napari_unet3d.widgets.samples import volume_layer
+    from napari_unet3d.widgets.unsaved import mark_saved
 
     viewer = napari.Viewer(title="napari-unet3d")
     if volume is not None:
@@ -101,6 +102,7 @@ def launch(
             layer = Labels(annotation, name=f"{volume.name} annotation", opacity=0.6, **transform)
             # It was named as the annotation: the dock takes it without a question.
             write_classes(layer, classes or classes_of(layer) or starting_classes())
+            mark_saved(layer)  # whoever gave it has it
             viewer.add_layer(layer)
     dock = SegmentationDock(viewer)
     viewer.window.add_dock_widget(dock, name=DOCK_NAME, area="right")

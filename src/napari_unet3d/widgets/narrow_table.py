@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtGui import QKeyEvent, QShowEvent
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
+_KEYS = frozenset(
+    {
+        Qt.Key.Key_Up,
+        Qt.Key.Key_Down,
+        Qt.Key.Key_PageUp,
+        Qt.Key.Key_PageDown,
+        Qt.Key.Key_Home,
+        Qt.Key.Key_End,
+        Qt.Key.Key_Return,
+        Qt.Key.Key_Enter,
+        Qt.Key.Key_F2,
+    }
+)
+_EDGES = 6
+"""Pixels above and below the rows: a focus ring of 2 and a margin of 1 on each side."""
 LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
@@ -28,6 +44,25 @@ class NarrowTable(QTableWidget):
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
 
+    def keyPressEvent(self, e: QKeyEvent | None) -> None:
+        """Move in the table; all other keys go on to napari, as if the canvas had the focus."""
+        if e is None:
+            return
+        plain = e.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+        if e.key() in _KEYS and plain == Qt.KeyboardModifier.NoModifier:
+            super().keyPressEvent(e)
+        else:
+            e.ignore()
+
+    def showEvent(self, a0: QShowEvent | None) -> None:
+        super().showEvent(a0)
+        self.fit_height()  # only now the fonts and margins of the style are known
+
+    def changeEvent(self, a0: QEvent | None) -> None:
+        super().changeEvent(a0)
+        if a0 is not None and a0.type() in (QEvent.Type.StyleChange, QEvent.Type.FontChange):
+            self.fit_height()
+
     def set_titles(self, items: list[QTableWidgetItem], stretched: int) -> None:
         """Name the columns; `stretched` takes the room the others leave."""
         self.setColumnCount(len(items))
@@ -44,9 +79,9 @@ class NarrowTable(QTableWidget):
     def fit_height(self) -> None:
         """Be as high as the rows, up to the most there should be."""
         self.resizeRowsToContents()
-        height = self.titles.sizeHint().height() + 4
-        height += sum(self.rowHeight(row) for row in range(min(self.rowCount(), self._most_rows)))
-        self.setFixedHeight(height)
+        edges = self.contentsMargins().top() + self.contentsMargins().bottom() + _EDGES
+        rows = sum(self.rowHeight(row) for row in range(min(self.rowCount(), self._most_rows)))
+        self.setFixedHeight(self.titles.sizeHint().height() + rows + edges)
 
 
 def cell(text: str, alignment: Qt.AlignmentFlag = LEFT) -> QTableWidgetItem:

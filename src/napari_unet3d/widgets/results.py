@@ -39,7 +39,7 @@ class Results(QWidget):
         self.table.set_titles([cell("Class"), cell("IoU", RIGHT), cell("Dice", RIGHT)], stretched=0)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         self.table.hide()
-        self.save_segmentation = QPushButton("Save se&gmentation…")
+        self.save_segmentation = QPushButton("Save segmentation…")
         self.save_segmentation.setToolTip(
             "Write the newest prediction as OME-TIFF or OME-Zarr, with its voxel size."
         )

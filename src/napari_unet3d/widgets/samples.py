@@ -1,4 +1,4 @@
-"""Sample data for File ▸ Open Sample; both work offline."""
+"""Sample data for File ▸ Open Sample; made by code, so no network is needed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def tubules() -> list[LayerData]:
-    """Simulated kidney tubules, with their dense truth in a hidden layer."""
-    sample = samples.tubules()
+    """Simulated kidney tubules, with their ground truth in a hidden layer."""
+    return _layers(samples.tubules())
+
+
+def nuclei() -> list[LayerData]:
+    """Simulated cell nuclei, with their ground truth in a hidden layer."""
+    return _layers(samples.nuclei())
+
+
+def _layers(sample: samples.Sample) -> list[LayerData]:
     classes = [c.model_dump() for c in sample.classes]
     image = volume_layer(sample.image)
     # A new annotation of this stack begins with its classes.
@@ -30,11 +38,6 @@ def tubules() -> list[LayerData]:
         "metadata": {METADATA_KEY: {"role": "truth", "classes": classes}},
     }
     return [image, (sample.truth, truth, "labels")]
-
-
-def cells3d() -> list[LayerData]:
-    """Real nuclei of scikit-image, when its cache holds them."""
-    return [volume_layer(samples.cells3d_nuclei())]
 
 
 def volume_layer(volume: Volume) -> LayerData:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QEvent, QSignalBlocker, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.annotation import PaintedSlice, SliceRef
 from napari_unet3d.widgets.class_table import swatch
 from napari_unet3d.widgets.layers import BACKGROUND_COLOR
-from napari_unet3d.widgets.narrow_table import LEFT, RIGHT, NarrowTable, cell
+from napari_unet3d.widgets.narrow_table import RIGHT, NarrowTable, cell
 
 _EMPTY = (
     "No slice is painted yet. Choose a class above and brush over some of it in the image, "
@@ -19,6 +20,14 @@ _EMPTY = (
 )
 _MEASURED_ROWS = 8
 """Rows that the table shows at most: with more its height stays, and need not be measured."""
+_CELL_EDGES = 14
+"""Pixels beside the text of a cell, both sides together."""
+_FEW_CLASSES = 2
+"""Classes whose columns fit any dock."""
+_SWATCH = 12
+"""Pixels of a colored square, with the gap to the next."""
+_MOST_SWATCHES = 10
+"""Squares that fit beside slice and state in a dock of 300 pixels."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
     "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
@@ -42,13 +51,14 @@ class SliceTable(QWidget):
         self._classes: tuple[ClassInfo, ...] = ()
         self._held_out: frozenset[SliceRef] = frozenset()
         self._shown: SliceRef | None = None
+        self._narrow = False
 
         self.hint = QLabel(_EMPTY)
         self.hint.setWordWrap(True)
         self.table = NarrowTable("Painted slices", most_rows=_MEASURED_ROWS)
         self.table.setWordWrap(False)  # all rows are equally high
 
-        self.complete_button = QPushButton("Comple&te slice")
+        self.complete_button = QPushButton("C&omplete slice")
         self.hold_out_button = QPushButton("Hold o&ut")
         self.hold_out_button.setCheckable(True)
         buttons = QHBoxLayout()
@@ -132,21 +142,46 @@ class SliceTable(QWidget):
     def _state(self, painted: PaintedSlice) -> str:
         return "held out" if painted.ref in self._held_out else painted.state
 
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        if self._is_narrow() != self._narrow:
+            self._fill()
+
+    def _labels(self) -> list[tuple[int, str, str]]:
+        """Label value, name and color of background and all classes."""
+        return [
+            (BACKGROUND, "background", BACKGROUND_COLOR),
+            *((c.value, c.name, c.color) for c in self._classes),
+        ]
+
+    def _is_narrow(self) -> bool:
+        """Whether a column for each class would press slice and state together."""
+        width = self.fontMetrics().horizontalAdvance
+        needed = width("x=1234") + width("complete") + 2 * _CELL_EDGES
+        needed += len(self._labels()) * (width("  12345") + _CELL_EDGES)
+        return needed > self.width() and len(self._classes) > _FEW_CLASSES
+
     def _fill(self) -> None:
-        labels = [(BACKGROUND, "background", BACKGROUND_COLOR)]
-        labels += [(c.value, c.name, c.color) for c in self._classes]
+        labels = self._labels()
+        self._narrow = self._is_narrow()
         with QSignalBlocker(self.table):
             titles = [cell("Slice"), cell("State")]
-            for value, name, color in labels:
+            if self._narrow:
+                titles.append(cell("Painted"))
+                n_swatches = min(len(labels), _MOST_SWATCHES)
+                self.table.setIconSize(QSize(n_swatches * _SWATCH, _SWATCH))
+            else:
+                self.table.setIconSize(QSize(_SWATCH, _SWATCH))
+            for value, name, color in () if self._narrow else labels:
                 # The label value, as in the class table: names would not fit a narrow dock.
                 item = cell(str(value), RIGHT)
                 item.setIcon(swatch(color))
                 item.setToolTip(f"Painted voxels of '{name}'")
                 titles.append(item)
-            self.table.set_titles(titles, stretched=1)
+            self.table.set_titles(titles, stretched=2 if self._narrow else 1)
             self.table.setRowCount(len(self._rows))
             for row, painted in enumerate(self._rows):
-                self._fill_row(row, painted, [value for value, _, _ in labels])
+                self._fill_row(row, painted, labels)
         self.hint.setVisible(not self._rows and self.isEnabled())
         self.table.setVisible(bool(self._rows))
         self.table.fit_height()
@@ -154,16 +189,16 @@ class SliceTable(QWidget):
 
     def _hold_out(self, held_out: frozenset[SliceRef]) -> None:
         changed, self._held_out = self._held_out ^ held_out, held_out
-        values = [BACKGROUND, *(c.value for c in self._classes)]
+        labels = self._labels()
         with QSignalBlocker(self.table):
             for row, painted in enumerate(self._rows):
                 if painted.ref in changed:
-                    self._fill_row(row, painted, values)
+                    self._fill_row(row, painted, labels)
         self._select_shown()
 
     def _update_rows(self, before: list[PaintedSlice]) -> None:
         """Draw what is different from the rows `before`; both are sorted."""
-        values = [BACKGROUND, *(c.value for c in self._classes)]
+        labels = self._labels()
         places = {_place(painted) for painted in self._rows}
         rows = self.table.verticalHeader()
         if before and rows is not None:
@@ -179,7 +214,7 @@ class SliceTable(QWidget):
                 if is_new:
                     self.table.insertRow(row)
                 if is_new or painted != old:
-                    self._fill_row(row, painted, values)
+                    self._fill_row(row, painted, labels)
                 if not is_new:
                     old = next(kept, None)
         self.hint.setVisible(not self._rows and self.isEnabled())
@@ -188,17 +223,25 @@ class SliceTable(QWidget):
             self.table.fit_height()
         self._select_shown()
 
-    def _fill_row(self, row: int, painted: PaintedSlice, values: list[int]) -> None:
+    def _fill_row(
+        self, row: int, painted: PaintedSlice, labels: list[tuple[int, str, str]]
+    ) -> None:
         state = self._state(painted)
-        texts = [f"{painted.ref}", state]
-        texts += [_count(painted.counts.get(value, 0)) for value in values]
+        items = [cell(f"{painted.ref}"), cell(state)]
+        counts = [(name, color, painted.counts.get(value, 0)) for value, name, color in labels]
+        if self._narrow:
+            items.append(cell(_count(sum(painted.counts.values())).strip()))
+            painted_colors = [color for _, color, count in counts if count]
+            items[-1].setIcon(_swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
+        else:
+            items += [cell(_count(count), RIGHT) for _, _, count in counts]
         done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)
         tip = (
-            f"{painted.ref.plane} slice {painted.ref}, {done:.0f} % painted.\n"
+            f"{painted.ref.plane} slice {painted.ref}, {done:.0f} % painted: "
+            f"{', '.join(f'{name} {count:,}' for name, _, count in counts if count)} voxels.\n"
             f"{_STATE_TIPS[state]}\nClick to go there."
         )
-        for column, text in enumerate(texts):
-            item = cell(text, LEFT if column < 2 else RIGHT)
+        for column, item in enumerate(items):
             item.setToolTip(tip)
             if state == "held out":
                 font = item.font()
@@ -221,7 +264,7 @@ class SliceTable(QWidget):
         painted = next((p for p in self._rows if p.ref == shown), None)
         name = f" {shown}" if shown is not None else ""
         can_complete = painted is not None and painted.state == "partial"
-        self.complete_button.setText(f"Comple&te slice{name}")
+        self.complete_button.setText(f"C&omplete slice{name}")
         self.complete_button.setEnabled(can_complete)
         if shown is None:
             tip = "Show a single slice (2D view) first."
@@ -251,6 +294,19 @@ class SliceTable(QWidget):
 def _place(painted: PaintedSlice) -> tuple[int, int, int]:
     """By which rows are sorted; quicker to compare than a SliceRef."""
     return painted.ref.axis, painted.ref.index, painted.ref.time
+
+
+def _swatches(colors: Sequence[str], most: int) -> QIcon:
+    """A square for each of the first `most` colors, side by side."""
+    pixmap = QPixmap(most * _SWATCH, _SWATCH)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    for i, color in enumerate(colors[:most]):
+        painter.fillRect(i * _SWATCH, 1, _SWATCH - 2, _SWATCH - 2, QColor(color))
+    painter.end()
+    icon = QIcon(pixmap)
+    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint the colors otherwise
+    return icon
 
 
 def _count(voxels: int) -> str:

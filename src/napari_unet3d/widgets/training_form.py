@@ -20,9 +20,10 @@ from qtpy.QtWidgets import (
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.duration import DurationBox
-from napari_unet3d.widgets.fields import ModelEditor
+from napari_unet3d.widgets.fields import DurationEditor, ModelEditor
 from napari_unet3d.widgets.saving import BUNDLE_FILTER
 from napari_unet3d.widgets.section import Section
+from napari_unet3d.widgets.typed_box import steady
 
 PRESETS = (
     ("fast", "Fast preview", "A small network: a first impression within seconds."),
@@ -62,6 +63,7 @@ class TrainingForm(QWidget):
             "Time for the training; the whole stack is segmented after it.\n"
             "Type 90 s, 5 min or 2 h, or use the arrow keys. You can press Stop at any time."
         )
+        self.budget_editor = DurationEditor(self.budget)
         self.device = QComboBox()
         self.device.addItem("Automatic", "auto")
         self.device.setToolTip("Where to compute. Automatic takes a GPU when there is one.")
@@ -69,7 +71,7 @@ class TrainingForm(QWidget):
         self.device_note.setWordWrap(True)
         self.device_note.hide()
         self.start_from = QComboBox()
-        self.start_from.addItem("Nothing: a new network", "nothing")
+        self.start_from.addItem("A new network", "nothing")
         self.start_from.addItem("Last run", "last")
         self.start_from.addItem("Model file…", "file")
         self.start_from.setToolTip(
@@ -82,6 +84,7 @@ class TrainingForm(QWidget):
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
             box.setMinimumContentsLength(12)
+            steady(box)
         self.probabilities = QCheckBox("Also make probability images")
         self.probabilities.setToolTip("One hidden Image layer for each class, from 0 to 1.")
         self.uncertainty = QCheckBox("Also make an uncertainty image")
@@ -105,7 +108,7 @@ class TrainingForm(QWidget):
             label.setBuddy(widget)
             label.setToolTip(widget.toolTip())
             widget.setAccessibleName(text.replace("&", ""))
-            form.addRow(label, widget)
+            form.addRow(label, self.budget_editor if widget is self.budget else widget)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -140,18 +143,43 @@ class TrainingForm(QWidget):
             When a typed setting, e.g. a patch shape, cannot be used.
         """
         try:
+            advanced = self.advanced.value()
+        except BadInputError:
+            self.advanced_section.setExpanded(True)  # where the field says what is wrong
+            raise
+        iterations = advanced["iterations"]
+        seconds = self._seconds(needed=iterations is None)
+        try:
             return TrainingConfig(
                 preset=self.preset.currentData(),
-                seconds=self.budget.value(),
+                seconds=seconds,
                 device=self.device.currentData(),
-                **self.advanced.value(),
+                **advanced,
             )
-        except ValidationError as error:
+        except ValidationError as error:  # what the editors let pass; the words are our own
             first = error.errors()[0]
-            name = str(first["loc"][0] if first["loc"] else "").replace("_", " ")
+            name = str(first["loc"][0] if first["loc"] else "settings")
+            field = TrainingConfig.model_fields.get(name)
+            about = "" if field is None else f" {field.description}"
             raise BadInputError(
-                f"Advanced setting '{name}': {first['msg']}, got {first['input']!r}."
+                f"The setting '{name.replace('_', ' ')}' cannot be {first['input']!r}.{about}"
             ) from error
+
+    def _seconds(self, *, needed: bool) -> float | None:
+        """The budget; None when there is none and iterations take its place."""
+        try:
+            seconds = self.budget.value()
+        except BadInputError as error:
+            if needed:
+                self.budget_editor.show_problem()
+                raise BadInputError(f"Budget: {error}") from None
+            return None
+        if seconds is None and needed:
+            raise BadInputError(
+                "Budget: nothing is typed. Write a time such as 90 s, 5 min or 2 h, or give "
+                "'Iterations' in the advanced settings."
+            )
+        return seconds
 
     def prediction_config(self) -> PredictionConfig:
         """What of the settings concerns a prediction too; never fails."""
@@ -163,8 +191,7 @@ class TrainingForm(QWidget):
     def setValue(self, config: TrainingConfig) -> None:
         """Show other settings."""
         self.preset.setCurrentIndex(self.preset.findData(config.preset))
-        if config.seconds is not None:
-            self.budget.setValue(config.seconds)
+        self.budget.setValue(config.seconds)
         if self.device.findData(config.device) < 0:
             self.device.addItem(config.device, config.device)
         self.device.setCurrentIndex(self.device.findData(config.device))
@@ -214,9 +241,11 @@ class TrainingForm(QWidget):
 
     def _show_dependent(self) -> None:
         self.preset.setToolTip(PRESETS[self.preset.currentIndex()][2])
-        iterations = self.advanced.editors["iterations"].value()
-        self.budget.setEnabled(iterations is None)
-        self.budget.setSuffix("" if iterations is None else f" (replaced by {iterations} it.)")
+        try:
+            iterations = self.advanced.editors["iterations"].value()
+        except BadInputError:  # it is being typed
+            return
+        self.budget.replace(None if iterations is None else f"{iterations} iterations instead")
 
     def _start_activated(self, index: int) -> None:
         if self.start_from.itemData(index) != "file":

@@ -1,0 +1,186 @@
+"""Classes are removed with a question, undone, and named only when that is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_unet3d.config import default_class
+from napari_unet3d.widgets.class_removal import find_voxels
+from napari_unet3d.widgets.layers import read_classes
+
+WALL = default_class(3, "wall").model_copy(update={"color": "#123456"})
+
+
+@pytest.fixture
+def two(ready: Any, qtbot: Any) -> Any:
+    """The tiny stack with a second class, which is painted on one slice."""
+    ready.class_table.insert(WALL)
+    layer = ready.choice.value()[1]
+    z, y, x = np.indices((1, 4, 5)).reshape(3, -1)
+    layer.data_setitem((z + 6, y, x), 3)
+    ready.annotator.rescan()
+    qtbot.wait(50)
+    return ready
+
+
+def click_row(dock: Any, qtbot: Any, row: int, double: bool = False) -> None:
+    table = dock.class_table.table
+    pos = table.visualItemRect(table.item(row, 0)).center()
+    qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=pos)
+    if double:
+        qtbot.mouseDClick(table.viewport(), Qt.MouseButton.LeftButton, pos=pos)
+
+
+def values(dock: Any) -> list[int]:
+    return [c.value for c in dock.class_table.value()]
+
+
+def test_delete_asks_what_would_be_lost(two: Any, qtbot: Any) -> None:
+    layer = two.choice.value()[1]
+    before = layer.data.copy()
+    click_row(two, qtbot, 2)
+    qtbot.keyClick(two.class_table.table, Qt.Key.Key_Delete)
+    assert values(two) == [2, 3]
+    assert "'wall' is painted on 1 slice (20 voxels)" in two.footer.message.text()
+    layer.refresh()
+    qtbot.wait(500)  # a redraw, and the scan that follows it, leave the question alone
+    two.footer.action_buttons()["Keep the class"].click()
+    assert values(two) == [2, 3]
+    np.testing.assert_array_equal(layer.data, before)
+    assert not two.footer.action_buttons()
+
+
+def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any) -> None:
+    layer = two.choice.value()[1]
+    before = layer.data.copy()
+    click_row(two, qtbot, 2)
+    two.class_table.remove_button.click()
+    two.footer.action_buttons()["Delete class and paint"].click()
+    assert values(two) == [2]
+    assert not (layer.data == 3).any()
+    assert [c.value for c in read_classes(layer)] == [2]
+    assert "removed" in two.footer.message.text()
+    two.footer.action_buttons()["Undo"].click()
+    assert two.class_table.value()[1] == WALL
+    np.testing.assert_array_equal(layer.data, before)
+
+
+def test_deleted_paint_is_one_undo_step_of_napari(two: Any, qtbot: Any) -> None:
+    layer = two.choice.value()[1]
+    before = layer.data.copy()
+    click_row(two, qtbot, 2)
+    two.class_table.remove_button.click()
+    two.footer.action_buttons()["Delete class and paint"].click()
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+    qtbot.waitUntil(lambda: "Label 3 is painted" in two.footer.message.text(), timeout=3000)
+    two.footer.action_buttons()["Add class 3"].click()
+    assert two.class_table.value()[1] == WALL  # with its name and color
+
+
+def test_undo_leaves_what_was_painted_since(two: Any, qtbot: Any) -> None:
+    layer = two.choice.value()[1]
+    click_row(two, qtbot, 2)
+    two.class_table.remove_button.click()
+    two.footer.action_buttons()["Delete class and paint"].click()
+    layer.data_setitem((np.array([6]), np.array([0]), np.array([0])), 1)
+    qtbot.keyClick(two.class_table.table, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert values(two) == [2, 3]
+    assert layer.data[6, 0, 0] == 1
+    assert np.count_nonzero(layer.data == 3) == 19
+
+
+def test_a_class_without_paint_goes_at_once_and_comes_back(ready: Any, qtbot: Any) -> None:
+    ready.class_table.insert(WALL)
+    click_row(ready, qtbot, 2)
+    qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Delete)
+    assert values(ready) == [2]
+    qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert ready.class_table.value()[1] == WALL
+
+
+def test_background_and_the_last_class_stay(ready: Any, qtbot: Any) -> None:
+    for row in (0, 1):
+        click_row(ready, qtbot, row)
+        qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Delete)
+    assert values(ready) == [2]
+    assert not ready.footer.action_buttons()
+
+
+@pytest.mark.needs_window
+def test_keys_after_a_click_go_to_napari(two: Any, qtbot: Any) -> None:
+    layer, table = two.choice.value()[1], two.class_table.table
+    names = [c.name for c in two.class_table.value()]
+    click_row(two, qtbot, 2)
+    assert layer.selected_label == 3
+    size = layer.brush_size
+    qtbot.keyClick(table, Qt.Key.Key_BracketRight)
+    assert layer.brush_size > size
+    qtbot.keyClick(table, Qt.Key.Key_BracketLeft)
+    assert layer.brush_size == size
+    layer.mode = "paint"
+    qtbot.keyClick(table, Qt.Key.Key_1)  # as on the canvas: the eraser
+    assert layer.mode == "erase"
+    layer.selected_label = 2
+    qtbot.keyClick(table, Qt.Key.Key_M)  # as on the canvas: a label that is not used yet
+    assert layer.selected_label == 4
+    before = layer.data.copy()
+    layer.data_setitem((np.array([0]), np.array([0]), np.array([0])), 2)
+    qtbot.keyClick(table, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(layer.data, before)
+    assert [c.name for c in two.class_table.value()] == names
+
+
+@pytest.mark.needs_window
+@pytest.mark.parametrize("how", ["double click", "F2"])
+def test_a_name_is_edited_when_that_is_wanted(two: Any, qtbot: Any, how: str) -> None:
+    table = two.class_table.table
+    click_row(two, qtbot, 2, double=how == "double click")
+    if how == "F2":
+        qtbot.keyClick(table, Qt.Key.Key_F2)
+    from qtpy.QtWidgets import QLineEdit
+
+    (editor,) = table.findChildren(QLineEdit)
+    editor.selectAll()
+    qtbot.keyClicks(editor, "lumen [1]")
+    qtbot.keyClick(editor, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: two.class_table.value()[1].name == "lumen [1]", timeout=3000)
+
+
+def test_unknown_paint_gets_its_class_by_a_button(ready: Any, qtbot: Any) -> None:
+    layer = ready.choice.value()[1]
+    layer.data_setitem((np.array([3]), np.array([0]), np.array([0])), 7)
+    ready.annotator.rescan()
+    assert ready.footer.message.text().startswith("Label 7 is painted on z=3")
+    ready.footer.action_buttons()["Add class 7"].click()
+    assert values(ready) == [2, 7]
+    assert ready.footer.message.text().startswith("Ready")
+
+
+@pytest.mark.needs_window
+def test_the_error_of_unknown_paint_offers_the_class_too(ready: Any, qtbot: Any) -> None:
+    layer = ready.choice.value()[1]
+    layer.data_setitem((np.array([3]), np.array([0]), np.array([0])), 7)
+    ready.annotator.rescan()
+    qtbot.mouseClick(ready.footer.start_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: not ready.runner.is_running(), timeout=60_000)
+    assert ready.footer.is_error()
+    assert "class table" in ready.footer.message.text()
+    ready.footer.action_buttons()["Add class 7"].click()
+    assert values(ready) == [2, 7]
+    assert not ready.footer.is_error()
+    assert ready.footer.message.text().startswith("Ready")
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (2, 4, 5, 6)])
+def test_voxels_are_found_in_any_number_of_axes(shape: tuple[int, ...]) -> None:
+    labels = np.random.default_rng(0).integers(0, 4, shape)
+    wanted = np.nonzero(labels == 3)
+    assert len(wanted[0])
+    for axis, other in zip(find_voxels(labels, 3), wanted, strict=True):
+        np.testing.assert_array_equal(axis, other)
+    assert [len(axis) for axis in find_voxels(labels, 9)] == [0] * len(shape)
