@@ -9,6 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,36 @@ def read_labels(path: str | Path) -> Volume:
             f"'{path}' has {labels.n_channels} channels; labels have none. Save one channel."
         )
     return labels
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a file says of its voxels: axes and shape as in `Volume`, sizes along z, y, x."""
+
+    axes: str
+    shape: tuple[int, ...]
+    voxel_size: tuple[float, float, float]
+    unit: str
+    translation: tuple[float, float, float]
+    time_step: float | None
+
+
+def read_geometry(path: str | Path) -> Geometry | None:
+    """Read the voxel size of a file; None where it cannot be read or does not say."""
+    try:
+        volume = read_volume(path)
+    except BadInputError:
+        return None
+    if volume.unit == "pixel" and volume.voxel_size == (1.0, 1.0, 1.0):
+        return None
+    return Geometry(
+        volume.axes,
+        tuple(int(n) for n in volume.data.shape),
+        volume.voxel_size,
+        volume.unit,
+        volume.translation,
+        volume.time_step,
+    )
 
 
 class OutputArray:
