@@ -53,8 +53,8 @@ __all__ = [
 _MAX_SAMPLED_VOXELS = 2**22
 
 
-_MOST_FOUND = 32
-"""Labels that are taken for classes where no class table says so."""
+MOST_FOUND = 32
+"""Different labels; more are numbered objects where no class table says they are classes."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class SparseAnnotation:
         if classes is None:
             counts = count_values(labels)
             _check_range(counts)
-            if len(counts) > _MOST_FOUND:
+            if len(counts) > MOST_FOUND:
                 raise BadInputError(
                     f"The annotation holds {len(counts)} different labels: these look like "
                     "numbered objects. Give all objects of a kind the same number: 2 for the "

@@ -196,6 +196,17 @@ class Volume:
                 plane = self.crop(time, (z, 0, 0), (z + 1, height, width))
                 yield plane[:, 0, ::step, ::step]
 
+    def check_header(self) -> None:
+        """Raise for what is wrong with the image and can be told without reading a voxel.
+
+        Raises
+        ------
+        BadInputError
+            As `check`, but for not-a-number, infinite and constant values.
+        """
+        self._check_layout()
+        self._check_voxel_size()
+
     def check(self) -> None:
         """Raise unless a network can be trained on, or applied to, this image.
 
@@ -209,8 +220,7 @@ class Volume:
             intensities; axes that do not match; a voxel size that is not positive. The text
             names the value and the cure.
         """
-        self._check_layout()
-        self._check_voxel_size()
+        self.check_header()
         if self.dtype.kind == "f" and math.prod(self.data.shape) < (
             _WHOLE_IN_MEMORY if isinstance(self.data, np.ndarray) else _WHOLE_LAZY
         ):
