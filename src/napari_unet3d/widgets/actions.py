@@ -31,7 +31,6 @@ from napari_unet3d.widgets.layers import (
     read_classes,
     read_held_out,
     role_of,
-    spatial_transform,
     voxel_size_of,
 )
 from napari_unet3d.widgets.prediction_view import PredictionView

@@ -1,0 +1,76 @@
+"""Which image a layer of ours belongs to, kept in the metadata of both.
+
+An image gets an identifier when it is chosen first. Annotations, predictions and their companions
+list the images they belong to: usually one, and more where the user chose to use the same paint
+for, say, a filtered copy.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from napari.layers import Image, Layer
+
+from napari_unet3d.widgets.layers import base_name, metadata_of, remember
+
+
+def image_id(image: Layer) -> str | None:
+    """The identifier of an image; None when it was never chosen."""
+    found = metadata_of(image).get("id")
+    return found if isinstance(found, str) else None
+
+
+def identify(image: Image, others: Iterable[Layer] = ()) -> str:
+    """Give an image an identifier unless it has one that none of `others` has.
+
+    A duplicated layer brings the identifier of its original.
+    """
+    found = image_id(image)
+    if found is None or any(x is not image and image_id(x) == found for x in others):
+        found = uuid.uuid4().hex
+        remember(image, id=found)
+    return found
+
+
+def bind(layer: Layer, image: Image) -> None:
+    """Note that a layer of ours belongs to an image, too."""
+    entry = {"id": identify(image), "name": base_name(image.name), "path": image.source.path}
+    others = [x for x in _entries(layer) if x["id"] != entry["id"]]
+    remember(layer, images=[*others, entry])
+
+
+def belongs_to(layer: Layer, image: Layer) -> bool:
+    """Whether a layer of ours belongs to this image."""
+    found = image_id(image)
+    return found is not None and any(x["id"] == found for x in _entries(layer))
+
+
+def owners(layer: Layer) -> list[str]:
+    """The names of the images that a layer belongs to, as they were when it was bound."""
+    return [str(x.get("name", "")) for x in _entries(layer)]
+
+
+def is_free_for(layer: Layer, image: Image, images: Iterable[Layer]) -> bool:
+    """Whether a layer belongs to no open image, and `image` may be the one it belonged to.
+
+    A layer whose image was closed is taken for the one of an image that was opened from the same
+    file or, where neither came from a file, has the same name.
+    """
+    entries = _entries(layer)
+    open_ids = {image_id(x) for x in images}
+    if any(x["id"] in open_ids for x in entries):
+        return False
+    return not entries or any(
+        x.get("path") == image.source.path
+        and (image.source.path is not None or x.get("name") == base_name(image.name))
+        for x in entries
+    )
+
+
+def _entries(layer: Layer) -> list[dict[str, Any]]:
+    found = metadata_of(layer).get("images", ())
+    if not isinstance(found, (list, tuple)):
+        return []
+    return [x for x in found if isinstance(x, dict) and isinstance(x.get("id"), str)]
