@@ -31,7 +31,7 @@ def looks_dense(labels: Any) -> DenseReport | None:
 
 
 def from_dense(labels: Any) -> np.ndarray:
-    """Labels with 1 for background, and 2 … for the classes 1 …"""
+    """Labels with 1 for background, and 2 … for the classes 1 and above."""
     return (np.asarray(labels[...]) + 1).astype(np.uint8)
 
 

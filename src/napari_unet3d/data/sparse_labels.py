@@ -29,6 +29,11 @@ class SparseLabels:
         An empty zarr array, from `create`.
     path
         Folder of the zarr; None when it lies in the memory (compressed).
+
+    Attributes
+    ----------
+    painted
+        The chunks that were written to.
     """
 
     def __init__(self, array: Any, path: Path | None) -> None:
@@ -38,7 +43,7 @@ class SparseLabels:
         self.ndim = len(self.shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.chunks: tuple[int, ...] = tuple(int(n) for n in array.chunks)
-        self._painted: set[Chunk] = set()
+        self.painted: set[Chunk] = set()
 
     @classmethod
     def create(cls, shape: tuple[int, ...], path: Path | None = None) -> Self:
@@ -67,15 +72,15 @@ class SparseLabels:
     def snapshot(self) -> SparseLabels:
         """Copy the painted chunks into the memory; later paint does not change the copy."""
         copy = SparseLabels.create(self.shape)
-        for chunk in tuple(self._painted):
+        for chunk in tuple(self.painted):
             box = _slices(self._box_of(chunk))
             copy._array[box] = self._array[box]
-        copy._painted = set(self._painted)
+        copy.painted = set(self.painted)
         return copy
 
     def painted_planes(self, time: int = 0) -> list[int]:
         """Positions along z that may hold paint at a time point, sorted."""
-        return sorted({c[-3] for c in self._painted if self.ndim == 3 or c[0] == time})
+        return sorted({c[-3] for c in self.painted if self.ndim == 3 or c[0] == time})
 
     def __getitem__(self, key: Any) -> np.ndarray:
         keys = self._full(key)
@@ -83,10 +88,11 @@ class SparseLabels:
             return self._read_points(points)
         box = self._bounds(keys)
         values = np.zeros([b - a for a, b in box], self.dtype)
-        for chunk in self._meeting(box, self._painted):
+        for chunk in self._meeting(box, self.painted):
             inside, outside = _overlap(self._box_of(chunk), box)
             values[_slices(outside)] = self._array[_slices(inside)]
-        return values[self._left(keys)]
+        taken: np.ndarray = values[self._left(keys)]
+        return taken
 
     def __setitem__(self, key: Any, value: Any) -> None:
         keys = self._full(key)
@@ -102,9 +108,9 @@ class SparseLabels:
         for chunk in self._meeting(box, None):
             inside, outside = _overlap(self._box_of(chunk), box)
             part = values[_slices(outside)]
-            if chunk in self._painted or part.any():
+            if chunk in self.painted or part.any():
                 self._array[_slices(inside)] = part
-                self._painted.add(chunk)
+                self.painted.add(chunk)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
@@ -182,7 +188,7 @@ class SparseLabels:
         found, shape = self._checked(points)
         values = np.zeros(len(found), self.dtype)
         for chunk, members in self._by_chunk(found):
-            if chunk in self._painted:
+            if chunk in self.painted:
                 box = self._box_of(chunk)
                 block = np.asarray(self._array[_slices(box)])
                 values[members] = block[tuple((found[members] - [a for a, _ in box]).T)]
@@ -196,7 +202,7 @@ class SparseLabels:
             block = np.asarray(self._array[_slices(box)])
             block[tuple((found[members] - [a for a, _ in box]).T)] = values[members]
             self._array[_slices(box)] = block
-            self._painted.add(chunk)
+            self.painted.add(chunk)
 
 
 def _points(keys: tuple[Any, ...]) -> tuple[np.ndarray, ...] | None:
@@ -210,9 +216,7 @@ def _points(keys: tuple[Any, ...]) -> tuple[np.ndarray, ...] | None:
 
 def _overlap(chunk: Box, box: Box) -> tuple[Box, Box]:
     """The common part of two boxes, in the array and relative to the second one."""
-    common = tuple(
-        (max(a, c), min(b, d)) for (a, b), (c, d) in zip(chunk, box, strict=True)
-    )
+    common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(chunk, box, strict=True))
     return common, tuple((a - c, b - c) for (a, b), (c, _) in zip(common, box, strict=True))
 
 

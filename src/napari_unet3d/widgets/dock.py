@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from napari.layers import Image, Labels
+from napari.layers import Labels
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND
-from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.actions import Actions
-from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.background import Background
 from napari_unet3d.widgets.class_table import ClassTable
 from napari_unet3d.widgets.connections import Connections
 from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.devices import find_devices
 from napari_unet3d.widgets.footer import Footer
 from napari_unet3d.widgets.header import LayerChoice
-from napari_unet3d.widgets.layers import (
-    labels_shape,
-    new_annotation_layer,
-    role_of,
-)
+from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.section import Section
 from napari_unet3d.widgets.slice_table import SliceTable
@@ -56,6 +51,7 @@ class SegmentationDock(QWidget):
         self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
         self.footer = Footer()
         self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        self.pairing = Pairing(viewer, self, self.choice, self.annotator)
         self.run_actions = Actions(
             viewer,
             self,
@@ -70,19 +66,22 @@ class SegmentationDock(QWidget):
         self._scroll_timer = self._timer(self._scroll)
         self._scroll_target: Section | None = None
         self._build()
-        self.form.set_devices(*find_devices())
+        # Trying a GPU takes seconds; until it is known, the form offers "Automatic".
+        self._background = Background(self)
+        self._background.ask(find_devices, lambda found: self.form.set_devices(*found))
 
         layers = viewer.layers.events
         self._connections = Connections(self)
         self._connections.add(
             (layers.inserted, self._layer_inserted),
-            (layers.removed, self._sync_layers),
-            (layers.reordered, self._sync_layers),
-            (layers.renamed, self._sync_layers),
+            (layers.removed, self.pairing.sync),
+            (layers.reordered, self.pairing.sync),
+            (layers.renamed, self.pairing.sync),
             (theme_changed(), self._apply_theme),
         )
-        self.choice.valueChanged.connect(self._layers_chosen)
-        self.choice.newAnnotationRequested.connect(self.add_annotation)
+        self.choice.valueChanged.connect(self._forget_message)
+        self.pairing.changed.connect(self._show_hint)
+        self.pairing.failed.connect(self._say_error)
         self.annotator.changed.connect(self._forget_error)
         self.annotator.changed.connect(self._show_hint)
         self.run_actions.idle.connect(self._show_hint)
@@ -92,13 +91,10 @@ class SegmentationDock(QWidget):
         self._window_watch.removed.connect(self._removed)
         self._cleaned = False
 
-        # Deferred, so that all layers of a sample are there before the annotation is chosen.
-        self._start_timer = self._timer(self._start_annotation)
-        self._image: Image | None = None
         self._slices = self.annotator.slices()
-        self._sync_layers()
-        self._start_annotation()
-        self._layers_chosen()
+        self.pairing.sync()
+        self.pairing.start()
+        self._show_hint()
 
     def _timer(self, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -131,6 +127,7 @@ class SegmentationDock(QWidget):
         layout.setSpacing(2)
         layout.addWidget(self.choice)
         layout.addWidget(self.scroll_area, 1)
+        layout.addWidget(self.pairing.notice)
         layout.addWidget(self.footer)
         if (bar := self.scroll_area.verticalScrollBar()) is not None:
             # A section grows as curves and scores appear: keep it in view, unless the user
@@ -148,60 +145,17 @@ class SegmentationDock(QWidget):
 
     def add_annotation(self) -> Labels | None:
         """Add an annotation layer for the chosen image, ready to be painted in."""
-        image, _ = self.choice.value()
-        if image is None:
-            return None
-        layer = new_annotation_layer(
-            image, self.choice.first_axis_value(), (x.name for x in self._viewer.layers)
-        )
-        self._viewer.add_layer(layer)
-        self.choice.setValue(image, layer)
-        self.annotator.choose_label(self.class_table.value()[0].value)
-        return layer
+        return self.pairing.add_annotation()
 
     def _layer_inserted(self, event: Any) -> None:
-        self._sync_layers()
-        if isinstance(event.value, Image):
-            self._start_timer.start(0)
+        self.pairing.inserted(event.value)
 
-    def _sync_layers(self, _event: Any = None) -> None:
-        images = [
-            x for x in self._viewer.layers if isinstance(x, Image) and role_of(x) != "companion"
-        ]
-        image, _ = self.choice.value()
-        image = image if image in images else (images[0] if images else None)
-        annotations = [x for x in self._viewer.layers if may_annotate(x, image)]
-        self.choice.set_layers(images, annotations)
-
-    def _start_annotation(self) -> None:
-        """Have an annotation layer from the beginning: one that is there, or a new one."""
-        image, annotation = self.choice.value()
-        if image is None or annotation is not None or image.rgb or image.ndim not in (3, 4):
-            return
-        shape = labels_shape(image, self.choice.first_axis_value())
-        for layer in sorted(self._viewer.layers, key=lambda x: role_of(x) is None):
-            fits = may_annotate(layer, image) and layer.data.shape == shape
-            if fits and taken_unasked(layer):
-                self.choice.setValue(image, layer)
-                return
-        if len(shape) == 3:  # of a 4D image the user first says what the first axis is
-            self.add_annotation()
-
-    def _layers_chosen(self) -> None:
-        image, annotation = self.choice.value()
-        if image is not self._image:
-            self._image = image
-            self._sync_layers()
-            image, annotation = self.choice.value()
+    def _forget_message(self) -> None:
         if not self.runner.is_running():
             self.footer.set_message("")  # it was about what was chosen before
-        try:
-            self.annotator.set_layer(annotation)
-        except BadInputError as error:
-            self.choice.setValue(image, self.annotator.layer())
-            self.footer.set_message(str(error), error=True)
-            return
-        self._show_hint()
+
+    def _say_error(self, text: str) -> None:
+        self.footer.set_message(text, error=True)
 
     # ---- what to do next
 
@@ -217,7 +171,7 @@ class SegmentationDock(QWidget):
         """Say what to do next, unless something went wrong or is going on."""
         if self.runner.is_running() or self.footer.is_error():
             return
-        self.footer.set_message(self._hint())
+        self.footer.set_message("" if self.pairing.blocks() else self._hint())
 
     def _hint(self) -> str:
         image, annotation = self.choice.value()
@@ -279,6 +233,7 @@ class SegmentationDock(QWidget):
     def _apply_theme(self, _event: Any = None) -> None:
         self.curve.apply_theme()
         self.footer.apply_theme()
+        self.pairing.notice.apply_theme()
 
     def _removed(self) -> None:
         self.cleanup()
@@ -291,8 +246,9 @@ class SegmentationDock(QWidget):
             return
         self._cleaned = True
         self._window_watch.stop()
-        self._start_timer.stop()
         self._scroll_timer.stop()
+        self._background.cleanup()
+        self.pairing.cleanup()
         self.runner.abandon(_PATIENCE)
         self._connections.clear()
         self.annotator.cleanup()

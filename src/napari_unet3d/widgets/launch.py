@@ -81,10 +81,10 @@ def launch(
     from napari_unet3d.widgets.adoption import classes_of
     from napari_unet3d.widgets.layers import (
         prediction_layer,
-        spatial_transform,
         starting_classes,
         write_classes,
     )
+    from napari_unet3d.widgets.placement import spatial_transform
     from napari_unet3d.widgets.samples import volume_layer
 
     viewer = napari.Viewer(title="napari-unet3d")

@@ -22,6 +22,7 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.data.zarr_files import Rearranged
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.placement import spatial_transform
+from napari_unet3d.widgets.room import empty_labels
 
 FirstAxis = Literal["time", "channels"]
 Role = Literal["annotation", "prediction", "companion", "truth"]
@@ -248,7 +249,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
     """An empty annotation layer that lies on the image."""
     shape = labels_shape(image, first_axis)
     layer = Labels(
-        np.zeros(shape, np.uint8),
+        empty_labels(shape),
         name=unique_name(f"{image.name} annotation", taken),
         **spatial_transform(image, len(shape)),
     )

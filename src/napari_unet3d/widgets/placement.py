@@ -57,9 +57,7 @@ def same_place(one: Placement, other: Placement, shape: tuple[int, ...]) -> bool
     first, second = one.last(ndim), other.last(ndim).copy()
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return False
-    for axis, (unit, target) in enumerate(
-        zip(other.units[-ndim:], one.units[-ndim:], strict=True)
-    ):
+    for axis, (unit, target) in enumerate(zip(other.units[-ndim:], one.units[-ndim:], strict=True)):
         second[axis] *= _factor(unit, target)
     try:
         change = np.linalg.solve(first, second) - np.eye(ndim + 1)

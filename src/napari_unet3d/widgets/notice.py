@@ -1,0 +1,86 @@
+"""One message of the dock with what to press: what is wrong with the layers, and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout
+
+from napari_unet3d.widgets.theme import theme_colors
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is said, and the buttons below it.
+
+    Parameters
+    ----------
+    text
+        Whole sentences.
+    answers
+        Text and action of each button.
+    blocks
+        Nothing can be trained before this is settled.
+    """
+
+    text: str
+    answers: tuple[tuple[str, Callable[[], object]], ...] = ()
+    blocks: bool = False
+
+
+class NoticeBox(QFrame):
+    """Shows one notice; nothing when there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setObjectName("notice")
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.text.setAccessibleName("Notice")
+        self.buttons: list[QPushButton] = []
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(8, 4, 4, 4)
+        self._layout.setSpacing(4)
+        self._layout.addWidget(self.text)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self._notice: Notice | None = None
+        self.hide()
+
+    def value(self) -> Notice | None:
+        """What is shown."""
+        return self._notice
+
+    def setValue(self, notice: Notice | None) -> None:
+        """Show another notice, or none."""
+        old = self._notice
+        self._notice = notice
+        texts = () if notice is None else tuple(text for text, _ in notice.answers)
+        if old is None or texts != tuple(text for text, _ in old.answers):
+            self._make_buttons(texts)
+        self.text.setText("" if notice is None else notice.text)
+        self.setVisible(notice is not None)
+        self.apply_theme()
+
+    def apply_theme(self) -> None:
+        """Take over napari's current colors."""
+        colors = theme_colors()
+        blocks = self._notice is not None and self._notice.blocks
+        edge = colors.error if blocks else colors.primary
+        self.setStyleSheet(
+            f"QFrame#notice {{ border-left: 4px solid {edge}; background: {colors.foreground}; }}"
+            "QFrame#notice QLabel { background: transparent; }"
+        )
+
+    def _make_buttons(self, texts: tuple[str, ...]) -> None:
+        for button in self.buttons:
+            button.hide()
+            button.deleteLater()  # it may be the one whose click is just handled
+        self.buttons = [QPushButton(text) for text in texts]
+        for i, button in enumerate(self.buttons):
+            button.clicked.connect(lambda _checked=False, i=i: self._pressed(i))
+            self._layout.addWidget(button)
+
+    def _pressed(self, index: int) -> None:
+        if self._notice is not None:
+            self._notice.answers[index][1]()
