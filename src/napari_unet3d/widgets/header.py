@@ -51,7 +51,7 @@ class LayerChoice(QWidget):
         super().__init__()
         self.image = _layer_box("Image", "The 3D stack to segment.")
         self.voxel_size = VoxelSizeEdit()
-        self.voxel_label = QLabel("&Voxel zyx")
+        self.voxel_label = QLabel("Vo&xel zyx")
         self.voxel_label.setBuddy(self.voxel_size.edits[0])
         self.note = QLabel()
         self.note.setWordWrap(True)

@@ -50,6 +50,8 @@ from napari_unet3d.widgets.room import result_problem
 class Pairing(QObject):
     """Mediates between the layers of the viewer and the choice of image and annotation."""
 
+    choosing = Signal()
+    """Another pair is being chosen: what was said of the one before is out of date."""
     changed = Signal()
     """Another pair is chosen, or what is wrong with it is different."""
     failed = Signal(str)
@@ -191,6 +193,7 @@ class Pairing(QObject):
     # ---- what the user chooses
 
     def _chosen(self) -> None:
+        self.choosing.emit()
         image, annotation = self._choice.value()
         before = self._annotator.layer()
         if image is not self._image:
