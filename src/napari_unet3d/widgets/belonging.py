@@ -22,16 +22,25 @@ def image_id(image: Layer) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def identify(image: Image, others: Iterable[Layer] = ()) -> str:
-    """Give an image an identifier unless it has one that none of `others` has.
-
-    A duplicated layer brings the identifier of its original.
-    """
+def identify(image: Image) -> str:
+    """The identifier of an image, which gets one if it has none."""
     found = image_id(image)
-    if found is None or any(x is not image and image_id(x) == found for x in others):
+    if found is None:
         found = uuid.uuid4().hex
         remember(image, id=found)
     return found
+
+
+def separate(images: Iterable[Image]) -> None:
+    """Make duplicates images of their own: they bring the identifier of their original."""
+    seen: set[str] = set()
+    for image in sorted(images, key=lambda x: x.source.parent is not None):
+        found = image_id(image)
+        if found in seen:
+            found = uuid.uuid4().hex
+            remember(image, id=found)
+        if found is not None:
+            seen.add(found)
 
 
 def bind(layer: Layer, image: Image) -> None:

@@ -79,7 +79,7 @@ class SegmentationDock(QWidget):
             (layers.renamed, self.pairing.sync),
             (theme_changed(), self._apply_theme),
         )
-        self.pairing.choosing.connect(self._forget_message)
+        self.pairing.outdated.connect(self._forget_message)
         self.pairing.changed.connect(self._show_hint)
         self.pairing.failed.connect(self._say_error)
         self.annotator.changed.connect(self._forget_error)

@@ -249,7 +249,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
     """An empty annotation layer that lies on the image."""
     shape = labels_shape(image, first_axis)
     layer = Labels(
-        empty_labels(shape),
+        empty_labels(shape, image.name),
         name=unique_name(f"{image.name} annotation", taken),
         **spatial_transform(image, len(shape)),
     )

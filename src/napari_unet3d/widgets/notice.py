@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets.theme import theme_colors
 
@@ -29,17 +29,22 @@ class Notice:
     blocks: bool = False
 
 
-class NoticeBox(QFrame):
+class NoticeBox(QWidget):
     """Shows one notice; nothing when there is none."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setObjectName("notice")
+        frame = QFrame()
+        frame.setObjectName("notice")
         self.text = QLabel()
         self.text.setWordWrap(True)
+        self.text.setMinimumWidth(1)  # a long path must not make the dock wider
         self.text.setAccessibleName("Notice")
         self.buttons: list[QPushButton] = []
-        self._layout = QVBoxLayout(self)
+        outside = QVBoxLayout(self)
+        outside.setContentsMargins(6, 4, 6, 0)
+        outside.addWidget(frame)
+        self._layout = QVBoxLayout(frame)
         self._layout.setContentsMargins(8, 4, 4, 4)
         self._layout.setSpacing(4)
         self._layout.addWidget(self.text)
@@ -58,7 +63,8 @@ class NoticeBox(QFrame):
         texts = () if notice is None else tuple(text for text, _ in notice.answers)
         if old is None or texts != tuple(text for text, _ in old.answers):
             self._make_buttons(texts)
-        self.text.setText("" if notice is None else notice.text)
+        # Zero-width spaces: a path may be broken after each folder.
+        self.text.setText("" if notice is None else notice.text.replace("/", "/\u200b"))
         self.setVisible(notice is not None)
         self.apply_theme()
 

@@ -23,6 +23,7 @@ from napari_unet3d.widgets.belonging import (
     image_id,
     is_free_for,
     owners,
+    separate,
 )
 from napari_unet3d.widgets.following import Following
 from napari_unet3d.widgets.header import LayerChoice
@@ -50,8 +51,8 @@ from napari_unet3d.widgets.room import result_problem
 class Pairing(QObject):
     """Mediates between the layers of the viewer and the choice of image and annotation."""
 
-    choosing = Signal()
-    """Another pair is being chosen: what was said of the one before is out of date."""
+    outdated = Signal()
+    """Another pair is chosen, or a layer moved: what was said before may be untrue now."""
     changed = Signal()
     """Another pair is chosen, or what is wrong with it is different."""
     failed = Signal(str)
@@ -99,8 +100,6 @@ class Pairing(QObject):
     def inserted(self, layer: Layer) -> None:
         """A layer was added to the viewer."""
         if isinstance(layer, Image):
-            if image_id(layer) is not None:
-                identify(layer, self._viewer.layers)  # a duplicate is an image of its own
             self._start_timer.start(0)
         self.sync()
 
@@ -108,6 +107,7 @@ class Pairing(QObject):
         """Offer the layers that are there now."""
         self._following.sync()
         images = self._images()
+        separate(images)
         image, _ = self._choice.value()
         image = image if image in images else (images[0] if images else None)
         annotations = [x for x in self._viewer.layers if may_annotate(x, image)]
@@ -149,7 +149,7 @@ class Pairing(QObject):
         return self._add(image, layer)
 
     def _add(self, image: Image, layer: Labels) -> Labels:
-        identify(image, self._viewer.layers)
+        identify(image)
         bind(layer, image)
         self._viewer.add_layer(layer)
         self._choice.setValue(image, layer)
@@ -193,7 +193,7 @@ class Pairing(QObject):
     # ---- what the user chooses
 
     def _chosen(self) -> None:
-        self.choosing.emit()
+        self.outdated.emit()
         image, annotation = self._choice.value()
         before = self._annotator.layer()
         if image is not self._image:
@@ -206,8 +206,8 @@ class Pairing(QObject):
                 annotation = self._annotation_for(image)
                 self._start_timer.start(0)
         try:
-            if annotation is not before and annotation is not None:
-                self._ask_if_dense(annotation)
+            if annotation is not before:
+                self._ask_if_dense(image, annotation)
             if self._dense is None:
                 self._annotator.set_layer(annotation)
         except BadInputError as error:
@@ -233,7 +233,7 @@ class Pairing(QObject):
         self._image, self._dense, self._stray, self._shared = image, None, None, None
         self._choice.set_note("")
         if image is not None:
-            identify(image, self._viewer.layers)
+            identify(image)
         self._look_at_image()
         blocked = self._choice.blockSignals(True)
         self.sync()  # other layers can be its annotation
@@ -252,9 +252,12 @@ class Pairing(QObject):
                 self._shared = image, annotation, " and ".join(f"'{n}'" for n in names)
         self._last[image_id(image) or ""] = weakref.ref(annotation)
 
-    def _ask_if_dense(self, layer: Labels) -> None:
+    def _ask_if_dense(self, image: Image | None, layer: Labels | None) -> None:
         self._dense = None
-        if role_of(layer) is None and (report := looks_dense(layer.data)) is not None:
+        if image is None or layer is None or role_of(layer) is not None:
+            return
+        shape = labels_shape(image, self._choice.first_axis_value())
+        if tuple(layer.data.shape) == shape and (report := looks_dense(layer.data)) is not None:
             self._dense = layer, report
 
     def _convert(self, layer: Labels) -> None:
@@ -350,7 +353,11 @@ class Pairing(QObject):
             self._look_at_image()
             self.sync()
         self._show_voxel_size()
+        before = self.notice.value()
         self._check()
+        after = self.notice.value()
+        if (before and before.text) != (after and after.text):
+            self.outdated.emit()
         self.changed.emit()
 
     def _painted(self, layer: Labels) -> None:

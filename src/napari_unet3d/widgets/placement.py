@@ -54,6 +54,8 @@ def same_place(one: Placement, other: Placement, shape: tuple[int, ...]) -> bool
     The last ``len(shape)`` axes are compared; lengths in different units are converted.
     """
     ndim = len(shape)
+    if ndim > min(len(one.units), len(other.units)):
+        return False
     first, second = one.last(ndim), other.last(ndim).copy()
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         return False
@@ -80,8 +82,6 @@ def _factor(unit: Any, target: Any) -> float:
 def lies_on(layer: Layer, image: Layer) -> bool:
     """Whether each voxel of `layer` lies on the voxel of `image` with the same index."""
     shape = tuple(int(n) for n in layer.data.shape)
-    if layer.ndim > image.ndim:
-        return False
     return same_place(placement_of(image), placement_of(layer), shape)
 
 

@@ -15,7 +15,7 @@ from napari_unet3d.widgets.samples import LayerData, placement, volume_layer
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
-    """napari's reader hook: how to open a path, or None for what other readers are for.
+    """Napari's reader hook: how to open a path, or None for what other readers are for.
 
     Several files that are to be stacked are left to napari's own reader.
     """
@@ -59,4 +59,5 @@ def _takeable(data: Any) -> Any:
         return data
     import dask.array  # comes with napari
 
-    return dask.array.from_array(data, chunks=getattr(data, "chunks", "auto"), meta=np.array(()))
+    chunks = getattr(data, "chunks", "auto")
+    return dask.array.from_array(data, chunks=chunks)  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import time
 import weakref
@@ -25,17 +26,18 @@ _SHARE_FOR_RESULT = 0.9
 """Part of the free memory. The network needs the rest, and shrinks its tiles to fit."""
 
 
-def empty_labels(shape: tuple[int, ...]) -> Any:
+def empty_labels(shape: tuple[int, ...], name: str) -> Any:
     """Zeros (uint8): in memory, or in a folder of the user's where they do not fit.
 
-    The folder is removed at the end when nothing was painted.
+    The folder has the image's `name` and the date; it is removed at the end when nothing was
+    painted.
     """
     if math.prod(shape) <= _SHARE_FOR_ANNOTATION * _free():
         return np.zeros(shape, np.uint8)
     data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
     folder = Path(data) / "napari-unet3d" / "annotations"
     folder.mkdir(parents=True, exist_ok=True)
-    path = _unused(folder)
+    path = _unused(folder, name)
     labels = SparseLabels.create(shape, path)
     weakref.finalize(labels, _remove_unpainted, path, labels.painted)
     return labels
@@ -108,8 +110,9 @@ def _free() -> int:
     return free_memory(torch.device("cpu"))
 
 
-def _unused(folder: Path) -> Path:
-    name = time.strftime("%Y-%m-%d %H.%M.%S")
+def _unused(folder: Path, name: str) -> Path:
+    plain = re.sub(r"[^\w.-]+", "-", name)[:80].strip("-.") or "image"
+    name = f"{plain} {time.strftime('%Y-%m-%d %H.%M.%S')}"
     paths = (folder / f"{name}{suffix}.zarr" for suffix in ("", *(f" {i}" for i in range(2, 999))))
     return next(path for path in paths if not path.exists())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ def tubules() -> list[LayerData]:
     sample = samples.tubules()
     classes = [c.model_dump() for c in sample.classes]
     image = volume_layer(sample.image)
-    # A new annotation of this stack begins with its classes.
-    image[1]["metadata"] = {METADATA_KEY: {"classes": classes}}
+    # A new annotation of this stack begins with its classes; the truth moves with the stack.
+    owner = {"id": uuid.uuid4().hex, "name": sample.image.name, "path": None}
+    image[1]["metadata"] = {METADATA_KEY: {"classes": classes, "id": owner["id"]}}
     truth = {
         **placement(sample.image),
         "name": f"{sample.image.name} truth",
@@ -27,7 +29,7 @@ def tubules() -> list[LayerData]:
         "opacity": 0.5,
         "colormap": class_colormap(sample.classes, annotation=False),
         "features": class_features(sample.classes, annotation=False),
-        "metadata": {METADATA_KEY: {"role": "truth", "classes": classes}},
+        "metadata": {METADATA_KEY: {"role": "truth", "classes": classes, "images": [owner]}},
     }
     return [image, (sample.truth, truth, "labels")]
 
