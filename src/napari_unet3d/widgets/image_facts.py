@@ -81,6 +81,8 @@ def take_voxel_size(image: Image, geometry: Geometry | None) -> str:
 
 def set_voxel_size(image: Image, size: Size, unit: str) -> None:
     """Set scale and units of z, y, x; flips, rotation and position stay."""
+    if image.ndim < 3:
+        return
     old = np.asarray(image.scale, float)
     scale = [*old[:-3], *(np.where(old[-3:] < 0, -1.0, 1.0) * size)]
     name = "um" if unit == "µm" else unit

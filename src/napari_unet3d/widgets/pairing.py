@@ -123,7 +123,7 @@ class Pairing(QObject):
         image, annotation = self._choice.value()
         if image is None or annotation is not None or self._header_problem():
             return
-        if (found := self._annotation_for(image)) is not None:
+        if (found := self._own(image) or self._free(image)) is not None:
             self._choice.setValue(image, found)
         elif stack_ndim(image) == 3:  # of a 4D image the user first says what the first axis is
             self.add_annotation()
@@ -161,34 +161,39 @@ class Pairing(QObject):
             x for x in self._viewer.layers if isinstance(x, Image) and role_of(x) != "companion"
         ]
 
-    def _annotation_for(self, image: Image) -> Labels | None:
-        """The annotation that belongs to an image, or one that can only be meant for it."""
-        axis = self._choice.first_axis_value()
-        shape = labels_shape(image, axis)
-        fitting = [
+    def _fitting(self, image: Image) -> list[Labels]:
+        """Layers that may be chosen without asking, as far as their data tell."""
+        shape = labels_shape(image, self._choice.first_axis_value())
+        return [
             x
             for x in self._viewer.layers
             if may_annotate(x, image) and tuple(x.data.shape) == shape and taken_unasked(x)
         ]
-        own = [x for x in fitting if belongs_to(x, image)]
-        if own:
-            last = self._last.get(image_id(image) or "", lambda: None)()
-            return last if last in own else own[-1]
-        images = self._images()
-        rivals = [
-            other
+
+    def _own(self, image: Image) -> Labels | None:
+        """The annotation that belongs to an image: of several, the one chosen last."""
+        own = [x for x in self._fitting(image) if belongs_to(x, image)]
+        last = self._last.get(image_id(image) or "", lambda: None)()
+        return last if last in own else (own[-1] if own else None)
+
+    def _free(self, image: Image) -> Labels | None:
+        """An annotation that belongs to no image and can only be meant for this one."""
+        axis = self._choice.first_axis_value()
+        shape = labels_shape(image, axis)
+        fitting, images = self._fitting(image), self._images()
+        if any(
+            labels_shape(other, axis) == shape and not any(belongs_to(x, other) for x in fitting)
             for other in images
             if other is not image
-            and labels_shape(other, axis) == shape
-            and not any(belongs_to(x, other) for x in fitting)
-        ]
+        ):
+            return None
         free = [
             x
             for x in fitting
             if is_free_for(x, image, images) and (role_of(x) == "annotation" or lies_on(x, image))
         ]
         free.sort(key=lambda x: (role_of(x) is None, not lies_on(x, image)))
-        return free[0] if free and not rivals else None
+        return free[0] if free else None
 
     # ---- what the user chooses
 
@@ -203,7 +208,7 @@ class Pairing(QObject):
             if annotation is before:  # left over from the image before
                 annotation = None
             if annotation is None and image is not None and not self._header_problem():
-                annotation = self._annotation_for(image)
+                annotation = self._own(image)
                 self._start_timer.start(0)
         try:
             if annotation is not before:
@@ -341,10 +346,12 @@ class Pairing(QObject):
     def _show_voxel_size(self) -> None:
         edit = self._choice.voxel_size
         try:
-            if self._image is not None:
+            if self._image is not None and self._image.ndim >= 3:
                 edit.setValue(*voxel_size_of(self._image))
-        except (BadInputError, IndexError):  # the notice says it
-            edit.setValue((1.0, 1.0, 1.0), "pixel")
+                return
+        except BadInputError:  # the notice says it
+            pass
+        edit.setValue((1.0, 1.0, 1.0), "pixel")
 
     # ---- what happens to the layers
 
