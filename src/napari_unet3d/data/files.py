@@ -9,12 +9,13 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.data.tiff_files import create_tiff, read_tiff
 from napari_unet3d.data.volume import AXES, Volume
 from napari_unet3d.data.zarr_files import create_zarr, is_zarr, read_zarr
@@ -83,6 +84,9 @@ def read_labels(path: str | Path) -> Volume:
         As `read_volume`; also for numbers that are no integers, and for channels.
     """
     labels = read_volume(path)
+    folder = Path(path).expanduser()
+    if folder.is_dir() and (sparse := SparseLabels.open(folder)) is not None:
+        labels = replace(labels, data=sparse)  # knows where paint is: need not read all
     if labels.dtype.kind not in "iu":
         raise BadInputError(
             f"'{path}' has numbers of type {labels.dtype}; labels are integers. Convert it, e.g. "

@@ -13,6 +13,9 @@ import zarr
 _CHUNK = 512
 """Voxels along y and x. One stroke rewrites 256 kB; a complete slice of 20000² is 1600 files."""
 
+_MARK = "napari-unet3d sparse labels"
+"""Attribute of the zarr array."""
+
 Chunk = tuple[int, ...]
 Box = tuple[tuple[int, int], ...]
 
@@ -65,9 +68,22 @@ class SparseLabels:
             zarr_format=2,
             fill_value=0,
             chunk_key_encoding={"name": "v2", "separator": "/"},
-            attributes={"_ARRAY_DIMENSIONS": list("tzyx"[-len(shape) :])},
+            attributes={"_ARRAY_DIMENSIONS": list("tzyx"[-len(shape) :]), _MARK: True},
         )
         return cls(array, path)
+
+    @classmethod
+    def open(cls, path: Path) -> Self | None:
+        """Open the folder of labels that were made by `create`; None when it is something else."""
+        array = zarr.open(store=str(path), mode="r")
+        if not isinstance(array, zarr.Array) or not array.attrs.get(_MARK):
+            return None
+        labels = cls(array, path)
+        for file in path.rglob("*"):
+            chunk = file.relative_to(path).parts
+            if len(chunk) == labels.ndim and all(part.isdigit() for part in chunk):
+                labels.painted.add(tuple(map(int, chunk)))
+        return labels
 
     def snapshot(self) -> SparseLabels:
         """Copy the painted chunks into the memory; later paint does not change the copy."""

@@ -153,9 +153,18 @@ class SegmentationDock(QWidget):
     def _forget_message(self) -> None:
         if not self.runner.is_running():
             self.footer.set_message("")  # it was about what was chosen before
+            self._say_once()
 
     def _say_error(self, text: str) -> None:
         self.footer.set_message(text, error=True)
+        self._say_once()
+
+    def _say_once(self) -> None:
+        """What the button's error says is not said by the notice above it, too."""
+        notice = self.pairing.notice.value()
+        if notice is not None:
+            said = self.footer.is_error() and self.footer.message.text() == notice.text
+            self.pairing.notice.show_text(not said)
 
     # ---- what to do next
 
@@ -169,6 +178,7 @@ class SegmentationDock(QWidget):
 
     def _show_hint(self) -> None:
         """Say what to do next, unless something went wrong or is going on."""
+        self._say_once()
         if self.runner.is_running() or self.footer.is_error():
             return
         self.footer.set_message("" if self.pairing.blocks() else self._hint())

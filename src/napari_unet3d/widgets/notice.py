@@ -38,7 +38,10 @@ class NoticeBox(QWidget):
         frame.setObjectName("notice")
         self.text = QLabel()
         self.text.setWordWrap(True)
-        self.text.setMinimumWidth(1)  # a long path must not make the dock wider
+        # A long text or path must not make the dock wider.
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.text.setSizePolicy(policy)
         self.text.setAccessibleName("Notice")
         self.buttons: list[QPushButton] = []
         outside = QVBoxLayout(self)
@@ -65,8 +68,13 @@ class NoticeBox(QWidget):
             self._make_buttons(texts)
         # Zero-width spaces: a path may be broken after each folder.
         self.text.setText("" if notice is None else notice.text.replace("/", "/\u200b"))
-        self.setVisible(notice is not None)
+        self.show_text(True)
         self.apply_theme()
+
+    def show_text(self, wanted: bool) -> None:
+        """Show the text, or only the buttons because the text is said elsewhere."""
+        self.text.setVisible(wanted)
+        self.setVisible(self._notice is not None and (wanted or bool(self.buttons)))
 
     def apply_theme(self) -> None:
         """Take over napari's current colors."""
