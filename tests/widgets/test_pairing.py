@@ -322,6 +322,17 @@ def test_the_voxel_size_is_shown_and_edited(desk: Desk, stack: np.ndarray) -> No
     assert edit.edits[0].text() == "7"
 
 
+def test_units_that_do_not_go_together_are_said_at_once(desk: Desk, stack: np.ndarray) -> None:
+    image = desk.open(stack, scale=(2, 0.5, 0.5), units=("pixel", "um", "um"))
+    assert "units that do not go together" in desk.choice.note.text()
+    assert desk.choice.voxel_size.value() == ((2, 0.5, 0.5), "pixel")
+    assert not desk.pairing.blocks()
+    desk.choice.voxel_size.unit.setCurrentText("µm")
+    assert desk.choice.note.text() == ""
+    assert [str(u) for u in image.units] == ["micrometer"] * 3
+    np.testing.assert_array_equal(image.scale, (2, 0.5, 0.5))
+
+
 def open_with_napari(desk: Desk, path: Path, **options: Any) -> Image:
     """As napari's own reader does: with the path, without the voxel size."""
     with layer_source(path=str(path), reader_plugin="napari"):

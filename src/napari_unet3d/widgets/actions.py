@@ -122,8 +122,10 @@ class Actions(QObject):
         self._guarded(self._apply)
 
     def _start(self) -> None:
-        image, annotation = self._choice.chosen()
         axis = self._choice.first_axis_value()
+        if (image := self._choice.value()[0]) is not None:
+            image_volume(image, axis)[0].check_header()  # before an annotation is asked for
+        image, annotation = self._choice.chosen()
         volume, notes = image_volume(image, axis)
         if tuple(annotation.data.shape) == labels_shape(image, axis):
             check_lies_on(annotation, image)  # other shapes: the trainer's message names both

@@ -77,11 +77,8 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
         )
     axes = "ZYX" if ndim == 3 else ("TZYX" if first_axis == "time" else "CZYX")
     voxel_size, unit = voxel_size_of(layer)
-    if unit == "pixel" and any(str(u) != "pixel" for u in layer.units[-3:]):
-        notes += (
-            f"The axes of '{name}' have units that do not go together "
-            f"({', '.join(map(str, layer.units[-3:]))}): its voxel size counts in pixels.",
-        )
+    if mixed := mixed_units(layer):
+        notes += (mixed,)
     volume = Volume(
         _without_leading(data, data.ndim - ndim),
         axes=axes,
@@ -90,6 +87,17 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
         name=name,
     )
     return volume, notes
+
+
+def mixed_units(layer: Layer) -> str:
+    """Say that units of z, y, x cannot be brought together; "" when they can."""
+    units = [str(unit) for unit in layer.units[-3:]]
+    if "pixel" not in units or set(units) == {"pixel"}:
+        return ""
+    return (
+        f"The axes of '{layer.name}' have units that do not go together ({', '.join(units)}): its "
+        "voxel size counts in pixels. Choose a unit."
+    )
 
 
 def stack_ndim(image: Image) -> int:

@@ -36,6 +36,7 @@ from napari_unet3d.widgets.image_facts import (
 )
 from napari_unet3d.widgets.layers import (
     labels_shape,
+    mixed_units,
     new_annotation_layer,
     remember,
     role_of,
@@ -68,7 +69,7 @@ class Pairing(QObject):
         self._background = Background(self)
         self._image: Image | None = None
         self._data: Any = None
-        self._value_problem = ""
+        self._value_problem = self._file_note = ""
         self._dense: tuple[Labels, DenseReport] | None = None
         self._stray: weakref.ref[Labels] | None = None
         self._last: dict[str, weakref.ref[Labels]] = {}
@@ -236,7 +237,7 @@ class Pairing(QObject):
 
     def _image_chosen(self, image: Image | None) -> None:
         self._image, self._dense, self._stray, self._shared = image, None, None, None
-        self._choice.set_note("")
+        self._file_note = ""
         if image is not None:
             identify(image)
         self._look_at_image()
@@ -301,7 +302,7 @@ class Pairing(QObject):
 
     def _voxel_size_edited(self, size: tuple[float, float, float], unit: str) -> None:
         if self._image is not None:
-            self._choice.set_note("")
+            self._file_note = ""
             remember(self._image, voxel_size_read=True)  # the user knows better than the file
             set_voxel_size(self._image, size, unit)
 
@@ -337,7 +338,8 @@ class Pairing(QObject):
                 return
             note = take_voxel_size(image, geometry)
             if note and image is self._image:
-                self._choice.set_note(note)
+                self._file_note = note
+                self._show_voxel_size()
             if note:
                 self._viewer.reset_view()
 
@@ -348,10 +350,12 @@ class Pairing(QObject):
         try:
             if self._image is not None and self._image.ndim >= 3:
                 edit.setValue(*voxel_size_of(self._image))
+                self._choice.set_note(mixed_units(self._image) or self._file_note)
                 return
         except BadInputError:  # the notice says it
             pass
         edit.setValue((1.0, 1.0, 1.0), "pixel")
+        self._choice.set_note("")
 
     # ---- what happens to the layers
 
