@@ -51,7 +51,7 @@ class Desk:
 
     def settle(self) -> None:
         self.qtbot.waitUntil(
-            lambda: not (self.pairing._start_timer.isActive() or self.pairing._background.is_busy())
+            lambda: not (self.pairing._start_timer.isActive() or self.pairing.facts.is_busy())
         )
 
     def choose(self, box: Any, layer: Any) -> None:

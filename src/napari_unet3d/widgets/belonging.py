@@ -56,9 +56,11 @@ def belongs_to(layer: Layer, image: Layer) -> bool:
     return found is not None and any(x["id"] == found for x in _entries(layer))
 
 
-def owners(layer: Layer) -> list[str]:
-    """The names of the images that a layer belongs to, as they were when it was bound."""
-    return [str(x.get("name", "")) for x in _entries(layer)]
+def owners(layer: Layer, images: Iterable[Layer]) -> list[str]:
+    """The names of the images that a layer belongs to: as they are, or were when it was bound."""
+    names = {image_id(x): x.name for x in images}
+    found = (str(names.get(x["id"], x.get("name", ""))) for x in _entries(layer))
+    return [name for name in found if name]
 
 
 def is_free_for(layer: Layer, image: Image, images: Iterable[Layer]) -> bool:

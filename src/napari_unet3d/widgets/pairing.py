@@ -9,13 +9,11 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.data.conventions import DenseReport, dense_classes, from_dense, looks_dense
-from napari_unet3d.data.files import read_geometry
 from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.data.volume import describe_shape
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.background import Background
 from napari_unet3d.widgets.belonging import (
     belongs_to,
     bind,
@@ -27,21 +25,12 @@ from napari_unet3d.widgets.belonging import (
 )
 from napari_unet3d.widgets.following import Following
 from napari_unet3d.widgets.header import LayerChoice
-from napari_unet3d.widgets.image_facts import (
-    file_without_voxel_size,
-    header_problem,
-    set_voxel_size,
-    take_voxel_size,
-    value_check,
-)
+from napari_unet3d.widgets.image_facts import ImageFacts
 from napari_unet3d.widgets.layers import (
     labels_shape,
-    mixed_units,
     new_annotation_layer,
-    remember,
     role_of,
     stack_ndim,
-    voxel_size_of,
     write_classes,
 )
 from napari_unet3d.widgets.notice import Notice, NoticeBox
@@ -66,10 +55,8 @@ class Pairing(QObject):
         self._viewer, self._choice, self._annotator = viewer, choice, annotator
         self.notice = NoticeBox()
         self._following = Following(viewer, self)
-        self._background = Background(self)
+        self.facts = ImageFacts(viewer, self, choice)
         self._image: Image | None = None
-        self._data: Any = None
-        self._value_problem = self._file_note = ""
         self._dense: tuple[Labels, DenseReport] | None = None
         self._stray: weakref.ref[Labels] | None = None
         self._last: dict[str, weakref.ref[Labels]] = {}
@@ -80,7 +67,7 @@ class Pairing(QObject):
         self._start_timer.timeout.connect(self.start)
         choice.valueChanged.connect(self._chosen)
         choice.newAnnotationRequested.connect(self.add_annotation)
-        choice.voxel_size.valueChanged.connect(self._voxel_size_edited)
+        self.facts.changed.connect(self._facts_changed)
         self._following.moved.connect(self._layers_moved)
         self._following.painted.connect(self._painted)
 
@@ -93,8 +80,8 @@ class Pairing(QObject):
         """Let go of the viewer and of threads."""
         self._start_timer.stop()
         self._following.cleanup()
-        self._background.cleanup()
-        self._image = self._data = self._dense = self._shared = None
+        self.facts.cleanup()
+        self._image = self._dense = self._shared = None
 
     # ---- layers come and go
 
@@ -113,16 +100,16 @@ class Pairing(QObject):
         image = image if image in images else (images[0] if images else None)
         annotations = [x for x in self._viewer.layers if may_annotate(x, image)]
         remarks = {
-            x.name: f" — of {' and '.join(repr(name) for name in owners(x))}"
+            x.name: f" — of {_quoted(owners(x, images))}"
             for x in annotations
-            if image is not None and owners(x) and not belongs_to(x, image)
+            if image is not None and owners(x, images) and not belongs_to(x, image)
         }
         self._choice.set_layers(images, annotations, remarks)
 
     def start(self) -> None:
         """Have an annotation layer from the beginning: one that is there, or a new one."""
         image, annotation = self._choice.value()
-        if image is None or annotation is not None or self._header_problem():
+        if image is None or annotation is not None or self.facts.header_problem():
             return
         if (found := self._own(image) or self._free(image)) is not None:
             self._choice.setValue(image, found)
@@ -134,7 +121,7 @@ class Pairing(QObject):
         image, _ = self._choice.value()
         if image is None:
             return None
-        if problem := self._header_problem():
+        if problem := self.facts.header_problem():
             self.failed.emit(problem)
             return None
         try:
@@ -208,7 +195,7 @@ class Pairing(QObject):
             annotation = annotation if annotation is offered else None
             if annotation is before:  # left over from the image before
                 annotation = None
-            if annotation is None and image is not None and not self._header_problem():
+            if annotation is None and image is not None and not self.facts.header_problem():
                 annotation = self._own(image)
                 self._start_timer.start(0)
         try:
@@ -237,25 +224,22 @@ class Pairing(QObject):
 
     def _image_chosen(self, image: Image | None) -> None:
         self._image, self._dense, self._stray, self._shared = image, None, None, None
-        self._file_note = ""
         if image is not None:
             identify(image)
-        self._look_at_image()
+        self.facts.set_image(image)
         blocked = self._choice.blockSignals(True)
         self.sync()  # other layers can be its annotation
         self._choice.blockSignals(blocked)
-        if image is not None and (path := file_without_voxel_size(image)) is not None:
-            self._read_voxel_size(image, path)
 
     def _bind(self, image: Image, annotation: Labels) -> None:
         """The user wants to paint in this layer for this image."""
         if tuple(annotation.data.shape) != labels_shape(image, self._choice.first_axis_value()):
             return
         if not belongs_to(annotation, image):
-            names = [name for name in owners(annotation) if name]
+            names = owners(annotation, self._images())
             bind(annotation, image)
             if names:
-                self._shared = image, annotation, " and ".join(f"'{n}'" for n in names)
+                self._shared = image, annotation, _quoted(names)
         self._last[image_id(image) or ""] = weakref.ref(annotation)
 
     def _ask_if_dense(self, image: Image | None, layer: Labels | None) -> None:
@@ -300,70 +284,16 @@ class Pairing(QObject):
         self._settle(image)
         self.changed.emit()
 
-    def _voxel_size_edited(self, size: tuple[float, float, float], unit: str) -> None:
-        if self._image is not None:
-            self._file_note = ""
-            remember(self._image, voxel_size_read=True)  # the user knows better than the file
-            set_voxel_size(self._image, size, unit)
-
-    # ---- what is found out about the image
-
-    def _header_problem(self) -> str:
-        image, _ = self._choice.value()
-        return "" if image is None else header_problem(image, self._choice.first_axis_value())
-
-    def _look_at_image(self) -> None:
-        image, axis = self._image, self._choice.first_axis_value()
-        self._data = None if image is None else image.data
-        self._value_problem = ""
-        self._show_voxel_size()
-        if image is None or self._header_problem():
-            return
-        if (check := value_check(image, axis)) is not None:
-            of, data = weakref.ref(image), image.data
-            self._background.ask(check, lambda text: self._values_checked(of, data, text))
-
-    def _values_checked(self, of: weakref.ref[Image], data: Any, problem: str) -> None:
-        if problem and of() is self._image and data is self._data:
-            self._value_problem = problem
-            self._check()
-            self.changed.emit()
-
-    def _read_voxel_size(self, image: Image, path: str) -> None:
-        of = weakref.ref(image)
-
-        def take(geometry: Any) -> None:
-            image = of()
-            if image is None or image not in self._viewer.layers:
-                return
-            note = take_voxel_size(image, geometry)
-            if note and image is self._image:
-                self._file_note = note
-                self._show_voxel_size()
-            if note:
-                self._viewer.reset_view()
-
-        self._background.ask(lambda: read_geometry(path), take)
-
-    def _show_voxel_size(self) -> None:
-        edit = self._choice.voxel_size
-        try:
-            if self._image is not None and self._image.ndim >= 3:
-                edit.setValue(*voxel_size_of(self._image))
-                self._choice.set_note(mixed_units(self._image) or self._file_note)
-                return
-        except BadInputError:  # the notice says it
-            pass
-        edit.setValue((1.0, 1.0, 1.0), "pixel")
-        self._choice.set_note("")
-
     # ---- what happens to the layers
 
+    def _facts_changed(self) -> None:
+        self._check()
+        self.changed.emit()
+
     def _layers_moved(self) -> None:
-        if self._image is not None and self._image.data is not self._data:
-            self._look_at_image()
+        if self.facts.refresh():
             self.sync()
-        self._show_voxel_size()
+            self._start_timer.start(0)  # an image that is right now can have an annotation
         before = self.notice.value()
         self._check()
         after = self.notice.value()
@@ -404,7 +334,7 @@ class Pairing(QObject):
         image, annotation = self._choice.value()
         if image is None:
             return None
-        if problem := self._header_problem() or self._value_problem:
+        if problem := self.facts.problem():
             return Notice(problem, blocks=True)
         if self._dense is not None and self._dense[0] in self._viewer.layers:
             layer, report = self._dense
@@ -464,3 +394,7 @@ class Pairing(QObject):
     def _agree(self) -> None:
         self._shared = None
         self._check()
+
+
+def _quoted(names: list[str]) -> str:
+    return " and ".join(f"'{name}'" for name in names)
