@@ -236,6 +236,7 @@ def test_an_annotation_finds_its_image_again(desk: Desk, stack: np.ndarray) -> N
         desk.viewer.layers.remove(layer)
     desk.open(stack, "first")
     assert desk.annotation is painted
+    assert desk.said == ""
 
 
 def test_an_annotation_without_an_image_is_taken_where_there_is_no_doubt(
@@ -441,6 +442,10 @@ def test_paint_that_does_not_count_is_named(desk: Desk, stack: np.ndarray) -> No
     desk.press("Select the annotation")
     assert desk.viewer.layers.selection.active is desk.annotation
     assert desk.annotation.mode == "paint"
+    assert desk.said == ""
+    prediction.paint((3, 20, 20), 3)
+    assert desk.said != ""
+    desk.viewer.layers.remove(prediction)
     assert desk.said == ""
 
 

@@ -43,10 +43,10 @@ def separate(images: Iterable[Image]) -> None:
             seen.add(found)
 
 
-def bind(layer: Layer, image: Image) -> None:
-    """Note that a layer of ours belongs to an image, too."""
+def bind(layer: Layer, image: Image, *, alone: bool = False) -> None:
+    """Note that a layer of ours belongs to an image, too; to no other one if `alone`."""
     entry = {"id": identify(image), "name": base_name(image.name), "path": image.source.path}
-    others = [x for x in _entries(layer) if x["id"] != entry["id"]]
+    others = [] if alone else [x for x in _entries(layer) if x["id"] != entry["id"]]
     remember(layer, images=[*others, entry])
 
 

@@ -105,6 +105,7 @@ class Pairing(QObject):
             if image is not None and owners(x, images) and not belongs_to(x, image)
         }
         self._choice.set_layers(images, annotations, remarks)
+        self._check()
 
     def start(self) -> None:
         """Have an annotation layer from the beginning: one that is there, or a new one."""
@@ -236,8 +237,10 @@ class Pairing(QObject):
         if tuple(annotation.data.shape) != labels_shape(image, self._choice.first_axis_value()):
             return
         if not belongs_to(annotation, image):
-            names = owners(annotation, self._images())
-            bind(annotation, image)
+            images = self._images()
+            alone = is_free_for(annotation, image, images)  # of this image, which was closed
+            names = [] if alone else owners(annotation, images)
+            bind(annotation, image, alone=alone)
             if names:
                 self._shared = image, annotation, _quoted(names)
         self._last[image_id(image) or ""] = weakref.ref(annotation)
@@ -266,7 +269,6 @@ class Pairing(QObject):
             self.failed.emit(str(error))
             return
         write_classes(new, classes)
-        layer.visible = False
         self._add(image, new)
 
     def _use_as_it_is(self, layer: Labels) -> None:
