@@ -38,7 +38,7 @@ def main() -> None:
         sample.image, sample.annotate(sample.training_slices), classes=sample.classes, block=False
     )
     assert isinstance(viewer, napari.Viewer)
-    dock = viewer.window.dock_widgets["Annotate & train"]
+    (dock,) = viewer.window.dock_widgets.values()
     dock.form.setValue(TrainingConfig(preset=options.preset, seconds=options.seconds))
     dock.annotator.rescan()
     app = QApplication.instance()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import dask.array
 import numpy as np
 import pytest
+import zarr
 from napari.layers import Image, Labels
 
 from napari_unet3d.config import ClassInfo, default_class
 from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.file_metadata import common_unit
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets import layers
+from napari_unet3d.widgets import layers, placement
 
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 TRANSFORM = {
@@ -73,10 +78,55 @@ def test_images_that_cannot_be_used_are_refused_with_the_cure(image: Image, text
         layers.image_volume(image)
 
 
-@pytest.mark.parametrize("scale", [(-1, 1, 1), (1, -0.5, 1)])
-def test_a_voxel_size_that_is_not_positive_is_refused(scale: tuple[float, ...]) -> None:
-    with pytest.raises(BadInputError, match="voxel size"):
-        layers.image_volume(Image(DATA, scale=scale))
+def test_a_flip_is_no_error() -> None:
+    image = Image(DATA, scale=(2, -0.5, 0.5), units=("um",) * 3)
+    volume, notes = layers.image_volume(image)
+    assert volume.voxel_size == (2, 0.5, 0.5)
+    assert notes == ()
+    annotation = layers.new_annotation_layer(image, "time")
+    assert placement.lies_on(annotation, image)
+    assert annotation.scale[1] == -0.5
+
+
+def test_a_voxel_size_that_is_no_number_is_refused() -> None:
+    with pytest.raises(BadInputError, match=r"voxel size \(1, nan, 1\).*'Voxel'"):
+        layers.image_volume(Image(DATA, scale=(1, np.nan, 1)))
+
+
+def test_units_that_do_not_go_together_are_as_in_files() -> None:
+    image = Image(DATA, name="im", scale=(2, 0.5, 0.5), units=("pixel", "um", "um"))
+    volume, notes = layers.image_volume(image)
+    sizes, unit = common_unit((2, 0.5, 0.5), (None, "um", "um"))  # an OME-Zarr without z's unit
+    assert (volume.voxel_size, volume.unit) == (sizes, unit)
+    assert "pixel, micrometer, micrometer" in notes[0]
+
+
+@pytest.mark.parametrize("leading", [(1,), (1, 1), (1, 1, 1)])
+@pytest.mark.parametrize("lazy", ["numpy", "dask", "zarr"])
+def test_leading_axes_of_length_1_are_dropped(leading: tuple[int, ...], lazy: str) -> None:
+    data: Any = DATA.reshape(leading + DATA.shape)
+    if lazy == "dask":
+        data = dask.array.from_array(data)
+    if lazy == "zarr":
+        stored = zarr.create_array({}, shape=data.shape, dtype=data.dtype)
+        stored[...] = data
+        data = stored
+    image = Image(data, scale=(*(1.0,) * len(leading), 2, 0.5, 0.25), contrast_limits=(0, 1))
+    volume, _ = layers.image_volume(image)
+    assert volume.axes == "ZYX"
+    assert volume.voxel_size == (2, 0.5, 0.25)
+    assert lazy == "numpy" or not isinstance(volume.data, np.ndarray)
+    np.testing.assert_array_equal(volume.crop(0, (0, 0, 0), DATA.shape)[0], DATA)
+    annotation = layers.new_annotation_layer(image, "time")
+    assert annotation.data.shape == DATA.shape
+    assert placement.lies_on(annotation, image)
+
+
+def test_channels_behind_an_axis_of_length_1() -> None:
+    image = Image(np.stack([DATA] * 2)[None])
+    volume, _ = layers.image_volume(image, "channels")
+    assert (volume.axes, volume.n_channels) == ("CZYX", 2)
+    assert layers.labels_shape(image, "channels") == DATA.shape
 
 
 @pytest.mark.parametrize(("first_axis", "axes"), [("time", "TZYX"), ("channels", "CZYX")])
@@ -105,7 +155,7 @@ def test_labels_without_the_channels_lie_on_the_image_too() -> None:
     shear = np.eye(4)
     shear[1, 3] = 0.3
     image = Image(np.stack([DATA] * 2), scale=(1, 2, 3, 4), rotate=rotate, shear=shear)
-    labels = Labels(np.zeros(DATA.shape, np.uint8), **layers.spatial_transform(image, 3))
+    labels = Labels(np.zeros(DATA.shape, np.uint8), **placement.spatial_transform(image, 3))
     point = np.array([1, 2, 3.0])
     world = image.data_to_world((0, *point))[1:]
     np.testing.assert_allclose(labels.data_to_world(point), world)
@@ -135,7 +185,7 @@ def test_a_prediction_keeps_colors_and_names() -> None:
     image = Image(DATA, **TRANSFORM)
     classes = (ClassInfo(value=3, name="lumen", color="#102030"),)
     array = np.full(DATA.shape, 3, np.uint8)
-    layer = layers.prediction_layer(array, "p", classes, layers.spatial_transform(image, 3))
+    layer = layers.prediction_layer(array, "p", classes, placement.spatial_transform(image, 3))
     assert_same_place(layer, image)
     assert layer.data is array
     np.testing.assert_allclose(layer.get_color(3)[:3], np.array([16, 32, 48]) / 255, atol=0.01)
@@ -158,7 +208,7 @@ def test_companions_lie_on_the_image() -> None:
     made = layers.companion_layers(
         "p",
         (default_class(2, "cell"),),
-        layers.spatial_transform(image, 3),
+        placement.spatial_transform(image, 3),
         np.zeros((2, *DATA.shape), np.float32),
         np.zeros(DATA.shape, np.float32),
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from napari_unet3d.data.file_metadata import Geometry, Wishes
 from napari_unet3d.data.leftovers import restore
 from napari_unet3d.data.paths import user_path
+from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.data.tiff_files import read_tiff
 from napari_unet3d.data.tiff_folder import read_folder, slice_files
 from napari_unet3d.data.tiff_output import TIFF_ENDINGS
@@ -71,6 +73,9 @@ def read_labels(
         As `read_volume`; also for numbers that are no integers, and for channels.
     """
     labels = _open(path, Wishes.check(axes, voxel_size, labels=True))
+    folder = user_path(path)
+    if folder.is_dir() and (sparse := SparseLabels.open(folder)) is not None:
+        labels = replace(labels, data=sparse)  # knows where paint is: need not read all
     if labels.dtype.kind not in "iu":
         raise BadInputError(
             f"'{path}' has numbers of type {labels.dtype}; labels are integers. Convert it, e.g. "

@@ -145,7 +145,10 @@ def painted_planes(labels: Any, time: int) -> Iterator[tuple[int, np.ndarray]]:
         # Blocks that cut through chunks would decode them several times.
         chunk = chunks[-3] if isinstance(chunks[-3], int) else max(chunks[-3])
         planes = chunk * max(1, planes // chunk)
-    for start in range(0, depth, planes):
+    starts: Iterable[int] = range(0, depth, planes)
+    if hasattr(labels, "painted_planes"):  # `SparseLabels` know where to look
+        starts = sorted({z - z % planes for z in labels.painted_planes(time)})
+    for start in starts:
         box = (slice(start, min(start + planes, depth)), slice(None), slice(None))
         block = np.ascontiguousarray(labels[at_time(labels, time, box)])
         # As unsigned numbers, negative values count as paint too.

@@ -269,6 +269,17 @@ class Volume:
             rows = max(1, rows // chunk) * chunk
         return min(rows, height)
 
+    def check_header(self) -> None:
+        """Raise for what is wrong with the image and can be told without reading a voxel.
+
+        Raises
+        ------
+        BadInputError
+            As `check`, but for not-a-number, infinite and constant values.
+        """
+        self._check_layout()
+        self._check_voxel_size()
+
     def check(self) -> None:
         """Raise unless a network can be trained on, or applied to, this image.
 
@@ -282,8 +293,7 @@ class Volume:
             intensities; axes that do not match; a voxel size that is not positive; voxels that
             cannot be read. The text names the value and the cure.
         """
-        self._check_layout()
-        self._check_voxel_size()
+        self.check_header()
         quick = isinstance(self.data, np.ndarray) or getattr(self.data, "quick", False)
         with as_bad_input():
             if self.dtype.kind == "f" and math.prod(self.data.shape) < (

@@ -9,13 +9,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.training.events import TrainingControl
@@ -33,12 +33,13 @@ from napari_unet3d.widgets.layers import (
     read_classes,
     read_held_out,
     role_of,
-    spatial_transform,
 )
+from napari_unet3d.widgets.placement import check_lies_on
 from napari_unet3d.widgets.prediction_view import PredictionView
 from napari_unet3d.widgets.report import RunReport
 from napari_unet3d.widgets.results import Results
-from napari_unet3d.widgets.run import make_outputs, segment, train_and_segment
+from napari_unet3d.widgets.room import check_result, snapshot
+from napari_unet3d.widgets.run import Outputs, make_outputs, segment, train_and_segment
 from napari_unet3d.widgets.runner import Finished, Runner
 from napari_unet3d.widgets.saving import (
     BUNDLE_FILTER,
@@ -139,24 +140,22 @@ class Actions(QObject):
         self._guarded(self._apply)
 
     def _start(self) -> None:
-        image, annotation = self._choice.chosen()
         axis = self._choice.first_axis_value()
+        if (image := self._choice.value()[0]) is not None:
+            image_volume(image, axis)[0].check_header()  # before an annotation is asked for
+        image, annotation = self._choice.chosen()
         volume, notes = image_volume(image, axis)
+        if tuple(annotation.data.shape) == labels_shape(image, axis):
+            check_lies_on(annotation, image)  # other shapes: the trainer's message names both
         classes = read_classes(annotation)
-        sparse = SparseAnnotation(
-            np.array(annotation.data),  # a snapshot: painting goes on while training
-            classes,
-            read_held_out(annotation),
-        )
+        outputs = self._outputs(volume, classes)
+        labels, note = snapshot(annotation.data)  # painting goes on while training
+        if note:
+            notes = (*notes, note)
+        sparse = SparseAnnotation(labels, classes, read_held_out(annotation))
         config = self._form.value()
         trainer: Callable[[], Trainer] = partial(
             Trainer, volume, sparse, config, start_from=self._starting_bundle()
-        )
-        outputs = make_outputs(
-            volume,
-            classes,
-            probabilities=self._form.probabilities.isChecked(),
-            uncertainty=self._form.uncertainty.isChecked(),
         )
         prediction, times = self._form.prediction_config(), self._choice.times_value()
         control = TrainingControl()
@@ -168,23 +167,17 @@ class Actions(QObject):
             train_and_segment(trainer, control, volume, outputs, prediction, times),
             control,
             self._view(image, outputs, classes),
-            annotation,
         )
 
     def _apply(self) -> None:
-        image, annotation = self._choice.value()
+        image, _ = self._choice.value()
         if image is None:
             raise BadInputError("Choose the image to apply the model to.")
         if self._model is None:
             raise BadInputError("There is no model yet. Train one, or load one.")
         bundle = self._model.bundle
         volume, notes = image_volume(image, self._choice.first_axis_value())
-        outputs = make_outputs(
-            volume,
-            bundle.classes,
-            probabilities=self._form.probabilities.isChecked(),
-            uncertainty=self._form.uncertainty.isChecked(),
-        )
+        outputs = self._outputs(volume, bundle.classes)
         config, times = self._form.prediction_config(), self._choice.times_value()
         time_points = volume.n_times if times is None else len(times)
         self._begin(image, bundle.classes, notes, training=False, time_points=time_points)
@@ -192,8 +185,15 @@ class Actions(QObject):
             segment(bundle, volume, outputs, config, times),
             TrainingControl(),
             self._view(image, outputs, bundle.classes),
-            annotation,
         )
+
+    def _outputs(self, volume: Volume, classes: tuple[ClassInfo, ...]) -> Outputs:
+        wanted = {
+            "probabilities": self._form.probabilities.isChecked(),
+            "uncertainty": self._form.uncertainty.isChecked(),
+        }
+        check_result(volume, len(classes), **wanted)
+        return make_outputs(volume, classes, **wanted)
 
     def _begin(
         self,
@@ -215,9 +215,7 @@ class Actions(QObject):
         return self.bundle if start == "last" else None
 
     def _view(self, image: Image, outputs: Any, classes: Any) -> PredictionView:
-        shape = labels_shape(image, self._choice.first_axis_value())
-        transform = spatial_transform(image, len(shape))
-        return PredictionView(self._viewer, outputs, base_name(image.name), classes, transform)
+        return PredictionView(self._viewer, outputs, image, classes)
 
     def _watch(self) -> None:
         self.runner.watch(self._live_slice())

@@ -13,6 +13,7 @@ from napari.layers import Image, Labels, Layer
 from napari.utils import DirectLabelColormap
 
 from napari_unet3d.config import FIRST_CLASS, ClassInfo, default_class
+from napari_unet3d.data.conventions import MOST_CLASSES
 from napari_unet3d.data.slices import check_layout, count_values, n_times, painted_planes
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.layers import role_of
@@ -59,13 +60,13 @@ def classes_of(layer: Labels) -> tuple[ClassInfo, ...]:
     Raises
     ------
     BadInputError
-        These are no classes: values outside 0…255, or labels of another layout.
+        These are no classes: values outside 0…255, more values than classes are found for
+        (the rule of `SparseAnnotation.from_labels`), or labels of another layout.
     """
     values = sorted(count_values(layer.data))
-    wrong = [value for value in values if not 0 <= value <= _HIGHEST]
-    if wrong:
+    if len(values) > MOST_CLASSES or any(not 0 <= value <= _HIGHEST for value in values):
         raise BadInputError(
-            f"'{layer.name}' holds {len(values)} different labels, such as {wrong[-1]}: these "
+            f"'{layer.name}' holds {len(values)} different labels, such as {values[-1]}: these "
             "look like numbered objects. An annotation holds 0 unlabelled, 1 background and "
             f"classes from 2 to {_HIGHEST}. Press New for a layer of its own and paint there; "
             f"'{layer.name}' stays as it is."

@@ -59,6 +59,8 @@ class Annotator(QObject):
         self._slices: list[PaintedSlice] = []
         self._seen: tuple[Any, ...] = ()
         self._class_table, self._slice_table = class_table, slice_table
+        self._known_classes: tuple[ClassInfo, ...] = ()
+        self._known_held_out: frozenset[SliceRef] = frozenset()
         self._scan_timer = QTimer(self)
         self._scan_timer.setSingleShot(True)
         self._scan_timer.setInterval(_WAIT_MS)
@@ -109,9 +111,11 @@ class Annotator(QObject):
             self._layer_connections.add(
                 *((getattr(layer.events, name), self._touched) for name in _LAYER_EVENTS),
                 (layer.events.selected_label, self._label_selected),
+                (layer.events.metadata, self._read_metadata),
             )
         else:
             self._slice_table.setValue(frozenset())
+        self._note_known()
         self._class_table.setEnabled(layer is not None)
         self._slice_table.setEnabled(layer is not None)
         self.rescan()
@@ -219,15 +223,46 @@ class Annotator(QObject):
         complete_slice(self._layer, ref, displayed=shown is not None and shown.axis == ref.axis)
         self._count()
 
+    # What the layer remembers may have been changed by others, such as a second dock: an edit
+    # writes only what the user changed, never a whole copy that may be stale.
+
     def _classes_edited(self, classes: tuple[Any, ...]) -> None:
         if self._layer is not None:
-            write_classes(self._layer, classes)
+            known = {c.value: c for c in self._known_classes}
+            edited = {c.value: c for c in classes}
+            merged = {c.value: c for c in read_classes(self._layer)}
+            merged.update({v: c for v, c in edited.items() if known.get(v) != c})
+            for value in known.keys() - edited.keys():
+                merged.pop(value, None)
+            write_classes(self._layer, tuple(merged[v] for v in sorted(merged)))
+            self._read_metadata()
             self.rescan()
 
     def _held_out_edited(self, held_out: frozenset[SliceRef]) -> None:
         if self._layer is not None:
-            write_held_out(self._layer, held_out)
+            added, removed = held_out - self._known_held_out, self._known_held_out - held_out
+            write_held_out(self._layer, (read_held_out(self._layer) | added) - removed)
+            self._read_metadata()
             self.changed.emit()
+
+    def _read_metadata(self, _event: Any = None) -> None:
+        """Show classes and held-out slices as the layer has them."""
+        if self._layer is None:
+            return
+        classes, held_out = read_classes(self._layer), read_held_out(self._layer)
+        if (classes, held_out) == (self._known_classes, self._known_held_out):
+            return
+        if classes and classes != self._class_table.value():
+            self._class_table.setValue(classes)
+            self._class_table.select_label(int(self._layer.selected_label))
+            self._touched()
+        self._slice_table.setValue(held_out)
+        self._note_known()
+        self.changed.emit()
+
+    def _note_known(self) -> None:
+        self._known_classes = self._class_table.value()
+        self._known_held_out = self._slice_table.value()
 
     # ---- events of viewer and layer
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from napari.layers import Image, Labels
+from napari.layers import Labels
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QSize, QTimer
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
-from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.actions import Actions
-from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.background import Background
 from napari_unet3d.widgets.class_removal import ClassRemoval
 from napari_unet3d.widgets.class_table import ClassTable
 from napari_unet3d.widgets.column_scroll import ColumnScroll
@@ -23,12 +22,8 @@ from napari_unet3d.widgets.devices import find_devices
 from napari_unet3d.widgets.footer import Footer
 from napari_unet3d.widgets.header import LayerChoice
 from napari_unet3d.widgets.hint import Situation, next_step
-from napari_unet3d.widgets.layers import (
-    labels_shape,
-    new_annotation_layer,
-    role_of,
-)
 from napari_unet3d.widgets.on_screen import KeepOnScreen
+from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.results import Results
 from napari_unet3d.widgets.section import Section
 from napari_unet3d.widgets.slice_table import SliceTable
@@ -62,6 +57,7 @@ class SegmentationDock(QWidget):
         self.footer = Footer()
         self.annotator = Annotator(viewer, self.class_table, self.slice_table)
         self._removal = ClassRemoval(self.annotator, self.class_table, self.footer)
+        self.pairing = Pairing(viewer, self, self.choice, self.annotator)
         self.run_actions = Actions(
             viewer,
             self,
@@ -77,19 +73,22 @@ class SegmentationDock(QWidget):
         self._scroll_target: Section | None = None
         self._build()
         self._apply_theme()
-        self.form.set_devices(*find_devices())
+        # Trying a GPU takes seconds; until it is known, the form offers "Automatic".
+        self._background = Background(self)
+        self._background.ask(find_devices, lambda found: self.form.set_devices(*found))
 
         layers = viewer.layers.events
         self._connections = Connections(self)
         self._connections.add(
             (layers.inserted, self._layer_inserted),
-            (layers.removed, self._sync_layers),
-            (layers.reordered, self._sync_layers),
-            (layers.renamed, self._sync_layers),
+            (layers.removed, self.pairing.sync),
+            (layers.reordered, self.pairing.sync),
+            (layers.renamed, self.pairing.sync),
             (viewer.events.theme, self._apply_theme),
         )
-        self.choice.valueChanged.connect(self._layers_chosen)
-        self.choice.newAnnotationRequested.connect(self.add_annotation)
+        self.pairing.outdated.connect(self._forget_message)
+        self.pairing.changed.connect(self._pair_changed)
+        self.pairing.failed.connect(self._say_error)
         self.annotator.changed.connect(self._forget_error)
         self.annotator.changed.connect(self._show_hint)
         self.run_actions.idle.connect(self._show_hint)
@@ -102,13 +101,10 @@ class SegmentationDock(QWidget):
         self._window_watch.removed.connect(self._removed)
         self._cleaned = False
 
-        # Deferred, so that all layers of a sample are there before the annotation is chosen.
-        self._start_timer = self._timer(self._start_annotation)
-        self._image: Image | None = None
         self._slices = self.annotator.slices()
-        self._sync_layers()
-        self._start_annotation()
-        self._layers_chosen()
+        self.pairing.sync()
+        self.pairing.start()
+        self._show_hint()
 
     def _timer(self, slot: Callable[[], None]) -> QTimer:
         timer = QTimer(self)
@@ -137,6 +133,7 @@ class SegmentationDock(QWidget):
         layout.setSpacing(2)
         layout.addWidget(self.choice)
         layout.addWidget(self.scroll_area, 1)
+        layout.addWidget(self.pairing.notice)
         layout.addWidget(self.footer)
         if (bar := self.scroll_area.verticalScrollBar()) is not None:
             # A section grows as curves and scores appear: keep it in view, unless the user
@@ -161,61 +158,30 @@ class SegmentationDock(QWidget):
 
     def add_annotation(self) -> Labels | None:
         """Add an annotation layer for the chosen image, ready to be painted in."""
-        image, _ = self.choice.value()
-        if image is None:
-            return None
-        layer = new_annotation_layer(
-            image, self.choice.first_axis_value(), (x.name for x in self._viewer.layers)
-        )
-        self._viewer.add_layer(layer)
-        self.choice.setValue(image, layer)
-        self.annotator.choose_label(self.class_table.value()[0].value)
-        return layer
+        return self.pairing.add_annotation()
 
     def _layer_inserted(self, event: Any) -> None:
-        self._sync_layers()
-        if isinstance(event.value, Image):
-            self._start_timer.start(0)
+        self.pairing.inserted(event.value)
 
-    def _sync_layers(self, _event: Any = None) -> None:
-        images = [
-            x for x in self._viewer.layers if isinstance(x, Image) and role_of(x) != "companion"
-        ]
-        image, _ = self.choice.value()
-        image = image if image in images else (images[0] if images else None)
-        annotations = [x for x in self._viewer.layers if may_annotate(x, image)]
-        self.choice.set_layers(images, annotations)
-
-    def _start_annotation(self) -> None:
-        """Have an annotation layer from the beginning: one that is there, or a new one."""
-        image, annotation = self.choice.value()
-        if image is None or annotation is not None or image.rgb or image.ndim not in (3, 4):
-            return
-        shape = labels_shape(image, self.choice.first_axis_value())
-        for layer in sorted(self._viewer.layers, key=lambda x: role_of(x) is None):
-            fits = may_annotate(layer, image) and layer.data.shape == shape
-            if fits and taken_unasked(layer):
-                self.choice.setValue(image, layer)
-                return
-        if len(shape) == 3:  # of a 4D image the user first says what the first axis is
-            self.add_annotation()
-
-    def _layers_chosen(self) -> None:
-        image, annotation = self.choice.value()
-        if image is not self._image:
-            self._image = image
-            self._sync_layers()
-            image, annotation = self.choice.value()
+    def _forget_message(self) -> None:
         if not self.runner.is_running():
             self.footer.set_message("")  # it was about what was chosen before
-        try:
-            self.annotator.set_layer(annotation)
-        except BadInputError as error:
-            self.choice.setValue(image, self.annotator.layer())
-            self.footer.set_message(str(error), error=True)
-            return
-        self._unsaved.note_file(annotation)
+            self._say_once()
+
+    def _pair_changed(self) -> None:
+        self._unsaved.note_file(self.annotator.layer())
         self._show_hint()
+
+    def _say_error(self, text: str) -> None:
+        self.footer.set_message(text, error=True)
+        self._say_once()
+
+    def _say_once(self) -> None:
+        """What the button's error says is not said by the notice above it, too."""
+        notice = self.pairing.notice.value()
+        if notice is not None:
+            said = self.footer.is_error() and self.footer.message.text() == notice.text
+            self.pairing.notice.show_text(not said)
 
     # ---- what to do next
 
@@ -229,7 +195,12 @@ class SegmentationDock(QWidget):
 
     def _show_hint(self) -> None:
         """Say what to do next, unless something went wrong or is going on."""
+        self._say_once()
         if self.runner.is_running():
+            return
+        if self.pairing.blocks():
+            if not self.footer.is_kept():
+                self.footer.set_message("")
             return
         image, annotation = self.choice.value()
         hint = next_step(
@@ -308,8 +279,9 @@ class SegmentationDock(QWidget):
         self._cleaned = True
         self._window_watch.stop()
         self._unsaved.stop()
-        self._start_timer.stop()
         self._scroll_timer.stop()
+        self._background.cleanup()
+        self.pairing.cleanup()
         self.runner.abandon(_PATIENCE)
         self._connections.clear()
         self.annotator.cleanup()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from napari.layers import Image, Labels, Layer
-from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QLineEdit, QPushButton, QWidget
 
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.layers import FirstAxis
+from napari_unet3d.widgets.layers import FirstAxis, labels_shape, stack_ndim
 from napari_unet3d.widgets.typed_box import steady
+from napari_unet3d.widgets.voxel_size import VoxelSizeEdit
 
 
 def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
@@ -49,6 +50,12 @@ class LayerChoice(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.image = _layer_box("Image", "The 3D stack to segment.")
+        self.voxel_size = VoxelSizeEdit()
+        self.voxel_label = QLabel("Vo&xel zyx")
+        self.voxel_label.setBuddy(self.voxel_size.edits[0])
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        self.note.setAccessibleName("Note on the voxel size")
         self.first_axis = QComboBox()
         steady(self.first_axis)
         self.first_axis.addItem("first axis is time", "time")
@@ -78,17 +85,19 @@ class LayerChoice(QWidget):
         layout.setContentsMargins(6, 4, 6, 2)
         layout.setHorizontalSpacing(6)
         layout.setVerticalSpacing(4)
-        for row, (text, box) in enumerate(
-            (("&Image", self.image), ("Annotatio&n", self.annotation))
-        ):
+        for row, text, box in ((0, "&Image", self.image), (5, "Annotatio&n", self.annotation)):
             label = QLabel(text)
             label.setBuddy(box)
-            layout.addWidget(label, 3 * row, 0)
-            layout.addWidget(box, 3 * row, 1, 1, 2 if row == 0 else 1)
-        layout.addWidget(self.first_axis, 1, 1, 1, 2)
-        layout.addWidget(self.times_label, 2, 0)
-        layout.addWidget(self.times, 2, 1, 1, 2)
-        layout.addWidget(self.new_button, 3, 2)
+            layout.addWidget(label, row, 0)
+            layout.addWidget(box, row, 1, 1, 2 if row == 0 else 1)
+        layout.addWidget(self.voxel_label, 1, 0)
+        layout.addWidget(self.voxel_size, 1, 1, 1, 2)
+        layout.addWidget(self.note, 2, 0, 1, 3)
+        layout.addWidget(self.first_axis, 3, 1, 1, 2)
+        layout.addWidget(self.times_label, 4, 0)
+        layout.addWidget(self.times, 4, 1, 1, 2)
+        layout.addWidget(self.new_button, 5, 2)
+        self.set_note("")
         layout.setColumnStretch(1, 1)
         self.image.currentIndexChanged.connect(self._changed)
         self.first_axis.currentIndexChanged.connect(self._changed)
@@ -144,11 +153,23 @@ class LayerChoice(QWidget):
         image, _ = self.value()
         if image is None or not self._is_series(image):
             return None
-        data = image.data[0] if image.multiscale else image.data
-        return read_times(self.times.text(), int(data.shape[0]))
+        return read_times(self.times.text(), labels_shape(image, "time")[0])
 
-    def set_layers(self, images: Sequence[Image], annotations: Sequence[Labels]) -> None:
-        """Offer these layers; what is chosen stays chosen as long as it is there."""
+    def set_note(self, text: str) -> None:
+        """Say where the voxel size comes from; nothing when empty."""
+        self.note.setText(text)
+        self.note.setVisible(bool(text))
+
+    def set_layers(
+        self,
+        images: Sequence[Image],
+        annotations: Sequence[Labels],
+        remarks: Mapping[str, str] | None = None,
+    ) -> None:
+        """Offer these layers; what is chosen stays chosen as long as it is there.
+
+        `remarks` are added to the names of layers.
+        """
         before = self.value()
         with QSignalBlocker(self.image), QSignalBlocker(self.annotation):
             _fill(self.image, images, None if images else "— no image is open —")
@@ -156,6 +177,7 @@ class LayerChoice(QWidget):
                 self.annotation,
                 annotations,
                 "— choose or press New —" if annotations else "— none yet —",
+                remarks or {},
             )
         if self.value() != before:
             self._changed()
@@ -168,13 +190,15 @@ class LayerChoice(QWidget):
 
     def _show_dependent(self) -> None:
         image, _ = self.value()
-        self.first_axis.setVisible(image is not None and image.ndim == 4 and not image.rgb)
+        self.first_axis.setVisible(image is not None and stack_ndim(image) == 4)
+        self.voxel_label.setVisible(image is not None)
+        self.voxel_size.setVisible(image is not None)
         for widget in (self.times_label, self.times):
             widget.setVisible(image is not None and self._is_series(image))
         self.new_button.setEnabled(image is not None)
 
     def _is_series(self, image: Image) -> bool:
-        return image.ndim == 4 and not image.rgb and self.first_axis_value() == "time"
+        return stack_ndim(image) == 4 and self.first_axis_value() == "time"
 
 
 def _layer_box(name: str, tip: str) -> QComboBox:
@@ -191,12 +215,21 @@ def _find(box: QComboBox, layer: Layer | None) -> int:
     return next((i for i in range(box.count()) if box.itemData(i) is layer), 0)
 
 
-def _fill(box: QComboBox, layers: Sequence[Layer], no_choice: str | None) -> None:
+def _fill(
+    box: QComboBox,
+    layers: Sequence[Layer],
+    no_choice: str | None,
+    remarks: Mapping[str, str] | None = None,
+) -> None:
     """Offer `layers`, and before them to choose none of them if that has a text."""
     chosen = box.currentData()
     box.clear()
     if no_choice is not None:
         box.addItem(no_choice, None)
     for layer in layers:
-        box.addItem(layer.name, layer)
+        remark = (remarks or {}).get(layer.name, "")
+        box.addItem(f"{layer.name}{remark}", layer)
+        box.setItemData(box.count() - 1, f"{layer.name}{remark}", Qt.ItemDataRole.ToolTipRole)
+    if (view := box.view()) is not None:  # the list may be wider than the box
+        view.setMinimumWidth(view.sizeHintForColumn(0) + 24)
     box.setCurrentIndex(_find(box, chosen))

@@ -77,14 +77,14 @@ def launch(
     import napari
     from napari.layers import Image, Labels
 
-    from napari_unet3d.widgets import SegmentationDock
     from napari_unet3d.widgets.adoption import classes_of
+    from napari_unet3d.widgets.belonging import bind
     from napari_unet3d.widgets.layers import (
         prediction_layer,
-        spatial_transform,
         starting_classes,
         write_classes,
     )
+    from napari_unet3d.widgets.placement import spatial_transform
     from napari_unet3d.widgets.samples import volume_layer
     from napari_unet3d.widgets.unsaved import mark_saved
 
@@ -95,17 +95,38 @@ def launch(
         ndim = 4 if "T" in volume.axes else 3
         transform = spatial_transform(image, ndim)
         if prediction is not None:
-            viewer.add_layer(
-                prediction_layer(prediction, f"{volume.name} prediction", classes, transform)
-            )
+            shown = prediction_layer(prediction, f"{volume.name} prediction", classes, transform)
+            bind(shown, image)
+            viewer.add_layer(shown)
         if annotation is not None:
             layer = Labels(annotation, name=f"{volume.name} annotation", opacity=0.6, **transform)
             # It was named as the annotation: the dock takes it without a question.
             write_classes(layer, classes or classes_of(layer) or starting_classes())
             mark_saved(layer)  # whoever gave it has it
+            bind(layer, image)
             viewer.add_layer(layer)
-    dock = SegmentationDock(viewer)
-    viewer.window.add_dock_widget(dock, name=DOCK_NAME, area="right")
+    add_dock(viewer)
     if block:
         napari.run()
     return viewer
+
+
+def add_dock(viewer: Any) -> Any:
+    """Open the dock as the Plugins menu does, which then finds it and makes no second one.
+
+    Returns
+    -------
+    SegmentationDock
+        The dock; the one that is there already, if there is one.
+    """
+    from napari_unet3d.widgets import SegmentationDock
+
+    plugin = "napari-unet3d"
+    try:
+        found, dock = viewer.window.add_plugin_dock_widget(plugin, DOCK_NAME)
+        found.show()
+        found.raise_()
+    except (KeyError, ValueError):  # not installed as a plugin of this napari
+        dock = SegmentationDock(viewer)
+        viewer.window.add_dock_widget(dock, name=f"{DOCK_NAME} ({plugin})", area="right")
+    return dock

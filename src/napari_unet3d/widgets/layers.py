@@ -17,8 +17,12 @@ from pydantic import ValidationError
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo, default_class
 from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.file_metadata import common_unit
+from napari_unet3d.data.lazy import Rearranged
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.placement import spatial_transform
+from napari_unet3d.widgets.room import empty_labels
 
 FirstAxis = Literal["time", "channels"]
 Role = Literal["annotation", "prediction", "companion", "truth"]
@@ -40,14 +44,15 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
     Parameters
     ----------
     layer : Image
-        3D (ZYX) or 4D; only its finest level is used when it is multiscale.
+        3D (ZYX) or 4D, after leading axes of length 1; only the finest level of a multiscale
+        image is used.
     first_axis : {"time", "channels"}
         What the first axis of a 4D image is.
 
     Raises
     ------
     BadInputError
-        For RGB and 2D images, more than four axes, and voxel sizes that are not positive.
+        For RGB and 2D images, more than four axes, and voxel sizes that are no numbers.
     """
     name = layer.name
     if layer.rgb:
@@ -64,82 +69,91 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
             f"'{name}' is two-dimensional. A stack with at least two slices is needed: open the "
             "slices together with File ▸ Open Files as Stack."
         )
-    if data.ndim > 4:
+    ndim = stack_ndim(layer)
+    if ndim > 4:
         raise BadInputError(
-            f"'{name}' has {data.ndim} axes. Right-click it ▸ 'Split Stack' until it has z, y, x "
+            f"'{name}' has {ndim} axes. Right-click it ▸ 'Split Stack' until it has z, y, x "
             "and at most one more axis."
         )
-    axes = "ZYX" if data.ndim == 3 else ("TZYX" if first_axis == "time" else "CZYX")
+    axes = "ZYX" if ndim == 3 else ("TZYX" if first_axis == "time" else "CZYX")
     voxel_size, unit = voxel_size_of(layer)
-    volume = Volume(data, axes=axes, voxel_size=voxel_size, unit=unit, name=name)
+    if mixed := mixed_units(layer):
+        notes += (mixed,)
+    volume = Volume(
+        _without_leading(data, data.ndim - ndim),
+        axes=axes,
+        voxel_size=voxel_size,
+        unit=unit,
+        name=name,
+    )
     return volume, notes
 
 
+def mixed_units(layer: Layer) -> str:
+    """Say that units of z, y, x cannot be brought together; "" when they can."""
+    units = [str(unit) for unit in layer.units[-3:]]
+    if "pixel" not in units or set(units) == {"pixel"}:
+        return ""
+    return (
+        f"The axes of '{layer.name}' have units that do not go together ({', '.join(units)}): its "
+        "voxel size counts in pixels. Choose a unit."
+    )
+
+
+def stack_ndim(image: Image) -> int:
+    """Axes of an image without leading ones of length 1, which mean nothing; RGB not counted."""
+    shape = _shape(image)
+    leading = 0
+    while len(shape) - leading > 3 and shape[leading] == 1:
+        leading += 1
+    return len(shape) - leading
+
+
+def _without_leading(data: Any, n: int) -> Any:
+    """Drop `n` leading axes of length 1 without reading what is lazy."""
+    if n == 0:
+        return data
+    if isinstance(data, np.ndarray) or hasattr(data, "__dask_graph__"):
+        return data[(0,) * n]
+    return Rearranged(data, range(n, data.ndim))  # others would read all of it
+
+
 def voxel_size_of(layer: Layer) -> tuple[tuple[float, float, float], str]:
-    """Voxel size (z, y, x) and its unit, from the layer's scale and units."""
-    scale = tuple(float(value) for value in layer.scale[-3:])
+    """Voxel size (z, y, x) and its unit, from the layer's scale and units.
+
+    A flipped axis (negative scale) has the size of its absolute value. Units are brought
+    together as those of files are (`common_unit`).
+    """
+    scale = [abs(float(value)) for value in layer.scale[-3:]]
     if not all(np.isfinite(value) and value > 0 for value in scale):
-        shown = ", ".join(f"{value:g}" for value in scale)
+        shown = ", ".join(f"{value:g}" for value in layer.scale[-3:])
         raise BadInputError(
-            f"'{layer.name}' has the voxel size ({shown}). Every number must be above zero: set "
-            f"it with  viewer.layers['{layer.name}'].scale = (z, y, x)  in napari's console."
+            f"'{layer.name}' has the voxel size ({shown}). Every number must be above zero: type "
+            "the right ones at 'Voxel'."
         )
-    units = layer.units[-3:]
-    if any(unit != units[-1] for unit in units):
-        try:
-            scale = tuple(
-                float((value * unit).to(units[-1]).magnitude)
-                for value, unit in zip(scale, units, strict=True)
-            )
-        except Exception as error:
-            raise BadInputError(
-                f"'{layer.name}' has axes in different units ({', '.join(map(str, units))})."
-            ) from error
-    name = str(units[-1])
-    if name not in _UNITS:
-        try:
-            factor = float((1 * units[-1]).to("micrometer").magnitude)
-        except Exception:  # not a length: sizes are relative then
-            return (scale[0], scale[1], scale[2]), "pixel"
-        scale = tuple(value * factor for value in scale)
-        name = "micrometer"
-    return (scale[0], scale[1], scale[2]), _UNITS[name]
-
-
-def spatial_transform(layer: Layer, ndim: int) -> dict[str, Any]:
-    """The layer's transform, units and axis labels for its last `ndim` axes."""
-    first = layer.ndim - ndim
-    if first == 0:
-        return {
-            "scale": layer.scale,
-            "translate": layer.translate,
-            "rotate": layer.rotate,
-            "shear": layer.shear,
-            "affine": layer.affine,
-            "units": layer.units,
-            "axis_labels": layer.axis_labels,
-        }
-    shear = np.asarray(layer.shear)
-    if shear.ndim == 1:  # the upper triangle, row by row
-        full = np.eye(layer.ndim)
-        full[np.triu_indices(layer.ndim, 1)] = shear
-        shear = full
-    return {
-        "scale": layer.scale[first:],
-        "translate": layer.translate[first:],
-        "rotate": np.asarray(layer.rotate)[first:, first:],
-        "shear": shear[first:, first:],
-        "affine": layer.affine.affine_matrix[first:, first:],
-        "units": layer.units[first:],
-        "axis_labels": layer.axis_labels[first:],
-    }
+    names = []
+    for axis, unit in enumerate(layer.units[-3:]):
+        name = _UNITS.get(str(unit))
+        if name is None:
+            try:
+                scale[axis] *= float((1 * unit).to("micrometer").magnitude)
+                name = "µm"
+            except Exception:  # not a length: sizes are relative then
+                name = "pixel"
+        names.append(name)
+    return common_unit(scale, names)
 
 
 def labels_shape(layer: Image, first_axis: FirstAxis) -> tuple[int, ...]:
-    """Shape of labels for this image: without the channels."""
+    """Shape of labels for this image: without leading axes of length 1, and without channels."""
+    shape = _shape(layer)[-stack_ndim(layer) :]
+    return shape[1:] if len(shape) == 4 and first_axis == "channels" else shape
+
+
+def _shape(layer: Image) -> tuple[int, ...]:
     data = layer.data[0] if layer.multiscale else layer.data
     shape = tuple(int(size) for size in data.shape)
-    return shape[1:] if len(shape) == 4 and first_axis == "channels" else shape
+    return shape[:-1] if layer.rgb else shape
 
 
 # ---------------------------------------------------------------- what the plugin remembers
@@ -157,7 +171,8 @@ def role_of(layer: Layer) -> Role | None:
     return role if role in _ROLES else None
 
 
-def _remember(layer: Layer, **values: Any) -> None:
+def remember(layer: Layer, **values: Any) -> None:
+    """Keep values in the plugin's own part of a layer's metadata."""
     layer.metadata = {**layer.metadata, METADATA_KEY: {**metadata_of(layer), **values}}
 
 
@@ -178,7 +193,7 @@ def write_classes(layer: Labels, classes: Sequence[ClassInfo]) -> None:
     features = layer.features
     if features.empty or features.to_dict("list") == ours:
         layer.features = class_features(classes, annotation=True)
-    _remember(layer, role="annotation", classes=[c.model_dump() for c in classes])
+    remember(layer, role="annotation", classes=[c.model_dump() for c in classes])
     layer.colormap = class_colormap(classes, annotation=True)
 
 
@@ -192,7 +207,7 @@ def read_held_out(layer: Labels) -> frozenset[SliceRef]:
 
 def write_held_out(layer: Labels, held_out: Iterable[SliceRef]) -> None:
     """Keep the held-out slices with the annotation layer."""
-    _remember(layer, held_out=[[r.axis, r.index, r.time] for r in sorted(held_out)])
+    remember(layer, held_out=[[r.axis, r.index, r.time] for r in sorted(held_out)])
 
 
 def starting_classes() -> tuple[ClassInfo, ...]:
@@ -244,7 +259,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
     """An empty annotation layer that lies on the image."""
     shape = labels_shape(image, first_axis)
     layer = Labels(
-        np.zeros(shape, np.uint8),
+        empty_labels(shape, image.name),
         name=unique_name(f"{image.name} annotation", taken),
         **spatial_transform(image, len(shape)),
     )
@@ -262,7 +277,7 @@ def prediction_layer(
     layer = Labels(array, name=name, opacity=0.5, **transform)
     layer.colormap = class_colormap(classes, annotation=False)
     layer.features = class_features(classes, annotation=False)
-    _remember(layer, role="prediction", classes=[c.model_dump() for c in classes])
+    remember(layer, role="prediction", classes=[c.model_dump() for c in classes])
     return layer
 
 
@@ -302,7 +317,7 @@ def companion_layers(
             )
         )
     for layer in layers:
-        _remember(layer, role="companion")
+        remember(layer, role="companion")
     return layers
 
 

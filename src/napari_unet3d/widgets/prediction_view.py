@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from napari.layers import Labels, Layer
+from napari.layers import Image, Labels, Layer
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.widgets.belonging import bind
 from napari_unet3d.widgets.layers import (
+    base_name,
     companion_layers,
     prediction_layer,
     role_of,
     unique_name,
 )
+from napari_unet3d.widgets.placement import spatial_transform
 from napari_unet3d.widgets.run import Outputs
+
+_HIDING = ("translucent", "translucent_no_depth", "opaque")
+"""Blending modes of images that hide what is below them."""
 
 
 class PredictionView:
@@ -24,23 +30,23 @@ class PredictionView:
         self,
         viewer: Any,
         outputs: Outputs,
-        image_name: str,
+        image: Image,
         classes: Sequence[ClassInfo],
-        transform: Mapping[str, Any],
     ) -> None:
-        self._viewer, self._outputs = viewer, outputs
-        self._classes, self._transform = tuple(classes), transform
-        self.name = unique_name(f"{image_name} prediction", (x.name for x in viewer.layers))
+        self._viewer, self._outputs, self._image = viewer, outputs, image
+        self._classes = tuple(classes)
+        wanted = f"{base_name(image.name)} prediction"
+        self.name = unique_name(wanted, (x.name for x in viewer.layers))
         self.layer: Labels | None = None
         self._hidden: list[Layer] = []
 
-    def open(self, below: Layer | None) -> None:
-        """Add the layer under `below`, and hide earlier predictions."""
+    def open(self) -> None:
+        """Add the layer above its image and what hides that, and hide earlier predictions."""
         for layer in self._viewer.layers:
             if role_of(layer) == "prediction" and layer.visible:
                 layer.visible = False
                 self._hidden.append(layer)
-        self._add(below)
+        self._add()
 
     def refresh(self) -> None:
         """Redraw what the run has written."""
@@ -50,17 +56,18 @@ class PredictionView:
     def finish(self) -> Labels:
         """Show the result, in a new layer if the user deleted the first one."""
         if self.layer is None or self.layer not in self._viewer.layers:
-            self._add(None)
+            self._add()
         assert self.layer is not None
         outputs = self._outputs
         for companion in companion_layers(
             self.layer.name,
             self._classes,
-            self._transform,
+            spatial_transform(self._image, outputs.labels.ndim),
             outputs.probabilities,
             outputs.uncertainty,
         ):
-            self._insert(companion, self.layer)
+            bind(companion, self._image)
+            self._insert(companion, self._viewer.layers.index(self.layer))
         self.layer.refresh()
         return self.layer
 
@@ -73,18 +80,30 @@ class PredictionView:
             if layer in self._viewer.layers:
                 layer.visible = True
 
-    def _add(self, below: Layer | None) -> None:
-        self.layer = prediction_layer(
-            self._outputs.labels, self.name, self._classes, self._transform
-        )
-        self._insert(self.layer, below)
+    def _add(self) -> None:
+        labels = self._outputs.labels
+        transform = spatial_transform(self._image, labels.ndim)  # as it lies now
+        self.layer = prediction_layer(labels, self.name, self._classes, transform)
+        bind(self.layer, self._image)
+        below = [i for i, x in enumerate(self._viewer.layers) if x is self._image or _hides(x)]
+        # An annotation above all of these stays above the prediction.
+        self._insert(self.layer, below[-1] + 1 if below else len(self._viewer.layers))
 
-    def _insert(self, layer: Layer, below: Layer | None) -> None:
+    def _insert(self, layer: Layer, index: int) -> None:
         layers = self._viewer.layers
         selected, active = set(layers.selection), layers.selection.active
-        index = layers.index(below) if below is not None and below in layers else len(layers)
         layers.insert(index, layer)
         # napari selects what is added: the user would go on painting in the wrong layer.
         if selected:
             layers.selection = selected
             layers.selection.active = active
+
+
+def _hides(layer: Layer) -> bool:
+    """Whether nothing below this layer can be seen."""
+    return (
+        isinstance(layer, Image)
+        and layer.visible
+        and layer.opacity > 0.9
+        and str(layer.blending) in _HIDING
+    )

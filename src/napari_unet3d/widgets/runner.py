@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from napari.layers import Labels, Layer
+from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
@@ -54,7 +54,6 @@ class Runner(QObject):
         self._worker: Worker | None = None
         self._control = TrainingControl()
         self._view: PredictionView | None = None
-        self._below: Layer | None = None
         self._cancelled = False
         self._patience = QTimer(self)
         self._patience.setSingleShot(True)
@@ -71,10 +70,9 @@ class Runner(QObject):
         generator: Generator[Any, None, ModelBundle | None],
         control: TrainingControl,
         view: PredictionView,
-        below: Layer | None = None,
     ) -> None:
         """Start a training (whose `control` this is) or a prediction, shown in `view`."""
-        self._control, self._view, self._below = control, view, below
+        self._control, self._view = control, view
         self._start(generator, "checking")
 
     def save(self, generator: Generator[Any, None, Any]) -> None:
@@ -168,7 +166,7 @@ class Runner(QObject):
 
     def _open_view(self) -> None:
         if self._view is not None and self._view.layer is None:
-            self._view.open(self._below)
+            self._view.open()
 
     def _free(self) -> None:
         """The thread did not end in time after a cancel: go on without it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import numpy as np
@@ -26,16 +27,17 @@ def nuclei() -> list[LayerData]:
 def _layers(sample: samples.Sample) -> list[LayerData]:
     classes = [c.model_dump() for c in sample.classes]
     image = volume_layer(sample.image)
-    # A new annotation of this stack begins with its classes.
-    image[1]["metadata"] = {METADATA_KEY: {"classes": classes}}
+    # A new annotation of this stack begins with its classes; the truth moves with the stack.
+    owner = {"id": uuid.uuid4().hex, "name": sample.image.name, "path": None}
+    image[1]["metadata"] = {METADATA_KEY: {"classes": classes, "id": owner["id"]}}
     truth = {
-        **_placement(sample.image),
+        **placement(sample.image),
         "name": f"{sample.image.name} truth",
         "visible": False,
         "opacity": 0.5,
         "colormap": class_colormap(sample.classes, annotation=False),
         "features": class_features(sample.classes, annotation=False),
-        "metadata": {METADATA_KEY: {"role": "truth", "classes": classes}},
+        "metadata": {METADATA_KEY: {"role": "truth", "classes": classes, "images": [owner]}},
     }
     return [image, (sample.truth, truth, "labels")]
 
@@ -47,19 +49,23 @@ def volume_layer(volume: Volume) -> LayerData:
     )
     low, high = np.percentile(plane, (0.5, 99.8))
     options = {
-        **_placement(volume),
+        **placement(volume),
         "name": volume.name,
-        "contrast_limits": (float(low), float(high)),
+        "contrast_limits": (float(low), float(max(high, low + 1e-6))),
     }
     return volume.data, options, "image"
 
 
-def _placement(volume: Volume) -> dict[str, Any]:
+def placement(volume: Volume, axes: str | None = None) -> dict[str, Any]:
+    """Scale, position, units and axis labels of a layer that shows these axes of a volume."""
+    axes = volume.axes if axes is None else axes
+    step = volume.time_step
+    time = (1.0, "pixel") if step is None or not step > 0 else (step, "second")
+    more = [time if axis == "T" else (1.0, "pixel") for axis in axes[:-3]]
     unit = "um" if volume.unit == "µm" else volume.unit
-    axes = volume.axes.lower()
-    more = len(axes) - 3
     return {
-        "scale": (1.0,) * more + volume.voxel_size,
-        "units": ("pixel",) * more + (unit,) * 3,
-        "axis_labels": tuple(axes),
+        "scale": (*(scale for scale, _ in more), *volume.voxel_size),
+        "translate": (0.0,) * len(more) + volume.translation,
+        "units": (*(name for _, name in more), unit, unit, unit),
+        "axis_labels": tuple(axes.lower()),
     }

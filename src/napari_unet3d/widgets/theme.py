@@ -69,9 +69,11 @@ def dock_style(colors: Colors) -> str:
     edge = readable(mix(c.primary, c.text, 0.3), c.foreground, least=EDGE_CONTRAST)
     error_edge = readable(c.error, c.foreground, least=EDGE_CONTRAST)
     return f"""
-QFrame#message {{ background: {c.foreground}; border-left: 4px solid {edge}; }}
-QFrame#message[error="true"] {{ border-left: 4px solid {error_edge}; }}
-QFrame#message QScrollArea, QFrame#message QLabel, QWidget#words {{
+QFrame#message, QFrame#notice {{
+    background: {c.foreground}; border-left: 4px solid {edge}; }}
+QFrame#message[error="true"], QFrame#notice[error="true"] {{
+    border-left: 4px solid {error_edge}; }}
+QFrame#message QScrollArea, QFrame#message QLabel, QFrame#notice QLabel, QWidget#words {{
     background: {c.foreground}; color: {readable(c.text, c.foreground)}; border: 0px; }}
 QLabel#problem {{ color: {c.problem}; }}
 

@@ -1,0 +1,92 @@
+"""One message of the dock with what to press: what is wrong with the layers, and the cure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is said, and the buttons below it.
+
+    Parameters
+    ----------
+    text
+        Whole sentences.
+    answers
+        Text and action of each button.
+    blocks
+        Nothing can be trained before this is settled.
+    """
+
+    text: str
+    answers: tuple[tuple[str, Callable[[], object]], ...] = ()
+    blocks: bool = False
+
+
+class NoticeBox(QWidget):
+    """Shows one notice; nothing when there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frame = frame = QFrame()
+        frame.setObjectName("notice")
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        # A long text or path must not make the dock wider.
+        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.text.setSizePolicy(policy)
+        self.text.setAccessibleName("Notice")
+        self.buttons: list[QPushButton] = []
+        outside = QVBoxLayout(self)
+        outside.setContentsMargins(6, 4, 6, 0)
+        outside.addWidget(frame)
+        self._layout = QVBoxLayout(frame)
+        self._layout.setContentsMargins(8, 4, 4, 4)
+        self._layout.setSpacing(4)
+        self._layout.addWidget(self.text)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self._notice: Notice | None = None
+        self.hide()
+
+    def value(self) -> Notice | None:
+        """What is shown."""
+        return self._notice
+
+    def setValue(self, notice: Notice | None) -> None:
+        """Show another notice, or none."""
+        old = self._notice
+        self._notice = notice
+        texts = () if notice is None else tuple(text for text, _ in notice.answers)
+        if old is None or texts != tuple(text for text, _ in old.answers):
+            self._make_buttons(texts)
+        # Zero-width spaces: a path may be broken after each folder.
+        self.text.setText("" if notice is None else notice.text.replace("/", "/\u200b"))
+        self.show_text(True)
+        blocks = notice is not None and notice.blocks
+        if self._frame.property("error") != blocks:
+            self._frame.setProperty("error", blocks)
+            self._frame.style().unpolish(self._frame)  # type: ignore[union-attr]
+            self._frame.style().polish(self._frame)  # type: ignore[union-attr]
+
+    def show_text(self, wanted: bool) -> None:
+        """Show the text, or only the buttons because the text is said elsewhere."""
+        self.text.setVisible(wanted)
+        self.setVisible(self._notice is not None and (wanted or bool(self.buttons)))
+
+    def _make_buttons(self, texts: tuple[str, ...]) -> None:
+        for button in self.buttons:
+            button.hide()
+            button.deleteLater()  # it may be the one whose click is just handled
+        self.buttons = [QPushButton(text) for text in texts]
+        for i, button in enumerate(self.buttons):
+            button.clicked.connect(lambda _checked=False, i=i: self._pressed(i))
+            self._layout.addWidget(button)
+
+    def _pressed(self, index: int) -> None:
+        if self._notice is not None:
+            self._notice.answers[index][1]()

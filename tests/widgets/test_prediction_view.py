@@ -1,0 +1,71 @@
+"""Where a prediction is shown. No window is needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from napari_unet3d.config import default_class
+from napari_unet3d.widgets.belonging import belongs_to
+from napari_unet3d.widgets.layers import new_annotation_layer
+from napari_unet3d.widgets.placement import lies_on
+from napari_unet3d.widgets.prediction_view import PredictionView
+from napari_unet3d.widgets.run import Outputs
+
+SHAPE = (4, 8, 9)
+CLASSES = (default_class(2, "cell"),)
+
+
+def outputs() -> Outputs:
+    probabilities = np.zeros((2, *SHAPE), np.float32)
+    return Outputs(np.zeros(SHAPE, np.uint8), probabilities, np.zeros(SHAPE, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("order", "options", "expected"),
+    [
+        # image, annotation and another image, from bottom to top
+        ("iao", {}, "iaoP"),  # nothing opaque may hide it
+        ("oia", {}, "oiPa"),
+        ("ioa", {}, "ioPa"),
+        ("iao", {"visible": False}, "iPao"),
+        ("iao", {"blending": "additive"}, "iPao"),
+        ("iao", {"opacity": 0.5}, "iPao"),
+        ("ai", {}, "aiP"),
+    ],
+)
+def test_the_prediction_is_seen(order: str, options: Any, expected: str) -> None:
+    image = Image(np.zeros(SHAPE), name="i", scale=(2, 0.5, 0.5))
+    annotation = new_annotation_layer(image, "time")
+    annotation.name = "a"
+    other = Image(np.ones(SHAPE), name="o", **options)
+    layers = {"i": image, "a": annotation, "o": other}
+    viewer = ViewerModel()
+    viewer.layers.extend([layers[letter] for letter in order])
+    viewer.layers.selection.active = annotation
+    view = PredictionView(viewer, outputs(), image, CLASSES)
+    view.open()
+    assert view.layer is not None
+    view.layer.name = "P"
+    assert "".join(x.name for x in viewer.layers) == expected
+    assert viewer.layers.selection.active is annotation
+    view.discard()
+    assert "".join(x.name for x in viewer.layers) == order
+
+
+def test_an_image_that_moved_meanwhile_takes_its_prediction_along() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros(SHAPE), name="cells")
+    view = PredictionView(viewer, outputs(), image, CLASSES)
+    image.scale = (2, 0.5, 0.5)
+    view.open()
+    made = view.finish()
+    companions = [x for x in viewer.layers if x not in (image, made)]
+    assert len(companions) == 2
+    for layer in (made, *companions):
+        assert lies_on(layer, image)
+        assert belongs_to(layer, image)
