@@ -10,7 +10,7 @@ import tifffile
 import zarr
 from napari.layers import Layer
 
-from napari_unet3d.data.files import create_output
+from napari_unet3d.data.outputs import create_output
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.reader import get_reader
 
