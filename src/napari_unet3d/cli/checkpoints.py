@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
 from napari_unet3d.cli.terminal import errors
+from napari_unet3d.data.leftovers import most_name_bytes
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 
@@ -21,7 +23,10 @@ class CheckpointFile:
     """
 
     def __init__(self, model: Path) -> None:
-        self.path = model.with_name(f"{model.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}")
+        ending = f".checkpoint{SUFFIX}"
+        stem = os.fsencode(model.name.removesuffix(SUFFIX))
+        stem = stem[: most_name_bytes(model.parent) - len(ending)]
+        self.path = model.with_name(os.fsdecode(stem).encode(errors="ignore").decode() + ending)
         self.written = False
         self._complained = False
 
