@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import replace
 from itertools import pairwise
@@ -692,15 +693,124 @@ def test_what_failed_before_the_first_step_leaves_no_model(monkeypatch):
 
 
 def test_weights_are_kept_even_when_the_memory_does_not_suffice_to_finish(monkeypatch):
-    def never(self, trained):
+    def never(self, final):
         raise MemoryError
 
-    monkeypatch.setattr(evaluator_module.Evaluator, "finish", never)
+    monkeypatch.setattr(evaluator_module.Evaluator, "estimate_statistics", never)
     with pytest.raises(TrainingFailedError) as failure:
         run(make_trainer(iterations=2))
     bundle = failure.value.bundle
     assert bundle.record.iterations == 2
     assert bundle.calibration == Calibration(network=0.0, pixels=1.0)
+
+
+def failing(monkeypatch, owner, name: str, error: Exception, times: float = 1) -> list:
+    """Let a method fail, `times` times from its first call on; returns a list of the failures."""
+    method, failures = getattr(owner, name), []
+
+    def fail(*args, **kwargs):
+        if len(failures) < times:
+            failures.append(error)
+            raise error
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, fail)
+    return failures
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("3 GiB"), RuntimeError("could not create a primitive"), RunFailedError("gone.")],
+    ids=["memory", "oneDNN", "file"],
+)
+@pytest.mark.parametrize(
+    ("owner", "name", "text"),
+    [
+        (evaluator_module.Evaluator, "measure", "held-out slices"),
+        (evaluator_module.Evaluator, "preview", "slice on the screen"),
+        (trainer_module, "training_state", "No checkpoint"),
+        (evaluator_module.Evaluator, "calibrate", "not be calibrated"),
+    ],
+)
+def test_a_look_that_fails_does_not_end_the_training(monkeypatch, owner, name, text, error):
+    looks_at_once(monkeypatch)
+    control = with_checkpoints()
+    control.watch(SliceRef(0, 1))
+    failures = failing(monkeypatch, owner, name, error, times=2 if name != "calibrate" else 1)
+    events, bundle = run(make_trainer(held_out=[HELD_OUT], iterations=4), control)
+    assert failures
+    notices = [e.text for e in events if isinstance(e, Notice)]
+    assert len(notices) == 1  # two alike would be no news
+    assert text in notices[0]
+    assert not notices[0].endswith("..")
+    assert bundle.record.iterations == 4
+    assert bundle.record.completed
+    assert bundle.state
+
+
+def test_final_scores_that_fail_do_not_cost_the_model(monkeypatch):
+    failures = failing(
+        monkeypatch, evaluator_module.Evaluator, "measure", MemoryError("3 GiB"), math.inf
+    )
+    events, bundle = run(make_trainer(held_out=[HELD_OUT], iterations=3))
+    assert failures
+    assert [e.text for e in events if isinstance(e, Notice)]
+    assert bundle.record.completed
+    assert bundle.record.held_out == ()
+
+
+def test_a_failed_training_is_kept_without_its_optimizer_where_memory_is_short(monkeypatch):
+    failing(monkeypatch, trainer_module, "training_state", MemoryError(), math.inf)
+    with pytest.raises(TrainingFailedError) as failure:
+        run(make_trainer(iterations=3))
+    assert failure.value.bundle.record.iterations == 3
+    assert not failure.value.bundle.state
+
+
+def test_a_failed_training_keeps_both_classifiers_where_it_cannot_be_calibrated(monkeypatch):
+    failing(monkeypatch, evaluator_module.Evaluator, "calibrate", MemoryError(), math.inf)
+    failing(monkeypatch, trainer_module, "training_state", MemoryError())
+    with pytest.raises(TrainingFailedError) as failure:
+        run(make_trainer(iterations=3))
+    assert failure.value.bundle.calibration == Calibration(network=0.5, pixels=0.5)
+
+
+def test_a_lost_device_does_not_hide_why_the_training_failed(monkeypatch):
+    """After some errors of CUDA, all that is asked of the device fails, too."""
+    trainer = make_trainer(iterations=3)
+
+    def lost(*args, **kwargs):
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    def step(learning_rate):
+        for owner, name in (
+            (evaluator_module.Evaluator, "estimate_statistics"),
+            (trainer_module.devices, "make_room"),
+            (trainer_module, "on_cpu"),
+        ):
+            monkeypatch.setattr(owner, name, lost)
+        trainer._finite_steps = 1
+        lost()
+
+    monkeypatch.setattr(trainer, "_step", step)
+    with pytest.raises(TrainingFailedError, match="unspecified launch") as failure:
+        run(trainer)
+    assert failure.value.bundle is None
+
+
+def test_an_input_that_turns_bad_does_not_cost_the_model(monkeypatch):
+    trainer = make_trainer(iterations=5)
+    step = trainer._step
+
+    def until_the_third(learning_rate):
+        if trainer.iteration == 2:
+            raise BadInputError("the labels have changed")
+        return step(learning_rate)
+
+    monkeypatch.setattr(trainer, "_step", until_the_third)
+    with pytest.raises(TrainingFailedError, match=r"^the labels have changed$") as failure:
+        run(trainer)
+    assert failure.value.bundle.record.iterations == 2
 
 
 def test_runtime_errors_do_not_leave_as_such(monkeypatch):

@@ -184,20 +184,23 @@ class Evaluator:
         self._samples = [replace(s, features=nothing) for s in samples]  # they are large
         self.calibration = Calibration(network=0.5, pixels=0.5)
 
-    def finish(self, trained: bool) -> None:
-        """Final batch-norm statistics, and calibrated probabilities.
+    def leave_it_to_pixels(self) -> None:
+        """Give the network no say where there is a pixel classifier."""
+        if self.pixels is not None:
+            self.calibration = Calibration(network=0.0, pixels=1.0)
+
+    def calibrate(self, trained: bool) -> None:
+        """Calibrate the probabilities of the final network, which needs its statistics.
 
         The calibration is measured on the slices of the training, never on held-out ones. A
         network that is not `trained` yet has no say where there is a pixel classifier.
         """
-        self.estimate_statistics(final=True)
-        if not trained and self.pixels is not None:
-            self.calibration = Calibration(network=0.0, pixels=1.0)
+        if not trained:
+            self.leave_it_to_pixels()
             return
         if not self._judged:
             return
-        self.calibration = Calibration()
-        predictor = self._predictor(self._dense_tile(), overlap=0)
+        predictor = self._predictor(self._dense_tile(), overlap=0, calibration=Calibration())
         network: list[Tensor] = []
         voxels = 0
         for sample in self._samples[:_CALIBRATION_PARTS]:
@@ -255,7 +258,7 @@ class Evaluator:
 
         Slices are scored part by part, spread over all of them, until the time for it is over:
         large slices must not eat up the training. A part without labels costs nothing. The
-        final measurement, after `finish`, takes longer, and uses the tiles of the dense
+        final measurement, after `calibrate`, takes longer, and uses the tiles of the dense
         prediction, so that the scores are those of the result. On the way, there are no scores
         when the network gives no numbers.
         """
@@ -290,7 +293,7 @@ class Evaluator:
         distance = held_out_distance(annotation, [s.ref for s in self._sampler.slices])
         names = tuple(str(ref) for ref in sorted(annotation.held_out))
         share = min(scored / total, 1.0) if total else 0.0
-        return HeldOutScores(iteration, elapsed, overlap.scores(), names, distance, share)
+        return HeldOutScores(iteration, elapsed, overlap.scores(), names, distance, share, final)
 
     def _labelled_voxels(self, ref: SliceRef) -> int:
         """Labelled voxels of a held-out slice, counted once."""
@@ -401,7 +404,9 @@ class Evaluator:
         depth = self._sampler.shapes[axis][axis]
         return plan_patch(config, self._shape, axis, _LOOK_VOXELS, depth)
 
-    def _predictor(self, tile: Triple, overlap: float = 0.5) -> Predictor:
+    def _predictor(
+        self, tile: Triple, overlap: float = 0.5, calibration: Calibration | None = None
+    ) -> Predictor:
         intensity = self._sampler.intensity
         return Predictor(
             self._folded,
@@ -411,7 +416,7 @@ class Evaluator:
             tile,
             overlap,
             pixels=self.pixels,
-            calibration=self.calibration,
+            calibration=calibration or self.calibration,
         )
 
 

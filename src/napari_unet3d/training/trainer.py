@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Generator
-from dataclasses import replace
+from collections.abc import Callable, Generator
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -23,11 +24,10 @@ from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
-from napari_unet3d.model.calibration import Calibration
 from napari_unet3d.model.geometry import shrink, smallest_map
 from napari_unet3d.model.planning import halve, plan_batch, plan_network, plan_patches
 from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import Notice, voxel_size_note
+from napari_unet3d.prediction.predictor import NotFiniteError, Notice, voxel_size_note
 from napari_unet3d.training.checkpoint import (
     check_start,
     load_training_state,
@@ -60,6 +60,8 @@ _MOST_BAD_STEPS = 20
 _FINISHING_SECONDS, _FINISHING_SHARE = 10.0, 0.1
 """Seconds for the final statistics with the calibration, and again for the scores: ten, or a
 tenth of the budget. On idle cores they take less; on busy ones they would take minutes."""
+
+_Look = TypeVar("_Look")
 
 
 class Trainer:
@@ -150,6 +152,7 @@ class Trainer:
         self._finite_steps = 0
         self._scaler = self._new_scaler()
         self._has_run = False
+        self._told: list[Notice] = []
         self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
 
     def _clip(self) -> Percentiles | tuple[Percentiles, ...]:
@@ -240,13 +243,11 @@ class Trainer:
                 return (yield from self._run(control))
         except CancelledError:
             return None
-        except BadInputError:
-            raise
         except Exception as error:
             # superqt's workers swallow RuntimeErrors: the user would wait for ever.
             traceback.clear_frames(error.__traceback__)  # they hold the device's memory
-            devices.make_room(self.device)
-            text = str(error) if isinstance(error, RunFailedError) else f"training failed: {error}"
+            told = isinstance(error, RunFailedError | BadInputError)
+            text = str(error) if told else f"training failed: {error}"
             raise TrainingFailedError(text, self._rescue()) from error
         finally:
             for name in ("_network", "_evaluator", "_optimizer", "_listener"):
@@ -325,21 +326,65 @@ class Trainer:
                 cost = per_voxel * self._evaluator.measure_voxels()
                 if scoring.affordable(elapsed, cost):
                     with scoring.timed(elapsed):
-                        measured = self._evaluator.measure(self.iteration, elapsed, final=False)
-                    yield measured
+                        look = self._attempt(
+                            "The held-out slices could not be measured this time",
+                            partial(self._evaluator.measure, self.iteration, elapsed, final=False),
+                        )
+                    if look is not None:
+                        yield look
             watched = control.watched
             if watched is not None and self._in_stack(watched) and viewing.due(elapsed):
                 cost = per_voxel * self._evaluator.preview_voxels(watched)
                 if viewing.affordable(elapsed, cost):
                     with viewing.timed(elapsed):
-                        preview = self._evaluator.preview(watched)
+                        preview = self._attempt(
+                            "The slice on the screen could not be predicted this time",
+                            partial(self._evaluator.preview, watched),
+                        )
                     if preview is not None:
                         yield preview
             interval = control.checkpoint_seconds
             if interval is not None and self._elapsed - saved >= interval:
-                self._evaluator.estimate_statistics(final=False)
-                yield Checkpoint(self._bundle(self._elapsed, None))
+                checkpoint = self._attempt("No checkpoint could be made", self._checkpoint)
+                if checkpoint is not None:
+                    yield checkpoint
                 saved = self._elapsed
+
+    def _attempt(self, failure: str, look: Callable[[], _Look]) -> _Look | Notice | None:
+        """Look at the model; a training must not end because that does not succeed.
+
+        Parameters
+        ----------
+        failure
+            What to say then, the beginning of a sentence.
+        look
+            Returns an event.
+
+        Returns
+        -------
+        event, Notice or None
+            What `look` returned; or, where memory does not suffice or the image cannot be read,
+            a notice, which is given once.
+        """
+        try:
+            return look()
+        except NotFiniteError:
+            raise
+        except Exception as error:
+            if not isinstance(error, RunFailedError) and not devices.is_out_of_memory(error):
+                raise
+            reason = str(error).rstrip(".")
+        # Outside of the except block: the traceback would keep the tensors alive.
+        devices.make_room(self.device)
+        notice = Notice(f"{failure}: {reason}.")
+        if notice in self._told:
+            return None
+        self._told.append(notice)
+        return notice
+
+    def _checkpoint(self) -> Checkpoint:
+        self._evaluator.estimate_statistics(final=False)
+        return Checkpoint(self._bundle(self._elapsed, None))
 
     def _finish(
         self, control: TrainingControl, speed: Speed
@@ -349,14 +394,25 @@ class Trainer:
         self._listener.stoppable = False
         self._listener.allow(self._finishing_limit)
         yield FinishingStarted(elapsed, speed.finishing(self._listener.limit))
-        self._evaluator.finish(trained=self.iteration > 0 or self._head_kept)
-        scores: HeldOutScores | None = None
+        self._evaluator.estimate_statistics(final=True)
+        trained = self.iteration > 0 or self._head_kept
+        notice = self._attempt(
+            "The model could not be calibrated", partial(self._evaluator.calibrate, trained)
+        )
+        if notice is not None:
+            yield notice
+        scores: HeldOutScores | Notice | None = None
         if self.annotation.held_out:
             self._listener.allow(self._finishing_limit)
-            scores = self._evaluator.measure(self.iteration, elapsed, final=True)
-            scores = replace(scores, final=True)
-            yield scores
-        return None if control.cancelled else self._bundle(elapsed, scores)
+            scores = self._attempt(
+                "The held-out slices could not be measured",
+                partial(self._evaluator.measure, self.iteration, elapsed, final=True),
+            )
+            if scores is not None:
+                yield scores
+        if control.cancelled:
+            return None
+        return self._bundle(elapsed, scores if isinstance(scores, HeldOutScores) else None)
 
     @property
     def _elapsed(self) -> float:
@@ -503,22 +559,42 @@ class Trainer:
         return torch.amp.GradScaler(self.device.type, scale, enabled=self.precision == "fp16")
 
     def _rescue(self) -> ModelBundle | None:
-        """The model as it is when the training fails; None when nothing was learned yet."""
+        """The model as it is when the training fails.
+
+        None when nothing was learned yet, or when the weights cannot be had from the device.
+        """
         if not self._finite_steps or "_evaluator" not in self.__dict__:
             return None
-        evaluator = self._evaluator
-        before = {n: t.clone() for n, t in evaluator.network.state_dict().items()}
         self._listener.stoppable = False
         self._listener.allow(self._finishing_limit)
         try:
-            evaluator.finish(trained=True)
-        except Exception:  # the memory may be short for this, too
-            evaluator.network.load_state_dict(before)
-            if evaluator.pixels is not None:
-                evaluator.calibration = Calibration(network=0.0, pixels=1.0)
-        bundle = self._bundle(self._elapsed, None)
+            devices.make_room(self.device)
+            self._finish_what_can_be()
+            try:
+                bundle = self._bundle(self._elapsed, None)
+            except Exception:  # without the optimizer's state it is a quarter as large
+                bundle = self._bundle(self._elapsed, None, state=False)
+        except Exception:  # the reason why the training failed must not be hidden by another
+            return None
         finite = all(t.isfinite().all() for t in bundle.weights.values() if t.is_floating_point())
         return bundle if finite else None
+
+    def _finish_what_can_be(self) -> None:
+        """Statistics and calibration of the model, where memory still suffices for them."""
+        evaluator = self._evaluator
+        before = {n: t.clone() for n, t in evaluator.network.named_buffers()}
+        try:
+            evaluator.estimate_statistics(final=True)
+        except Exception:
+            evaluator.network.load_state_dict(before, strict=False)
+            evaluator.leave_it_to_pixels()
+            return
+        try:
+            evaluator.calibrate(trained=True)
+        except NotFiniteError:
+            evaluator.leave_it_to_pixels()
+        except Exception:  # both have the same say, as before
+            devices.make_room(self.device)
 
     def _started(self, speed: Speed) -> TrainingStarted:
         notes = [devices.unused_gpu() if self.device.type == "cpu" else None]
@@ -555,7 +631,9 @@ class Trainer:
         old = self._start_from.record
         return old.iterations_before + (0 if self._resume else old.iterations)
 
-    def _bundle(self, elapsed: float, scores: HeldOutScores | None) -> ModelBundle:
+    def _bundle(
+        self, elapsed: float, scores: HeldOutScores | None, *, state: bool = True
+    ) -> ModelBundle:
         record = TrainingRecord(
             version=_version(),
             config=self.config,
@@ -584,7 +662,7 @@ class Trainer:
             calibration=self._evaluator.calibration,
             weights=on_cpu(self._evaluator.network.state_dict()),
             pixels=on_cpu(pixels.state_dict()) if pixels is not None else {},
-            state=training_state(self._network, self._optimizer),
+            state=training_state(self._network, self._optimizer) if state else {},
         )
 
 
