@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 UNLABELLED = 0
 BACKGROUND = 1
@@ -235,14 +235,15 @@ class TrainingConfig(_Frozen):
             raise ValueError("give a budget: seconds or iterations")
         return self
 
-    @model_validator(mode="after")
-    def _percentiles_rise(self) -> Self:
-        low, high = self.clip_percentiles
+    @field_validator("clip_percentiles")
+    @classmethod
+    def _percentiles_rise(cls, percentiles: tuple[float, float]) -> tuple[float, float]:
+        low, high = percentiles
         if not 0 <= low < high <= 100:
             raise ValueError(
                 f"clip_percentiles must be two rising numbers within 0…100, got {low:g}, {high:g}"
             )
-        return self
+        return percentiles
 
 
 class PredictionConfig(_Frozen):

@@ -62,10 +62,10 @@ def test_one_bar_runs_from_0_to_100(
 
 def test_after_a_run_one_looks_paints_and_goes_on(ready: Any, hands: Any, qtbot: Any) -> None:
     footer, form = ready.footer, ready.form
-    assert footer.start_button.text() == "Train && &segment"
+    assert footer.start_button.text() == "Train && se&gment"
     run(ready, hands, qtbot)
     assert form.starting_point() == "last"
-    assert footer.start_button.text() == "Continue training && &segment"
+    assert footer.start_button.text() == "Continue training && se&gment"
     assert "'cells prediction', paint a slice where it is wrong" in footer.message.text()
     assert footer.status.isVisible()
     paint(ready, 8)
@@ -79,7 +79,7 @@ def test_after_a_run_one_looks_paints_and_goes_on(ready: Any, hands: Any, qtbot:
 
     form.start_from.setCurrentIndex(form.start_from.findData("nothing"))
     form.start_from.activated.emit(form.start_from.currentIndex())  # as the mouse does
-    assert footer.start_button.text() == "Train && &segment"
+    assert footer.start_button.text() == "Train && se&gment"
     assert not footer.status.isVisible()  # the user has gone on
     run(ready, hands, qtbot)
     assert ready.run_actions.bundle.record.iterations_before == 0
@@ -126,7 +126,7 @@ def test_what_happened_is_not_said_for_ever(ready: Any, hands: Any, qtbot: Any, 
     if what == "paint":
         paint(ready, 8)
     elif what == "settings":
-        ready.form.budget.stepUp()
+        ready.form.probabilities.click()
     else:
         ready.footer._passing.timeout.emit()  # ten seconds later
     assert not ready.footer.status.isVisible()

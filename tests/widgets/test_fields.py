@@ -20,6 +20,7 @@ from napari_unet3d.widgets.fields import (
     FieldEditor,
     ModelEditor,
     NumberEditor,
+    RangeEditor,
     ShapeEditor,
     TextEditor,
     make_editor,
@@ -149,7 +150,13 @@ def test_an_emptied_field_is_automatic_or_refused(name: str, editor_of: Any, qtb
         assert editor.problem.isVisible()
 
 
-@pytest.mark.parametrize("name", [n for n, f in FIELDS.items() if tuple in kinds(f)])
+def is_range(field: FieldInfo) -> bool:
+    return get_args(field.annotation) == (float, float)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, f in FIELDS.items() if tuple in kinds(f) and not is_range(f)]
+)
 def test_shapes_as_people_type_them(name: str, editor_of: Any, qtbot: Any) -> None:
     editor = editor_of(FIELDS[name])
     assert isinstance(editor, ShapeEditor)
@@ -163,6 +170,24 @@ def test_shapes_as_people_type_them(name: str, editor_of: Any, qtbot: Any) -> No
         assert typed_text(editor) == text
         with pytest.raises(BadInputError, match="three whole numbers"):
             editor.value()
+
+
+@pytest.mark.parametrize("name", [n for n, f in FIELDS.items() if is_range(f)])
+def test_ranges_as_people_type_them(name: str, editor_of: Any, qtbot: Any) -> None:
+    field = FIELDS[name]
+    editor = editor_of(field)
+    assert isinstance(editor, RangeEditor)
+    assert editor.value() == field.default
+    for text in ("0.5, 99.95", "0.5,99.95", "0.5 99.95", "(0.5; 99.95)", "0,5 99,95", "0,5; 99,95"):
+        type_in(qtbot, editor, text)
+        assert typed_text(editor) == text
+        assert editor.value() == (0.5, 99.95)
+    for text in ("", "5", "1 2 3", "low, high", "9, 9", "99, 1"):
+        type_in(qtbot, editor, text)
+        assert typed_text(editor) == text
+        with pytest.raises(BadInputError, match=r"range|not a number"):
+            editor.value()
+        assert editor.problem.isVisible()
 
 
 @pytest.mark.parametrize("name", [n for n, f in FIELDS.items() if f.annotation is str])
@@ -192,7 +217,8 @@ def _flat(annotation: Any) -> list[Any]:
 HARD = {
     float: (0.0, 1e-4, 4e-6, 0.9995, 0.1 + 0.2, 1 / 3, 5e-324, 0.1234567890123456789, 1e-17, 0.5),
     int: (1, 2, 3, 64, 2**31 - 1, 10**8, 12_345_678, 8, 256, 0),
-    tuple: ((16, 64, 64), (1, 1, 1), (132, 132, 116), (1, 4096, 999_999)),
+    tuple: ((16, 64, 64), (1, 1, 1), (132, 132, 116), (1, 4096, 999_999),
+            (0.0, 100.0), (0.1 + 0.2, 1 / 3), (1e-17, 99.99999)),
     str: ("auto", "cpu", "mps", "cuda:12"),
     bool: (True, False),
 }

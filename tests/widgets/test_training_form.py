@@ -60,6 +60,12 @@ def test_what_cannot_be_used_is_named(form: TrainingForm) -> None:
         form.value()
 
 
+def test_percentiles_beyond_the_scale_are_named_in_our_words(form: TrainingForm) -> None:
+    form.advanced.editors["clip_percentiles"].setValue((1, 101))
+    with pytest.raises(BadInputError, match=r"clip_percentiles .* within 0…100, got 1, 101"):
+        form.value()
+
+
 def test_iterations_take_the_place_of_the_budget(form: TrainingForm) -> None:
     form.advanced.editors["iterations"].setValue(10)
     assert not form.budget.isEnabled()

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.duration import DurationBox
-from napari_unet3d.widgets.typed_box import AUTOMATIC, Bounds, NumberBox, shown, steady
+from napari_unet3d.widgets.typed_box import AUTOMATIC, Bounds, NumberBox, read_number, shown, steady
 
 
 class FieldEditor(QWidget):
@@ -202,6 +202,36 @@ class ShapeEditor(FieldEditor):
         self.line.setText("" if value is None else ", ".join(map(str, value)))
 
 
+class RangeEditor(FieldEditor):
+    """Two numbers "low, high", the second above the first."""
+
+    def __init__(self) -> None:
+        self.line = QLineEdit()
+        super().__init__(self.line)
+        self.line.setPlaceholderText("low, high")
+        self.line.textChanged.connect(self._edited)
+        self.line.editingFinished.connect(self.show_problem)
+
+    def value(self) -> tuple[float, float]:
+        text = self.line.text().strip("()[] \t")
+        parts = [part for part in re.split(r"\s*;\s*|,\s+|\s+", text) if part]
+        if len(parts) == 1:  # a comma without a blank stands between the numbers, or is decimal
+            parts = text.split(",")
+        if len(parts) != 2:
+            raise BadInputError(
+                f"'{shown(text)}' is no range. Write two numbers, such as 0.1, 99.9."
+            )
+        low, high = (float(read_number(part)) for part in parts)
+        if not low < high:
+            raise BadInputError(
+                f"'{shown(text)}' is no range: the second number must be above the first."
+            )
+        return low, high
+
+    def setValue(self, value: Any) -> None:
+        self.line.setText(", ".join(map(str, value)))
+
+
 class ModelEditor(FieldEditor):
     """All fields of a pydantic model as a form; tool tips are the fields' descriptions."""
 
@@ -281,7 +311,7 @@ def make_editor(field: FieldInfo) -> FieldEditor:
     if kind is bool:
         return BoolEditor()
     if get_origin(kind) is tuple:
-        return ShapeEditor(optional=optional)
+        return RangeEditor() if get_args(kind) == (float, float) else ShapeEditor(optional=optional)
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return ModelEditor(kind)
     if kind is str:

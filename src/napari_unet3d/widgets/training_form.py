@@ -158,6 +158,8 @@ class TrainingForm(QWidget):
             )
         except ValidationError as error:  # what the editors let pass; the words are our own
             first = error.errors()[0]
+            if (rule := first.get("ctx", {}).get("error")) is not None:  # of `config`, in words
+                raise BadInputError(f"Advanced settings: {rule}.") from error
             name = str(first["loc"][0] if first["loc"] else "settings")
             field = TrainingConfig.model_fields.get(name)
             about = "" if field is None else f" {field.description}"
