@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from napari_unet3d.cli.terminal import errors
+from napari_unet3d.data.outputs import is_same_file
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 
@@ -27,11 +28,10 @@ class CheckpointFile:
 
     def announce(self, start_from: Path | None) -> None:
         """Say that there is one of an earlier training, unless this training goes on from it."""
-        if self.path.is_file() and (start_from is None or not _same(self.path, start_from)):
+        if self.path.is_file() and (start_from is None or not is_same_file(self.path, start_from)):
             errors.print(
                 f"{self.path} is there, of a training that was cut off. --resume {self.path} goes "
-                "on from it; this training will replace it.",
-                markup=False,
+                "on from it; this training will replace it."
             )
 
     def write(self, bundle: ModelBundle) -> None:
@@ -42,15 +42,12 @@ class CheckpointFile:
         except (BadInputError, RunFailedError, OSError) as error:
             if not self._complained:
                 self._complained = True
-                errors.print(
-                    f"No checkpoint could be written, training goes on: {error}", markup=False
-                )
+                errors.print(f"No checkpoint could be written, training goes on: {error}")
             return
         if not self.written:
             errors.print(
                 f"Checkpoint: {self.path} (should this training be cut off, go on with --resume "
-                f"{self.path})",
-                markup=False,
+                f"{self.path})"
             )
         self.written = True
 
@@ -61,16 +58,14 @@ class CheckpointFile:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
         if self.path.exists():
-            errors.print(f"The checkpoint {self.path} could not be removed.", markup=False)
+            errors.print(f"The checkpoint {self.path} could not be removed.")
         else:
-            errors.print(f"The model is saved, its checkpoint {self.path} removed.", markup=False)
+            errors.print(f"The model is saved, its checkpoint {self.path} removed.")
 
     def remember(self) -> None:
         """The training was cut off: tell what is left of it."""
         if self.written:
-            errors.print(
-                f"The last checkpoint is kept: --resume {self.path} goes on from it.", markup=False
-            )
+            errors.print(f"The last checkpoint is kept: --resume {self.path} goes on from it.")
 
     def _check_space(self, bundle: ModelBundle) -> None:
         """A checkpoint must not take the space that the model itself needs."""
@@ -78,10 +73,3 @@ class CheckpointFile:
         size = sum(t.numel() * t.element_size() for group in groups for t in group.values())
         if shutil.disk_usage(self.path.parent).free < 2 * size:
             raise RunFailedError("the disk is nearly full")
-
-
-def _same(a: Path, b: Path) -> bool:
-    try:
-        return a.samefile(b.expanduser())
-    except OSError:
-        return False
