@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
 from napari_unet3d.cli.terminal import errors
+from napari_unet3d.data.leftovers import most_name_bytes
 from napari_unet3d.data.outputs import is_same_file
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
@@ -18,11 +20,15 @@ class CheckpointFile:
     Parameters
     ----------
     model
-        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it.
+        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it, with NAME cut where
+        that is too long.
     """
 
     def __init__(self, model: Path) -> None:
-        self.path = model.with_name(f"{model.name.removesuffix(SUFFIX)}.checkpoint{SUFFIX}")
+        ending = f".checkpoint{SUFFIX}"
+        room = most_name_bytes(model.parent) - len(ending)
+        stem = os.fsencode(model.name.removesuffix(SUFFIX))[:room].decode(errors="ignore")
+        self.path = model.with_name(stem + ending)
         self.written = False
         self._complained = False
 
