@@ -20,8 +20,8 @@ class CheckpointFile:
     Parameters
     ----------
     model
-        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it, with NAME cut where
-        that is too long.
+        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it; a long NAME is
+        cut.
     """
 
     def __init__(self, model: Path) -> None:
