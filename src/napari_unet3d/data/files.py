@@ -74,7 +74,7 @@ def read_labels(
     """
     labels = _open(path, Wishes.check(axes, voxel_size, labels=True))
     folder = user_path(path)
-    if folder.is_dir() and (sparse := SparseLabels.open(folder)) is not None:
+    if is_zarr(folder) and (sparse := SparseLabels.open(folder)) is not None:
         labels = replace(labels, data=sparse)  # knows where paint is: need not read all
     if labels.dtype.kind not in "iu":
         raise BadInputError(
