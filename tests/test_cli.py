@@ -632,12 +632,14 @@ def test_demo_replaces_its_own_files_only(run, tmp_path, monkeypatch):
     module = importlib.import_module("napari_unet3d.cli.demo")
     monkeypatch.setattr(module, "tubules", lambda: tubules((16, 48, 48)))
     demo = ["demo", "--seconds", "0.2", "--device", "cpu", "--no-window", "-o"]
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "model.unet3d").write_text("precious")
-    outcome = run(*demo, tmp_path / "mine")
-    assert outcome.code == 2
-    assert "model.unet3d" in outcome.err
-    assert (tmp_path / "mine" / "model.unet3d").read_text() == "precious"
+    for name in ("model.unet3d", "overlay.png"):
+        mine = tmp_path / f"of mine {name}" / name
+        mine.parent.mkdir()
+        mine.write_text("precious")
+        outcome = run(*demo, mine.parent)
+        assert outcome.code == 2
+        assert name in outcome.err
+        assert mine.read_text() == "precious"
     for _ in range(2):
         assert run(*demo, tmp_path / "demo").code == 0
 

@@ -163,6 +163,7 @@ def test_a_truth_of_one_slice_is_not_diluted_by_empty_ones(run, work, tmp_path) 
     assert "--labels dense" in outcome.err
     quiet = run("evaluate", work / "truth.tif", truth, "--json", "--quiet")
     assert quiet.err == ""
+    assert "1 of 10 slices" in json.loads(quiet.out)["notes"][0]
     all_slices = run("evaluate", work / "truth.tif", truth, "--json", "--labels", "dense")
     expected = (one == 2).sum() / (TRUTH == 2).sum()
     assert json.loads(all_slices.out)["mean_iou"] == pytest.approx(expected)

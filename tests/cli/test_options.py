@@ -185,7 +185,7 @@ def test_a_limit_of_files_is_told_before_anything_runs(work, tmp_path) -> None:
         (["--voxel-size", "1,-1,1"], "above 0"),
         (["--axes", "QQ"], "QQ"),
         (["--memory", "1e300"], "--memory"),
-        (["--device", "cuda:999999999999999999999"], "cuda:N"),
+        (["--device", "cuda:999999999999999999999"], "cuda:N (the number of a GPU"),
         (["--times", "9" * 5000], "whole number"),
         (["-o", "~nosuchuser/s.tif"], "nosuchuser"),
         (["-o", "a" * 300 + ".tif"], "304 bytes"),

@@ -69,6 +69,14 @@ def test_exit_codes_without_any_stream(word, code) -> None:
     assert subprocess.run(command, shell=True, timeout=60, check=False).returncode == code
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_score_that_goes_nowhere_is_no_success(work) -> None:
+    command = f'"{sys.executable}" -m napari_unet3d evaluate truth.tif truth.tif'
+    for closed, code in (("2>&-", 0), (">&-", 1)):
+        found = subprocess.run(f"{command} {closed}", shell=True, timeout=60, check=False, cwd=work)
+        assert found.returncode == code, closed
+
+
 def test_exit_codes_with_a_full_disk(full) -> None:
     assert start(["--help"], stdout=full, stderr=full) == 0
     assert start(["nonsense"], stdout=full, stderr=full) == 2

@@ -320,6 +320,20 @@ def test_truncated_tiff(tmp_path, options, share):
         read_volume(path)
 
 
+def test_file_without_the_description_at_its_end(tmp_path):
+    data = np.random.default_rng(0).integers(0, 255, (6, 64, 64)).astype(np.uint8)
+    path = tmp_path / "a.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        tif.write(data, subifds=1, metadata={"axes": "ZYX", "PhysicalSizeZ": 2.0})
+        tif.write(data[:, ::2, ::2], subfiletype=1)
+    assert read_volume(path).voxel_size[0] == 2
+    content = path.read_bytes()
+    assert content.rstrip(b"\0").endswith(b"</OME>")  # so its voxels are there without its end
+    path.write_bytes(content[:-100])
+    with pytest.raises(BadInputError, match=r"damaged, or is not complete.*description.*again"):
+        read_volume(path)
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "a.tif").write_text("no image")
     (tmp_path / "b.tif").write_bytes(b"")
@@ -430,6 +444,8 @@ def test_zarr_errors(tmp_path):
     write_ngff(tmp_path / "lost.zarr", [ZYX], "zyx", [[1.0, 1.0, 1.0]])
     shutil.rmtree(tmp_path / "lost.zarr" / "0")
     write_ngff(tmp_path / "axes.zarr", [ZYX], "czyx", [[1.0] * 4])
+    write_ngff(tmp_path / "other.zarr", [ZYX], "dhw", [[1.0] * 3])
+    write_ngff(tmp_path / "twice.zarr", [ZYX], "zyy", [[1.0] * 3])
     write_ngff(tmp_path / "broken.zarr", [ZYX], "zyx", [[1.0] * 3])
     (tmp_path / "broken.zarr" / ".zattrs").write_text("{")
     zarr.create_array(str(tmp_path / "nothing.zarr"), shape=(0, 5, 5), dtype="u1")
@@ -439,6 +455,8 @@ def test_zarr_errors(tmp_path):
         "flat.zarr": "2D image",
         "lost.zarr": "cannot be read as OME-Zarr",
         "axes.zarr": "names 4 axes, but its array has 3",
+        "other.zarr": r"has axes '\?\?\?'.*Give its axes \(such as ZYX\)",
+        "twice.zarr": "has axes 'ZYY'",
         "broken.zarr": "cannot be read as OME-Zarr",
         "nothing.zarr": "is empty",
     }.items():

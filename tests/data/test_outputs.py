@@ -399,6 +399,15 @@ def test_a_limit_on_files_that_is_met_while_writing(tmp_path, small_files, name,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_writes_is_told_which_file_is_too_large(tmp_path, small_files):
+    noise = np.random.default_rng(0).integers(0, 255, (5, 40, 40), np.uint8)
+    with (
+        create_output(tmp_path / "a.zarr", noise.shape, "uint8") as out,
+        pytest.raises(RunFailedError, match=r"a\.zarr could not be written.*ulimit -f"),
+    ):
+        out[:] = noise
+
+
 # --- inputs and outputs ----------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_unet3d.data.paths import check_file_limit, user_path
+from napari_unet3d.data.paths import user_path
 from napari_unet3d.errors import BadInputError
 
 
@@ -47,13 +47,3 @@ def test_links_in_a_circle(tmp_path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
     with pytest.raises(BadInputError, match="leads back"):
         user_path(tmp_path / "a")
-
-
-def test_limit_of_a_file(monkeypatch) -> None:
-    resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1000, 2000))
-    check_file_limit("a.tif", 1000)
-    with pytest.raises(BadInputError, match="ulimit -f"):
-        check_file_limit("a.tif", 1001)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    check_file_limit("a.tif", 2**60)

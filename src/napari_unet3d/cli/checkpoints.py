@@ -9,6 +9,7 @@ from pathlib import Path
 
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.data.leftovers import most_name_bytes
+from napari_unet3d.data.outputs import is_same_file
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 
@@ -19,24 +20,24 @@ class CheckpointFile:
     Parameters
     ----------
     model
-        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it.
+        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it; a long NAME is
+        cut.
     """
 
     def __init__(self, model: Path) -> None:
         ending = f".checkpoint{SUFFIX}"
-        stem = os.fsencode(model.name.removesuffix(SUFFIX))
-        stem = stem[: most_name_bytes(model.parent) - len(ending)]
-        self.path = model.with_name(os.fsdecode(stem).encode(errors="ignore").decode() + ending)
+        room = most_name_bytes(model.parent) - len(ending)
+        stem = os.fsencode(model.name.removesuffix(SUFFIX))[:room].decode(errors="ignore")
+        self.path = model.with_name(stem + ending)
         self.written = False
         self._complained = False
 
     def announce(self, start_from: Path | None) -> None:
         """Say that there is one of an earlier training, unless this training goes on from it."""
-        if self.path.is_file() and (start_from is None or not _same(self.path, start_from)):
+        if self.path.is_file() and (start_from is None or not is_same_file(self.path, start_from)):
             errors.print(
                 f"{self.path} is there, of a training that was cut off. --resume {self.path} goes "
-                "on from it; this training will replace it.",
-                markup=False,
+                "on from it; this training will replace it."
             )
 
     def write(self, bundle: ModelBundle) -> None:
@@ -47,15 +48,12 @@ class CheckpointFile:
         except (BadInputError, RunFailedError, OSError) as error:
             if not self._complained:
                 self._complained = True
-                errors.print(
-                    f"No checkpoint could be written, training goes on: {error}", markup=False
-                )
+                errors.print(f"No checkpoint could be written, training goes on: {error}")
             return
         if not self.written:
             errors.print(
                 f"Checkpoint: {self.path} (should this training be cut off, go on with --resume "
-                f"{self.path})",
-                markup=False,
+                f"{self.path})"
             )
         self.written = True
 
@@ -66,16 +64,14 @@ class CheckpointFile:
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
         if self.path.exists():
-            errors.print(f"The checkpoint {self.path} could not be removed.", markup=False)
+            errors.print(f"The checkpoint {self.path} could not be removed.")
         else:
-            errors.print(f"The model is saved, its checkpoint {self.path} removed.", markup=False)
+            errors.print(f"The model is saved, its checkpoint {self.path} removed.")
 
     def remember(self) -> None:
         """The training was cut off: tell what is left of it."""
         if self.written:
-            errors.print(
-                f"The last checkpoint is kept: --resume {self.path} goes on from it.", markup=False
-            )
+            errors.print(f"The last checkpoint is kept: --resume {self.path} goes on from it.")
 
     def _check_space(self, bundle: ModelBundle) -> None:
         """A checkpoint must not take the space that the model itself needs."""
@@ -83,10 +79,3 @@ class CheckpointFile:
         size = sum(t.numel() * t.element_size() for group in groups for t in group.values())
         if shutil.disk_usage(self.path.parent).free < 2 * size:
             raise RunFailedError("the disk is nearly full")
-
-
-def _same(a: Path, b: Path) -> bool:
-    try:
-        return a.samefile(b.expanduser())
-    except OSError:
-        return False

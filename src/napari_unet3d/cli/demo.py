@@ -83,11 +83,11 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
 
 
 def _check_own(folder: Path) -> None:
-    """Refuse to replace files that no demo wrote: the last one that it writes is missing then."""
-    theirs = [folder / name for name in (_MODEL, _RESULT) if (folder / name).exists()]
-    if theirs and folder.name != DEMO_FOLDER and not (folder / _OVERLAY).exists():
+    """Refuse to replace files that no demo wrote: a demo that ended wrote all three."""
+    there = [folder / name for name in (_MODEL, _RESULT, _OVERLAY) if (folder / name).exists()]
+    if len(there) in (1, 2) and folder.name != DEMO_FOLDER:
         raise BadInputError(
-            f"'{theirs[0]}' is there and is not of an earlier demo: it is not replaced. Give "
+            f"'{there[0]}' is there and is not of an earlier demo: it is not replaced. Give "
             "another folder with -o."
         )
 

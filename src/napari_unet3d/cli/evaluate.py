@@ -48,7 +48,13 @@ def scores_as_dict(found: Comparison) -> dict[str, Any]:
     """Scores for programs; None for a class that does not occur."""
     iou, dice = _means(found)
     classes = {s.value: {"iou": s.iou, "dice": s.dice, "voxels": s.voxels} for s in found.scores}
-    return {"classes": classes, "mean_iou": iou, "mean_dice": dice, "labels": found.kind}
+    return {
+        "classes": classes,
+        "mean_iou": iou,
+        "mean_dice": dice,
+        "labels": found.kind,
+        "notes": errors.notes,
+    }
 
 
 def _means(found: Comparison) -> tuple[float | None, float | None]:

@@ -126,7 +126,7 @@ def validated(make: Callable[..., T], **given: Any) -> T:
         words = _WORDS.get(first["type"])
         said = first["msg"] if words is None else words.format(**first.get("ctx", {}))
         if first["type"] == "string_pattern_mismatch" and name == "device":
-            said = "use auto, cpu, cuda, cuda:N or mps"
+            said = "use auto, cpu, cuda, cuda:N (the number of a GPU, such as cuda:0) or mps"
         value = repr(first["input"])
         value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
         raise BadInputError(f"{name} = {value}: {said}") from error

@@ -123,7 +123,7 @@ class _Guarded:
         # A stream that was closed before the start is None. The null device takes its number,
         # so that no file of ours gets it.
         self._stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
-        self.failure: Exception | None = None
+        self.failure: Exception | None = OSError("it is closed") if stream is None else None
 
     def write(self, text: str) -> int:
         with self._dropped():

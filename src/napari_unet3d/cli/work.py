@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ from napari_unet3d.data.outputs import (
     create_output,
     is_same_file,
 )
-from napari_unet3d.data.paths import check_file_limit, user_path
+from napari_unet3d.data.paths import user_path
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 from napari_unet3d.model.geometry import parameter_count
@@ -78,7 +77,6 @@ def train(
         trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
         n_bytes = (4 if lean else 16) * parameter_count(trainer.network_config)
         check_space(output, n_bytes + 2**20)
-        check_file_limit(output, n_bytes)
         try:
             trained = run.train(trainer)
         except TrainingFailedError as failure:
@@ -206,10 +204,6 @@ def predict(
         "overwrite": overwrite,
     }
     classes = {"classes": bundle.classes}
-    sizes = (math.prod(whole), 4 * math.prod(channels), 4 * math.prod(whole))
-    for place, n_bytes in zip((output, probabilities, uncertainty), sizes, strict=True):
-        if place is not None and place.suffix != ".zarr":  # whose chunks are files
-            check_file_limit(place, n_bytes)
     with ExitStack() as files:
 
         def create(

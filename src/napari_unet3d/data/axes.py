@@ -61,7 +61,8 @@ def arrange_axes(
         )
     else:
         _name_unnamed(letters, [shape[i] for i in kept], described, wishes.labels, notes)
-    if not {"Z", "Y", "X"} <= set(letters):
+    named = len(set(letters)) == len(letters) and set(letters) <= set(FILE_AXES)
+    if (named or len(letters) < 3) and not {"Z", "Y", "X"} <= set(letters):
         raise BadInputError(
             f"{described} is a 2D image; a stack with several z slices is needed. Save the slices "
             "together as one stack (Fiji: Image > Stacks > Images to Stack)."
@@ -69,7 +70,7 @@ def arrange_axes(
     order = sorted(range(len(kept)), key=lambda i: FILE_AXES.find(letters[i]))
     axes = "".join(letters[i] for i in order)
     if axes not in AXES:
-        example = "CZYX or TZYX" if len(letters) == 4 else "TCZYX"
+        example = {3: "ZYX", 4: "CZYX or TZYX"}.get(len(letters), "TCZYX")
         raise BadInputError(
             f"{described} has axes '{names}', of which only t, c, z, y, x are known. Give its "
             f"axes (such as {example}), or save it as OME-TIFF or OME-Zarr, where the axes are "

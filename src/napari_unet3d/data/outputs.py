@@ -50,7 +50,11 @@ class OutputArray:
         return np.array(self._open()[key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._open()[key] = value
+        try:
+            self._open()[key] = value
+        except OSError as error:
+            needed = _size(math.prod(self.shape) * self.dtype.itemsize)
+            raise failure(error, self._path, needed) from error
         if self.chunks is not None and self._written is not None:
             touched = _touched_chunks(key, self.shape, self.chunks)
             if touched is None:

@@ -48,17 +48,3 @@ def user_path(text: str | os.PathLike[str]) -> Path:
         if reason is not None:
             raise BadInputError(f"'{path}' cannot be used: {reason}. Check the path.") from error
     return path
-
-
-def check_file_limit(path: str | os.PathLike[str], n_bytes: int) -> None:
-    """Raise BadInputError when a file may not have `n_bytes` in this session (``ulimit -f``)."""
-    try:
-        import resource
-    except ImportError:  # Windows knows no such limit
-        return
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if limit != resource.RLIM_INFINITY and n_bytes > limit:
-        raise BadInputError(
-            f"'{path}' takes {n_bytes / 1e6:.1f} MB, but a file may have {limit / 1e6:.1f} MB "
-            "here. Raise the limit (ulimit -f unlimited)."
-        )

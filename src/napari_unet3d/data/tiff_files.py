@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -259,6 +260,13 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+_LOST_TAG = re.compile(r"TiffTag (\d+) @\d+> invalid value offset")
+"""What tifffile logs of a tag whose value lies beyond the end of the file."""
+_DESCRIBING_TAGS = frozenset({270, 282, 283, 34412, 50838, 50839})
+"""Tags that axes, voxel size or planes are known from; many programs write the first one last, so
+that a truncated file lacks it while its voxels are there."""
+
+
 class _Complaints(logging.Handler):
     """Keeps what tifffile only logs, though it then reads less than the file should hold."""
 
@@ -274,6 +282,9 @@ class _Complaints(logging.Handler):
         """The first record that tells of damage."""
         for record in self.records:
             text = record.getMessage()
+            lost = _LOST_TAG.search(text)
+            if lost is not None and int(lost[1]) in _DESCRIBING_TAGS:
+                return "its description lies beyond its end"
             words = ("TiffPages", "corrupted", "failed")
             if record.levelno >= logging.ERROR and any(word in text for word in words):
                 return text

@@ -82,13 +82,18 @@ def missing_chunks(array: Any) -> tuple[int, int]:
     root = getattr(array.store, "root", None)
     if root is None or not 0 < total <= _MOST_COUNTED:
         return 0, 0
-    stored = sum(1 for _ in _files_in(os.path.join(root, array.path)))
+    # An empty shard is read as if it were not there; an empty chunk is an error when it is read.
+    files = _files_in(os.path.join(root, array.path))
+    if getattr(array, "shards", None):
+        stored = sum(os.path.exists(file) and os.path.getsize(file) > 0 for file in files)
+    else:
+        stored = sum(1 for _ in files)
     return max(0, total - stored), total
 
 
 def _files_in(folder: str) -> Iterator[str]:
     """Chunk files in a folder and those below."""
-    for _, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder):
         for name in names:
             if name not in _METADATA and not name.startswith("."):
-                yield name
+                yield os.path.join(place, name)
