@@ -18,6 +18,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model import device as devices
+from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration, bounded_log
 from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape
@@ -163,6 +164,12 @@ class Evaluator:
             time_point, tile = divmod(place, len(tiles))
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, times[time_point], tiles[tile]))
+
+    def keep_pixels(self, bundle: ModelBundle) -> None:
+        """Go on with a model's pixel classifier, unless another one is fitted in its place."""
+        classifier = bundle.build_pixels()
+        assert classifier is not None
+        self.pixels, self.calibration = classifier.to(self._device), bundle.calibration
 
     def learn_pixels(self, left: Callable[[], float], stopped: Callable[[], bool]) -> None:
         """Fit the pixel classifier: the floor under the network's first looks, and its support.

@@ -448,7 +448,8 @@ class Trainer:
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
-            notice = Notice("Too little memory for the pixel classifier: the network stands alone.")
+            instead = "the network stands alone" if self._evaluator.pixels is None else "it stays"
+            notice = Notice(f"Too little memory to fit the pixel classifier: {instead}.")
         if notice is not None:
             devices.make_room(self.device)
             yield notice
@@ -543,6 +544,8 @@ class Trainer:
             self._listener.interrupted,
             config.class_shift,
         )
+        if old is not None and old.pixels and self._head_kept and self._has_pixels:
+            self._evaluator.keep_pixels(old)
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=self._peak, weight_decay=config.weight_decay
         )
