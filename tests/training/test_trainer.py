@@ -912,7 +912,7 @@ def test_resuming_needs_a_model():
         make_trainer(start=None, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["missing", "shape", "weights"])
+@pytest.mark.parametrize("damage", ["missing", "shape", "weights", "negative", "step"])
 def test_resuming_needs_the_whole_optimizer(damage):
     _, bundle = run(make_trainer(iterations=1))
     state = dict(bundle.state)
@@ -920,12 +920,24 @@ def test_resuming_needs_the_whole_optimizer(damage):
         del state["weights/head.weight"]
     elif damage == "missing":
         del state["optimizer/head.weight/exp_avg"]
+    elif damage == "negative":
+        state["optimizer/head.weight/exp_avg_sq"] = -state["optimizer/head.weight/exp_avg_sq"]
+    elif damage == "step":
+        state["optimizer/head.weight/step"] = torch.tensor(-5.0)
     else:
         state["optimizer/head.weight/exp_avg"] = torch.zeros(3)
     broken = bundle.model_copy(update={"state": state})
     with pytest.raises(BadInputError, match=r"head.weight.*Fine-tune"):
         make_trainer(start=broken, resume=True)
     make_trainer(start=bundle, resume=True)
+
+
+def test_resuming_needs_the_statistics_of_the_state():
+    _, bundle = run(make_trainer(iterations=1))
+    name = next(n for n in bundle.state if n.endswith("running_mean"))
+    state = {n: t for n, t in bundle.state.items() if n != name}
+    with pytest.raises(BadInputError, match=r"running_mean.*Fine-tune"):
+        make_trainer(start=bundle.model_copy(update={"state": state}), resume=True)
 
 
 def test_a_network_for_large_stacks_goes_on_with_a_small_one():

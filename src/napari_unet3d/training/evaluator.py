@@ -29,6 +29,7 @@ from napari_unet3d.prediction.predictor import (
     CPU_TILE,
     NotFiniteError,
     Predictor,
+    label_table,
     output_table,
 )
 from napari_unet3d.prediction.scores import Overlap
@@ -274,7 +275,7 @@ class Evaluator:
         end = time.monotonic() + (_FINAL_SECONDS if final else _LOOK_SECONDS)
         annotation = self._sampler.annotation
         values = [c.value for c in annotation.classes]
-        table = np.array([0, *values], np.uint8)
+        table = label_table(annotation.classes)
         overlap = Overlap(values)
         total = sum(self._labelled_voxels(ref) for ref in annotation.held_out)
         scored = 0
