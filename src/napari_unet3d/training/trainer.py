@@ -247,7 +247,7 @@ class Trainer:
             # superqt's workers swallow RuntimeErrors: the user would wait for ever.
             traceback.clear_frames(error.__traceback__)  # they hold the device's memory
             told = isinstance(error, RunFailedError | BadInputError)
-            text = str(error) if told else f"training failed: {error}"
+            text = str(error) if told else f"training failed: {devices.reason(error)}"
             raise TrainingFailedError(text, self._rescue()) from error
         finally:
             for name in ("_network", "_evaluator", "_optimizer", "_listener"):
@@ -293,7 +293,7 @@ class Trainer:
             except Exception as error:
                 if not devices.is_out_of_memory(error):
                     raise
-                notice = self._out_of_memory_notice(str(error))
+                notice = self._out_of_memory_notice(devices.reason(error))
             if notice is not None:
                 # Outside of the except block: the traceback would keep the tensors alive.
                 self._optimizer.zero_grad(set_to_none=True)
@@ -373,7 +373,7 @@ class Trainer:
         except Exception as error:
             if not isinstance(error, RunFailedError) and not devices.is_out_of_memory(error):
                 raise
-            reason = str(error).rstrip(".")
+            reason = devices.reason(error).rstrip(".")
         # Outside of the except block: the traceback would keep the tensors alive.
         devices.make_room(self.device)
         notice = Notice(f"{failure}: {reason}.")
