@@ -25,6 +25,7 @@ from napari_unet3d.training.events import (
     TrainingControl,
     TrainingProgress,
 )
+from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
 SHAPE = (12, 40, 44)
@@ -172,10 +173,8 @@ def test_a_step_that_ends_soon_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("look", ["preview", "measure"])
 def test_a_look_ends_at_its_next_convolution(look: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_unet3d.training import trainer as trainer_module
-
-    monkeypatch.setattr(trainer_module._Looking, "due", lambda self, elapsed: True)
-    monkeypatch.setattr(trainer_module, "_LARGEST_LOOK", np.inf)
+    monkeypatch.setattr(Throttle, "due", lambda self, elapsed: True)
+    monkeypatch.setattr(Throttle, "affordable", lambda self, elapsed, cost: True)
     control = TrainingControl()
     if look == "preview":
         control.watch(SliceRef(0, 4))
