@@ -20,6 +20,7 @@ from napari_unet3d.cli import checkpoints, signals
 from napari_unet3d.data.outputs import create_output
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
 SHAPE = (10, 32, 36)
@@ -198,9 +199,8 @@ def test_progress_runs_once_from_0_to_100(train: Any) -> None:
 def test_looks_on_the_way_are_told_from_the_final_scores(
     train: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_unet3d.training import trainer
-
-    monkeypatch.setattr(trainer._Looking, "due", lambda self, elapsed: True)
+    monkeypatch.setattr(Throttle, "due", lambda self, elapsed: True)
+    monkeypatch.setattr(Throttle, "affordable", lambda self, elapsed, cost: True)
     outcome = train("--iterations", "3", "--hold-out", "z=7")
     assert "quick look at held-out slices: IoU" in outcome.err
     assert "held-out IoU" not in outcome.err
