@@ -199,6 +199,7 @@ def test_progress_runs_once_from_0_to_100(train: Any) -> None:
 def test_looks_on_the_way_are_told_from_the_final_scores(
     train: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+
     monkeypatch.setattr(Throttle, "due", lambda self, elapsed: True)
     monkeypatch.setattr(Throttle, "affordable", lambda self, elapsed, cost: True)
     outcome = train("--iterations", "3", "--hold-out", "z=7")
@@ -212,9 +213,9 @@ def test_a_starved_training_says_how_to_go_on(train: Any, tmp_path: Path) -> Non
     outcome = train("--seconds", "0.2")
     assert "hardly learned" in outcome.err
     assert f"--resume {tmp_path / 'out.unet3d'}" in outcome.err
-    lean = train("--seconds", "0.2", "--lean")
+    lean = train("--seconds", "0.2", "--lean", "--overwrite")
     assert f"--from {tmp_path / 'out.unet3d'}" in lean.err
-    assert "hardly" not in train("--iterations", "2").err  # as it was asked for
+    assert "hardly" not in train("--iterations", "2", "--overwrite").err  # as it was asked for
 
 
 # --- checkpoints ----------------------------------------------------------------------------
@@ -245,7 +246,8 @@ def test_what_is_interrupted_can_be_resumed(
     ahead = train("--iterations", "8")
     assert f"{checkpoint_of(tmp_path)} is there" in ahead.err
     straight = ModelBundle.load(tmp_path / "out.unet3d")
-    assert train("--iterations", "8", "--resume", checkpoint_of(tmp_path)).code == 0
+    again = train("--iterations", "8", "--resume", checkpoint_of(tmp_path), "--overwrite")
+    assert again.code == 0
     resumed = ModelBundle.load(tmp_path / "out.unet3d")
     assert resumed.record.iterations == 8
     assert all((t == resumed.weights[n]).all() for n, t in straight.weights.items())

@@ -173,6 +173,7 @@ def test_a_step_that_ends_soon_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("look", ["preview", "measure"])
 def test_a_look_ends_at_its_next_convolution(look: str, monkeypatch: pytest.MonkeyPatch) -> None:
+
     monkeypatch.setattr(Throttle, "due", lambda self, elapsed: True)
     monkeypatch.setattr(Throttle, "affordable", lambda self, elapsed, cost: True)
     control = TrainingControl()
