@@ -195,6 +195,26 @@ def test_block_by_block_equals_at_once(trained):
     assert (at_once == in_blocks).mean() > 0.99
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "prediction failed: CUDA out of memory"),
+        (MemoryError(), "prediction failed: out of memory"),
+    ],
+    ids=["GPU", "main memory"],
+)
+def test_a_model_that_does_not_fit_is_a_failure_in_words(monkeypatch, error, text):
+    """Another program may have taken the GPU's memory: not even the weights fit."""
+
+    def full(self, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(UNet3D, "to", full)
+    volume = Volume(blobs()[0])
+    with pytest.raises(RunFailedError, match=text):
+        list(predict(random_bundle(SAME), volume, np.zeros(volume.shape, np.uint8)))
+
+
 @pytest.mark.parametrize("depth", (37, 41, 44, 46, 47, 49))
 def test_every_voxel_is_predicted_whatever_the_blocks(depth):
     """Probabilities that add up to 0 betray a voxel that no tile reached."""

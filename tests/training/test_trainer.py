@@ -499,6 +499,32 @@ def test_a_network_too_large_for_the_measurement_has_no_forecast():
     assert events[0].forecast is None
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_training_that_is_stopped_at_once_does_not_lose_the_pixel_classifier(resume):
+    _, bundle = run(make_trainer(iterations=2))
+    assert bundle.pixels
+    control = TrainingControl()
+    control.stop()
+    _, stopped = run(make_trainer(iterations=3, start=bundle, resume=resume), control)
+    assert same_tensors(stopped.pixels, bundle.pixels)
+    assert stopped.calibration == bundle.calibration
+    # Another one is fitted where there is time for it.
+    _, further = run(make_trainer(iterations=1, start=bundle, seed=1))
+    assert further.pixels
+    assert not same_tensors(further.pixels, bundle.pixels)
+
+
+def test_too_little_memory_for_pixels_keeps_those_of_the_model(monkeypatch):
+    _, bundle = run(make_trainer(iterations=2))
+    failing(monkeypatch, evaluator_module, "fit_pixels", MemoryError(), math.inf)
+    events, further = run(make_trainer(iterations=1, start=bundle))
+    assert any("it stays" in e.text for e in events if isinstance(e, Notice))
+    assert same_tensors(further.pixels, bundle.pixels)
+    events, alone = run(make_trainer(iterations=1))
+    assert any("stands alone" in e.text for e in events if isinstance(e, Notice))
+    assert not alone.pixels
+
+
 def test_fine_tuning_is_not_resuming():
     _, first = run(make_trainer(iterations=4))
     events, second = run(make_trainer(start=first, iterations=4))
@@ -886,7 +912,7 @@ def test_resuming_needs_a_model():
         make_trainer(start=None, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["missing", "shape", "weights"])
+@pytest.mark.parametrize("damage", ["missing", "shape", "weights", "negative", "step"])
 def test_resuming_needs_the_whole_optimizer(damage):
     _, bundle = run(make_trainer(iterations=1))
     state = dict(bundle.state)
@@ -894,12 +920,24 @@ def test_resuming_needs_the_whole_optimizer(damage):
         del state["weights/head.weight"]
     elif damage == "missing":
         del state["optimizer/head.weight/exp_avg"]
+    elif damage == "negative":
+        state["optimizer/head.weight/exp_avg_sq"] = -state["optimizer/head.weight/exp_avg_sq"]
+    elif damage == "step":
+        state["optimizer/head.weight/step"] = torch.tensor(-5.0)
     else:
         state["optimizer/head.weight/exp_avg"] = torch.zeros(3)
     broken = bundle.model_copy(update={"state": state})
     with pytest.raises(BadInputError, match=r"head.weight.*Fine-tune"):
         make_trainer(start=broken, resume=True)
     make_trainer(start=bundle, resume=True)
+
+
+def test_resuming_needs_the_statistics_of_the_state():
+    _, bundle = run(make_trainer(iterations=1))
+    name = next(n for n in bundle.state if n.endswith("running_mean"))
+    state = {n: t for n, t in bundle.state.items() if n != name}
+    with pytest.raises(BadInputError, match=r"running_mean.*Fine-tune"):
+        make_trainer(start=bundle.model_copy(update={"state": state}), resume=True)
 
 
 def test_a_network_for_large_stacks_goes_on_with_a_small_one():

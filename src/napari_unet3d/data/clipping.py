@@ -25,7 +25,7 @@ _VOXELS_OF_A_SLICE = 5000
 """Painted voxels of one class on one slice whose gray values are looked at."""
 _BOX_VOXELS = 2**22
 """Voxels of all channels that are read at once to look up those of single voxels."""
-_LARGEST = 1e300
+LARGEST = 1e300
 """Numbers below can be subtracted from each other without an overflow."""
 _LOW, _HIGH = 0, 1
 
@@ -199,7 +199,7 @@ def ends(
 
 
 def _percentiles(sample: np.ndarray, percentiles: Percentiles) -> tuple[float, float]:
-    if max(-sample.min(), sample.max()) > _LARGEST:
+    if max(-sample.min(), sample.max()) > LARGEST:
         low, high = 2 * np.percentile(sample / 2, percentiles)
     else:
         low, high = np.percentile(sample, percentiles)

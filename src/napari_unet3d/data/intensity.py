@@ -11,15 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_unet3d.config import CLIP_PERCENTILES
 from napari_unet3d.data.annotation import LabelledVoxels
-from napari_unet3d.data.clipping import Percentiles, ends, painted_values, widen
+from napari_unet3d.data.clipping import LARGEST, Percentiles, ends, painted_values, widen
 from napari_unet3d.data.volume import Volume
 
 _SAMPLE_VOXELS = 4_000_000
 """Voxels of each channel that the numbers are found from."""
 _SAMPLE_ALL_CHANNELS = 16_000_000
 """Voxels of all channels together: 128 MB as float64."""
-_LARGEST = 1e300
-"""Numbers below can be subtracted from each other without an overflow."""
 _SINGLE_RANGE = (1e-30, 1e30)
 """Numbers that single precision subtracts and divides without loss."""
 _RELATIVE_STD = 1e-9
@@ -145,7 +143,7 @@ class IntensityNormalization(BaseModel):
             out, self.low, self.high, self.mean, self.std, strict=True
         ):
             # Halves: the difference of the largest numbers is none.
-            half = 0.5 if max(abs(low), abs(high)) > _LARGEST else 1.0
+            half = 0.5 if max(abs(low), abs(high)) > LARGEST else 1.0
             np.clip(channel, low, high, out=channel)
             channel *= half
             channel -= mean * half

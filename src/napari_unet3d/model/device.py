@@ -224,6 +224,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(part in text for part in _LACK_OF_MEMORY)
 
 
+def reason(error: BaseException) -> str:
+    """What an error says; Python's own lack of memory may say nothing."""
+    return str(error) or ("out of memory" if is_out_of_memory(error) else type(error).__name__)
+
+
 def prepare(device: torch.device) -> None:
     """Make memory quick to reuse on `device`, until `release`."""
     if device.type == "cpu":

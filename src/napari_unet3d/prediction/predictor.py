@@ -248,12 +248,36 @@ def _run(
     device: torch.device,
     precision: Precision,
 ) -> Generator[PredictionProgress | Notice, None, None]:
-    if len(job.times) == job.volume.n_times:
-        room = devices.room_for_images() if config.memory is None else config.memory // 4
-        job = replace(job, volume=job.volume.in_memory(room))
+    predictor: Predictor | None = None
+    try:
+        devices.prepare(device)
+        if len(job.times) == job.volume.n_times:
+            room = devices.room_for_images() if config.memory is None else config.memory // 4
+            job = replace(job, volume=job.volume.in_memory(room))
+        predictor = _make_predictor(job, config, tile, device, precision)
+        # fp32 is what it says, as in training.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+            yield from _predict(predictor, job)
+    except (RuntimeError, MemoryError) as error:
+        # superqt's workers swallow RuntimeErrors: the user would wait for ever.
+        traceback.clear_frames(error.__traceback__)  # they hold the device's memory
+        raise RunFailedError(f"prediction failed: {devices.reason(error)}") from error
+    finally:
+        del predictor
+        devices.release(device)
+
+
+def _make_predictor(
+    job: _Job,
+    config: PredictionConfig,
+    tile: Triple | None,
+    device: torch.device,
+    precision: Precision,
+) -> Predictor:
+    """The model on its device, with the gray values of the job's volume."""
     pixels = job.bundle.build_pixels()
     network = fold_batch_norm(job.bundle.build())
-    predictor = Predictor(
+    return Predictor(
         network.to(device, memory_format=devices.memory_format(device)),  # type: ignore[call-overload]
         IntensityNormalization.estimate(job.volume, job.bundle.intensity.clip),
         device,
@@ -264,18 +288,6 @@ def _run(
         None if pixels is None else pixels.to(device),
         job.bundle.calibration,
     )
-    try:
-        devices.prepare(device)
-        # fp32 is what it says, as in training.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
-            yield from _predict(predictor, job)
-    except RuntimeError as error:
-        # superqt's workers swallow RuntimeErrors: the user would wait for ever.
-        traceback.clear_frames(error.__traceback__)  # they hold the device's memory
-        raise RunFailedError(f"prediction failed: {error}") from error
-    finally:
-        del predictor, network
-        devices.release(device)
 
 
 def _predict(predictor: Predictor, job: _Job) -> Generator[PredictionProgress | Notice, None, None]:

@@ -46,22 +46,36 @@ def check_start(
 
 def _check_state(state: Mapping[str, Tensor], bundle: ModelBundle) -> None:
     """Raise `BadInputError` unless the optimizer's state is complete, or has not begun."""
-    parameters = [n.removeprefix(_WEIGHTS) for n in state if n.startswith(_WEIGHTS)]
     begun = any(n.startswith(_OPTIMIZER) for n in state)
     with torch.device("meta"):
-        expected = {n: p.shape for n, p in UNet3D(bundle.network).named_parameters()}
-    for name, shape in expected.items():
-        moments = _below(state, f"{_OPTIMIZER}{name}/")
-        complete = not begun or (
-            set(moments) == _MOMENTS
-            and all(moments[n].shape == shape for n in _MOMENTS - {"step"})
-            and moments["step"].numel() == 1
+        network = UNet3D(bundle.network)
+    weights = _below(state, _WEIGHTS)
+    damaged = [
+        n
+        for n, t in network.state_dict().items()
+        if n not in weights or weights[n].shape != t.shape
+    ]
+    if begun:
+        damaged += [
+            n
+            for n, p in network.named_parameters()
+            if not _is_whole(_below(state, f"{_OPTIMIZER}{n}/"), p.shape)
+        ]
+    if damaged:
+        raise BadInputError(
+            f"The model cannot be resumed: its optimizer state is damaged ('{damaged[0]}'). "
+            "Fine-tune it instead, or resume another copy."
         )
-        if name not in parameters or not complete:
-            raise BadInputError(
-                f"The model cannot be resumed: its optimizer state is damaged ('{name}'). "
-                "Fine-tune it instead, or resume another copy."
-            )
+
+
+def _is_whole(moments: Mapping[str, Tensor], shape: torch.Size) -> bool:
+    """Whether these are moments that AdamW can have of a parameter."""
+    return (
+        set(moments) == _MOMENTS
+        and all(moments[n].shape == shape for n in _MOMENTS - {"step"})
+        and moments["step"].numel() == 1
+        and bool((moments["step"] >= 0).all() and (moments["exp_avg_sq"] >= 0).all())
+    )
 
 
 def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = True) -> None:

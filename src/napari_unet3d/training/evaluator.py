@@ -18,6 +18,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model import device as devices
+from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration, bounded_log
 from napari_unet3d.model.device import Precision
 from napari_unet3d.model.geometry import output_shape
@@ -28,6 +29,7 @@ from napari_unet3d.prediction.predictor import (
     CPU_TILE,
     NotFiniteError,
     Predictor,
+    label_table,
     output_table,
 )
 from napari_unet3d.prediction.scores import Overlap
@@ -164,6 +166,12 @@ class Evaluator:
             with devices.autocast(self._device, self._precision):
                 self.network(predictor.read(volume, times[time_point], tiles[tile]))
 
+    def keep_pixels(self, bundle: ModelBundle) -> None:
+        """Go on with a model's pixel classifier, unless another one is fitted in its place."""
+        classifier = bundle.build_pixels()
+        assert classifier is not None
+        self.pixels, self.calibration = classifier.to(self._device), bundle.calibration
+
     def learn_pixels(self, left: Callable[[], float], stopped: Callable[[], bool]) -> None:
         """Fit the pixel classifier: the floor under the network's first looks, and its support.
 
@@ -267,7 +275,7 @@ class Evaluator:
         end = time.monotonic() + (_FINAL_SECONDS if final else _LOOK_SECONDS)
         annotation = self._sampler.annotation
         values = [c.value for c in annotation.classes]
-        table = np.array([0, *values], np.uint8)
+        table = label_table(annotation.classes)
         overlap = Overlap(values)
         total = sum(self._labelled_voxels(ref) for ref in annotation.held_out)
         scored = 0

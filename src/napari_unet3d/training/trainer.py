@@ -247,7 +247,7 @@ class Trainer:
             # superqt's workers swallow RuntimeErrors: the user would wait for ever.
             traceback.clear_frames(error.__traceback__)  # they hold the device's memory
             told = isinstance(error, RunFailedError | BadInputError)
-            text = str(error) if told else f"training failed: {error}"
+            text = str(error) if told else f"training failed: {devices.reason(error)}"
             raise TrainingFailedError(text, self._rescue()) from error
         finally:
             for name in ("_network", "_evaluator", "_optimizer", "_listener"):
@@ -293,7 +293,7 @@ class Trainer:
             except Exception as error:
                 if not devices.is_out_of_memory(error):
                     raise
-                notice = self._out_of_memory_notice(str(error))
+                notice = self._out_of_memory_notice(devices.reason(error))
             if notice is not None:
                 # Outside of the except block: the traceback would keep the tensors alive.
                 self._optimizer.zero_grad(set_to_none=True)
@@ -373,7 +373,7 @@ class Trainer:
         except Exception as error:
             if not isinstance(error, RunFailedError) and not devices.is_out_of_memory(error):
                 raise
-            reason = str(error).rstrip(".")
+            reason = devices.reason(error).rstrip(".")
         # Outside of the except block: the traceback would keep the tensors alive.
         devices.make_room(self.device)
         notice = Notice(f"{failure}: {reason}.")
@@ -448,7 +448,8 @@ class Trainer:
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
-            notice = Notice("Too little memory for the pixel classifier: the network stands alone.")
+            instead = "the network stands alone" if self._evaluator.pixels is None else "it stays"
+            notice = Notice(f"Too little memory to fit the pixel classifier: {instead}.")
         if notice is not None:
             devices.make_room(self.device)
             yield notice
@@ -543,6 +544,8 @@ class Trainer:
             self._listener.interrupted,
             config.class_shift,
         )
+        if old is not None and old.pixels and self._head_kept and self._has_pixels:
+            self._evaluator.keep_pixels(old)
         self._optimizer = torch.optim.AdamW(
             self._network.parameters(), lr=self._peak, weight_decay=config.weight_decay
         )
