@@ -249,6 +249,21 @@ def test_bf16_gradients_are_right_when_a_level_is_2_deep(level, guarded, monkeyp
         assert error > 0.3
 
 
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3)])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_bf16_gradients_of_shallow_maps_are_right(depth, kernel):
+    """Unguarded they are NaN on CPUs with AMX, and torch may write beyond its memory."""
+    if not cpu_has_bf16():
+        pytest.skip("this CPU computes no bf16")
+    torch.manual_seed(0)
+    layer = Convolution(128, 128, kernel, padding=tuple(k // 2 for k in kernel))
+    x = torch.randn(1, 128, depth, 32, 32)
+    for found, expected in zip(
+        gradients(layer, x, bf16=True), gradients(layer, x, bf16=False), strict=True
+    ):
+        assert relative_error(found, expected) < 0.03
+
+
 # --- fp32 maps that torch computes slowly in a batch of one ----------------------------------
 
 SMALL_MAP = (1, 16, 4, 12, 12)

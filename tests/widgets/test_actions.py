@@ -101,6 +101,19 @@ def test_another_annotation_starts_anew_unless_the_user_wishes(
     assert ready.form.starting_point() == "last"
 
 
+def test_no_message_names_a_button_that_says_something_else(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    hands.press(ready.footer.start_button)
+    qtbot.waitUntil(lambda: ready.runner.phase == "training", timeout=WAIT)
+    ready._viewer.layers.remove(ready.choice.value()[1])
+    hands.press(ready.footer.stop_button)
+    wait_ready(ready, qtbot)
+    assert ready.footer.start_button.text() == "Train && se&gment"
+    assert "Continue training" not in ready.footer.message.text()
+
+
 def test_a_starved_run_says_so(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(None)
     ready.form.budget.setValue(1)

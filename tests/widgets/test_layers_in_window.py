@@ -50,11 +50,27 @@ def test_training_on_a_layer_that_lies_elsewhere_is_refused(
     assert ready.footer.is_error()
     assert "does not lie on" in ready.footer.message.text()
     assert not ready.runner.is_running()
-    (button,) = ready.pairing.notice.buttons
+    assert not ready.pairing.notice.isVisible()  # one fact is said once, with its button
+    (button,) = ready.footer.action_buttons().values()
     hands.press(button)
     assert not ready.footer.is_error()
     assert not ready.pairing.notice.isVisible()
-    assert ready.footer.message.text().startswith("Ready.")
+    assert ready.footer.message.text().startswith("Ready to train")
+
+
+def test_an_annotation_of_another_shape_is_refused_in_one_message(ready: Any, hands: Any) -> None:
+    annotation = ready.choice.value()[1]
+    annotation.data = np.asarray(annotation.data)[:, 5:]  # as a plugin that crops does
+    said = ready.pairing.notice.value().text
+    assert "does not fit" in said
+    hands.press(ready.footer.start_button)
+    assert not ready.runner.is_running()
+    assert ready.footer.is_error()
+    assert ready.footer.message.text() == said
+    assert not ready.pairing.notice.isVisible()
+    hands.press(ready.footer.action_buttons()["New annotation"])
+    assert ready.choice.value()[1] is not annotation
+    assert not ready.footer.is_error()
 
 
 def test_a_stroke_on_the_prediction_is_named(ready: Any, hands: Any, qtbot: Any) -> None:

@@ -169,17 +169,24 @@ def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
         assert len(predictions(ready)) == 1
 
 
-def test_the_status_line_says_what_is_done_while_nothing_can_be_counted(
+def test_the_bar_says_what_is_done_and_the_status_line_does_not_repeat_it(
     ready: Any, hands: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    show = ready.footer.set_status
-    monkeypatch.setattr(ready.footer, "set_status", lambda text: (said.append(text), show(text)))
+    bars: list[str] = []
+    lines: list[str] = []
+    show, progress = ready.footer.set_status, ready.footer.set_progress
+    monkeypatch.setattr(ready.footer, "set_status", lambda text: (lines.append(text), show(text)))
+    monkeypatch.setattr(
+        ready.footer,
+        "set_progress",
+        lambda fraction, text: (bars.append(text), progress(fraction, text)),
+    )
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
     order = ["Checking", "Preparing", "Fitting the pixel classifier", "Measuring"]
-    found = [next(i for i, text in enumerate(said) if text.startswith(word)) for word in order]
+    found = [next(i for i, text in enumerate(bars) if text.startswith(word)) for word in order]
     assert found == sorted(found)
+    assert not any(text.startswith(tuple(bars)) for text in lines)
 
 
 def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -> None:

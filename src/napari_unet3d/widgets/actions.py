@@ -29,12 +29,10 @@ from napari_unet3d.widgets.last_model import NamedModel, keep_model, last_model
 from napari_unet3d.widgets.layers import (
     base_name,
     image_volume,
-    labels_shape,
     read_classes,
     read_held_out,
     role_of,
 )
-from napari_unet3d.widgets.placement import check_lies_on
 from napari_unet3d.widgets.prediction_view import PredictionView
 from napari_unet3d.widgets.report import RunReport
 from napari_unet3d.widgets.results import Results
@@ -70,8 +68,10 @@ class Actions(QObject):
         curve: Curve,
         results: Results,
         footer: Footer,
+        pair_problem: Callable[[], str],
     ) -> None:
         super().__init__(parent)
+        self._pair_problem = pair_problem
         self._viewer, self._window = viewer, parent
         self._choice, self._annotator, self._form = choice, annotator, form
         self._results, self._footer = results, footer
@@ -144,9 +144,9 @@ class Actions(QObject):
         if (image := self._choice.value()[0]) is not None:
             image_volume(image, axis)[0].check_header()  # before an annotation is asked for
         image, annotation = self._choice.chosen()
+        if problem := self._pair_problem():
+            raise BadInputError(problem)
         volume, notes = image_volume(image, axis)
-        if tuple(annotation.data.shape) == labels_shape(image, axis):
-            check_lies_on(annotation, image)  # other shapes: the trainer's message names both
         classes = read_classes(annotation)
         outputs = self._outputs(volume, classes)
         labels, note = snapshot(annotation.data)  # painting goes on while training
@@ -257,7 +257,7 @@ class Actions(QObject):
             self._layer = finished.layer
             if not self._keep_trained():
                 self._say_applied()
-            else:
+            elif self._form.starting_point() == "last":  # else the button does not say Continue
                 self.next_step = _next_step(finished)
             took = show_duration(self.report.elapsed())
             self._footer.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")

@@ -67,6 +67,7 @@ class SegmentationDock(QWidget):
             curve=self.curve,
             results=self.results,
             footer=self.footer,
+            pair_problem=self.pairing.problem,
         )
         self.runner = self.run_actions.runner
         self._scroll_timer = self._timer(self._scroll)
@@ -177,11 +178,13 @@ class SegmentationDock(QWidget):
         self._say_once()
 
     def _say_once(self) -> None:
-        """What the button's error says is not said by the notice above it, too."""
-        notice = self.pairing.notice.value()
-        if notice is not None:
-            said = self.footer.is_error() and self.footer.message.text() == notice.text
-            self.pairing.notice.show_text(not said)
+        """Where an error of the footer says what the notice says, it takes over its buttons."""
+        box, footer = self.pairing.notice, self.footer
+        notice, text = box.value(), footer.message.text()
+        said = notice is not None and footer.is_error() and text == notice.text
+        if notice is not None and said and not footer.action_buttons():
+            footer.set_message(text, error=True, actions=notice.answers)
+        box.setVisible(notice is not None and not said)
 
     # ---- what to do next
 

@@ -139,14 +139,10 @@ class Footer(QWidget):
             "Continue training and segment" if continues else "Train and segment"
         )
 
-    def set_progress(self, fraction: float | None, text: str) -> None:
-        """Fraction done (None: unknown) and what is being done."""
-        self.progress.setRange(0, _SCALE if fraction is not None else 0)
-        if fraction is not None:
-            self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
+    def set_progress(self, fraction: float, text: str) -> None:
+        """Fraction done and what is being done."""
+        self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
         self.progress.setFormat(f"{text} %p %")
-        if fraction is None:
-            self.set_status(text)  # Qt writes nothing on a bar without an end
 
     def set_status(self, text: str) -> None:
         """The one line of figures, or of what happened; the latter vanishes after a while."""

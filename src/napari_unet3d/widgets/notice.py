@@ -66,17 +66,12 @@ class NoticeBox(QWidget):
             self._make_buttons(texts)
         # Zero-width spaces: a path may be broken after each folder.
         self.text.setText("" if notice is None else notice.text.replace("/", "/\u200b"))
-        self.show_text(True)
+        self.setVisible(notice is not None)
         blocks = notice is not None and notice.blocks
         if self._frame.property("error") != blocks:
             self._frame.setProperty("error", blocks)
             self._frame.style().unpolish(self._frame)  # type: ignore[union-attr]
             self._frame.style().polish(self._frame)  # type: ignore[union-attr]
-
-    def show_text(self, wanted: bool) -> None:
-        """Show the text, or only the buttons because the text is said elsewhere."""
-        self.text.setVisible(wanted)
-        self.setVisible(self._notice is not None and (wanted or bool(self.buttons)))
 
     def _make_buttons(self, texts: tuple[str, ...]) -> None:
         for button in self.buttons:

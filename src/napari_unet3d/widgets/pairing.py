@@ -76,6 +76,16 @@ class Pairing(QObject):
         notice = self.notice.value()
         return notice is not None and notice.blocks
 
+    def problem(self) -> str:
+        """Why this image and this annotation cannot be trained on together; "" if they can.
+
+        What is wrong with the image's own values is left to the training, which looks again.
+        """
+        notice = self.notice.value()
+        if notice is None or not notice.blocks or self.facts.problem():
+            return ""
+        return notice.text
+
     def cleanup(self) -> None:
         """Let go of the viewer and of threads."""
         self._start_timer.stop()

@@ -139,9 +139,7 @@ class RunReport(QObject):
         """Progress of the whole run, and the figures of what is being done."""
         reading = self._clock.read()
         self._footer.set_progress(reading.fraction, self._ending or PHASES[reading.phase])
-        if self._ending:
-            line = f"{self._ending} …"
-        elif reading.phase == "training" and self._training is not None:
+        if reading.phase == "training" and self._training is not None:
             line = training_line(self._training, self._started, reading)
         elif reading.phase == "segmenting" and self._segmenting is not None:
             line = prediction_line(self._segmenting, reading)

@@ -6,14 +6,14 @@ from typing import Any
 
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.prediction.predictor import PredictionProgress
-from napari_unet3d.training.clock import PHASES, Reading
+from napari_unet3d.training.clock import Reading
 from napari_unet3d.training.events import TrainingProgress, TrainingStarted
 from napari_unet3d.widgets.duration import show_duration
 
 
 def phase_line(reading: Reading) -> str:
-    """What is being done, elapsed and time left, where there is nothing to count."""
-    return " · ".join([f"{PHASES[reading.phase]} …", *_times(reading)])
+    """Elapsed and time left, where there is nothing to count; the bar says what is done."""
+    return " · ".join(_times(reading))
 
 
 def training_line(

@@ -84,7 +84,7 @@ QAbstractSpinBox {{ border: 2px solid transparent; padding: 0px 10px; }}
 QAbstractSpinBox QLineEdit {{ border: 0px; background: transparent; }}
 QCheckBox {{ border: 2px solid transparent; padding: 0px; }}
 QTableView {{ border: 2px solid transparent; padding: 0px; }}
-QProgressBar {{ border: 2px solid transparent; }}
+QProgressBar {{ border: 2px solid {c.primary}; }}
 QLineEdit, QAbstractSpinBox {{ placeholder-text-color: {c.placeholder}; }}
 QLineEdit[wrong="true"], QAbstractSpinBox[wrong="true"] {{ border-color: {c.problem}; }}
 

@@ -247,7 +247,7 @@ class TrainingForm(QWidget):
             iterations = self.advanced.editors["iterations"].value()
         except BadInputError:  # it is being typed
             return
-        self.budget.replace(None if iterations is None else f"{iterations} iterations instead")
+        self.budget.replace(None if iterations is None else f"{iterations} iterations")
 
     def _start_activated(self, index: int) -> None:
         if self.start_from.itemData(index) != "file":

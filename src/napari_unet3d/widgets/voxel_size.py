@@ -11,6 +11,8 @@ Size = tuple[float, float, float]
 UNITS = ("µm", "nm", "mm", "pixel")
 _WIDTH = 36
 """Pixels. A number of four digits and a point fits, and the row fits a dock of 300 pixels."""
+_UNIT_WIDTH = 76
+"""Pixels. "pixel" and the arrow fit; the rest is for the numbers."""
 
 
 class VoxelSizeEdit(QWidget):
@@ -30,6 +32,7 @@ class VoxelSizeEdit(QWidget):
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
         self.unit.setMinimumContentsLength(3)
+        self.unit.setMaximumWidth(_UNIT_WIDTH)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
