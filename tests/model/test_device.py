@@ -56,6 +56,32 @@ def test_a_device_that_is_not_there_is_named_with_the_cure(wish):
         devices.pick_device(wish)
 
 
+@pytest.mark.parametrize(
+    ("limit", "amx", "expected"),
+    [
+        ("AVX512_CORE_BF16", True, "bf16"),  # what the package sets
+        ("avx512_core_bf16", False, "bf16"),
+        ("DEFAULT", True, "fp32"),  # AMX kernels of torch 2.13 train with wrong gradients
+        ("AVX512_CORE_AMX", True, "fp32"),
+        ("DEFAULT", False, "bf16"),
+        ("AVX2", True, "fp32"),  # no bf16 there
+    ],
+)
+def test_bf16_only_where_it_is_right(monkeypatch, limit, amx, expected):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    capabilities = {"avx512_bf16": True, "amx_bf16": amx}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert devices.pick_precision(torch.device("cpu")) == expected
+
+
+def test_the_package_leaves_amx_out():
+    import os
+
+    import napari_unet3d  # noqa: F401
+
+    assert os.environ["ONEDNN_MAX_CPU_ISA"]
+
+
 def test_the_operations_of_the_network_are_tried_on_a_device():
     assert devices._failure("cpu") is None
     assert devices._failure("meta:9:9") is not None  # no such device: the reason is returned

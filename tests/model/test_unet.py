@@ -252,7 +252,7 @@ def test_bf16_gradients_are_right_when_a_level_is_2_deep(level, guarded, monkeyp
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3)])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_bf16_gradients_of_shallow_maps_are_right(depth, kernel):
-    """Unguarded they are NaN on CPUs with AMX, and torch may write beyond its memory."""
+    """With oneDNN's AMX kernels, which the package leaves out, they are wrong or NaN."""
     if not cpu_has_bf16():
         pytest.skip("this CPU computes no bf16")
     torch.manual_seed(0)

@@ -115,10 +115,20 @@ def pick_precision(device: torch.device, wish: str = "auto") -> Precision:
     return "fp32"
 
 
+_BF16_WITHOUT_AMX = ("AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512")
+"""Limits of oneDNN (ONEDNN_MAX_CPU_ISA) that leave its AMX kernels out, but not bf16."""
+
+
 def _cpu_has_bf16() -> bool:
+    """Whether bf16 is fast on this CPU, and right: not with AMX kernels (see `napari_unet3d`)."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    if limit.startswith(("SSE", "AVX")) and limit not in _BF16_WITHOUT_AMX and "AMX" not in limit:
+        return False
     try:
         found = torch.cpu.get_capabilities()
-        return bool(found.get("avx512_bf16") or found.get("amx_bf16") or found.get("bf16"))
+        if found.get("amx_bf16") and limit not in _BF16_WITHOUT_AMX:
+            return False
+        return bool(found.get("avx512_bf16") or found.get("bf16"))
     except AttributeError:  # torch < 2.9 has only the private query
         query = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
         return bool(query and query())

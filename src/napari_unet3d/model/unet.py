@@ -19,19 +19,15 @@ _NATIVE_MOST = 20_480
 """Values, N·C·Z·Y: torch hands an fp32 convolution on the CPU to oneDNN only above this, or from a
 batch of two on (`use_mkldnn` in ATen's Convolution.cpp, torch 2.13)."""
 
-_SHALLOW = 8
-"""Voxels. bf16 gradients were right in all maps of 6 voxels and more that were tried (AMX)."""
-
 
 class Convolution(nn.Conv3d):
     """A 3D convolution that is right and fast in every precision.
 
     It works around two faults of torch 2.13 on CPUs:
 
-    - The weight gradient of a bf16 convolution is wrong (NaN, inf, or 10 to 100 % error) when the
-      map is shallow: always at 2 voxels with a 3×3×3 kernel; on CPUs with AMX at 1 to 5 voxels
-      with 1×3×3 too, where the heap may be damaged as well. With gradients, such a map is
-      computed in fp32. It is a deep level, so it costs little.
+    - The weight gradient of a bf16 convolution with a 3×3×3 kernel is wrong (NaN, inf, or 100 %
+      error) when the map is exactly 2 voxels deep. Such a map is computed in fp32. It is a deep
+      level, so it costs little.
     - A small fp32 map in a batch of one takes torch's own convolution, which is up to 25 times
       slower than oneDNN's. Without gradients, oneDNN is called directly; its operator has no
       gradient, so with gradients the map is computed twice, as a batch of two.
@@ -41,8 +37,7 @@ class Convolution(nn.Conv3d):
         """(N, C, Z, Y, X) → (N, C', Z', Y', X')."""
         if x.device.type != "cpu":
             return super().forward(x)
-        shallow = x.shape[2] < _SHALLOW and max(self.kernel_size) > 1
-        if shallow and torch.is_grad_enabled():
+        if x.shape[2] == 2 and self.kernel_size[0] > 1:
             with torch.autocast("cpu", enabled=False):
                 return self._forward(x.float())
         return self._forward(x)
