@@ -11,10 +11,9 @@ from typing import Any
 # (benchmarks/threads.py). OpenMP reads this once, when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
-# torch 2.13 trains in bf16 on CPUs with AMX with wrong gradients of shallow maps: oneDNN's AMX kernels
-# read and write beyond their memory, which can end in NaN or in a crash. oneDNN reads this before its
-# first convolution and then takes the kernels without AMX, about half as fast. A value that is set
-# already stays.
+# With torch 2.13, oneDNN's AMX kernels give wrong gradients of shallow maps in bf16, and read and
+# write beyond their memory, which can end in NaN or in a crash. oneDNN reads this variable before its
+# first convolution, and then takes the kernels without AMX. A value that is set already stays.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 _PUBLIC = {
