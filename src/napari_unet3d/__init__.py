@@ -12,8 +12,8 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 # With torch 2.13, oneDNN's AMX kernels give wrong gradients of shallow maps in bf16, and read and
-# write beyond their memory, which can end in NaN or in a crash. oneDNN reads this variable before its
-# first convolution, and then takes the kernels without AMX. A value that is set already stays.
+# write beyond their memory, which can end in NaN or in a crash. oneDNN reads this variable before
+# its first convolution, and then takes the kernels without AMX. A value that is set already stays.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 _PUBLIC = {
