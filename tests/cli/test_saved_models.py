@@ -7,7 +7,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -162,7 +161,6 @@ def test_a_second_interrupt_drops_the_model_and_keeps_the_older_one(
 
     def interrupted(_path):
         signal.raise_signal(signal.SIGINT)
-        time.sleep(2 * signals._ECHO_SECONDS)  # sooner it would count as the same one
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(atomic, "_sync_all", interrupted)

@@ -131,6 +131,7 @@ class SliceLedger:
         self._planes, self._rows = _block_shape(labels, block_bytes)
         times = n_times(labels) if all(self._shape) else 0
         self._status = np.full((times, self._shape[0]), _UNREAD, np.uint8)
+        self._status[self._surely_empty()] = _KNOWN
         self._counts: dict[int, PaintCounts] = {}
         self._ranks: dict[int, tuple[np.ndarray, ...] | None] = {}
         self._slices: dict[int, list[PaintedSlice]] = {}
@@ -225,6 +226,7 @@ class SliceLedger:
         times = box[0] if len(box) == 4 else slice(None)
         part = self._status[times, box[-3]]
         part[part == _KNOWN] = _DOUBTED
+        self._status[self._surely_empty() & (self._status == _DOUBTED)] = _KNOWN
         self._job, self._reading = None, None
 
     # ---- work
@@ -267,6 +269,18 @@ class SliceLedger:
                 self._reading = time, first, last
                 return self._read_planes(time, first, last)
         return None
+
+    def _surely_empty(self) -> np.ndarray:
+        """Which xy planes hold no paint, (T, Z) bool, as far as the labels know without a look.
+
+        `SparseLabels` know it: they may be larger than any disk.
+        """
+        empty = np.zeros(self._status.shape, bool)
+        if hasattr(self.labels, "painted_planes"):
+            empty[:] = True
+            for time in range(len(empty)):
+                empty[time, self.labels.painted_planes(time)] = False
+        return empty
 
     def _touched(self, time: int, first: int, last: int) -> None:
         """Find the slices of a time point again; what is being read there has changed."""
