@@ -14,6 +14,7 @@ import pytest
 import tifffile
 
 from bundles import random_bundle
+from limits import largest_file
 from napari_unet3d import cli
 from napari_unet3d.cli import signals, work
 from napari_unet3d.config import NetworkConfig, TrainingConfig
@@ -46,16 +47,6 @@ def refuge(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
-
-
-@pytest.fixture
-def small_files():
-    """Files may have 2000 bytes: a full disk for a model."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def same_weights(path, bundle) -> bool:
@@ -113,11 +104,12 @@ def test_an_unexpected_error_loses_nothing(tmp_path, bundle, refuge, monkeypatch
     assert same_weights(copy, bundle)
 
 
-def test_where_nothing_can_be_written_the_first_reason_is_told(
-    tmp_path, bundle, refuge, small_files
-):
+def test_where_nothing_can_be_written_the_first_reason_is_told(tmp_path, bundle, refuge):
     path = tmp_path / "m.unet3d"
-    with pytest.raises(RunFailedError, match=r"m\.unet3d could not be written.*it is lost"):
+    with (
+        largest_file(2000),
+        pytest.raises(RunFailedError, match=r"m\.unet3d could not be written.*it is lost"),
+    ):
         work.save_model(bundle, path)
     assert not path.exists()
     assert not list(refuge.iterdir())
@@ -233,8 +225,9 @@ def test_an_older_model_is_replaced_only_when_told(train, tmp_path):
     assert ModelBundle.load(path).record.iterations == 2
 
 
-def test_a_limit_on_files_is_told_before(train, tmp_path, small_files):
-    code, text = train(tmp_path / "m.unet3d")
+def test_a_limit_on_files_is_told_before(train, tmp_path):
+    with largest_file(2000):
+        code, text = train(tmp_path / "m.unet3d")
     assert code == 2
     assert "ulimit -f" in text
     assert "loss" not in text, "trained for nothing"

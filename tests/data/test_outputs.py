@@ -14,6 +14,7 @@ import pytest
 import tifffile
 import zarr
 
+from limits import largest_file
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.files import read_volume
 from napari_unet3d.data.outputs import check_output, check_paths, create_output
@@ -369,18 +370,9 @@ def test_a_finished_output_survives_what_fails_later(tmp_path):
     assert (whole(read_volume(tmp_path / "a.tif")) == 1).all()
 
 
-@pytest.fixture
-def small_files():
-    """Files may have 3000 bytes: a full disk for what is larger."""
-    resource = pytest.importorskip("resource")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_limit_on_files_is_known_before(tmp_path, small_files):
+def test_a_limit_on_files_is_known_before(tmp_path):
     with (
+        largest_file(3000),
         pytest.raises(BadInputError, match=r"needs 4\.0 kB.*files of 3\.0 kB only.*ulimit -f"),
         create_output(tmp_path / "a.tif", (10, 20, 20), "uint8"),
     ):
@@ -389,9 +381,10 @@ def test_a_limit_on_files_is_known_before(tmp_path, small_files):
 
 
 @pytest.mark.parametrize(("name", "shape"), [("a.tif", (5, 20, 20)), ("a.zarr", (5, 40, 40))])
-def test_a_limit_on_files_that_is_met_while_writing(tmp_path, small_files, name, shape):
+def test_a_limit_on_files_that_is_met_while_writing(tmp_path, name, shape):
     noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     with (
+        largest_file(3000),
         pytest.raises(RunFailedError, match=r"could not be written.*large.*ulimit -f"),
         create_output(tmp_path / name, shape, "uint8") as out,
     ):
@@ -399,9 +392,10 @@ def test_a_limit_on_files_that_is_met_while_writing(tmp_path, small_files, name,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_writes_is_told_which_file_is_too_large(tmp_path, small_files):
+def test_who_writes_is_told_which_file_is_too_large(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (5, 40, 40), np.uint8)
     with (
+        largest_file(3000),
         create_output(tmp_path / "a.zarr", noise.shape, "uint8") as out,
         pytest.raises(RunFailedError, match=r"a\.zarr could not be written.*ulimit -f"),
     ):

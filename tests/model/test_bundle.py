@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bundles import random_bundle
+from limits import largest_file
 from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -241,16 +242,13 @@ def test_building_twice_gives_networks_of_their_own(saved):
 
 def test_existing_file_survives_a_disk_that_gets_full(saved):
     """A limit on the size of files stands in for the full disk: writing really fails."""
-    resource = pytest.importorskip("resource")
     before = saved.read_bytes()
     bundle = make_bundle(record=make_bundle().record.model_copy(update={"seconds": 99.0}))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    try:
-        with pytest.raises(RunFailedError, match=r"model\.unet3d could not be written"):
-            bundle.save(saved)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        largest_file(2000),
+        pytest.raises(RunFailedError, match=r"model\.unet3d could not be written"),
+    ):
+        bundle.save(saved)
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == [saved.name]
 
