@@ -30,7 +30,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import networks
 import numpy as np
 import peers
 import report
@@ -51,12 +50,14 @@ from protocol import (
     watched_slice,
 )
 
+import networks
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import SlicePreview, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.training.events import SlicePreview, TrainingControl, TrainingProgress
+from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
 GRACE = 1800.0

@@ -13,10 +13,10 @@ from protocol import Floats, Labels, Look, Result, need
 from napari_unet3d.config import AugmentationConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.model import device as devices
-from napari_unet3d.training.loss import masked_loss
+from napari_unet3d.networks import device as devices
+from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.training.losses import masked_loss
 
 PATCH_VOXELS = 140_000
 LOOKING_SHARE = 0.08

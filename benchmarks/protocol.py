@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet3d.data.annotation import SliceRef
-from napari_unet3d.data.files import read_labels, read_volume
+from napari_unet3d.data.io.reading import read_labels, read_volume
 from napari_unet3d.data.samples import tubules
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.prediction.scores import Overlap, mean
+from napari_unet3d.events import mean
+from napari_unet3d.prediction.scores import Overlap
 
 SAMPLE = "tubules"
 """Name of the built-in stack, which is used where no folder is given."""

@@ -31,7 +31,7 @@ def main() -> None:
 
     from napari_unet3d.config import TrainingConfig
     from napari_unet3d.data.samples import tubules
-    from napari_unet3d.widgets.launch import launch
+    from napari_unet3d.widgets.viewer.launch import launch
 
     sample = tubules(tuple(options.shape))
     viewer = launch(

@@ -42,19 +42,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_unet3d.config import NetworkConfig, PredictionConfig, TrainingConfig, Triple
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
-from napari_unet3d.model import device as devices
+from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.geometry import Convolution, walk
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.geometry import Convolution, walk
+from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.predictor import Predictor, label_table, predict
-from napari_unet3d.training.evaluator import Evaluator
-from napari_unet3d.training.events import TrainingControl, TrainingProgress
-from napari_unet3d.training.loss import masked_loss
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.looks import Evaluator
+from napari_unet3d.training.losses import masked_loss
 from napari_unet3d.training.trainer import Trainer
 
 CPU = torch.device("cpu")

@@ -38,7 +38,7 @@ GROUPS = {
     "Errors": ["BadInputError", "RunFailedError"],
 }
 EVENTS = {
-    "napari_unet3d.training.events": (
+    "napari_unet3d.events": (
         "TrainingStarted",
         "Forecast",
         "PixelsStarted",
@@ -47,8 +47,10 @@ EVENTS = {
         "Checkpoint",
         "HeldOutScores",
         "SlicePreview",
+        "PredictionProgress",
+        "PredictionStarted",
+        "Notice",
     ),
-    "napari_unet3d.prediction.predictor": ("PredictionProgress", "Notice"),
 }
 TRIPLE = tuple[int, int, int]
 

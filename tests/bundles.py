@@ -10,7 +10,7 @@ import torch
 from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.networks.unet import UNet3D
 
 
 def random_bundle(

@@ -16,8 +16,8 @@ from scipy.ndimage import gaussian_filter
 
 from napari_unet3d import cli
 from napari_unet3d.config import TrainingConfig
-from napari_unet3d.data.files import read_labels, read_volume
-from napari_unet3d.data.outputs import create_output
+from napari_unet3d.data.io.outputs import create_output
+from napari_unet3d.data.io.reading import read_labels, read_volume
 from napari_unet3d.data.samples import tubules
 from napari_unet3d.model.bundle import ModelBundle
 
@@ -539,7 +539,7 @@ def test_unknown_command(run):
 def test_failure_while_running_is_1_and_says_why(train, monkeypatch):
     import torch
 
-    from napari_unet3d.model.unet import UNet3D
+    from napari_unet3d.networks.unet import UNet3D
 
     def never(self, x):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -15,7 +15,7 @@ import torch
 
 from bundles import random_bundle
 from napari_unet3d.config import NetworkConfig
-from napari_unet3d.model.geometry import walk
+from napari_unet3d.networks.geometry import walk
 
 SOURCE = Path(__file__).resolve().parents[1] / "benchmarks" / "speed.py"
 NETWORK = NetworkConfig(

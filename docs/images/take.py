@@ -26,8 +26,8 @@ def main(seconds: float = 60) -> None:
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QApplication
 
-    from napari_unet3d.data.annotation import SliceRef
     from napari_unet3d.data.samples import tubules
+    from napari_unet3d.data.slices import SliceRef
 
     viewer = napari.Viewer(title="napari-unet3d")
     window = viewer.window._qt_window

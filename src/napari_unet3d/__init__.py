@@ -24,17 +24,17 @@ _PUBLIC = {
     "TrainingConfig": "config",
     "BadInputError": "errors",
     "RunFailedError": "errors",
-    "SliceRef": "data.annotation",
+    "SliceRef": "data.slices",
     "SparseAnnotation": "data.annotation",
     "Volume": "data.volume",
-    "read_labels": "data.files",
-    "read_volume": "data.files",
+    "read_labels": "data.io.reading",
+    "read_volume": "data.io.reading",
     "tubules": "data.samples",
     "ModelBundle": "model.bundle",
-    "UNet3D": "model.unet",
+    "UNet3D": "networks.unet",
     "predict": "prediction.predictor",
     "Trainer": "training.trainer",
-    "TrainingControl": "training.events",
+    "TrainingControl": "training.control",
 }
 __all__ = sorted(_PUBLIC)
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from napari_unet3d.data.files import read_labels
+from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.model.bundle import ModelBundle
 from test_cli import LABELS, TRUTH, write
 

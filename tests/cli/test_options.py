@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from napari_unet3d import cli
-from napari_unet3d.data.files import read_volume
+from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.model.bundle import ModelBundle
 from test_cli import IMAGE, SHAPE, TRUTH, VOXEL
 

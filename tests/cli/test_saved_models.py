@@ -18,7 +18,7 @@ from limits import largest_file
 from napari_unet3d import cli
 from napari_unet3d.cli import signals, work
 from napari_unet3d.config import NetworkConfig, TrainingConfig
-from napari_unet3d.data import atomic
+from napari_unet3d.data.io import atomic
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 

@@ -17,7 +17,7 @@ import pytest
 
 from napari_unet3d import cli
 from napari_unet3d.cli import checkpoints, signals
-from napari_unet3d.data.outputs import create_output
+from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import Predictor
 from napari_unet3d.training.throttle import Throttle

@@ -10,11 +10,8 @@ import pytest
 import zarr
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.data.annotation import (
-    SliceRef,
-    SparseAnnotation,
-    parse_slices,
-)
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slices import SliceRef, parse_slices
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 

@@ -9,9 +9,10 @@ import pytest
 import zarr
 
 from napari_unet3d.data import clipping
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import painted_values
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 
 SHAPE = (30, 96, 100)

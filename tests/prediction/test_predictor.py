@@ -23,32 +23,27 @@ from napari_unet3d.config import (
     PredictionConfig,
     TrainingConfig,
 )
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
-from napari_unet3d.data.files import read_volume
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.io.reading import read_volume
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.geometry import (
+from napari_unet3d.networks.geometry import (
     largest_map,
     next_fitting,
     output_shape,
     shrink,
     total_stride,
 )
-from napari_unet3d.model.pixels import PixelClassifier
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.pixels.features import PixelClassifier
 from napari_unet3d.prediction import predictor as predictor_module
-from napari_unet3d.prediction.predictor import (
-    NotFiniteError,
-    Notice,
-    PredictionProgress,
-    Predictor,
-    label_table,
-    predict,
-)
-from napari_unet3d.prediction.tiling import Box, slice_box
+from napari_unet3d.prediction.predictor import NotFiniteError, Predictor, label_table, predict
 from napari_unet3d.training.trainer import Trainer
 
 CPU = torch.device("cpu")

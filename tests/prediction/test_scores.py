@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet3d.prediction.scores import Overlap, mean, show
+from napari_unet3d.events import mean
+from napari_unet3d.prediction.scores import Overlap, show
 
 PREDICTED = np.array([[2, 2, 0, 0], [3, 0, 0, 0]])
 TRUTH = np.array([[2, 0, 2, 2], [0, 0, 0, 0]])

@@ -8,18 +8,10 @@ from math import prod
 import numpy as np
 import pytest
 
-from napari_unet3d.prediction import tiling
-from napari_unet3d.prediction.tiling import (
-    Box,
-    BoxGrid,
-    blending_weights,
-    mirror_index,
-    nearest_index,
-    plan_blocks,
-    plan_parts,
-    plan_tiles,
-    spread_order,
-)
+from napari_unet3d.data import boxes
+from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks, plan_parts, spread_order
+from napari_unet3d.prediction.tiling import blending_weights, plan_tiles
+from napari_unet3d.sampling.source import mirror_index, nearest_index
 
 
 def covered(tiles: list[Box], box: Box) -> np.ndarray:
@@ -204,7 +196,7 @@ def test_a_moved_grid_holds_the_moved_boxes():
 def test_one_tile_of_a_large_stack_is_found_without_listing_all(monkeypatch):
     made = []
     whole = Box((0, 0, 0), (1000, 4000, 4000))
-    monkeypatch.setattr(tiling, "Box", lambda *corners: made.append(corners) or Box(*corners))
+    monkeypatch.setattr(boxes, "Box", lambda *corners: made.append(corners) or Box(*corners))
     tiles = plan_tiles(whole.shape, whole, (64, 64, 64), 0.0, (8, 8, 8))
     assert len(tiles) == 16 * 63 * 63
     blocks = plan_blocks(whole.shape, (16, 16, 16), 100_000)

@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 
-from napari_unet3d.prediction.predictor import PredictionProgress
-from napari_unet3d.training.clock import Reading, RunClock, show_seconds
-from napari_unet3d.training.events import (
+from napari_unet3d.events import (
     FinishingStarted,
     Forecast,
     PixelsStarted,
+    PredictionProgress,
     TrainingProgress,
     TrainingStarted,
 )
+from napari_unet3d.training.clock import Reading, RunClock, show_seconds
 
 
 class Time:

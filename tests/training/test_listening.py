@@ -12,19 +12,16 @@ from torch import nn
 
 from bundles import random_bundle
 from napari_unet3d.config import NetworkConfig, TrainingConfig
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.pixels import PixelClassifier
+from napari_unet3d.pixels.features import PixelClassifier
 from napari_unet3d.prediction.predictor import Predictor
 from napari_unet3d.training import listening, pixel_fitting
-from napari_unet3d.training.evaluator import Evaluator
-from napari_unet3d.training.events import (
-    FinishingStarted,
-    HeldOutScores,
-    TrainingControl,
-    TrainingProgress,
-)
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.looks import Evaluator
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 

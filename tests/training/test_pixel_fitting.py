@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from napari_unet3d.config import TrainingConfig
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.boxes import Box
 from napari_unet3d.data.samples import Sample, tubules
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.prediction.tiling import Box
 from napari_unet3d.training import pixel_fitting
 from napari_unet3d.training.pixel_fitting import (
     PixelSample,

@@ -15,30 +15,32 @@ from scipy.ndimage import gaussian_filter
 
 from bundles import random_bundle
 from napari_unet3d.config import NetworkConfig, TrainingConfig
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
-from napari_unet3d.data.files import read_volume
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.io.reading import read_volume
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.planning import plan_tile
-from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import Notice, predict
-from napari_unet3d.training import evaluator as evaluator_module
-from napari_unet3d.training import throttle as throttle_module
-from napari_unet3d.training import trainer as trainer_module
-from napari_unet3d.training.checkpoint import training_state
-from napari_unet3d.training.events import (
+from napari_unet3d.events import (
     Checkpoint,
     FinishingStarted,
     HeldOutScores,
+    Notice,
     PixelsStarted,
     SlicePreview,
-    TrainingControl,
     TrainingProgress,
     TrainingStarted,
 )
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.networks.planning import plan_tile
+from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.training import looks as evaluator_module
+from napari_unet3d.training import throttle as throttle_module
+from napari_unet3d.training import trainer as trainer_module
+from napari_unet3d.training.checkpoint import training_state
+from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet3d.prediction.scores import ClassScore
-from napari_unet3d.training.events import HeldOutScores
+from napari_unet3d.events import ClassScore, HeldOutScores
 from napari_unet3d.training.trainer import Trainer
 
 pytestmark = pytest.mark.needs_window

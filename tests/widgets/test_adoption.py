@@ -13,8 +13,13 @@ from napari.layers import Image, Labels
 from napari.utils import DirectLabelColormap
 
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.adoption import can_be_painted, classes_of, may_annotate, taken_unasked
-from napari_unet3d.widgets.layers import new_annotation_layer
+from napari_unet3d.widgets.viewer.adoption import (
+    can_be_painted,
+    classes_of,
+    may_annotate,
+    taken_unasked,
+)
+from napari_unet3d.widgets.viewer.layers import new_annotation_layer
 
 SHAPE = (4, 8, 9)
 

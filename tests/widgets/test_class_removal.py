@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 
 from napari_unet3d.config import default_class
 from napari_unet3d.widgets.class_removal import find_voxels
-from napari_unet3d.widgets.layers import read_classes
+from napari_unet3d.widgets.viewer.layers import read_classes
 
 WALL = default_class(3, "wall").model_copy(update={"color": "#123456"})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_unet3d.widgets.curve import Curve
+from napari_unet3d.widgets.parts.curve import Curve
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
 from napari_unet3d.config import AugmentationConfig, PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.duration import DurationBox, read_duration, write_duration
-from napari_unet3d.widgets.fields import (
+from napari_unet3d.widgets.parts.duration import DurationBox, read_duration, write_duration
+from napari_unet3d.widgets.parts.fields import (
     BoolEditor,
     ChoiceEditor,
     FieldEditor,
@@ -25,8 +25,8 @@ from napari_unet3d.widgets.fields import (
     TextEditor,
     make_editor,
 )
-from napari_unet3d.widgets.training_form import TrainingForm
-from napari_unet3d.widgets.typed_box import Bounds, NumberBox, read_number, steady
+from napari_unet3d.widgets.parts.training_form import TrainingForm
+from napari_unet3d.widgets.parts.typed_box import Bounds, NumberBox, read_number, steady
 
 MODELS = (TrainingConfig, AugmentationConfig, PredictionConfig)
 FIELDS = {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_unet3d.widgets.footer import Footer
+from napari_unet3d.widgets.parts.footer import Footer
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Image, Labels
 
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.header import LayerChoice, read_times
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice, read_times
 
 
 @pytest.mark.parametrize(

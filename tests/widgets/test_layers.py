@@ -11,10 +11,10 @@ import zarr
 from napari.layers import Image, Labels
 
 from napari_unet3d.config import ClassInfo, default_class
-from napari_unet3d.data.annotation import SliceRef
-from napari_unet3d.data.file_metadata import common_unit
+from napari_unet3d.data.io.file_metadata import common_unit
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets import layers, placement
+from napari_unet3d.widgets.viewer import layers, placement
 
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 TRANSFORM = {

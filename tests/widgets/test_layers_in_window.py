@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet3d.data.annotation import SliceRef
-from napari_unet3d.widgets.launch import DOCK_NAME, add_dock
-from napari_unet3d.widgets.layers import read_classes, read_held_out
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.widgets.viewer.launch import DOCK_NAME, add_dock
+from napari_unet3d.widgets.viewer.layers import read_classes, read_held_out
 
 pytestmark = pytest.mark.needs_window
 
@@ -74,7 +74,7 @@ def test_an_annotation_of_another_shape_is_refused_in_one_message(ready: Any, ha
 
 
 def test_a_stroke_on_the_prediction_is_named(ready: Any, hands: Any, qtbot: Any) -> None:
-    from napari_unet3d.widgets.layers import prediction_layer
+    from napari_unet3d.widgets.viewer.layers import prediction_layer
 
     viewer, image = ready._viewer, ready.choice.value()[0]
     shown = prediction_layer(np.zeros(image.data.shape, np.uint8), "p", (), {})

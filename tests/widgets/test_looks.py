@@ -25,8 +25,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet3d.config import default_class
-from napari_unet3d.widgets.on_screen import KeepOnScreen
-from napari_unet3d.widgets.theme import (
+from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
+from napari_unet3d.widgets.viewer.theme import (
     EDGE_CONTRAST,
     TEXT_CONTRAST,
     contrast,

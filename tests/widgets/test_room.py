@@ -12,7 +12,7 @@ import zarr
 from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.room import check_result, empty_labels, result_problem, snapshot
+from napari_unet3d.widgets.viewer.room import check_result, empty_labels, result_problem, snapshot
 
 HUGE = (2000, 20_000, 20_000)
 

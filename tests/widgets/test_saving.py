@@ -12,10 +12,9 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_unet3d.config import default_class
-from napari_unet3d.data.outputs import create_output
+from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.layers import prediction_layer
-from napari_unet3d.widgets.saving import (
+from napari_unet3d.widgets.run.saving import (
     ask_model,
     ask_segmentation,
     check_not_open,
@@ -23,6 +22,7 @@ from napari_unet3d.widgets.saving import (
     complete_path,
     save_layer,
 )
+from napari_unet3d.widgets.viewer.layers import prediction_layer
 
 
 @pytest.mark.parametrize(

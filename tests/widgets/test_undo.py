@@ -10,12 +10,13 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 
-from napari_unet3d.data.annotation import SliceRef, find_painted_slices, voxels_to_complete
+from napari_unet3d.data.annotation import find_painted_slices, voxels_to_complete
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.navigation import show_slice
-from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.undo import complete_slice
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.viewer.navigation import show_slice
+from napari_unet3d.widgets.viewer.undo import complete_slice
 
 SHAPE = (10, 22, 24)
 

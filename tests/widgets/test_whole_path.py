@@ -11,7 +11,7 @@ import pytest
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 
-from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import RunFailedError
 
 pytestmark = pytest.mark.needs_window
@@ -36,7 +36,7 @@ def test_sample_strokes_button_dense_layer(
     dock: Any, hands: Any, qtbot: Any, monkeypatch: Any
 ) -> None:
     from napari_unet3d.data import samples
-    from napari_unet3d.widgets.samples import tubules
+    from napari_unet3d.widgets.viewer.samples import tubules
 
     small = samples.tubules((12, 64, 64))
     monkeypatch.setattr(samples, "tubules", lambda: small)
@@ -243,7 +243,7 @@ def test_an_error_in_the_thread_reaches_the_user(
         raise RuntimeError("the device fell asleep")
 
     shown: list[str] = []
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", shown.append)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", shown.append)
     monkeypatch.setattr(Trainer, "_step", fail)
     before = state(ready._viewer)
     hands.press(ready.footer.start_button)
@@ -267,7 +267,7 @@ def test_a_training_that_fails_on_the_way_leaves_its_model(
         done.append(1)
         return step(self, *arguments)
 
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda text: None)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", lambda text: None)
     monkeypatch.setattr(Trainer, "_step", fail)
     ready.form.advanced.editors["iterations"].setValue(5)
     hands.press(ready.footer.start_button)
@@ -385,8 +385,8 @@ def test_a_run_that_fails_for_lack_of_memory_says_so(
         raise RunFailedError("memory does not suffice; close other programs")
         yield
 
-    monkeypatch.setattr("napari_unet3d.widgets.run.predict", fail)
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda _: None)
+    monkeypatch.setattr("napari_unet3d.session.job.predict", fail)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", lambda _: None)
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
     assert "close other programs" in ready.footer.message.text()
@@ -401,8 +401,8 @@ def test_a_result_that_cannot_be_shown_ends_the_run_all_the_same(
     def refuse(*_: Any) -> None:
         raise ValueError("the viewer takes no layers today")
 
-    monkeypatch.setattr("napari_unet3d.widgets.prediction_view.companion_layers", refuse)
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda _: None)
+    monkeypatch.setattr("napari_unet3d.widgets.run.prediction_view.companion_layers", refuse)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", lambda _: None)
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
     assert "takes no layers today" in ready.footer.message.text()
@@ -416,7 +416,7 @@ def test_saving_keeps_the_voxel_size(
 ) -> None:
     from qtpy.QtWidgets import QFileDialog
 
-    from napari_unet3d.data.files import read_labels
+    from napari_unet3d.data.io.reading import read_labels
     from napari_unet3d.model.bundle import ModelBundle
 
     hands.press(ready.footer.start_button)
@@ -449,8 +449,8 @@ class SlowLabels:
 def test_closing_while_saving_finishes_the_file(
     ready: Any, qtbot: Any, tmp_path: Any, painted: np.ndarray, how: str
 ) -> None:
-    from napari_unet3d.data.files import read_labels
-    from napari_unet3d.widgets.saving import save_labels
+    from napari_unet3d.data.io.reading import read_labels
+    from napari_unet3d.widgets.run.saving import save_labels
 
     path = tmp_path / "out.ome.tif"
     ready.runner.save(save_labels(SlowLabels(painted), path, (2, 0.5, 0.5), "µm"))
@@ -515,7 +515,7 @@ def test_a_folder_that_is_missing_is_said(
 def test_closing_the_dock_ends_the_run_and_keeps_the_annotation(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
-    from napari_unet3d.widgets.layers import read_classes
+    from napari_unet3d.widgets.viewer.layers import read_classes
 
     ready.form.advanced.editors["iterations"].setValue(100_000)
     viewer = ready._viewer

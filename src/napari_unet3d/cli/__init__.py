@@ -24,7 +24,7 @@ from napari_unet3d.cli import settings
 from napari_unet3d.cli.signals import TerminatedError, terminating
 from napari_unet3d.cli.terminal import LogHandler, check_told, errors, guarded, tell, tell_json
 from napari_unet3d.config import PredictionConfig, Preset, TrainingConfig
-from napari_unet3d.data.paths import user_path
+from napari_unet3d.data.io.paths import user_path
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 OpenWindow = Callable[..., None]

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from napari_unet3d.cli.terminal import errors
-from napari_unet3d.data.leftovers import most_name_bytes
-from napari_unet3d.data.outputs import is_same_file
+from napari_unet3d.data.io.leftovers import most_name_bytes
+from napari_unet3d.data.io.outputs import is_same_file
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 

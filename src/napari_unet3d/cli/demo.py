@@ -15,12 +15,13 @@ from napari_unet3d.cli.terminal import tell
 from napari_unet3d.cli.work import check_model_path, save_model
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
-from napari_unet3d.data.outputs import check_output, create_output
+from napari_unet3d.data.io.outputs import check_output, create_output
 from napari_unet3d.data.samples import Sample, tubules
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.events import mean
 from napari_unet3d.prediction.comparison import compare
 from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.prediction.scores import mean, show
+from napari_unet3d.prediction.scores import show
 from napari_unet3d.training.trainer import Trainer
 
 _MODEL, _RESULT, _OVERLAY = "model.unet3d", "segmentation.ome.tif", "overlay.png"

@@ -7,8 +7,9 @@ from typing import Any
 
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.data.conventions import read_convention
-from napari_unet3d.data.files import read_labels
+from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.slices import parse_slices
+from napari_unet3d.events import mean
 from napari_unet3d.prediction.comparison import (
     Comparison,
     TruthKind,
@@ -16,7 +17,7 @@ from napari_unet3d.prediction.comparison import (
     compare,
     guess_kind,
 )
-from napari_unet3d.prediction.scores import mean, show
+from napari_unet3d.prediction.scores import show
 
 
 def compare_files(prediction: Path, truth: Path, skip: str, kind: TruthKind | None) -> Comparison:

@@ -16,19 +16,21 @@ from napari_unet3d.cli.checkpoints import CheckpointFile
 from napari_unet3d.cli.settings import CHECKPOINT_SECONDS
 from napari_unet3d.cli.signals import SAVING, first_signal, interrupt, say
 from napari_unet3d.cli.terminal import errors, tell, visible
-from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.prediction.predictor import Notice, PredictionProgress
-from napari_unet3d.prediction.scores import mean, show
-from napari_unet3d.training.clock import PHASES, RunClock
-from napari_unet3d.training.events import (
+from napari_unet3d.events import (
     Checkpoint,
     FinishingStarted,
     HeldOutScores,
+    Notice,
     PixelsStarted,
-    TrainingControl,
+    PredictionProgress,
     TrainingProgress,
     TrainingStarted,
+    mean,
 )
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.prediction.scores import show
+from napari_unet3d.training.clock import PHASES, RunClock
+from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
 T = TypeVar("T")

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from napari_unet3d.cli.terminal import errors
-from napari_unet3d.data.files import read_volume
+from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.model import device as devices
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
+from napari_unet3d.networks import device as devices
 
 
 def describe_file(path: Path, *, as_json: bool) -> str | dict[str, Any]:

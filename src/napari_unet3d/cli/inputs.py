@@ -19,7 +19,7 @@ from napari_unet3d.data.conventions import (
     describe_values,
     read_convention,
 )
-from napari_unet3d.data.files import read_labels, read_volume
+from napari_unet3d.data.io.reading import read_labels, read_volume
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError

@@ -18,11 +18,10 @@ from napari_unet3d.cli.follow import TrainingRun, follow, say_how_to_go_on
 from napari_unet3d.cli.inputs import SWAPPED, open_annotation, open_image, refuse_model
 from napari_unet3d.cli.signals import held_back
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
-from napari_unet3d.data.annotation import parse_slices
-from napari_unet3d.data.atomic import KeptElsewhereError, Replacement, check_target
 from napari_unet3d.data.conventions import Labels
-from napari_unet3d.data.leftovers import remove
-from napari_unet3d.data.outputs import (
+from napari_unet3d.data.io.atomic import KeptElsewhereError, Replacement, check_target
+from napari_unet3d.data.io.leftovers import remove
+from napari_unet3d.data.io.outputs import (
     OutputArray,
     check_output,
     check_paths,
@@ -30,10 +29,11 @@ from napari_unet3d.data.outputs import (
     create_output,
     is_same_file,
 )
-from napari_unet3d.data.paths import user_path
+from napari_unet3d.data.io.paths import user_path
+from napari_unet3d.data.slices import parse_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
-from napari_unet3d.model.geometry import parameter_count
+from napari_unet3d.networks.geometry import parameter_count
 from napari_unet3d.prediction.predictor import predict as segment
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 

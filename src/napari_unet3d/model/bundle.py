@@ -18,13 +18,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Triple
-from napari_unet3d.data.atomic import Replacement
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.geometry import excess
-from napari_unet3d.model.pixels import PixelClassifier
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.networks.geometry import excess
+from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.pixels.features import PixelClassifier
 
 SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"

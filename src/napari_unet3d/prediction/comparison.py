@@ -28,7 +28,8 @@ from napari_unet3d.data.slices import (
     space,
 )
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction.scores import ClassScore, Overlap
+from napari_unet3d.events import ClassScore
+from napari_unet3d.prediction.scores import Overlap
 
 TruthKind = Literal["dense", "slices", "sparse"]
 """dense: 0 is background. slices: 0 is background on slices with paint, the others do not count.

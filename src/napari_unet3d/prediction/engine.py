@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -15,31 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet3d.config import Triple
+from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import RunFailedError
-from napari_unet3d.model import device as devices
+from napari_unet3d.events import Notice
 from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.device import Precision
-from napari_unet3d.model.geometry import (
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.device import Precision
+from napari_unet3d.networks.geometry import (
     MOST_IN_A_MAP,
     largest_map,
     output_shape,
     shrink,
     total_stride,
 )
-from napari_unet3d.model.pixels import PixelClassifier, Read, feature_count
-from napari_unet3d.model.planning import halve, plan_tile, prediction_bytes
-from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.tiling import (
-    Box,
-    BoxGrid,
-    blending_weights,
-    mirror_index,
-    nearest_index,
-    plan_blocks,
-    plan_tiles,
-)
+from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
+from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.pixels.features import PixelClassifier, feature_count
+from napari_unet3d.prediction.tiling import blending_weights, plan_tiles
+from napari_unet3d.sampling.source import Source
 
 CPU_TILE = 2_000_000
 """Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
@@ -52,13 +46,6 @@ _SMALLEST_SIDE = 32
 _TRIES = 3
 """Boxes in a row for which the planned tile is tried again after a shortage of memory: each try
 costs the tiles that were done until it fails."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something the user should read, such as a tile that had to be halved."""
-
-    text: str
 
 
 class NotFiniteError(RunFailedError):
@@ -354,7 +341,8 @@ class Predictor:
         self, classifier: PixelClassifier, volume: Volume, time: int, box: Box
     ) -> Tensor:
         """Log-probabilities (K, z, y, x) of the pixel classifier, by halves if need be."""
-        read = reader_for_pixels(volume, self.intensity, self.device, time)
+        source = Source(volume, self.intensity, self.device)
+        read = partial(source.read, time, beyond="nearest")
         try:
             return classifier.log_probabilities(read, box.start, box.stop, volume.voxel_size)
         except Exception as error:
@@ -372,7 +360,7 @@ class Predictor:
         """
         start = tuple(a - m // 2 for a, m in zip(tile.start, self._margin, strict=True))
         stop = tuple(b + m - m // 2 for b, m in zip(tile.stop, self._margin, strict=True))
-        image = read_padded(volume, self.intensity, self.device, time, mirror_index, start, stop)
+        image = Source(volume, self.intensity, self.device).read(time, start, stop)
         return image[None].contiguous(memory_format=devices.memory_format(self.device))
 
     def _run(self, volume: Volume, time: int, tile: Box) -> Tensor:
@@ -396,41 +384,6 @@ class Predictor:
         axis = box.longest_axis
         halves = [self.predict(volume, time, half) for half in box.halves(axis)]
         return np.concatenate(halves, 1 + axis)
-
-
-def read_padded(
-    volume: Volume,
-    intensity: IntensityNormalization,
-    device: torch.device,
-    time: int,
-    outside: Callable[[int, int, int], NDArray[np.intp]],
-    start: Sequence[int],
-    stop: Sequence[int],
-) -> Tensor:
-    """Normalized gray values (C, z, y, x) of a box, which may leave the volume.
-
-    `outside` gives the voxel indices from start to stop on an axis of some size, with those
-    that lie outside replaced: `mirror_index` or `nearest_index`.
-    """
-    index = [outside(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
-    low = tuple(int(i.min()) for i in index)
-    high = tuple(int(i.max()) + 1 for i in index)
-    crop = intensity.apply(volume.crop(time, low, high))  # type: ignore[arg-type]
-    if crop.shape[1:] != tuple(len(i) for i in index):
-        z, y, x = (i - n for i, n in zip(index, low, strict=True))
-        crop = crop[:, z[:, None, None], y[:, None], x]
-    return torch.from_numpy(crop).to(device)
-
-
-def reader_for_pixels(
-    volume: Volume, intensity: IntensityNormalization, device: torch.device, time: int
-) -> Read:
-    """What the filter bank reads a time point with.
-
-    Beyond the volume the border voxels go on. A mirror would hide the border; its trace in the
-    features tells the classifier where the border is.
-    """
-    return partial(read_padded, volume, intensity, device, time, nearest_index)
 
 
 def _is_finite(values: Tensor) -> bool:

@@ -16,33 +16,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet3d.config import BACKGROUND, ClassInfo, PredictionConfig, Triple
+from napari_unet3d.data.boxes import Box, plan_blocks
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model import device as devices
+from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.device import Precision
-from napari_unet3d.model.geometry import MOST_IN_A_MAP, largest_map, output_shape
-from napari_unet3d.model.unet import fold_batch_norm
-from napari_unet3d.prediction.engine import (
-    CPU_TILE,
-    BoxTooLargeError,
-    NotFiniteError,
-    Notice,
-    Predictor,
-    reader_for_pixels,
-)
-from napari_unet3d.prediction.tiling import Box, plan_blocks
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.device import Precision
+from napari_unet3d.networks.geometry import MOST_IN_A_MAP, largest_map, output_shape
+from napari_unet3d.networks.unet import fold_batch_norm
+from napari_unet3d.prediction.engine import CPU_TILE, BoxTooLargeError, NotFiniteError, Predictor
 
 __all__ = [
     "CPU_TILE",
     "NotFiniteError",
-    "Notice",
-    "PredictionProgress",
     "Predictor",
     "label_table",
     "predict",
-    "reader_for_pixels",
     "voxel_size_note",
 ]
 
@@ -51,16 +42,6 @@ _WRITTEN_VALUES = 1 << 24
 
 _OTHER_VOXELS = 1.5
 """Voxel sizes that differ by this factor are worth a warning."""
-
-
-@dataclass(frozen=True)
-class PredictionProgress:
-    """Tiles done so far; `remaining` in seconds, None while unknown."""
-
-    done: int
-    total: int
-    elapsed: float
-    remaining: float | None
 
 
 def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:

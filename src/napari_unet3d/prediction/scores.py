@@ -4,34 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.data.slices import count_labels
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """Scores of one class.
-
-    Attributes
-    ----------
-    value
-        Label value of the class.
-    iou
-        TP/(TP+FP+FN) (Çiçek et al. 2016, sec. 4); None when the class is in neither.
-    dice
-        2TP/(2TP+FP+FN); None when the class is in neither.
-    voxels
-        Voxels of the class in the truth.
-    """
-
-    value: int
-    iou: float | None
-    dice: float | None
-    voxels: int
+from napari_unet3d.events import ClassScore
 
 
 class Overlap:
@@ -76,12 +54,6 @@ class Overlap:
             dice = 2 * both / total if total else None
             found.append(ClassScore(value, iou, dice, true))
         return tuple(found)
-
-
-def mean(numbers: Sequence[float | None]) -> float | None:
-    """Mean of the numbers that are there; None when none is."""
-    there = [n for n in numbers if n is not None]
-    return sum(there) / len(there) if there else None
 
 
 def show(number: float | None) -> str:

@@ -11,7 +11,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.networks.unet import UNet3D
 
 _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}

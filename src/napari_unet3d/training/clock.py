@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from napari_unet3d.prediction.predictor import PredictionProgress
-from napari_unet3d.training.events import (
+from napari_unet3d.events import (
     FinishingStarted,
     PixelsStarted,
+    PredictionProgress,
     TrainingProgress,
     TrainingStarted,
 )

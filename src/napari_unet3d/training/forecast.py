@@ -10,10 +10,10 @@ from torch import Tensor
 
 from napari_unet3d.config import Triple
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.model import device as devices
-from napari_unet3d.model.pixels import filter_bank
-from napari_unet3d.training.evaluator import Evaluator
-from napari_unet3d.training.events import Forecast
+from napari_unet3d.events import Forecast
+from napari_unet3d.networks import device as devices
+from napari_unet3d.pixels.features import filter_bank
+from napari_unet3d.training.looks import Evaluator
 
 _TILE = 150_000
 """Voxels of the tile that is timed: a third of a second on one core, and hardly slower a voxel

@@ -7,8 +7,8 @@ import time
 
 from torch import Tensor, nn
 
-from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.training.events import TrainingControl
+from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.training.control import TrainingControl
 
 _STOPPED_SECONDS = 2.0
 """Seconds for a part of the end after the user said Stop, and waits."""

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_unet3d.data.patches import PatchSampler
+from napari_unet3d.data.boxes import Box, plan_blocks, slice_box
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.model.pixels import PixelClassifier, Read, filter_bank
-from napari_unet3d.prediction.predictor import reader_for_pixels
-from napari_unet3d.prediction.tiling import Box, plan_blocks, slice_box
+from napari_unet3d.pixels.features import PixelClassifier, Read, filter_bank
+from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.calibration import mean_iou
 
 _PART, _SMALLEST_PART = 256, 96
@@ -90,7 +90,8 @@ def sample_pixels(
         one_of_each = np.unique(codes[order], return_index=True)[1]
         order = np.concatenate([order[one_of_each], np.delete(order, one_of_each)])
         chosen = np.sort(order[:quota])
-        read = _until(stopped, reader_for_pixels(volume, sampler.intensity, device, ref.time))
+        source = Source(volume, sampler.intensity, device)
+        read = _until(stopped, partial(source.read, ref.time, beyond="nearest"))
         try:
             features = filter_bank(read, box.start, box.stop, volume.voxel_size)
         except _StoppedError:

@@ -18,16 +18,26 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.lazy import as_bad_input
-from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model import device as devices
+from napari_unet3d.events import (
+    Checkpoint,
+    FinishingStarted,
+    HeldOutScores,
+    Notice,
+    PixelsStarted,
+    TrainingEvent,
+    TrainingProgress,
+    TrainingStarted,
+)
 from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
-from napari_unet3d.model.geometry import shrink, smallest_map
-from napari_unet3d.model.planning import halve, plan_batch, plan_network, plan_patches
-from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import NotFiniteError, Notice, voxel_size_note
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.geometry import shrink, smallest_map
+from napari_unet3d.networks.planning import halve, plan_batch, plan_network, plan_patches
+from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.prediction.predictor import NotFiniteError, voxel_size_note
+from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.training.checkpoint import (
     check_start,
     load_training_state,
@@ -35,20 +45,11 @@ from napari_unet3d.training.checkpoint import (
     on_cpu,
     training_state,
 )
-from napari_unet3d.training.evaluator import Evaluator
-from napari_unet3d.training.events import (
-    Checkpoint,
-    FinishingStarted,
-    HeldOutScores,
-    PixelsStarted,
-    TrainingControl,
-    TrainingEvent,
-    TrainingProgress,
-    TrainingStarted,
-)
+from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.forecast import Speed
 from napari_unet3d.training.listening import CancelledError, Listener, StoppedError
-from napari_unet3d.training.loss import balanced_weights, masked_loss
+from napari_unet3d.training.looks import Evaluator
+from napari_unet3d.training.losses import balanced_weights, masked_loss
 from napari_unet3d.training.throttle import Throttle
 
 _LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}

@@ -14,39 +14,40 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.training.events import TrainingControl
+from napari_unet3d.session.job import Outputs, make_outputs, segment, train_and_segment
+from napari_unet3d.session.texts import show_duration
+from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.curve import Curve
-from napari_unet3d.widgets.duration import show_duration
-from napari_unet3d.widgets.footer import Footer
-from napari_unet3d.widgets.header import LayerChoice
-from napari_unet3d.widgets.last_model import NamedModel, keep_model, last_model
-from napari_unet3d.widgets.layers import (
-    base_name,
-    image_volume,
-    read_classes,
-    read_held_out,
-    role_of,
-)
-from napari_unet3d.widgets.prediction_view import PredictionView
-from napari_unet3d.widgets.report import RunReport
-from napari_unet3d.widgets.results import Results
-from napari_unet3d.widgets.room import check_result, snapshot
-from napari_unet3d.widgets.run import Outputs, make_outputs, segment, train_and_segment
-from napari_unet3d.widgets.runner import Finished, Runner
-from napari_unet3d.widgets.saving import (
+from napari_unet3d.widgets.parts.curve import Curve
+from napari_unet3d.widgets.parts.footer import Footer
+from napari_unet3d.widgets.parts.results import Results
+from napari_unet3d.widgets.parts.training_form import TrainingForm
+from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.run.report import RunReport
+from napari_unet3d.widgets.run.runner import Finished, Runner
+from napari_unet3d.widgets.run.saving import (
     BUNDLE_FILTER,
     ask_model,
     ask_segmentation,
     check_not_open,
     save_layer,
 )
-from napari_unet3d.widgets.training_form import TrainingForm
+from napari_unet3d.widgets.viewer.last_model import NamedModel, keep_model, last_model
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
+from napari_unet3d.widgets.viewer.layers import (
+    base_name,
+    image_volume,
+    read_classes,
+    read_held_out,
+    role_of,
+)
+from napari_unet3d.widgets.viewer.room import check_result, snapshot
 
 _html = partial(escape, quote=False)
 

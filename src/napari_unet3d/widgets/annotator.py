@@ -10,22 +10,23 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice, SliceRef
+from napari_unet3d.data.annotation import PaintedSlice
 from napari_unet3d.data.ledger import SliceLedger
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.adoption import classes_of
-from napari_unet3d.widgets.class_table import SHORTCUT_MODIFIER, ClassTable
-from napari_unet3d.widgets.connections import Connections
-from napari_unet3d.widgets.layers import (
+from napari_unet3d.widgets.parts.class_table import SHORTCUT_MODIFIER, ClassTable
+from napari_unet3d.widgets.parts.connections import Connections
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.viewer.adoption import classes_of
+from napari_unet3d.widgets.viewer.layers import (
     read_classes,
     read_held_out,
     starting_classes,
     write_classes,
     write_held_out,
 )
-from napari_unet3d.widgets.navigation import show_slice, shown_slice
-from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.undo import UndoWatch, complete_slice
+from napari_unet3d.widgets.viewer.navigation import show_slice, shown_slice
+from napari_unet3d.widgets.viewer.undo import UndoWatch, complete_slice
 
 _WAIT_MS = 100
 """Milliseconds between a stroke and its count, so that quick strokes are counted together."""

@@ -12,8 +12,8 @@ from qtpy.QtCore import QObject
 
 from napari_unet3d.config import UNLABELLED, ClassInfo
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.footer import Footer
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.footer import Footer
 
 Voxels = tuple[np.ndarray, ...]
 """One array of indices for each axis of a layer."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from napari_unet3d.model import device as devices
-from napari_unet3d.widgets.training_form import DeviceChoice
+from napari_unet3d.networks import device as devices
+from napari_unet3d.widgets.parts.training_form import DeviceChoice
 
 
 def find_devices() -> tuple[list[DeviceChoice], str | None]:

@@ -12,25 +12,25 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets.actions import Actions
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.background import Background
 from napari_unet3d.widgets.class_removal import ClassRemoval
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.column_scroll import ColumnScroll
-from napari_unet3d.widgets.connections import Connections
-from napari_unet3d.widgets.curve import Curve
 from napari_unet3d.widgets.devices import find_devices
-from napari_unet3d.widgets.footer import Footer
-from napari_unet3d.widgets.header import LayerChoice
-from napari_unet3d.widgets.hint import Situation, next_step
-from napari_unet3d.widgets.on_screen import KeepOnScreen
-from napari_unet3d.widgets.pairing import Pairing
-from napari_unet3d.widgets.results import Results
-from napari_unet3d.widgets.section import Section
-from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.theme import dock_style, theme_colors
-from napari_unet3d.widgets.training_form import TrainingForm
-from napari_unet3d.widgets.unsaved import UnsavedPaint
-from napari_unet3d.widgets.window_watch import WindowWatch
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.column_scroll import ColumnScroll
+from napari_unet3d.widgets.parts.connections import Connections
+from napari_unet3d.widgets.parts.curve import Curve
+from napari_unet3d.widgets.parts.footer import Footer
+from napari_unet3d.widgets.parts.hint import Situation, next_step
+from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
+from napari_unet3d.widgets.parts.results import Results
+from napari_unet3d.widgets.parts.section import Section
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.parts.training_form import TrainingForm
+from napari_unet3d.widgets.parts.window_watch import WindowWatch
+from napari_unet3d.widgets.run.background import Background
+from napari_unet3d.widgets.run.unsaved import UnsavedPaint
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
+from napari_unet3d.widgets.viewer.pairing import Pairing
+from napari_unet3d.widgets.viewer.theme import dock_style, theme_colors
 
 _PATIENCE = 1.5
 """Seconds that closing the window waits for the training to notice."""

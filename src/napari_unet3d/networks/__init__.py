@@ -1,0 +1,1 @@
+"""The networks, their shapes, and the device they run on."""

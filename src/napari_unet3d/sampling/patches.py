@@ -1,0 +1,152 @@
+"""Training patches around labelled voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_unet3d.config import AugmentationConfig, Triple
+from napari_unet3d.data.annotation import LabelledVoxels, SparseAnnotation
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.sampling.augmentation import Warp, change_gray_values, draw_warp
+
+_TRIALS = 4
+"""Warps that are drawn at most until a patch holds something labelled: near a border, tilted or
+scaled, it may lose the only stroke."""
+
+
+class PatchSampler:
+    """Draws patches that hold labelled voxels; batch `i` depends on seed and `i` only.
+
+    Every patch is placed around a labelled voxel, as in the authors' released code of
+    Çiçek et al. 2016; a share of them around a voxel of a class drawn uniformly, so that
+    rare classes are seen.
+
+    Parameters
+    ----------
+    volume, annotation
+        The stack and its labels; read crop by crop, so they may lie on a disk.
+    intensity
+        Gray-value normalization.
+    shapes
+        Patch (z, y, x) for annotated slices perpendicular to axis 0, 1, 2.
+    margin
+        Voxels by which the network's output is smaller, in all, along z, y and x.
+    rare_share
+        Share of the patches around a voxel of a class drawn uniformly.
+    seed
+        Of everything random.
+    slices
+        The labelled voxels, where they are known already; else they are looked for.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        annotation: SparseAnnotation,
+        intensity: IntensityNormalization,
+        shapes: dict[int, Triple],
+        margin: Triple = (0, 0, 0),
+        rare_share: float = 0.33,
+        seed: int = 0,
+        slices: tuple[LabelledVoxels, ...] | None = None,
+    ) -> None:
+        self.volume, self.annotation, self.intensity = volume, annotation, intensity
+        self.shapes, self.margin = shapes, margin
+        self.rare_share, self.seed = rare_share, seed
+        self.slices = annotation.labelled_voxels() if slices is None else slices
+        n_codes = len(annotation.classes) + 2
+        # (slices, codes): labelled voxels before thinning, which is what a draw is weighted by
+        self._counts = np.array(
+            [[s.counts.get(code, 0) for code in range(n_codes)] for s in self.slices], float
+        )
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """(K,) labelled voxels of background and each class, held-out slices left out."""
+        counts: np.ndarray = self._counts.sum(0)[1:]
+        return counts
+
+    def batch(
+        self,
+        number: int,
+        size: int,
+        device: torch.device,
+        augmentation: AugmentationConfig | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Batch `number`: images (N, C, Z, Y, X) float32 and targets (N, Z', Y', X') uint8.
+
+        Targets are 0 where unlabelled, output index + 1 elsewhere. All patches of a batch
+        are thin along the same axis. Without `augmentation` the patches are plain crops.
+        """
+        rng = np.random.default_rng([self.seed, number, augmentation is None])
+        noise = torch.Generator(device).manual_seed(int(rng.integers(2**31)))
+        images, targets = [], []
+        axis: int | None = None
+        for _ in range(size):
+            at, voxel, axis = self._draw(rng, axis)
+            for _ in range(_TRIALS):
+                warp = self._place(rng, voxel, axis, augmentation)
+                start, stop = warp.bounds(self.volume.shape)
+                crop = self.intensity.apply(self.volume.crop(at, start, stop))
+                codes = self.annotation.training_crop(at, start, stop)
+                image, target = warp.sample(
+                    torch.from_numpy(crop).to(device),
+                    torch.from_numpy(codes).to(device),
+                    start,
+                    self.volume.shape,
+                )
+                for a, (n, m) in enumerate(zip(warp.shape, self.margin, strict=True)):
+                    target = target.narrow(a, m // 2, n - m)
+                if target.any():
+                    break
+            if augmentation is not None:
+                image = change_gray_values(image, augmentation, rng, noise)
+            images.append(image)
+            targets.append(target)
+        return torch.stack(images), torch.stack(targets)
+
+    def _draw(self, rng: np.random.Generator, axis: int | None) -> tuple[int, np.ndarray, int]:
+        """Time point, labelled voxel, and the axis its slice is perpendicular to."""
+        counts = self._counts
+        if axis is not None:
+            counts = counts * np.array([[s.ref.axis == axis] for s in self.slices])
+        if rng.random() < self.rare_share:
+            code = int(rng.choice(np.flatnonzero(counts.sum(0))))
+            row = _pick(rng, counts[:, code])
+        else:
+            row = _pick(rng, counts.sum(1))
+            code = _pick(rng, counts[row])
+        chosen = self.slices[row]
+        voxels = chosen.of_class(code)
+        return chosen.ref.time, voxels[rng.integers(len(voxels))], chosen.ref.axis
+
+    def _place(
+        self,
+        rng: np.random.Generator,
+        voxel: np.ndarray,
+        axis: int,
+        augmentation: AugmentationConfig | None,
+    ) -> Warp:
+        shape = self.shapes[axis]
+        center = voxel.astype(float)
+        if not any(self.margin):
+            # Padded networks learn from the whole patch: the voxel may lie off its center,
+            # and the patch is kept inside the volume.
+            center = center + rng.uniform(-0.25, 0.25, 3) * shape
+            for a, (n, total) in enumerate(zip(shape, self.volume.shape, strict=True)):
+                low, high = (n - 1) / 2, total - 1 - (n - 1) / 2
+                center[a] = np.clip(center[a], low, high) if low <= high else (total - 1) / 2
+        # Whole steps, so that a patch that is not warped is not blurred either.
+        half = np.array([(n - 1) / 2 % 1 for n in shape])
+        center = np.floor(center - half + 0.5) + half
+        where = (float(center[0]), float(center[1]), float(center[2]))
+        if augmentation is None:
+            return Warp(shape, where, np.eye(3))
+        return draw_warp(rng, augmentation, shape, where, self.volume.voxel_size, axis)
+
+
+def _pick(rng: np.random.Generator, weights: np.ndarray) -> int:
+    return int(rng.choice(len(weights), p=weights / weights.sum()))

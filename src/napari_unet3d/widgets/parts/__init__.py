@@ -1,0 +1,1 @@
+"""Editors of one typed value: Qt only, no napari."""

@@ -1,0 +1,1 @@
+"""A run in its thread, and what is shown of it."""

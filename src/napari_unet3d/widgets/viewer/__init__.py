@@ -1,0 +1,1 @@
+"""All that touches layers and the viewer."""

@@ -1,0 +1,121 @@
+"""What fits into the memory: annotations and results of large stacks."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import time
+import weakref
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from qtpy.QtCore import QStandardPaths
+
+from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.networks.device import free_memory
+
+_SHARE_FOR_ANNOTATION = 0.5
+"""Part of the free memory. The result takes as much again."""
+_SHARE_FOR_RESULT = 0.9
+"""Part of the free memory. The network needs the rest, and shrinks its tiles to fit."""
+
+
+def empty_labels(shape: tuple[int, ...], name: str) -> Any:
+    """Zeros (uint8): in memory, or in a folder of the user's where they do not fit.
+
+    The folder has the image's `name` and the date; it is removed at the end when nothing was
+    painted.
+    """
+    if math.prod(shape) <= _SHARE_FOR_ANNOTATION * _free():
+        return np.zeros(shape, np.uint8)
+    data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
+    folder = Path(data) / "napari-unet3d" / "annotations"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _unused(folder, name)
+    labels = SparseLabels.create(shape, path)
+    weakref.finalize(labels, _remove_unpainted, path, labels.painted)
+    return labels
+
+
+def snapshot(labels: Any) -> tuple[Any, str]:
+    """Labels as they are now, to train on while painting goes on; and what to tell the user.
+
+    Labels on disk that do not fit into the memory are handed over themselves.
+    """
+    if isinstance(labels, SparseLabels):
+        return labels.snapshot(), ""
+    if not isinstance(labels, np.ndarray):
+        n_bytes = math.prod(labels.shape) * np.dtype(labels.dtype).itemsize
+        if n_bytes > _SHARE_FOR_ANNOTATION * _free():
+            return labels, (
+                "The annotation is too large to be copied into the memory: paint that you add "
+                "while the training runs is trained on too."
+            )
+    return np.array(labels), ""
+
+
+def result_problem(
+    shape: Sequence[int], name: str, n_classes: int = 0, *, uncertainty: bool = False
+) -> str:
+    """Say that a result does not fit into the memory, with the cure; "" when it does.
+
+    Parameters
+    ----------
+    shape
+        Of the labels, ZYX or TZYX.
+    name
+        What the text calls the image.
+    n_classes
+        Classes, without background, whose probabilities are wanted too; 0 for none.
+    uncertainty
+        Whether the uncertainty is wanted too.
+    """
+    per_voxel = 1 + (4 * (n_classes + 1) if n_classes else 0) + (4 if uncertainty else 0)
+    needed, free = per_voxel * math.prod(shape), _free()
+    if needed <= _SHARE_FOR_RESULT * free:
+        return ""
+    return (
+        f"The segmentation of '{name}' ({describe_shape(shape)}) takes {_size(needed)}, and "
+        f"{_size(free)} of memory are free. Train and segment it with the command line, which "
+        "writes to a file (napari-unet3d train, napari-unet3d predict)"
+        + (", or without probability and uncertainty images." if per_voxel > 1 else ".")
+    )
+
+
+def check_result(volume: Volume, n_classes: int, *, probabilities: bool, uncertainty: bool) -> None:
+    """Raise BadInputError when the arrays of a prediction do not fit into the memory."""
+    times = (volume.n_times,) if "T" in volume.axes else ()
+    problem = result_problem(
+        (*times, *volume.shape),
+        volume.name,
+        n_classes if probabilities else 0,
+        uncertainty=uncertainty,
+    )
+    if problem:
+        raise BadInputError(problem)
+
+
+def _remove_unpainted(path: Path, painted: Collection[Any]) -> None:
+    if not painted:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _free() -> int:
+    return free_memory(torch.device("cpu"))
+
+
+def _unused(folder: Path, name: str) -> Path:
+    plain = re.sub(r"[^\w.-]+", "-", name)[:80].strip("-.") or "image"
+    name = f"{plain} {time.strftime('%Y-%m-%d %H.%M.%S')}"
+    paths = (folder / f"{name}{suffix}.zarr" for suffix in ("", *(f" {i}" for i in range(2, 999))))
+    return next(path for path in paths if not path.exists())
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes < 1e11 else f"{n_bytes / 1e9:.0f} GB"
