@@ -140,7 +140,9 @@ def main() -> None:
     """Compare all cases and print a table; the exit code is 1 when anything differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", required=True, help="revision to compare with")
-    parser.add_argument("--data", dest="stacks", type=Path, help="folder of stacks; else the built-in one only")
+    parser.add_argument(
+        "--data", dest="stacks", type=Path, help="folder of stacks; else the built-in one only"
+    )
     parser.add_argument("--iterations", type=int, default=12)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, for the medians")
     parser.add_argument("--seed", type=int, default=0)

@@ -19,7 +19,7 @@ from napari_unet3d.cli.inputs import SWAPPED, open_annotation, open_image, refus
 from napari_unet3d.cli.signals import held_back
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
 from napari_unet3d.data.conventions import Labels
-from napari_unet3d.data.io.atomic import KeptElsewhereError, Replacement, check_target
+from napari_unet3d.data.io.atomic import KeptElsewhereError, Replacement
 from napari_unet3d.data.io.leftovers import remove
 from napari_unet3d.data.io.outputs import (
     OutputArray,
@@ -30,6 +30,7 @@ from napari_unet3d.data.io.outputs import (
     is_same_file,
 )
 from napari_unet3d.data.io.paths import user_path
+from napari_unet3d.data.io.targets import check_target
 from napari_unet3d.data.slices import parse_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle

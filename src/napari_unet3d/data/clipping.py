@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.config import CLIP_PERCENTILES, Triple
-from napari_unet3d.data.annotation import LabelledVoxels
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.volume import Volume
 
 Percentiles = tuple[float, float]

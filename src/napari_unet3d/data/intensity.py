@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_unet3d.config import CLIP_PERCENTILES
-from napari_unet3d.data.annotation import LabelledVoxels
 from napari_unet3d.data.clipping import LARGEST, Percentiles, ends, painted_values, widen
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.volume import Volume
 
 _SAMPLE_VOXELS = 4_000_000

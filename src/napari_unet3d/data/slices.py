@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.config import AXIS_NAMES, PLANE_NAMES, UNLABELLED, Triple
-from napari_unet3d.data.volume import describe_shape
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.errors import BadInputError
 
 _BLOCK_BYTES = 2**22

@@ -16,7 +16,8 @@ from torch import Tensor
 from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.model.calibration import Calibration

@@ -18,7 +18,8 @@ from torch import Tensor
 from napari_unet3d.config import BACKGROUND, ClassInfo, PredictionConfig, Triple
 from napari_unet3d.data.boxes import Box, plan_blocks
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.model.bundle import ModelBundle

@@ -18,8 +18,9 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.lazy import as_bad_input
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import (
     Checkpoint,

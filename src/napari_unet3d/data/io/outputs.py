@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.data.io.atomic import Replacement, check_target, failure, follow_link
+from napari_unet3d.data.io.atomic import Replacement, failure
 from napari_unet3d.data.io.description import Description
+from napari_unet3d.data.io.targets import check_target, follow_link
 from napari_unet3d.data.io.tiff_output import TIFF_ENDINGS, check_tiff_type, create_tiff
 from napari_unet3d.data.io.zarr_files import is_zarr
 from napari_unet3d.data.io.zarr_output import check_zarr, create_zarr, is_image_group, is_zarr_array
-from napari_unet3d.data.volume import AXES
+from napari_unet3d.data.shapes import AXES
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 _LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

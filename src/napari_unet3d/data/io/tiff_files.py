@@ -32,7 +32,8 @@ from napari_unet3d.data.io.tiff_planes import (
     stored_dtype,
 )
 from napari_unet3d.data.lazy import RawPlanes, Unread, rearranged
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
 

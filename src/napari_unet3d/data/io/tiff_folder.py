@@ -20,7 +20,8 @@ from napari_unet3d.data.io.file_metadata import (
 from napari_unet3d.data.io.ome import listed
 from napari_unet3d.data.io.tiff_files import Slice, files_of_set, read_slice_file, read_tiff
 from napari_unet3d.data.lazy import RawPlanes, Unread, rearranged
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
 ENDINGS = (".tif", ".tiff", ".btf", ".tf8")

@@ -27,7 +27,8 @@ from napari_unet3d.data.io.ngff import (
 from napari_unet3d.data.io.ome import listed
 from napari_unet3d.data.io.zarr_chunks import GuardedZarr, missing_chunks
 from napari_unet3d.data.lazy import rearranged
-from napari_unet3d.data.volume import Volume, unnamed_axes
+from napari_unet3d.data.shapes import unnamed_axes
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
