@@ -1,4 +1,4 @@
-"""Sparse annotations: what is painted on a few slices, and what a network learns from it."""
+"""Sparse annotations: the labels on a few slices, from which a network learns."""
 
 from __future__ import annotations
 
@@ -93,15 +93,15 @@ class SparseAnnotation:
         Raises
         ------
         BadInputError
-            When the classes cannot be found, because the labels are no integers in 0…255, or
+            When the classes cannot be told, because the labels are no integers in 0…255, or
             because it is not clear what 0 means.
         """
         if not hasattr(labels, "shape"):
             labels = np.asarray(labels)
         if convention == "dense":
-            found = read_convention(labels)
-            classes = classes or dense_classes(labels, convention=found)
-            return cls(DenseLabels(labels, found), tuple(classes), frozenset(held_out))
+            reading = read_convention(labels)
+            classes = classes or dense_classes(labels, convention=reading)
+            return cls(DenseLabels(labels, reading), tuple(classes), frozenset(held_out))
         if classes is None:
             with as_bad_input():
                 counts = count_values(labels)
@@ -125,7 +125,7 @@ class SparseAnnotation:
         return find_painted_slices(self.labels)
 
     def training_crop(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
-        """Read what the network is to learn in a box.
+        """Read the labels of a box, coded as the network learns them.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ def arrange_axes(
     what
         What messages call the file.
     wishes
-        What the caller says of the file.
+        Axes and sizes that the caller gives in place of those of the file.
 
     Returns
     -------

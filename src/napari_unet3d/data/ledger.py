@@ -1,4 +1,4 @@
-"""The slice ledger: which slices hold paint, found once and then kept up to date."""
+"""The slice ledger: the slices that hold paint, listed once and then kept up to date."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from napari_unet3d.data.slices import (
 )
 
 _BLOCK_BYTES = 2**22
-"""Bytes: so much is read at once, which takes a few milliseconds."""
+"""Bytes read in one step, which takes a few milliseconds."""
 _MOST_IN_BOX = 2**24
-"""Voxels: index arrays that lie in a larger box are not counted, but the box is read again."""
+"""Voxels of a box. Index arrays in a larger box are not counted; the box is read again instead."""
 
 _KNOWN, _DOUBTED, _UNREAD = 0, 1, 2
 
@@ -60,7 +60,7 @@ class SliceLedger:
     """Knows the painted slices of labels that are being painted.
 
     It reads the labels once. Later it is told what changed, or which part it should read again.
-    What it keeps is small: counts by line and plane, and the voxels of painted xz and yz slices.
+    It keeps counts by line and plane and the voxels of painted xz and yz slices, which is little.
 
     Parameters
     ----------
@@ -104,16 +104,16 @@ class SliceLedger:
         self._status = np.full((times, self._shape[0]), _UNREAD, np.uint8)
         self._status[self._surely_empty()] = _KNOWN
         self._counts: dict[int, PaintCounts] = {}
-        self._found: dict[int, PaintedSlices] = {}
+        self._painted: dict[int, PaintedSlices] = {}
         self._stale: set[int] = set()
         self._job: Iterator[None] | None = None
         self._reading: tuple[int, int, int] | None = None
 
-    # ---- what it knows
+    # ---- answers
 
     def slices(self) -> list[PaintedSlice]:
         """List the painted slices by time, axis and index, as far as `work` has come."""
-        return [row for time in sorted(self._found) for row in self._found[time].rows]
+        return [row for time in sorted(self._painted) for row in self._painted[time].rows]
 
     def share_read(self) -> float:
         """Tell how much of the labels was read at least once, 0 to 1."""
@@ -123,7 +123,7 @@ class SliceLedger:
         """Whether `slices` is known to be incomplete or out of date."""
         return bool(self._stale or (self._status == _UNREAD).any())
 
-    # ---- what it is told
+    # ---- changes
 
     def change(
         self,
@@ -188,7 +188,7 @@ class SliceLedger:
     def doubt(self, box: tuple[slice, ...] | None = None) -> None:
         """Read a box again, or everything: it may have changed in an unknown way.
 
-        Until it was read, `slices` goes on to say what is known.
+        Until the box was read, `slices` lists what was known before.
         """
         box = (slice(None),) * len(self.labels.shape) if box is None else box
         times = box[0] if len(box) == 4 else slice(None)
@@ -200,7 +200,7 @@ class SliceLedger:
     # ---- work
 
     def work(self, seconds: float | None = None) -> bool:
-        """Read what was not read yet, and find the slices.
+        """Read the planes that were not read yet, and list the slices.
 
         Parameters
         ----------
@@ -229,8 +229,8 @@ class SliceLedger:
         for wanted in (_UNREAD, _DOUBTED):
             if wanted == _DOUBTED and self._stale:
                 return self._find(min(self._stale))
-            found = int((self._status == wanted).argmax()) if self._status.size else 0
-            time, z = divmod(found, max(1, self._status.shape[1]))
+            first_plane = int((self._status == wanted).argmax()) if self._status.size else 0
+            time, z = divmod(first_plane, max(1, self._status.shape[1]))
             if self._status.size and self._status[time, z] == wanted:
                 first = z - z % self._planes
                 last = min(first + self._planes, self._shape[0])
@@ -251,7 +251,7 @@ class SliceLedger:
         return empty
 
     def _touched(self, time: int, first: int, last: int) -> None:
-        """Find the slices of a time point again; what is being read there has changed."""
+        """List the slices of a time point again, since voxels there have changed."""
         self._stale.add(time)
         if self._reading is None or (
             self._reading[0] == time and first < self._reading[2] and self._reading[1] < last
@@ -317,15 +317,15 @@ class SliceLedger:
 
     def _find(self, time: int) -> Iterator[None]:
         """Find the slices of a time point."""
-        if time not in self._found:
-            self._found[time] = PaintedSlices(
+        if time not in self._painted:
+            self._painted[time] = PaintedSlices(
                 self.labels,
                 time,
                 self._counts_at(time),
                 lambda box: self._to_codes(self._read(time, box)),
                 self._exact,
             )
-        yield from self._found[time].find()
+        yield from self._painted[time].find()
         self._stale.discard(time)
         self.revision += 1
 
@@ -345,8 +345,8 @@ class SliceLedger:
         """
         for painted in self.slices():
             ref = painted.ref
-            found = self._found[ref.time]
-            codes = found.claimed(ref, self._to_codes(read_slice(self.labels, ref)))
+            at_this_time = self._painted[ref.time]
+            codes = at_this_time.claimed(ref, self._to_codes(read_slice(self.labels, ref)))
             first, second = np.nonzero(codes)
             if len(first):
                 position = [first, second]

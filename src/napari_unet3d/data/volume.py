@@ -1,4 +1,4 @@
-"""A 3D image, in memory or not, with what is known about its voxels."""
+"""A 3D image, in memory or not, with size and position of its voxels."""
 
 from __future__ import annotations
 
@@ -23,15 +23,20 @@ from napari_unet3d.data.shapes import (
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 _BLOCK_VOXELS = 2**22
-"""Voxels, of all channels together, that are read at once to look at them."""
+"""Voxels of all channels together that a check reads at once: a few MB."""
 _LARGEST_CHUNK = 2**26
 """Voxels of a row of chunks that are read together; larger chunks are unpacked several times."""
 _WHOLE_IN_MEMORY = 2**31
+"""Voxels of an image in memory that is searched whole for values that are no numbers: seconds."""
 _WHOLE_LAZY = 2**26
+"""Voxels of such an image that must be unpacked first: also seconds."""
 _SAMPLE_VOXELS = 2**24
+"""Voxels of a larger image that are searched."""
 _SAMPLE_BOX, _SAMPLE_BOX_VOXELS = (64, 256, 1024), 2**24
-"""Box (z, y, x) of `sample_boxes`, of some usual chunks; voxels of all channels in it, at most."""
+"""Voxels (z, y, x) of a box of `sample_boxes`, which holds several usual chunks; and the most
+voxels of all channels in it."""
 _GOLDEN_RATIO = 0.618033988749895
+"""Its multiples modulo 1 are spread evenly, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Volume:
     time_step
         Seconds between two time points; None where the file does not say.
     notes
-        What the user should know of how the image was read, such as a voxel size that the
-        file lacks. Each is a whole sentence.
+        Whole sentences about how the image was read that the user should know, such as "the file
+        has no voxel size".
     """
 
     data: Any
@@ -80,7 +85,7 @@ class Volume:
         unit: str = "pixel",
         name: str = "image",
     ) -> Self:
-        """Make a volume from an array, with the axes found from its dimensions when not given.
+        """Make a volume from an array; its dimensions tell its axes when they are not given.
 
         Parameters
         ----------
@@ -191,7 +196,7 @@ class Volume:
         Parameters
         ----------
         max_voxels
-            Voxels per channel in all planes together, about. Where even a few planes have
+            Approximate number of voxels per channel in all planes together. Where a few planes have
             more, their voxels are thinned.
 
         Yields
@@ -220,7 +225,7 @@ class Volume:
         Parameters
         ----------
         max_voxels
-            Voxels per channel in all boxes together, about; all of a smaller stack.
+            Approximate number of voxels per channel in all boxes together; all of a smaller stack.
 
         Yields
         ------
@@ -264,7 +269,7 @@ class Volume:
         return min(rows, height)
 
     def check_header(self) -> None:
-        """Raise for what is wrong with the image and can be told without reading a voxel.
+        """Raise for every fault of the image that shows without reading a voxel.
 
         Raises
         ------

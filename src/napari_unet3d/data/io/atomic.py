@@ -2,7 +2,7 @@
 
 Every output of the package is written through `Replacement`: under a temporary name beside its
 place, then checked, written through to the disk and renamed. Whatever happens, nothing half
-written has the final name, and what was there before is not destroyed by a failure.
+written has the final name, and a failure destroys no older file.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Replacement:
     folder
         Whether it is a folder.
     overwrite
-        Whether what is there at the beginning may be replaced. What appears at `path` later is
-        never replaced.
+        Whether a file or folder that is there at the beginning may be replaced. One that appears at
+        `path` later is never replaced.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ class Replacement:
         _sync_folder(self._target.parent)
 
     def discard(self) -> None:
-        """Remove what is not complete; does nothing after `commit`. Never raises."""
+        """Remove the incomplete result; does nothing after `commit`. Never raises."""
         if not self._done:
             self._done = True
             remove(self.temporary)
@@ -182,7 +182,7 @@ class Replacement:
 
 
 def failure(error: OSError, path: Path, needed: str = "") -> RunFailedError:
-    """What the system said while `path` was written, in words."""
+    """The error for a failure of the system while `path` was written."""
     needs = f": it needs {needed}" if needed else ""
     if error.errno in _FULL:
         return RunFailedError(
@@ -200,11 +200,11 @@ def failure(error: OSError, path: Path, needed: str = "") -> RunFailedError:
 def _stamp(path: Path) -> Stamp:
     """What tells one file or folder from another that is put into its place."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    size = 0 if stat.S_ISDIR(found.st_mode) else found.st_size
-    return stat.S_IFMT(found.st_mode), found.st_mtime_ns, size
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return stat.S_IFMT(status.st_mode), status.st_mtime_ns, size
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether a path can be written and replaced, found out before a long run."""
+"""Checks, before a long run, that a path can be written and replaced."""
 
 from __future__ import annotations
 

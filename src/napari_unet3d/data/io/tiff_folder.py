@@ -83,19 +83,19 @@ def _read_set(
 
 
 def _like(first: Slice, first_path: Path, path: Path, voxels: bool) -> Slice:
-    found = read_slice_file(path, voxels=voxels)
-    if found.shape != first.shape:
+    plane = read_slice_file(path, voxels=voxels)
+    if plane.shape != first.shape:
         raise BadInputError(
-            f"'{path}' has {describe_shape(found.shape)} voxels, but '{first_path.name}' has "
+            f"'{path}' has {describe_shape(plane.shape)} voxels, but '{first_path.name}' has "
             f"{describe_shape(first.shape)}. All slices of a stack need the same size: crop them "
             "alike, or move the file away."
         )
-    if found.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
+    if plane.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
         raise BadInputError(
-            f"'{path}' has numbers of type {found.dtype.name}, but '{first_path.name}' has "
+            f"'{path}' has numbers of type {plane.dtype.name}, but '{first_path.name}' has "
             f"{first.dtype.name}. Save all slices with the same type, or move the file away."
         )
-    return found
+    return plane
 
 
 def _voxels(slices: Sequence[Slice], shape: tuple[int, ...]) -> Any:
