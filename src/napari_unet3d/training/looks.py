@@ -19,13 +19,14 @@ from napari_unet3d.data.boxes import Box, plan_blocks, plan_parts, slice_box, sp
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores, SlicePreview
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration, bounded_log
+from napari_unet3d.model.mixture import Calibration, bounded_log
+from napari_unet3d.model.mixture_fit import fit_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import output_shape
 from napari_unet3d.networks.planning import plan_patch, plan_tile
 from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
-from napari_unet3d.pixels.features import PixelClassifier
+from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction.predictor import (
     CPU_TILE,
     NotFiniteError,
@@ -35,7 +36,6 @@ from napari_unet3d.prediction.predictor import (
 )
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.training.calibration import fit_calibration
 from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
 
 _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
