@@ -64,6 +64,7 @@ class SerialExecutor:
     """One block after the other, in the thread that iterates the prediction."""
 
     def run(self, blocks: Sequence[Block], carry_out: CarryOut) -> Iterator[BlockEvent]:
+        """Carry out every block in turn; see `Executor.run`."""
         for block in blocks:
             yield from carry_out(block)
 

@@ -172,15 +172,18 @@ class Labels(Output):
     optional = False
 
     def block(self, probabilities: Tensor, classes: Sequence[ClassInfo]) -> NDArray[Any]:
+        """See `Output.block`."""
         import torch
 
         numbers = torch.from_numpy(output_table(classes)).to(probabilities.device)
         return by_voxel(probabilities, self.dtype, lambda part: numbers[part.argmax(0)])
 
     def layers(self, classes: Sequence[ClassInfo]) -> tuple[LayerOptions, ...]:
+        """See `Output.layers`."""
         return (LayerOptions("labels", self.name),)
 
     def check_dtype(self, dtype: np.dtype[Any], classes: Sequence[ClassInfo]) -> None:
+        """Raise `BadInputError` when it is not an integer type that holds every number."""
         highest = max((c.output_value for c in classes), default=BACKGROUND)
         if dtype.kind not in "iu" or np.iinfo(dtype).max < highest:
             raise BadInputError(
@@ -201,13 +204,16 @@ class Probabilities(Output):
     of_classes = True
 
     def block(self, probabilities: Tensor, classes: Sequence[ClassInfo]) -> NDArray[Any]:
+        """See `Output.block`."""
         array: NDArray[Any] = probabilities.cpu().numpy()
         return array
 
     def channel_names(self, classes: Sequence[ClassInfo]) -> tuple[str, ...]:
+        """Background and the classes."""
         return ("background", *(c.name for c in classes))
 
     def layers(self, classes: Sequence[ClassInfo]) -> tuple[LayerOptions, ...]:
+        """See `Output.layers`."""
         return tuple(
             LayerOptions("image", f"probability of {c.name}", channel=i, colormap=c.color)
             for i, c in enumerate(classes, start=1)
@@ -225,15 +231,17 @@ class Uncertainty(Output):
     dtype = "float32"
 
     def block(self, probabilities: Tensor, classes: Sequence[ClassInfo]) -> NDArray[Any]:
+        """See `Output.block`."""
         import torch
 
         def entropy(part: Tensor) -> Tensor:
-            relative = torch.special.entr(part).sum(0) / math.log(len(part))
+            relative: Tensor = torch.special.entr(part).sum(0) / math.log(len(part))
             return relative.clamp(0, 1)
 
         return by_voxel(probabilities, self.dtype, entropy)
 
     def layers(self, classes: Sequence[ClassInfo]) -> tuple[LayerOptions, ...]:
+        """See `Output.layers`."""
         return (LayerOptions("image", self.name, colormap="magma"),)
 
 
