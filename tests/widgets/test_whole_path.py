@@ -487,7 +487,7 @@ def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
     dock.results_section.setExpanded(True)
     dock.form.start_from.setCurrentIndex(dock.form.start_from.findData("last"))
     assert dock.form.starting_point() == "last"
-    assert dock.run_actions._starting_bundle() is bundle
+    assert dock.run_actions._starting_model().bundle is bundle
     qtbot.wait(100)
     hands.press(dock.results.apply)
     wait_ready(dock, qtbot)

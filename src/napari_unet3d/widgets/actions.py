@@ -21,7 +21,7 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.job import Outputs, make_outputs, run_job
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
-from napari_unet3d.session.texts import show_duration
+from napari_unet3d.session.texts import show_duration, starved_text
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
@@ -409,15 +409,10 @@ class Actions(QObject):
 
 def _next_step(finished: Finished) -> str:
     """What to do after a training: look, paint, go on; more time first where it was too short."""
-    record = finished.bundle.record
-    if record.starved:
-        count = "1 iteration" if record.iterations == 1 else f"{record.iterations} iterations"
-        whose = (
-            "mainly the pixel classifier's" if finished.bundle.pixels else "hardly more than chance"
-        )
+    if finished.bundle.record.starved:
         return (
-            f"The network has hardly learned: it had {count} only, and the result is {whose}. The "
-            "model is kept in this window: choose a longer budget and press Continue training."
+            f"{starved_text(finished.bundle)} The model is kept in this window: choose a longer "
+            "budget and press Continue training."
         )
     return (
         f"The model is kept in this window. Look at the layer '{finished.layer.name}', paint a "
