@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from napari_unet3d import cli
-from napari_unet3d.cli import checkpoints, signals
+from napari_unet3d.cli import signals
+from napari_unet3d.cli.tasks import checkpoints
 from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.engine import Engine
