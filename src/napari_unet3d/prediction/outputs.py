@@ -152,11 +152,13 @@ class Output(ABC):
 
     def check_dtype(self, dtype: np.dtype[Any], classes: Sequence[ClassInfo]) -> None:
         """Raise `BadInputError` when the values cannot be stored as this type."""
-        wanted, given = np.dtype(self.dtype), dtype
-        if given.kind == "f" if wanted.kind == "f" else np.can_cast(wanted, given):
-            return
-        kind = "a floating-point type" if wanted.kind == "f" else f"a type that holds {wanted}"
-        raise BadInputError(f"the array for {self.name} has dtype {given}, it must be {kind}")
+        if np.dtype(self.dtype).kind == "f":
+            fits, wanted = dtype.kind == "f", "a floating-point type"
+        else:
+            fits = dtype.kind in "iu" and np.can_cast(self.dtype, dtype)
+            wanted = f"an integer type that holds {self.dtype}"
+        if not fits:
+            raise BadInputError(f"the array for {self.name} has dtype {dtype}, it must be {wanted}")
 
 
 @dataclass(frozen=True)
