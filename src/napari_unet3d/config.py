@@ -216,6 +216,10 @@ class TrainingConfig(_Frozen):
     weight_averaging: float = Field(
         0.99, ge=0, lt=1, description="Decay of the running average of the weights; 0 is off."
     )
+    loss: str = Field(
+        "ce_dice",
+        description="Loss over the labelled voxels; 'ce_dice' is cross-entropy plus soft Dice.",
+    )
     dice_share: float = Field(
         0.8, ge=0, le=1, description="Share of the Dice term in the loss; the rest is CE."
     )

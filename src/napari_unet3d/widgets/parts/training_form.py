@@ -35,6 +35,8 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
+_WITHOUT_CHOICE = ("loss",)
+"""Settings that have a single value so far."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class TrainingForm(QWidget):
         self.probabilities.setToolTip("One hidden Image layer for each class, from 0 to 1.")
         self.uncertainty = QCheckBox("Also make an uncertainty image")
         self.uncertainty.setToolTip("A hidden Image layer: 0 sure, 1 undecided.")
-        self.advanced = ModelEditor(TrainingConfig, skip=_BY_HAND)
+        self.advanced = ModelEditor(TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE))
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
         )
