@@ -17,7 +17,6 @@ from napari_unet3d.data.boxes import Box, plan_blocks, slice_box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.pixels.features import PixelClassifier, Read, filter_bank
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.calibration import mean_iou
 
 _PART, _SMALLEST_PART = 256, 96
@@ -75,7 +74,7 @@ def sample_pixels(
         Asked before each scale of each part: when True, the parts that are complete are
         returned at once, even if there is none.
     """
-    volume = sampler.volume
+    volume = sampler.source.volume
     rng = np.random.default_rng(sampler.seed)
     parts = _choose(sampler, rng, stopped)
     quota = max(2000, _VOXELS // max(len(parts), 1)) // volume.n_channels + 1
@@ -90,8 +89,7 @@ def sample_pixels(
         one_of_each = np.unique(codes[order], return_index=True)[1]
         order = np.concatenate([order[one_of_each], np.delete(order, one_of_each)])
         chosen = np.sort(order[:quota])
-        source = Source(volume, sampler.intensity, device)
-        read = _until(stopped, partial(source.read, ref.time, beyond="nearest"))
+        read = _until(stopped, partial(sampler.source.read, ref.time, beyond="nearest"))
         try:
             features = filter_bank(read, box.start, box.stop, volume.voxel_size)
         except _StoppedError:
@@ -126,7 +124,7 @@ def _choose(
     The first ones hold every class that is painted: one that was never seen would be ruled out
     everywhere.
     """
-    most = _AREA // sampler.volume.n_channels
+    most = _AREA // sampler.source.volume.n_channels
     missing = {int(c) for c in np.flatnonzero(sampler.class_counts) + 1}
     first: list[tuple[SliceRef, Box]] = []
     rest: list[tuple[SliceRef, Box]] = []
@@ -151,7 +149,7 @@ def _parts(
     side = min(max(int((most / len(sampler.slices)) ** 0.5), _SMALLEST_PART), _PART)
     rounds: list[list[tuple[SliceRef, Box]]] = []
     for painted in sampler.slices:
-        whole = slice_box(sampler.volume.shape, painted.ref)
+        whole = slice_box(sampler.source.volume.shape, painted.ref)
         z, y, x = (-(-min(n, side) // 2) for n in whole.shape)
         boxes = plan_blocks(whole.shape, (z, y, x), side * side).moved(whole.start)
         held = np.unique(boxes.containing(painted.coordinates))
