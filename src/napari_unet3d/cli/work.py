@@ -75,7 +75,7 @@ def train(
     checkpoint.announce(start_from)
     with TrainingRun(checkpoint, checkpoint_seconds) as run:
         trainer = Trainer(volume, sparse, config, start_from=bundle, resume=resume)
-        n_bytes = (4 if lean else 16) * parameter_count(trainer.network_config)
+        n_bytes = (4 if lean else 16) * parameter_count(trainer.plan.network)
         check_space(output, n_bytes + 2**20)
         try:
             trained = run.train(trainer)

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 _PIXEL_SHARE, _LEAST_PIXEL_SECONDS, _LARGEST_PIXEL_SHARE = 0.3, 10.0, 0.6
-"""Time for the pixel classifier: 30 % of the budget, but at least 10 s, and never more than 60 %."""
+"""Time for the pixel classifier: 30 % of the budget, but at least 10 s, and never more than 60 %
+of it."""
 _LEAST_FINISHING_SECONDS, _FINISHING_SHARE = 10.0, 0.1
 """Time for the final statistics and calibration, and again for the final scores: 10 % of the
 budget, but at least 10 s. On idle cores they take less; on busy ones they would take minutes."""

@@ -148,9 +148,7 @@ def load_training_state(
         counter = parameter.device if fused else torch.device("cpu")
         optimizer.state[parameter] = {
             # Moments lie in memory as the parameter does: an update is one pass then.
-            key: t.to(counter, copy=True)
-            if key == "step"
-            else torch.empty_like(parameter).copy_(t)
+            key: t.to(counter, copy=True) if key == "step" else torch.empty_like(parameter).copy_(t)
             for key, t in _below(state, f"{_OPTIMIZER}{name}/").items()
         }
 

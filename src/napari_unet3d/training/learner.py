@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -170,9 +169,7 @@ class Learner:
         loss = self._update_weights(loss.detach())
         self.iteration += 1
         self._voxels_seen = self._voxels_seen + _count(target)
-        average_weights(
-            self.average, self.network, self.iteration, plan.config.weight_averaging
-        )
+        average_weights(self.average, self.network, self.iteration, plan.config.weight_averaging)
         self._losses.add(loss)
         if self._losses.bad_in_a_row >= _MOST_BAD_STEPS:
             raise RunFailedError(

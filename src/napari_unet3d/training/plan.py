@@ -289,9 +289,7 @@ class _PatchChoice:
 
     def _plan(self, small: bool, memory: int) -> Patches:
         shape = self._stack_shape
-        return plan_patches(
-            self._network, shape, self._accelerator, memory, self._precision, small
-        )
+        return plan_patches(self._network, shape, self._accelerator, memory, self._precision, small)
 
 
 def _check_patch(network: NetworkConfig, patch: Triple) -> None:

@@ -50,17 +50,16 @@ class Attempts:
         except Exception as error:
             if not isinstance(error, RunFailedError) and not devices.is_out_of_memory(error):
                 raise
-            event, reason = None, devices.reason(error).rstrip(".")
+            notice = Notice(f"{failure}: {devices.reason(error).rstrip('.')}.")
         else:
-            reason = None
-        if reason is not None:
-            # Outside of the except block: the traceback would keep the tensors alive.
-            devices.make_room(self._device)
-            notice = Notice(f"{failure}: {reason}.")
-            event = None if notice in self._told else notice
+            if event is not None:
+                yield event
+            return
+        # Outside of the except block: the traceback would keep the tensors alive.
+        devices.make_room(self._device)
+        if notice not in self._told:
             self._told.add(notice)
-        if event is not None:
-            yield event
+            yield notice
 
 
 def rescue(learner: Learner, looks: Looks, elapsed: float) -> ModelBundle | None:
