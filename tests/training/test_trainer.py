@@ -163,7 +163,7 @@ def test_events_come_in_order():
 def test_record_says_how_the_model_came_to_be():
     _, bundle = run(make_trainer(held_out=[HELD_OUT], seed=5))
     record = bundle.record
-    assert record.config.seed == 5
+    assert record.training_config.seed == 5
     assert record.trained_slices == ("z=2", "z=9")
     assert record.held_out_slices == ("z=6",)
     assert record.held_out_distance == 3
@@ -981,7 +981,7 @@ def test_a_network_keeps_its_preset_when_it_is_trained_on():
     """So that the next training goes on at the right learning rate, too."""
     first = run(make_trainer(start=None, preset="fast", iterations=1))[1]
     second = run(make_trainer(start=first, iterations=1))[1]
-    assert first.record.config.preset == second.record.config.preset == "fast"
+    assert first.record.training_config.preset == second.record.training_config.preset == "fast"
 
 
 def test_resuming_with_a_budget_that_is_used_up_is_refused():

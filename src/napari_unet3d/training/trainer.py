@@ -31,7 +31,8 @@ from napari_unet3d.events import (
     TrainingProgress,
     TrainingStarted,
 )
-from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import shrink, smallest_map
 from napari_unet3d.networks.planning import halve, plan_batch, plan_network, plan_patches
@@ -110,7 +111,7 @@ class Trainer:
         config = config or TrainingConfig()
         if start_from is not None:
             # A network stays what it was planned as, and goes on at the rate of its preset.
-            config = config.model_copy(update={"preset": start_from.record.config.preset})
+            config = config.model_copy(update={"preset": start_from.record.training_config.preset})
         self.config = config
         volume.check()
         annotation.check(volume)
