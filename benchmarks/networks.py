@@ -16,6 +16,7 @@ from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.networks import device as devices
 from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.losses import masked_loss
 
 PATCH_VOXELS = 140_000
@@ -154,7 +155,8 @@ def _train(
     annotation = SparseAnnotation.from_labels(labels)
     annotation.check(volume)
     intensity = IntensityNormalization.estimate(volume)
-    sampler = PatchSampler(volume, annotation, intensity, dict.fromkeys(range(3), patch), seed=seed)
+    sampler = PatchSampler(Source(volume, intensity, device), annotation, seed=seed)
+    shapes = dict.fromkeys(range(3), patch)
     augmentation = AugmentationConfig(spatial_share=0)
     torch.manual_seed(seed)
     network = build(len(annotation.classes) + 1).to(
@@ -203,7 +205,7 @@ def _train(
     while (elapsed := time.perf_counter() - begin) < seconds:
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
-        patches, target = sampler.batch(step, 1, device, augmentation)
+        patches, target = sampler.batch(step, 1, shapes, augmentation)
         with devices.autocast(device, precision):
             logits = network(patches.contiguous(memory_format=torch.channels_last_3d))
         loss = masked_loss(logits, target)

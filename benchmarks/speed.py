@@ -229,7 +229,7 @@ class Parts:
         self._network = network.train()
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
         self._evaluator = Evaluator(
-            network, trainer.sampler, CPU, trainer.precision, 0.99, lambda: False
+            network, trainer.sampler, CPU, trainer.precision, 0.99, lambda: False, lambda axis: 16
         )
 
     def step(self) -> dict[str, float]:
@@ -241,8 +241,9 @@ class Parts:
         def lap() -> None:
             times.append(time.perf_counter())
 
+        shapes = dict.fromkeys(range(3), trainer.patch_shape)
         image, target = trainer.sampler.batch(
-            self._number, trainer.batch_size, CPU, config.augmentation
+            self._number, trainer.batch_size, shapes, config.augmentation
         )
         lap()
         with devices.autocast(CPU, trainer.precision):

@@ -214,7 +214,8 @@ def test_paper_preset_with_its_smallest_patch():
     """19 million parameters, unpadded: one iteration on 92³ voxels, 4³ of them learned from."""
     trainer = make_trainer(start=None, preset="paper", patch_shape=(92, 92, 92), iterations=1)
     assert sum(p.numel() for p in UNet3D(trainer.network_config).parameters()) > 19_000_000
-    image, target = trainer.sampler.batch(0, 1, torch.device("cpu"), trainer.config.augmentation)
+    shapes = dict.fromkeys(range(3), trainer.patch_shape)
+    image, target = trainer.sampler.batch(0, 1, shapes, trainer.config.augmentation)
     assert image.shape == (1, 1, 92, 92, 92)
     assert target.shape == (1, 4, 4, 4)
 
@@ -269,7 +270,7 @@ def test_planned_patch_is_thin_across_the_painted_slices():
     labels[..., 10] = np.arange(64) % 2 + 1
     trainer = make_trainer(labels, image, start=None, patch_shape=None)
     assert 2 * trainer.patch_shape[2] < min(trainer.patch_shape[:2])
-    assert trainer.patch_shape == trainer.sampler.shapes[2]
+    assert trainer.patch_shape == trainer._shapes[2]
 
 
 def test_scribbles():

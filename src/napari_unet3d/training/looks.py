@@ -70,6 +70,8 @@ class Evaluator:
         Of the running average; 0 keeps the current weights.
     interrupted
         Asked between tiles and parts; looking ends early when it says True.
+    patch_depth
+        Gives the depth of a training patch, voxels, for slices perpendicular to an axis.
     class_shift
         Whether the calibration may shift the classes.
     """
@@ -82,6 +84,7 @@ class Evaluator:
         precision: Precision,
         decay: float,
         interrupted: Callable[[], bool],
+        patch_depth: Callable[[int], int],
         class_shift: bool = False,
     ) -> None:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
@@ -89,6 +92,7 @@ class Evaluator:
         self._sampler = sampler
         self._device, self._precision, self._decay = device, precision, decay
         self._interrupted = interrupted
+        self._patch_depth = patch_depth
         self._class_shift = class_shift
         self.pixels: PixelClassifier | None = None
         self.calibration = Calibration()
@@ -118,7 +122,7 @@ class Evaluator:
         ]
         if not norms:
             return
-        volume, config = self._sampler.volume, self.network.config
+        volume, config = self._sampler.source.volume, self.network.config
         tile = self._dense_tile() if final else plan_tile(config, volume.shape, _LOOK_VOXELS)
         predictor = self._predictor(tile)
         while True:
@@ -142,7 +146,7 @@ class Evaluator:
     @torch.no_grad()
     def _run_tiles(self, predictor: Predictor, final: bool) -> None:
         """Run the network over some tiles, spread over the annotated time points."""
-        volume = self._sampler.volume
+        volume = self._sampler.source.volume
         times = sorted({s.ref.time for s in self._sampler.slices})
         whole = Box((0, 0, 0), volume.shape)
         tiles = predictor.tiles(volume.shape, whole)
@@ -211,7 +215,7 @@ class Evaluator:
             voxels += self._computed(predictor, sample.box)
             if network and voxels > _CALIBRATION_PREDICTED[self._device.type != "cpu"]:
                 break
-            predicted = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
+            predicted = predictor.predict(self._sampler.source.volume, sample.ref.time, sample.box)
             chosen = sample.chosen.cpu()
             network.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
         parts = self._samples[: len(network)]
@@ -234,7 +238,7 @@ class Evaluator:
         predictor = self._predictor(self._thin_tile(ref.axis), overlap=_LOOK_OVERLAP)
         box = slice_box(self._shape, ref)
         try:
-            probabilities = predictor.predict(self._sampler.volume, ref.time, box)
+            probabilities = predictor.predict(self._sampler.source.volume, ref.time, box)
         except NotFiniteError:
             return None
         table = output_table(self._sampler.annotation.classes)
@@ -282,7 +286,7 @@ class Evaluator:
                 continue
             predictor = self._predictor(tile) if final else self._predictor(tile, _LOOK_OVERLAP)
             try:
-                probabilities = predictor.predict(self._sampler.volume, ref.time, box)
+                probabilities = predictor.predict(self._sampler.source.volume, ref.time, box)
             except NotFiniteError:
                 if final:
                     raise
@@ -391,7 +395,7 @@ class Evaluator:
 
     @property
     def _shape(self) -> Triple:
-        return self._sampler.volume.shape
+        return self._sampler.source.volume.shape
 
     def _dense_tile(self) -> Triple:
         """Like the tile of the dense prediction, but the same whatever memory is free."""
@@ -403,13 +407,13 @@ class Evaluator:
         config = self.network.config
         if config.padding == "valid":
             return self._dense_tile()
-        depth = self._sampler.shapes[axis][axis]
+        depth = self._patch_depth(axis)
         return plan_patch(config, self._shape, axis, _LOOK_VOXELS, depth)
 
     def _predictor(
         self, tile: Triple, overlap: float = 0.5, calibration: Calibration | None = None
     ) -> Predictor:
-        intensity = self._sampler.intensity
+        intensity = self._sampler.source.intensity
         return Predictor(
             self._folded,
             intensity,

@@ -39,6 +39,7 @@ from napari_unet3d.networks.planning import halve, plan_batch, plan_network, pla
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.predictor import NotFiniteError, voxel_size_note
 from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.checkpoint import (
     check_start,
     load_training_state,
@@ -131,11 +132,10 @@ class Trainer:
         self.batch_size = config.batch_size or plan_batch(self.device.type != "cpu", self.precision)
         self._short_of_memory = False
         self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
+        self._shapes = self._patches[1]
         self.sampler = PatchSampler(
-            volume,
+            Source(volume, self.intensity, self.device),
             annotation,
-            self.intensity,
-            self._patches[1],
             shrink(self.network_config),
             config.rare_share,
             config.seed,
@@ -205,7 +205,7 @@ class Trainer:
     def patch_shape(self) -> Triple:
         """The patch for the orientation of most annotated slices."""
         axes = [s.ref.axis for s in self.sampler.slices]
-        return self.sampler.shapes[max(set(axes), key=axes.count)]
+        return self._shapes[max(set(axes), key=axes.count)]
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class Trainer:
             if fraction >= 1 and self.iteration:
                 break
             notice: Notice | None = None
-            self.sampler.shapes = self._patches[fraction >= self.config.small_patch_share]
+            self._shapes = self._patches[fraction >= self.config.small_patch_share]
             begin = time.monotonic()
             try:
                 loss = self._step(self._learning_rate(fraction))
@@ -477,7 +477,7 @@ class Trainer:
     def _step(self, learning_rate: float) -> float:
         """One iteration; returns the loss, and leaves the weights alone when it is not finite."""
         image, target = self.sampler.batch(
-            self.iteration, self.batch_size, self.device, self.config.augmentation
+            self.iteration, self.batch_size, self._shapes, self.config.augmentation
         )
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate
@@ -507,14 +507,14 @@ class Trainer:
     def _out_of_memory_notice(self, reason: str) -> Notice:
         old = self.patch_shape
         for axis in {s.ref.axis for s in self.sampler.slices}:
-            shape = self.sampler.shapes[axis]
+            shape = self._shapes[axis]
             smaller = halve(self.network_config, shape)
             if smaller is None:
                 raise RunFailedError(
                     f"out of memory: even a patch of {describe_shape(shape)} voxels does not "
                     f"fit; close other programs, or choose the preset 'fast' ({reason})"
                 )
-            self.sampler.shapes[axis] = smaller
+            self._shapes[axis] = smaller
         return Notice(
             f"Out of memory: patch halved from {describe_shape(old)} to "
             f"{describe_shape(self.patch_shape)} voxels; training goes on."
@@ -544,6 +544,7 @@ class Trainer:
             self.precision,
             config.weight_averaging,
             self._listener.interrupted,
+            lambda axis: self._shapes[axis][axis],
             config.class_shift,
         )
         if old is not None and old.pixels and self._head_kept and self._has_pixels:
