@@ -49,7 +49,7 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import Convolution, walk
 from napari_unet3d.prediction.predictor import Predictor, label_table, predict

@@ -9,7 +9,8 @@ import torch
 
 from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.record import TrainingRecord
 from napari_unet3d.networks.unet import UNet3D
 
 

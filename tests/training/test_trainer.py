@@ -32,7 +32,7 @@ from napari_unet3d.events import (
     TrainingStarted,
 )
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.planning import plan_tile
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.predictor import predict
@@ -163,7 +163,7 @@ def test_events_come_in_order():
 def test_record_says_how_the_model_came_to_be():
     _, bundle = run(make_trainer(held_out=[HELD_OUT], seed=5))
     record = bundle.record
-    assert record.config.seed == 5
+    assert record.training_config.seed == 5
     assert record.trained_slices == ("z=2", "z=9")
     assert record.held_out_slices == ("z=6",)
     assert record.held_out_distance == 3
@@ -982,7 +982,7 @@ def test_a_network_keeps_its_preset_when_it_is_trained_on():
     """So that the next training goes on at the right learning rate, too."""
     first = run(make_trainer(start=None, preset="fast", iterations=1))[1]
     second = run(make_trainer(start=first, iterations=1))[1]
-    assert first.record.config.preset == second.record.config.preset == "fast"
+    assert first.record.training_config.preset == second.record.training_config.preset == "fast"
 
 
 def test_resuming_with_a_budget_that_is_used_up_is_refused():

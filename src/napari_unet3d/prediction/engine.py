@@ -19,7 +19,7 @@ from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration, Mixture
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import (
@@ -31,7 +31,8 @@ from napari_unet3d.networks.geometry import (
 )
 from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
 from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.pixels.features import PixelClassifier, feature_count
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.features import feature_count
 from napari_unet3d.prediction.tiling import blending_weights, plan_tiles
 from napari_unet3d.sampling.source import Source
 
@@ -304,6 +305,7 @@ class Predictor:
         self, volume: Volume, time: int, box: Box, total: Tensor, done: int
     ) -> Generator[int, None, None]:
         """Let the pixel classifier and the calibration change the network's probabilities."""
+        mixture = Mixture(self.network, self.pixels, self.calibration)
         classifier = self.pixels if self.calibration.pixels else None
         for i, chunk in enumerate(self._chunks(box)):
             where = (slice(None), *_overlap(chunk, box)[1])
@@ -313,7 +315,7 @@ class Predictor:
                     pixels = self._classify_pixels(classifier, volume, time, chunk)
             with _needing_memory("sum"):
                 network = total[where].to(self.device)
-                total[where] = self.calibration.apply(network, pixels).to(total.device)
+                total[where] = mixture.combine(network, pixels).to(total.device)
             yield done + i + 1
         if len(self._chunks(box)) and not _is_finite(total):
             raise NotFiniteError(

@@ -9,7 +9,7 @@ from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores, SlicePreview
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
 from napari_unet3d.prediction.predictor import NotFiniteError, Predictor, output_table

@@ -169,7 +169,7 @@ def plan_training(
         )
     if start_from is not None:
         # A network stays what it was planned as, and goes on at the rate of its preset.
-        config = config.model_copy(update={"preset": start_from.record.config.preset})
+        config = config.model_copy(update={"preset": start_from.record.training_config.preset})
     volume.check()
     annotation.check(volume)
     if volume.n_channels > _MOST_CHANNELS:

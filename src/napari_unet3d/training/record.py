@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from napari_unet3d.events import HeldOutScores
-from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
 from napari_unet3d.networks import device as devices
 from napari_unet3d.training.checkpoint import on_cpu
 from napari_unet3d.training.learner import Learner

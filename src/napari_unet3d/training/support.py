@@ -11,12 +11,12 @@ from torch import Tensor
 from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.events import Notice
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration, bounded_log
+from napari_unet3d.model.mixture import Calibration, bounded_log
+from napari_unet3d.model.mixture_fit import fit_calibration
 from napari_unet3d.networks import device as devices
-from napari_unet3d.pixels.features import PixelClassifier
+from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction.predictor import Predictor
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.training.calibration import fit_calibration
 from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
 from napari_unet3d.training.plan import TrainingPlan
 
