@@ -11,7 +11,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.architecture import Network
 
 _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
 _MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
@@ -48,7 +48,7 @@ def _check_state(state: Mapping[str, Tensor], bundle: ModelBundle) -> None:
     """Raise `BadInputError` unless the optimizer's state is complete, or has not begun."""
     begun = any(n.startswith(_OPTIMIZER) for n in state)
     with torch.device("meta"):
-        network = UNet3D(bundle.network)
+        network = bundle.network.build()
     weights = _below(state, _WEIGHTS)
     damaged = [
         n
@@ -78,13 +78,14 @@ def _is_whole(moments: Mapping[str, Tensor], shape: torch.Size) -> bool:
     )
 
 
-def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = True) -> None:
+def load_weights(network: Network, weights: Mapping[str, Tensor], head: bool = True) -> None:
     """Load the weights; without the head, which is for other classes, when `head` is False."""
-    found = {n: t for n, t in weights.items() if head or not n.startswith("head.")}
+    prefix = network.config.head
+    found = {n: t for n, t in weights.items() if head or not n.startswith(prefix)}
     network.load_state_dict(found, strict=head)
 
 
-def training_state(network: UNet3D, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def training_state(network: Network, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The unaveraged weights and the optimizer's moments, by name.
 
     The running statistics of the network's batch norms are begun anew.
@@ -101,7 +102,7 @@ def training_state(network: UNet3D, optimizer: torch.optim.Optimizer) -> dict[st
 
 
 def load_training_state(
-    network: UNet3D, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
+    network: Network, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
     """The reverse of `training_state`."""
     load_weights(network, _below(state, _WEIGHTS))

@@ -7,7 +7,7 @@ import time
 
 from torch import Tensor, nn
 
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.architecture import Network
 from napari_unet3d.training.control import TrainingControl
 
 _STOPPED_SECONDS = 2.0
@@ -42,7 +42,7 @@ class Listener:
         self.stoppable = False
         self._begun, self._limit = time.monotonic(), math.inf
 
-    def attach(self, network: UNet3D) -> None:
+    def attach(self, network: Network) -> None:
         """Listen in this network, and in copies of it."""
 
         def after(_: nn.Module, __: object, output: Tensor) -> None:

@@ -21,10 +21,11 @@ from napari_unet3d.events import HeldOutScores, SlicePreview
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.calibration import Calibration, bounded_log
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
-from napari_unet3d.networks.geometry import output_shape
+from napari_unet3d.networks.geometry import is_padded, output_shape
+from napari_unet3d.networks.layers import fold_batch_norm
 from napari_unet3d.networks.planning import plan_patch, plan_tile
-from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
 from napari_unet3d.pixels.features import PixelClassifier
 from napari_unet3d.prediction.predictor import (
     CPU_TILE,
@@ -76,7 +77,7 @@ class Evaluator:
 
     def __init__(
         self,
-        network: UNet3D,
+        network: Network,
         sampler: PatchSampler,
         device: torch.device,
         precision: Precision,
@@ -98,7 +99,7 @@ class Evaluator:
         self._targets: dict[SliceRef, np.ndarray] = {}
 
     @torch.no_grad()
-    def update(self, network: UNet3D, iteration: int) -> None:
+    def update(self, network: Network, iteration: int) -> None:
         """Take the weights after `iteration` iterations into the average."""
         # At the beginning the window is short: random weights are forgotten quickly.
         decay = min(self._decay, iteration / (iteration + 9))
@@ -383,7 +384,7 @@ class Evaluator:
         """Voxels of one time point: those that the network computes to segment it, and its own."""
         tile = self._dense_tile()
         out = output_shape(self.network.config, tile)
-        overlap = 0.5 if self.network.config.padding == "same" else 0.0
+        overlap = 0.5 if is_padded(self.network.config) else 0.0
         count = 1
         for n, size in zip(self._shape, out, strict=True):
             count *= 1 + max(0, math.ceil((n - size) / (size * (1 - overlap))))
@@ -401,7 +402,7 @@ class Evaluator:
     def _thin_tile(self, axis: int) -> Triple:
         """A tile as thin as a training patch, which is faster for one slice."""
         config = self.network.config
-        if config.padding == "valid":
+        if not is_padded(config):
             return self._dense_tile()
         depth = self._sampler.shapes[axis][axis]
         return plan_patch(config, self._shape, axis, _LOOK_VOXELS, depth)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from napari_unet3d.config import CLIP_PERCENTILES, NetworkConfig, TrainingConfig, Triple
+from napari_unet3d.config import CLIP_PERCENTILES, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
@@ -32,10 +32,10 @@ from napari_unet3d.events import (
     TrainingStarted,
 )
 from napari_unet3d.model.bundle import HeldOutRecord, ModelBundle, TrainingRecord
+from napari_unet3d.networks import NetworkConfig, network_of_kind
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import shrink, smallest_map
-from napari_unet3d.networks.planning import halve, plan_batch, plan_network, plan_patches
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.planning import halve, plan_batch, plan_patches
 from napari_unet3d.prediction.predictor import NotFiniteError, voxel_size_note
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.training.checkpoint import (
@@ -52,7 +52,6 @@ from napari_unet3d.training.looks import Evaluator
 from napari_unet3d.training.losses import balanced_weights, masked_loss
 from napari_unet3d.training.throttle import Throttle
 
-_LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
 _WARM_UP = 10
 _PIXEL_SHARE, _PIXEL_SECONDS, _PIXEL_MOST = 0.3, 10.0, 0.6
 """The pixel classifier has learned enough after this share of the time; or, in a short training,
@@ -110,7 +109,8 @@ class Trainer:
         config = config or TrainingConfig()
         if start_from is not None:
             # A network stays what it was planned as, and goes on at the rate of its preset.
-            config = config.model_copy(update={"preset": start_from.record.config.preset})
+            old = {"preset": start_from.record.config.preset, "network": start_from.network.kind}
+            config = config.model_copy(update=old)
         self.config = config
         volume.check()
         annotation.check(volume)
@@ -154,7 +154,8 @@ class Trainer:
         self._scaler = self._new_scaler()
         self._has_run = False
         self._told: list[Notice] = []
-        self._peak = config.learning_rate or _LEARNING_RATE[config.preset]
+        self._preset = self.network_config.presets[config.preset]
+        self._peak = config.learning_rate or self._preset.learning_rate
 
     def _clip(self) -> Percentiles | tuple[Percentiles, ...]:
         """Percentiles to begin with: those of the model that is trained further, or the setting."""
@@ -169,7 +170,7 @@ class Trainer:
         n_classes = len(self.annotation.classes) + 1
         if self._start_from is not None:
             return self._start_from.network.model_copy(update={"n_classes": n_classes})
-        return plan_network(
+        return network_of_kind(self.config.network).plan(
             self.config.preset,
             self.volume.voxel_size,
             self.volume.shape,
@@ -422,7 +423,7 @@ class Trainer:
 
     @property
     def _has_pixels(self) -> bool:
-        return self.config.pixel_classifier and self.config.preset != "paper"
+        return self.config.pixel_classifier and self._preset.pixel_classifier
 
     @property
     def _finishing_limit(self) -> float:
@@ -525,7 +526,7 @@ class Trainer:
         config, old = self.config, self._start_from
         self._head_kept = False
         torch.manual_seed(config.seed)
-        network = UNet3D(self.network_config)
+        network = self.network_config.build()
         if old is not None:
             classes = (old.classes, self.annotation.classes)
             trained, painted = ([c.value for c in table] for table in classes)
