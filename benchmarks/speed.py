@@ -41,7 +41,7 @@ from report import markdown
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_unet3d.config import NetworkConfig, PredictionConfig, TrainingConfig, Triple
+from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
@@ -52,6 +52,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import Convolution, walk
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.prediction.predictor import Predictor, label_table, predict
 from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.control import TrainingControl
@@ -109,7 +110,7 @@ class Layer:
         return self.forward_flop * (2 if self.first else 3)
 
 
-def list_layers(config: NetworkConfig, patch: Triple) -> list[Layer]:
+def list_layers(config: UNetConfig, patch: Triple) -> list[Layer]:
     """The convolutions of a padded network, with their shapes, in the order of the forward pass."""
     if config.padding != "same":
         raise ValueError("only padded networks are measured; leave the preset as it is")

@@ -14,7 +14,7 @@ import zarr
 from scipy.ndimage import gaussian_filter
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, TrainingConfig
+from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.io.reading import read_volume
@@ -34,7 +34,7 @@ from napari_unet3d.events import (
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.planning import plan_tile
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training import looks as evaluator_module
 from napari_unet3d.training import throttle as throttle_module
@@ -45,7 +45,7 @@ from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 
 SHAPE = (12, 36, 40)
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((3, 3, 3),) * 3,
@@ -87,7 +87,7 @@ def make_trainer(
 ) -> Trainer:
     volume = Volume(IMAGE if image is None else image, axes)
     labels = annotate(*TRAINED, *held_out) if labels is None else labels
-    if isinstance(start, NetworkConfig):
+    if isinstance(start, UNetConfig):
         start = random_bundle(start.model_copy(update={"in_channels": volume.n_channels}))
     return Trainer(
         volume,
@@ -487,7 +487,7 @@ def test_a_budget_of_seconds_is_what_the_training_takes():
 
 
 def test_a_network_too_large_for_the_measurement_has_no_forecast():
-    start = NetworkConfig(
+    start = UNetConfig(
         widths=(4, 4, 4, 4),
         kernels=((3, 3, 3),) * 4,
         padding="valid",

@@ -21,16 +21,17 @@ from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.model.mixture import Calibration, Mixture
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import (
     MOST_IN_A_MAP,
+    is_padded,
     largest_map,
     output_shape,
     shrink,
     total_stride,
 )
 from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
-from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import feature_count
 from napari_unet3d.prediction.tiling import blending_weights, plan_tiles
@@ -108,7 +109,7 @@ class Predictor:
 
     def __init__(
         self,
-        network: UNet3D,
+        network: Network,
         intensity: IntensityNormalization,
         device: torch.device,
         precision: Precision,
@@ -124,7 +125,7 @@ class Predictor:
         self.tile_shape = tile_shape
         self.memory = memory
         self._margin = shrink(network.config)
-        self._overlap = overlap if network.config.padding == "same" else 0.0
+        self._overlap = overlap if is_padded(network.config) else 0.0
         self._planned_tile: Triple | None = None
         self._last_tile: Triple | None = None
         self._sum_device = device

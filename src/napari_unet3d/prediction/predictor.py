@@ -25,7 +25,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import MOST_IN_A_MAP, largest_map, output_shape
-from napari_unet3d.networks.unet import fold_batch_norm
+from napari_unet3d.networks.layers import fold_batch_norm
 from napari_unet3d.prediction.engine import CPU_TILE, BoxTooLargeError, NotFiniteError, Predictor
 
 __all__ = [

@@ -11,7 +11,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.architecture import Network
 
 _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
 """Prefixes of the tensors of a state: the unaveraged weights, and AdamW's moments."""
@@ -61,7 +61,7 @@ def _check_state(state: Mapping[str, Tensor], bundle: ModelBundle) -> None:
     """Raise `BadInputError` unless the state is complete; moments may not have begun."""
     begun = any(n.startswith(_OPTIMIZER) for n in state)
     with torch.device("meta"):
-        network = UNet3D(bundle.network)
+        network = bundle.network.build()
     weights = _below(state, _WEIGHTS)
     damaged = [
         n
@@ -93,7 +93,7 @@ def _is_whole(moments: Mapping[str, Tensor], shape: torch.Size) -> bool:
     )
 
 
-def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = True) -> None:
+def load_weights(network: Network, weights: Mapping[str, Tensor], head: bool = True) -> None:
     """Load weights into a network.
 
     Parameters
@@ -105,12 +105,13 @@ def load_weights(network: UNet3D, weights: Mapping[str, Tensor], head: bool = Tr
     head
         False leaves the head as it is, for other classes than those of the weights.
     """
-    loaded = {n: t for n, t in weights.items() if head or not n.startswith("head.")}
+    prefix = network.config.head
+    loaded = {n: t for n, t in weights.items() if head or not n.startswith(prefix)}
     network.load_state_dict(loaded, strict=head)
 
 
 def training_state(
-    network: UNet3D, optimizer: torch.optim.Optimizer, scale: float | None = None
+    network: Network, optimizer: torch.optim.Optimizer, scale: float | None = None
 ) -> dict[str, Tensor]:
     """All that resuming needs besides the averaged weights, in the main memory.
 
@@ -138,7 +139,7 @@ def training_state(
 
 
 def load_training_state(
-    network: UNet3D, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
+    network: Network, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
     """Load the weights and moments of a state; the reverse of `training_state`."""
     load_weights(network, _below(state, _WEIGHTS))

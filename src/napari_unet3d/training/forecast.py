@@ -13,8 +13,8 @@ from napari_unet3d.data.boxes import slice_box
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import Forecast
 from napari_unet3d.networks import device as devices
-from napari_unet3d.networks.geometry import output_shape
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.architecture import Network
+from napari_unet3d.networks.geometry import is_padded, output_shape
 from napari_unet3d.pixels.features import filter_bank
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
@@ -127,14 +127,14 @@ class Speed:
     def _stack_voxels(self) -> int:
         """Voxels that the network computes to segment one time point."""
         network, shape, tile = self._plan.network, self._plan.volume.shape, self._looks.tiles.dense
-        overlap = _DENSE_OVERLAP if network.padding == "same" else 0.0
+        overlap = _DENSE_OVERLAP if is_padded(network) else 0.0
         count = 1
         for n, size in zip(shape, output_shape(network, tile), strict=True):
             count *= 1 + max(0, math.ceil((n - size) / (size * (1 - overlap))))
         return count * prod(tile)
 
 
-def _time_network(network: UNet3D, plan: TrainingPlan, looks: Looks) -> float | None:
+def _time_network(network: Network, plan: TrainingPlan, looks: Looks) -> float | None:
     """Seconds that the network takes for a voxel.
 
     None for a network whose smallest tile is much larger than the one that is timed, as the

@@ -13,9 +13,9 @@ from napari_unet3d.data.volume import describe_shape
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.geometry import shrink
 from napari_unet3d.networks.planning import halve
-from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.averaging import average_weights
@@ -298,14 +298,14 @@ class Learner:
         return balanced_weights(counts).to(self.plan.device)
 
 
-def _make_network(plan: TrainingPlan) -> UNet3D:
+def _make_network(plan: TrainingPlan) -> Network:
     """The network on its device: new, or with the weights of a model."""
     torch.manual_seed(plan.config.seed)
-    network = UNet3D(plan.network)
+    network = plan.network.build()
     if plan.start_from is not None:
         load_weights(network, plan.start_from.weights, head=plan.keeps_head)
     form = devices.memory_format(plan.device)
-    on_device: UNet3D = network.to(plan.device, memory_format=form)  # type: ignore[call-overload]
+    on_device: Network = network.to(plan.device, memory_format=form)  # type: ignore[call-overload]
     return on_device
 
 

@@ -10,8 +10,9 @@ from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores, SlicePreview
 from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
-from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
+from napari_unet3d.networks.layers import fold_batch_norm
 from napari_unet3d.prediction.predictor import NotFiniteError, Predictor, output_table
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.measuring import HeldOutSlices
@@ -44,7 +45,7 @@ class Looks:
 
     def __init__(self, learner: Learner, interrupted: Callable[[], bool]) -> None:
         self._plan, self._interrupted = learner.plan, interrupted
-        self.network: UNet3D = learner.average
+        self.network: Network = learner.average
         self._folded = self.network
         self._precision: Precision = self._plan.precision
         self.support = PixelSupport(self._plan, learner.sampler)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_unet3d.config import CLIP_PERCENTILES, NetworkConfig, TrainingConfig, Triple
+from napari_unet3d.config import CLIP_PERCENTILES, TrainingConfig, Triple
 from napari_unet3d.data.annotation import LabelledVoxels, SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
@@ -17,10 +17,12 @@ from napari_unet3d.data.lazy import as_bad_input
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks import NetworkConfig, network_of_kind
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import PresetFacts
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import smallest_map
-from napari_unet3d.networks.planning import plan_batch, plan_network, plan_patches
+from napari_unet3d.networks.planning import plan_batch, plan_patches
 from napari_unet3d.prediction.predictor import voxel_size_note
 from napari_unet3d.training.budget import Budget
 from napari_unet3d.training.checkpoint import check_start
@@ -29,8 +31,6 @@ from napari_unet3d.training.losses import LOSSES
 
 _MOST_CHANNELS = 64
 """Channels of an image. `NetworkConfig.in_channels` allows no more."""
-_PEAK_LEARNING_RATE = {"fast": 5e-3, "balanced": 3e-3, "paper": 1e-3}
-"""AdamW's learning rate after the warm-up, for each preset."""
 
 Patches = Mapping[int, Triple]
 """Patch (z, y, x) in voxels for annotated slices perpendicular to axis 0, 1 and 2."""
@@ -106,7 +106,8 @@ class TrainingPlan:
     @property
     def fits_pixels(self) -> bool:
         """Whether a pixel classifier supports the network."""
-        return self.config.pixel_classifier and self.config.preset != "paper"
+        facts: PresetFacts = self.network.presets[self.config.preset]
+        return self.config.pixel_classifier and facts.pixel_classifier
 
     @property
     def keeps_head(self) -> bool:
@@ -169,7 +170,8 @@ def plan_training(
         )
     if start_from is not None:
         # A network stays what it was planned as, and goes on at the rate of its preset.
-        config = config.model_copy(update={"preset": start_from.record.training_config.preset})
+        preset, kind = start_from.record.training_config.preset, start_from.network.kind
+        config = config.model_copy(update={"preset": preset, "network": kind})
     volume.check()
     annotation.check(volume)
     if volume.n_channels > _MOST_CHANNELS:
@@ -201,7 +203,7 @@ def plan_training(
         batch_size=batch_size,
         patches=choice.patches(small=False),
         small_patches=choice.patches(small=True),
-        learning_rate=config.learning_rate or _PEAK_LEARNING_RATE[config.preset],
+        learning_rate=config.learning_rate or network.presets[config.preset].learning_rate,
         start_from=start_from,
         resume=resume,
     )
@@ -247,7 +249,7 @@ def _plan_network(
     n_classes = len(annotation.classes) + 1
     if start_from is not None:
         return start_from.network.model_copy(update={"n_classes": n_classes})
-    return plan_network(
+    return network_of_kind(config.network).plan(
         config.preset,
         volume.voxel_size,
         volume.shape,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from napari_unet3d.config import NetworkConfig, Triple
+from napari_unet3d.config import Triple
+from napari_unet3d.networks import NetworkConfig
+from napari_unet3d.networks.geometry import is_padded
 from napari_unet3d.networks.planning import plan_patch, plan_tile
 from napari_unet3d.training.limits import LookLimits
 from napari_unet3d.training.plan import TrainingPlan
@@ -40,7 +42,7 @@ class LookTiles:
 
     def thin(self, axis: int) -> Triple:
         """A tile for a slice perpendicular to `axis`: thin as a training patch, so it is fast."""
-        if self.network.padding == "valid":
+        if not is_padded(self.network):
             return self.dense
         voxels, depth = self.limits.look_voxels, self.depths[axis]
         return plan_patch(self.network, self.stack_shape, axis, voxels, depth)
