@@ -19,7 +19,7 @@ from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgre
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training import listening, pixel_fitting
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.looks import Evaluator
@@ -198,8 +198,8 @@ def test_the_end_is_short_after_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     def tiles(stop: bool) -> tuple[int, ModelBundle | None, list[Any]]:
         control = TrainingControl()
         with monkeypatch.context() as patch:
-            boxes = Calls(patch, Predictor, "predict")
-            reads = Calls(patch, Predictor, "read")
+            boxes = Calls(patch, Engine, "predict")
+            reads = Calls(patch, Engine, "read")
             before: list[int] = []
 
             def each(event: Any) -> None:

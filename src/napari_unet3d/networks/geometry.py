@@ -17,8 +17,6 @@ MOST_VALUES = 1 << 27
 """Values of all feature maps of the smallest tile: 0.5 GiB in fp32. The paper's network, whose
 smallest tile has 92 voxels along each axis, takes 82 million; networks planned here take less than
 a million."""
-MOST_IN_A_MAP = 2**31 - 1
-"""Values of one feature map: PyTorch, cuDNN and oneDNN count them in 32 bits."""
 
 
 def walk(config: Architecture, tile: Triple) -> Walk:

@@ -19,6 +19,7 @@ from napari_unet3d.pixels.features import filter_bank
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.plan import TrainingPlan
+from napari_unet3d.training.tiles import computed_voxels
 
 STEP_COST = 3.0
 """Predictions of as many voxels that take as long as a training step; measured on CPUs."""
@@ -117,11 +118,12 @@ class Speed:
         whole = prod(-(-n // size) for n, size in zip(shape, dense, strict=True))
         most = max(1, limits.statistics_voxels // tile)
         statistics = min(limits.statistics_tiles, most, whole) * tile
-        apart, blended = looks.predictor(dense, 0.0), looks.predictor(dense)
-        calibration = sum(looks.computed(apart, box) for box in looks.support.calibration_boxes)
+        apart, blended = looks.engine(dense, 0.0), looks.engine(dense)
+        boxes = looks.support.calibration_boxes
+        calibration = sum(computed_voxels(apart, box) for box in boxes)
         predicted = limits.calibration_predicted[plan.on_gpu] + tile
         held_out = sorted(plan.annotation.held_out)[: limits.calibration_parts]
-        scores = sum(looks.computed(blended, slice_box(shape, ref)) for ref in held_out)
+        scores = sum(computed_voxels(blended, slice_box(shape, ref)) for ref in held_out)
         return tile, statistics, min(calibration, predicted), scores
 
     def _stack_voxels(self) -> int:

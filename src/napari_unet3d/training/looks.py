@@ -6,19 +6,20 @@ from collections.abc import Callable
 from math import prod
 
 from napari_unet3d.config import Triple
-from napari_unet3d.data.boxes import Box, slice_box
+from napari_unet3d.data.boxes import slice_box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores, SlicePreview
-from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.model.mixture import Calibration, Mixture
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.layers import fold_batch_norm
-from napari_unet3d.prediction.predictor import NotFiniteError, Predictor, output_table
+from napari_unet3d.prediction.engine import Engine, NotFiniteError
+from napari_unet3d.prediction.outputs import output_table
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.measuring import HeldOutSlices
 from napari_unet3d.training.statistics import estimate_statistics, has_statistics
 from napari_unet3d.training.support import PixelSupport
-from napari_unet3d.training.tiles import plan_tiles
+from napari_unet3d.training.tiles import computed_voxels, plan_tiles
 
 
 class Looks:
@@ -45,6 +46,7 @@ class Looks:
 
     def __init__(self, learner: Learner, interrupted: Callable[[], bool]) -> None:
         self._plan, self._interrupted = learner.plan, interrupted
+        self._source = learner.sampler.source
         self.network: Network = learner.average
         self._folded = self.network
         self._precision: Precision = self._plan.precision
@@ -64,7 +66,7 @@ class Looks:
             return
         tile = self.tiles.dense if final else self.tiles.quick
         while not estimate_statistics(
-            self._plan, self.predictor(tile), self.network, final, self._interrupted
+            self._plan, self.engine(tile), self.network, final, self._interrupted
         ):
             if self._precision == "fp32":
                 break
@@ -76,7 +78,7 @@ class Looks:
         self.estimate_statistics(final=False)
         box = slice_box(self._plan.volume.shape, ref)
         try:
-            probabilities = self._thin(ref).predict(self._plan.volume, ref.time, box)
+            probabilities = self._thin(ref).predict(ref.time, box)
         except NotFiniteError:
             return None
         table = output_table(self._plan.annotation.classes)
@@ -84,7 +86,7 @@ class Looks:
 
     def preview_voxels(self, ref: SliceRef) -> int:
         """Voxels that the network computes for the slice of a `preview`."""
-        return self.computed(self._thin(ref), slice_box(self._plan.volume.shape, ref))
+        return computed_voxels(self._thin(ref), slice_box(self._plan.volume.shape, ref))
 
     def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
         """Score the held-out slices; the final scores follow `calibrate`.
@@ -98,7 +100,7 @@ class Looks:
         """
         if not final:
             self.estimate_statistics(final=False)
-        return self._held_out.measure(self.predictor, iteration, elapsed, final)
+        return self._held_out.measure(self.engine, iteration, elapsed, final)
 
     @property
     def measure_voxels(self) -> int:
@@ -117,17 +119,12 @@ class Looks:
         if not trained:
             self.support.leave_it_to_pixels()
             return
-        alone = self.predictor(self.tiles.dense, 0.0, Calibration())
-        self.support.calibrate(alone, lambda box: self.computed(alone, box), self._interrupted)
+        alone = self.engine(self.tiles.dense, 0.0, Calibration())
+        self.support.calibrate(alone, self._interrupted)
 
-    def computed(self, predictor: Predictor, box: Box) -> int:
-        """Voxels that go through the network for a box."""
-        shape = self._plan.volume.shape
-        return len(predictor.tiles(shape, box)) * prod(predictor.plan(shape))
-
-    def predictor(
+    def engine(
         self, tile: Triple, overlap: float = 0.5, calibration: Calibration | None = None
-    ) -> Predictor:
+    ) -> Engine:
         """The model as it is now, ready to predict boxes of the stack.
 
         Parameters
@@ -139,17 +136,13 @@ class Looks:
         calibration
             Takes the place of the current one.
         """
-        return Predictor(
+        mixture = Mixture(
             self._folded,
-            self._plan.intensity,
-            self._plan.device,
-            self._precision,
-            tile,
-            overlap,
-            pixels=self.support.pixels,
-            calibration=calibration or self.support.calibration,
+            self.support.pixels,
+            calibration or self.support.calibration,
+            self._plan.volume.voxel_size,
         )
+        return Engine(mixture, self._source, self._precision, tile_shape=tile, overlap=overlap)
 
-    def _thin(self, ref: SliceRef) -> Predictor:
-        tile = self.tiles.thin(ref.axis)
-        return self.predictor(tile, self._plan.limits.look_overlap)
+    def _thin(self, ref: SliceRef) -> Engine:
+        return self.engine(self.tiles.thin(ref.axis), self._plan.limits.look_overlap)

@@ -14,7 +14,8 @@ from napari_unet3d.data.boxes import Box, plan_blocks, plan_parts, slice_box, sp
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.networks.geometry import output_shape
-from napari_unet3d.prediction.predictor import NotFiniteError, Predictor, label_table
+from napari_unet3d.prediction.engine import Engine, NotFiniteError
+from napari_unet3d.prediction.outputs import label_table
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import LookTiles
@@ -38,7 +39,7 @@ class HeldOutSlices:
         self, plan: TrainingPlan, tiles: LookTiles, interrupted: Callable[[], bool]
     ) -> None:
         self._annotation, self._shape = plan.annotation, plan.volume.shape
-        self._volume, self._limits = plan.volume, plan.limits
+        self._limits = plan.limits
         self._trained = [s.ref for s in plan.slices]
         self._tiles, self._interrupted = tiles, interrupted
         self._labelled: dict[SliceRef, int] = {}
@@ -46,7 +47,7 @@ class HeldOutSlices:
 
     def measure(
         self,
-        make_predictor: Callable[[Triple, float], Predictor],
+        make_engine: Callable[[Triple, float], Engine],
         iteration: int,
         elapsed: float,
         final: bool,
@@ -60,8 +61,8 @@ class HeldOutSlices:
 
         Parameters
         ----------
-        make_predictor
-            Makes a predictor for a tile (z, y, x) and the overlap of tiles.
+        make_engine
+            Makes an engine for a tile (z, y, x) and the overlap of tiles.
         iteration, elapsed
             Iterations and seconds of the training until now.
         final
@@ -81,9 +82,9 @@ class HeldOutSlices:
             labelled = int(np.count_nonzero(target))
             if not labelled:
                 continue
-            predictor = make_predictor(tile, _FINAL_OVERLAP if final else limits.look_overlap)
+            engine = make_engine(tile, _FINAL_OVERLAP if final else limits.look_overlap)
             try:
-                probabilities = predictor.predict(self._volume, ref.time, box)
+                probabilities = engine.predict(ref.time, box)
             except NotFiniteError:
                 if final:
                     raise

@@ -23,7 +23,7 @@ from napari_unet3d.networks.architecture import PresetFacts
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import smallest_map
 from napari_unet3d.networks.planning import plan_batch, plan_patches
-from napari_unet3d.prediction.predictor import voxel_size_note
+from napari_unet3d.prediction.matching import voxel_size_note
 from napari_unet3d.training.budget import Budget
 from napari_unet3d.training.checkpoint import check_start
 from napari_unet3d.training.limits import LookLimits

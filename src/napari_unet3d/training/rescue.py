@@ -10,7 +10,7 @@ from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice, TrainingEvent
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
-from napari_unet3d.prediction.predictor import NotFiniteError
+from napari_unet3d.prediction.engine import NotFiniteError
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.record import make_bundle

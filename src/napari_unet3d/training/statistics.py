@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_unet3d.data.boxes import Box
 from napari_unet3d.networks import device as devices
-from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training.plan import TrainingPlan
 
 
@@ -22,7 +22,7 @@ def has_statistics(network: nn.Module) -> bool:
 
 def estimate_statistics(
     plan: TrainingPlan,
-    predictor: Predictor,
+    engine: Engine,
     network: nn.Module,
     final: bool,
     interrupted: Callable[[], bool],
@@ -35,7 +35,7 @@ def estimate_statistics(
     ----------
     plan
         The training: its stack and its annotated time points.
-    predictor
+    engine
         Reads the tiles. Its tile is halved where memory does not suffice.
     network
         In eval mode; its statistics are replaced.
@@ -56,11 +56,10 @@ def estimate_statistics(
             norm.momentum = None  # a plain mean over the tiles
             norm.train()
         try:
-            _run_tiles(plan, predictor, network, final, interrupted)
+            _run_tiles(plan, engine, network, final, interrupted)
             return all(_has_finite_statistics(norm) for norm in norms)
         except Exception as error:
-            smaller = devices.is_out_of_memory(error) and predictor.halve_tile(plan.volume.shape)
-            if not smaller:
+            if not devices.is_out_of_memory(error) or not engine.halve_tile():
                 raise
         finally:
             network.eval()
@@ -69,17 +68,17 @@ def estimate_statistics(
 @torch.no_grad()
 def _run_tiles(
     plan: TrainingPlan,
-    predictor: Predictor,
+    engine: Engine,
     network: nn.Module,
     final: bool,
     interrupted: Callable[[], bool],
 ) -> None:
     """Run a network over some tiles, spread over the annotated time points."""
-    volume, limits = plan.volume, plan.limits
+    limits = plan.limits
     times = sorted({s.ref.time for s in plan.slices})
-    tiles = predictor.tiles(volume.shape, Box((0, 0, 0), volume.shape))
+    tiles = engine.tiles(Box((0, 0, 0), plan.volume.shape))
     places = len(times) * len(tiles)
-    most = limits.statistics_voxels // prod(predictor.plan(volume.shape))
+    most = limits.statistics_voxels // prod(engine.plan())
     count = min(limits.statistics_tiles, max(1, most)) if final else 1
     count = min(count, places)
     rng = np.random.default_rng(plan.config.seed)
@@ -90,8 +89,8 @@ def _run_tiles(
         # At random: regular steps through rows of tiles would keep to some columns.
         place = int(rng.integers(low, high)) if final else places // 2
         time, tile = divmod(place, len(tiles))
-        with devices.autocast(predictor.device, predictor.precision):
-            network(predictor.read(volume, times[time], tiles[tile]))
+        with devices.autocast(engine.device, engine.precision):
+            network(engine.read(times[time], tiles[tile]))
 
 
 def _norms(network: nn.Module) -> list[nn.BatchNorm3d]:

@@ -15,10 +15,11 @@ from napari_unet3d.model.mixture import Calibration, bounded_log
 from napari_unet3d.model.mixture_fit import fit_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
 from napari_unet3d.training.plan import TrainingPlan
+from napari_unet3d.training.tiles import computed_voxels
 
 EQUAL_WEIGHTS = Calibration(network=0.5, pixels=0.5)
 """Until the end of the training, both learners have the same weight."""
@@ -118,18 +119,15 @@ class PixelSupport:
 
     def calibrate(
         self,
-        predictor: Predictor,
-        computed: Callable[[Box], int],
+        engine: Engine,
         interrupted: Callable[[], bool],
     ) -> None:
         """Fit the calibration on slices of the training, never on held-out ones.
 
         Parameters
         ----------
-        predictor
+        engine
             Predicts with the final network alone.
-        computed
-            Voxels that the network computes for a box.
         interrupted
             Asked between parts of slices: when True, those so far must do.
         """
@@ -141,10 +139,10 @@ class PixelSupport:
         for sample in self._samples[: limits.calibration_parts]:
             if network and interrupted():
                 break
-            voxels += computed(sample.box)
+            voxels += computed_voxels(engine, sample.box)
             if network and voxels > limits.calibration_predicted[plan.on_gpu]:
                 break
-            predicted = predictor.predict(plan.volume, sample.ref.time, sample.box)
+            predicted = engine.predict(sample.ref.time, sample.box)
             chosen = sample.chosen.cpu()
             network.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
         parts = self._samples[: len(network)]

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from math import prod
 
 from napari_unet3d.config import Triple
+from napari_unet3d.data.boxes import Box
 from napari_unet3d.networks import NetworkConfig
 from napari_unet3d.networks.geometry import is_padded
 from napari_unet3d.networks.planning import plan_patch, plan_tile
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training.limits import LookLimits
 from napari_unet3d.training.plan import TrainingPlan
 
@@ -66,3 +68,8 @@ def plan_tiles(plan: TrainingPlan) -> LookTiles:
         depths=(z, y, x),
         limits=limits,
     )
+
+
+def computed_voxels(engine: Engine, box: Box) -> int:
+    """Voxels that go through the network when an engine predicts a box."""
+    return len(engine.tiles(box)) * prod(engine.plan())
