@@ -111,7 +111,7 @@ class Engine:
         tile = plan_tile(config, self.source.volume.shape, voxels)
         while prediction_bytes(config, tile, self.precision) > budget or largest_map(
             config, tile
-        ) > devices.most_values(device):
+        ) > devices.largest_map(device):
             smaller = halve(config, tile)
             if smaller is None:
                 break

@@ -25,7 +25,6 @@ from napari_unet3d.training.checkpoint import (
     stored_scale,
     training_state,
 )
-from napari_unet3d.training.exactness import exact, lacks_deterministic_algorithm
 from napari_unet3d.training.listening import Listener
 from napari_unet3d.training.loss_meter import LossMeter
 from napari_unet3d.training.losses import balanced_weights, masked_loss
@@ -96,7 +95,6 @@ class Learner:
         )
         self._scaler = self._make_scaler(_FIRST_SCALE)
         self._class_weights = self._make_class_weights()
-        self._is_deterministic = plan.budget.repeats_exactly
         self._losses = LossMeter(plan.device)
         self._voxels_seen: int | Tensor = 0
         if plan.start_from is not None and plan.resume:
@@ -108,7 +106,7 @@ class Learner:
     # --- a step -------------------------------------------------------------------------------
 
     def advance(self, fraction: float) -> float | Notice:
-        """Carry out one iteration, or change what kept it from being carried out.
+        """Carry out one iteration, or take a smaller patch where memory does not suffice for it.
 
         Parameters
         ----------
@@ -118,8 +116,7 @@ class Learner:
         Returns
         -------
         float or Notice
-            The loss (see `LossMeter`); or what changed, in words, when the iteration failed and
-            may succeed the next time.
+            The loss, see `LossMeter`; or what the user should know, when the patch was halved.
 
         Raises
         ------
@@ -130,13 +127,10 @@ class Learner:
         try:
             return self.step(self.draw(fraction), fraction)
         except Exception as error:
-            unusable = self._is_deterministic and lacks_deterministic_algorithm(error)
-            if not unusable and not devices.is_out_of_memory(error):
+            if not devices.is_out_of_memory(error):
                 raise
             reason = devices.reason(error)
         # Outside of the except block: the traceback would keep the tensors alive.
-        if unusable:
-            return self._allow_any_algorithm()
         return self.shrink(reason)
 
     def draw(self, fraction: float) -> Batch:
@@ -158,14 +152,12 @@ class Learner:
         plan, (image, target) = self.plan, batch
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(fraction)
-        with exact(self._is_deterministic):
-            with devices.autocast(plan.device, plan.precision):
-                logits = self.network(
-                    image.contiguous(memory_format=devices.memory_format(plan.device))
-                )
-            loss = masked_loss(logits, target, plan.config, self._class_weights)
-            self._optimizer.zero_grad(set_to_none=True)
-            self._scaler.scale(loss).backward()
+        image = image.contiguous(memory_format=devices.memory_format(plan.device))
+        with devices.autocast(plan.device, plan.precision):
+            logits = self.network(image)
+        loss = masked_loss(logits, target, plan.config, self._class_weights)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
         loss = self._update_weights(loss.detach())
         self.iteration += 1
         self._voxels_seen = self._voxels_seen + _count(target)
@@ -244,15 +236,6 @@ class Learner:
         # A step that broke off between unscaling and updating leaves a scaler that refuses the
         # next one. The scale that was found stays.
         self._scaler = self._make_scaler(self._scaler.get_scale())
-
-    def _allow_any_algorithm(self) -> Notice:
-        """Let the GPU choose among all algorithms from now on, repeatable or not."""
-        self._is_deterministic = False
-        self.drop_step()
-        return Notice(
-            "This GPU has no repeatable algorithm for one of the network's convolutions: another "
-            "one is used. A second run may give slightly other weights."
-        )
 
     # --- what it has come to --------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Generator
+from dataclasses import replace
 
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -13,7 +14,6 @@ from napari_unet3d.events import TrainingEvent
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.training.control import TrainingControl
-from napari_unet3d.training.exactness import exact
 from napari_unet3d.training.listening import CancelledError
 from napari_unet3d.training.loop import TrainingLoop
 from napari_unet3d.training.plan import TrainingPlan, plan_training
@@ -116,7 +116,9 @@ def run_plan(
     loop: TrainingLoop | None = None
     devices.prepare(plan.device)
     try:
-        with exact(plan.budget.repeats_exactly):
+        repeatable = plan.budget.repeats_exactly
+        with devices.computing(plan.device, plan.precision, repeatable) as note:
+            plan = plan if note is None else replace(plan, notes=(*plan.notes, note))
             loop = TrainingLoop(plan, control)
             return (yield from loop.run())
     except CancelledError:
