@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from napari_unet3d.config import NetworkConfig, PredictionConfig
+from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import PredictionProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.sampling.source import Source
 
 CPU = torch.device("cpu")
-SAME = NetworkConfig(
+SAME = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((3, 3, 3),) * 3,
@@ -28,7 +29,7 @@ SAME = NetworkConfig(
     normalization="channel",
 )
 VALID = SAME.model_copy(update={"padding": "valid"})
-PAPER_LIKE = NetworkConfig(
+PAPER_LIKE = UNetConfig(
     widths=(4, 8, 8, 8), strides=((1, 2, 2),) * 3, kernels=((1, 3, 3),) * 4, padding="valid"
 )
 """The paper's layout in the plane: its outputs (4, 12, 20…) are no multiples of its stride, 8."""

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, TrainingConfig
+from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training import listening, pixel_fitting
@@ -26,7 +27,7 @@ from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
 SHAPE = (12, 40, 44)
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((3, 3, 3),) * 3,

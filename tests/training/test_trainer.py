@@ -14,7 +14,7 @@ import zarr
 from scipy.ndimage import gaussian_filter
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, TrainingConfig
+from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.io.reading import read_volume
@@ -34,7 +34,7 @@ from napari_unet3d.events import (
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.planning import plan_tile
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training import looks as evaluator_module
 from napari_unet3d.training import throttle as throttle_module
@@ -45,7 +45,7 @@ from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 
 SHAPE = (12, 36, 40)
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((3, 3, 3),) * 3,
@@ -87,7 +87,7 @@ def make_trainer(
 ) -> Trainer:
     volume = Volume(IMAGE if image is None else image, axes)
     labels = annotate(*TRAINED, *held_out) if labels is None else labels
-    if isinstance(start, NetworkConfig):
+    if isinstance(start, UNetConfig):
         start = random_bundle(start.model_copy(update={"in_channels": volume.n_channels}))
     return Trainer(
         volume,
@@ -163,7 +163,7 @@ def test_events_come_in_order():
 def test_record_says_how_the_model_came_to_be():
     _, bundle = run(make_trainer(held_out=[HELD_OUT], seed=5))
     record = bundle.record
-    assert record.config.seed == 5
+    assert record.training_config.seed == 5
     assert record.trained_slices == ("z=2", "z=9")
     assert record.held_out_slices == ("z=6",)
     assert record.held_out_distance == 3
@@ -214,7 +214,8 @@ def test_paper_preset_with_its_smallest_patch():
     """19 million parameters, unpadded: one iteration on 92³ voxels, 4³ of them learned from."""
     trainer = make_trainer(start=None, preset="paper", patch_shape=(92, 92, 92), iterations=1)
     assert sum(p.numel() for p in UNet3D(trainer.network_config).parameters()) > 19_000_000
-    image, target = trainer.sampler.batch(0, 1, torch.device("cpu"), trainer.config.augmentation)
+    shapes = dict.fromkeys(range(3), trainer.patch_shape)
+    image, target = trainer.sampler.batch(0, 1, shapes, trainer.config.augmentation)
     assert image.shape == (1, 1, 92, 92, 92)
     assert target.shape == (1, 4, 4, 4)
 
@@ -269,7 +270,7 @@ def test_planned_patch_is_thin_across_the_painted_slices():
     labels[..., 10] = np.arange(64) % 2 + 1
     trainer = make_trainer(labels, image, start=None, patch_shape=None)
     assert 2 * trainer.patch_shape[2] < min(trainer.patch_shape[:2])
-    assert trainer.patch_shape == trainer.sampler.shapes[2]
+    assert trainer.patch_shape == trainer._shapes[2]
 
 
 def test_scribbles():
@@ -486,7 +487,7 @@ def test_a_budget_of_seconds_is_what_the_training_takes():
 
 
 def test_a_network_too_large_for_the_measurement_has_no_forecast():
-    start = NetworkConfig(
+    start = UNetConfig(
         widths=(4, 4, 4, 4),
         kernels=((3, 3, 3),) * 4,
         padding="valid",
@@ -981,7 +982,7 @@ def test_a_network_keeps_its_preset_when_it_is_trained_on():
     """So that the next training goes on at the right learning rate, too."""
     first = run(make_trainer(start=None, preset="fast", iterations=1))[1]
     second = run(make_trainer(start=first, iterations=1))[1]
-    assert first.record.config.preset == second.record.config.preset == "fast"
+    assert first.record.training_config.preset == second.record.training_config.preset == "fast"
 
 
 def test_resuming_with_a_budget_that_is_used_up_is_refused():

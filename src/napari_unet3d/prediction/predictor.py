@@ -156,7 +156,7 @@ def _check_tile(bundle: ModelBundle, config: PredictionConfig, device: torch.dev
         return
     try:
         output_shape(bundle.network, tile)
-        if largest_map(bundle.network, tile) > devices.most_values(device):
+        if largest_map(bundle.network, tile) > devices.largest_map(device):
             raise ValueError(f"a tile of {tile} voxels is too large for PyTorch")
     except ValueError as error:
         raise BadInputError(f"{error}; leave the tile shape empty to have it planned") from error

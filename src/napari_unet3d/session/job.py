@@ -113,7 +113,7 @@ def _train(
     )
     if control.cancelled:  # while the input was checked
         return None
-    yield InputChecked(parameter_count(trainer.network_config))
+    yield InputChecked(parameter_count(trainer.plan.network))
     with closing(trainer.run(control)) as training:
         while True:
             try:

@@ -19,7 +19,6 @@ from napari_unet3d.model.mixture_fit import mean_iou
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import Read, filter_bank
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.sampling.source import Source
 
 _PART, _SMALLEST_PART = 256, 96
 """Parts of slices have about the area of such a square; smaller where there are many slices."""
@@ -76,7 +75,7 @@ def sample_pixels(
         Asked before each scale of each part: when True, the parts that are complete are
         returned at once, even if there is none.
     """
-    volume = sampler.volume
+    volume = sampler.source.volume
     rng = np.random.default_rng(sampler.seed)
     parts = _choose(sampler, rng, stopped)
     quota = max(2000, _VOXELS // max(len(parts), 1)) // volume.n_channels + 1
@@ -91,8 +90,7 @@ def sample_pixels(
         one_of_each = np.unique(codes[order], return_index=True)[1]
         order = np.concatenate([order[one_of_each], np.delete(order, one_of_each)])
         chosen = np.sort(order[:quota])
-        source = Source(volume, sampler.intensity, device)
-        read = _until(stopped, partial(source.read, ref.time, beyond="nearest"))
+        read = _until(stopped, partial(sampler.source.read, ref.time, beyond="nearest"))
         try:
             features = filter_bank(read, box.start, box.stop, volume.voxel_size)
         except _StoppedError:
@@ -127,7 +125,7 @@ def _choose(
     The first ones hold every class that is painted: one that was never seen would be ruled out
     everywhere.
     """
-    most = _AREA // sampler.volume.n_channels
+    most = _AREA // sampler.source.volume.n_channels
     missing = {int(c) for c in np.flatnonzero(sampler.class_counts) + 1}
     first: list[tuple[SliceRef, Box]] = []
     rest: list[tuple[SliceRef, Box]] = []
@@ -152,7 +150,7 @@ def _parts(
     side = min(max(int((most / len(sampler.slices)) ** 0.5), _SMALLEST_PART), _PART)
     rounds: list[list[tuple[SliceRef, Box]]] = []
     for painted in sampler.slices:
-        whole = slice_box(sampler.volume.shape, painted.ref)
+        whole = slice_box(sampler.source.volume.shape, painted.ref)
         z, y, x = (-(-min(n, side) // 2) for n in whole.shape)
         boxes = plan_blocks(whole.shape, (z, y, x), side * side).moved(whole.start)
         held = np.unique(boxes.containing(painted.coordinates))

@@ -36,6 +36,8 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
+_WITHOUT_CHOICE = ("loss",)
+"""Settings that have a single value so far."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class TrainingForm(QWidget):
         self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
         for output in optional_outputs():
             self.outputs[output.name].setToolTip(output.tooltip)
-        self.advanced = ModelEditor(TrainingConfig, skip=_BY_HAND)
+        self.advanced = ModelEditor(TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE))
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
         )
