@@ -11,23 +11,18 @@ import io
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from napari_unet3d.cli import demo, evaluate, info, settings, train
-from napari_unet3d.cli.options import AsJson, Axes, Device, Overwrite, Quiet, VoxelSize, read_path
-from napari_unet3d.cli.signals import TerminatedError, terminating
-from napari_unet3d.cli.terminal import LogHandler, errors, guarded, tell, tell_json
-from napari_unet3d.config import PredictionConfig
+from napari_unet3d.cli import demo, evaluate, info, predict, train
+from napari_unet3d.cli.signals import TerminatedError
+from napari_unet3d.cli.terminal import LogHandler, errors, guarded, tell
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 OpenWindow = Callable[..., None]
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
 app = typer.Typer(
     add_completion=False,
@@ -146,120 +141,7 @@ def start(
 
 
 app.command()(train.train)
-
-
-@app.command()
-def predict(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            callback=read_path, readable=False, metavar="MODEL", help="A model, *.unet3d."
-        ),
-    ],
-    image: Annotated[
-        Path,
-        typer.Argument(
-            callback=read_path,
-            readable=False,
-            metavar="IMAGE",
-            help="TIFF or OME-Zarr; may exceed the memory.",
-        ),
-    ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            callback=read_path,
-            readable=False,
-            metavar="OUT",
-            help="*.tif or *.ome.zarr.",
-        ),
-    ],
-    probabilities: Annotated[
-        Path | None,
-        typer.Option(
-            callback=read_path,
-            readable=False,
-            help="Also write probabilities here: one channel per class, background first.",
-        ),
-    ] = None,
-    uncertainty: Annotated[
-        Path | None,
-        typer.Option(
-            callback=read_path, readable=False, help="Also write an uncertainty image (0…1) here."
-        ),
-    ] = None,
-    times: Annotated[
-        str | None, typer.Option(help="Time points of a series, as in 0,3. Default: all.")
-    ] = None,
-    device: Device = "auto",
-    memory: Annotated[
-        float | None, typer.Option(help="GiB that may be used. Default: from what is free.")
-    ] = None,
-    overwrite: Overwrite = False,
-    overlap: Annotated[
-        float,
-        typer.Option(help="Smallest share of a tile in common with the next, 0 to 0.75."),
-    ] = PredictionConfig().overlap,
-    tile: Annotated[
-        str | None,
-        typer.Option(
-            metavar="Z,Y,X", help="Voxels (z,y,x) the network sees at once. Default: planned."
-        ),
-    ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="Number format; auto picks what is fast here.")
-    ] = "auto",
-    axes: Axes = None,
-    voxel_size: VoxelSize = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Segment a whole stack with a model. 0 is background, classes keep their numbers."""
-    config = settings.prediction(
-        device=device,
-        memory=settings.gibibytes(memory),
-        overlap=overlap,
-        tile_shape=settings.three("--tile", tile, int),
-        precision=precision,
-    )
-    chosen = None if times is None else [settings.number(part) for part in times.split(",")]
-    reading = settings.reading(axes, voxel_size)
-    errors.set_quiet(quiet)
-    from napari_unet3d.cli import work
-    from napari_unet3d.cli.tasks import inputs
-
-    if model.suffix != ".unet3d":
-        inputs.refuse_model(image, inputs.SWAPPED)
-    began = time.monotonic()
-    with terminating():
-        paths = work.predict(
-            model,
-            image,
-            config,
-            chosen,
-            output,
-            probabilities,
-            uncertainty,
-            overwrite=overwrite,
-            reading=reading,
-        )
-    if as_json:
-        tell_json(
-            {
-                "segmentation": output,
-                "probabilities": probabilities,
-                "uncertainty": uncertainty,
-                "seconds": round(time.monotonic() - began, 3),
-                "notes": errors.notes,
-            }
-        )
-        return
-    for path in paths:
-        tell(f"Written: {path}")
-
-
+app.command()(predict.predict)
 app.command()(evaluate.evaluate)
 app.command()(info.info)
 app.command()(demo.demo)

@@ -199,12 +199,9 @@ class Actions(QObject):
         )
 
     def _outputs(self, volume: Volume, classes: tuple[ClassInfo, ...]) -> Outputs:
-        wanted = {
-            "probabilities": self._form.probabilities.isChecked(),
-            "uncertainty": self._form.uncertainty.isChecked(),
-        }
-        check_result(volume, len(classes), **wanted)
-        return make_outputs(volume, classes, **wanted)
+        wanted = self._form.wanted_outputs()
+        check_result(volume, classes, wanted)
+        return make_outputs(volume, classes, wanted)
 
     def _begin(
         self,

@@ -54,8 +54,8 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         annotation=SparseAnnotation(labels, sample.classes, frozenset(sample.held_out_slices)),
         settings=RunSettings(training=config, prediction=PredictionConfig(device=config.device)),
     )
-    outputs = make_outputs(volume, sample.classes, probabilities=False, uncertainty=False)
-    out = outputs.labels
+    outputs = make_outputs(volume, sample.classes)
+    out = outputs["labels"]
 
     def save(bundle: ModelBundle) -> ModelBundle:
         save_model(bundle, model)
