@@ -24,7 +24,7 @@ from napari_unet3d.events import (
     drain,
 )
 from napari_unet3d.networks.geometry import parameter_count
-from napari_unet3d.session.job import run_job, show_preview
+from napari_unet3d.session.job import make_outputs, run_job, show_preview
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.throttle import Throttle
@@ -52,10 +52,13 @@ def session() -> Session:
 
 
 def outputs_for(session: Session) -> Any:
-    from napari_unet3d.session.job import Outputs
-
+    """Arrays with a value that no segmentation has."""
     assert session.volume is not None
-    return Outputs(labels=np.full(session.volume.shape, 99, np.uint8))
+    assert session.annotation is not None
+    outputs = make_outputs(session.volume, session.annotation.classes, ("uncertainty",))
+    for array in outputs.values():
+        array[...] = 99
+    return outputs
 
 
 def run(*given: Any, **options: Any) -> tuple[Any, list[Any]]:
@@ -75,7 +78,8 @@ def test_check_then_train_then_segment(session: Session) -> None:
     assert events[0].parameters == parameter_count(bundle.network)
     (ended,) = [event for event in events if isinstance(event, PredictionStarted)]
     assert ended.bundle is bundle
-    assert set(np.unique(outputs.labels)) <= {0, 2}
+    assert set(np.unique(outputs["labels"])) <= {0, 2}
+    assert 0 <= outputs["uncertainty"].min() <= outputs["uncertainty"].max() <= 1
 
 
 def test_without_outputs_nothing_is_segmented(session: Session) -> None:
@@ -93,7 +97,7 @@ def test_without_training_the_current_model_is_applied(session: Session) -> None
     result, events = run(applied, None, outputs, train=False)
     assert result is bundle
     assert {type(event) for event in events} == {PredictionProgress}
-    assert set(np.unique(outputs.labels)) <= {0, 2}
+    assert set(np.unique(outputs["labels"])) <= {0, 2}
 
 
 def test_a_training_starts_from_the_model_that_was_chosen(session: Session) -> None:
@@ -116,8 +120,8 @@ def test_previews_are_written_where_the_segmentation_will_be(
     control.watch(SliceRef(0, 3))
     job = run_job(session, control, outputs)
     preview = next(event for event in job if isinstance(event, SlicePreview))
-    np.testing.assert_array_equal(outputs.labels[3], preview.labels)
-    assert (outputs.labels[4] == 99).all()
+    np.testing.assert_array_equal(outputs["labels"][3], preview.labels)
+    assert (outputs["labels"][4] == 99).all()
     job.close()
 
 
@@ -135,7 +139,7 @@ def test_cancelled_while_the_input_is_checked(session: Session) -> None:
     control.cancel()
     outputs = outputs_for(session)
     assert run(session, control, outputs) == (None, [])
-    assert (outputs.labels == 99).all()
+    assert (outputs["labels"] == 99).all()
 
 
 @pytest.mark.parametrize(
