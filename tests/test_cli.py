@@ -346,7 +346,8 @@ def test_module_runs_in_a_process_of_its_own():
 
 def test_command_line_imports_neither_qt_nor_napari():
     code = (
-        "import sys, napari_unet3d.cli.tasks.training, napari_unet3d.cli.tasks.demonstrating, napari_unet3d.__main__;"
+        "import sys, napari_unet3d.cli.tasks.training, napari_unet3d.cli.tasks.demonstrating;"
+        "import napari_unet3d.__main__;"
         "print([m for m in sys.modules if m.split('.')[0] in "
         "('napari', 'qtpy', 'PyQt6', 'PySide6', 'magicgui', 'superqt', 'pyqtgraph')])"
     )
