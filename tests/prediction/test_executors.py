@@ -17,7 +17,7 @@ from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.executors import EXECUTORS, SerialExecutor
 from napari_unet3d.prediction.predictor import predict
 from predictions import SAME, blobs, run, with_pixels
-from toys import LastFirst, TwoMachines
+from toy_predictions import LastFirst, TwoMachines
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 

@@ -24,7 +24,7 @@ from napari_unet3d.prediction.outputs import label_table
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.session.job import make_outputs, segment
 from predictions import SAME, blobs, run
-from toys import SecondClass, second_class
+from toy_predictions import SecondClass, second_class
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
@@ -145,7 +145,7 @@ def test_a_job_makes_the_array_of_one_more_output(with_toy):
 PROGRAM = """
 import sys
 from napari_unet3d.prediction import outputs
-from toys import SecondClass
+from toy_predictions import SecondClass
 outputs.OUTPUTS = (*outputs.OUTPUTS, SecondClass())
 from napari_unet3d import cli
 assert cli.run(["predict", "--help"], print) == 0

@@ -19,7 +19,7 @@ from napari_unet3d.widgets.parts.training_form import TrainingForm
 from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.viewer.room import check_result
 from predictions import SAME, blobs
-from toys import SecondClass, second_class
+from toy_predictions import SecondClass, second_class
 
 
 def test_the_form_offers_it_and_the_view_shows_it(
