@@ -22,7 +22,8 @@ from napari_unet3d.events import drain
 from napari_unet3d.prediction import outputs
 from napari_unet3d.prediction.outputs import label_table
 from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.session.job import make_outputs, segment
+from napari_unet3d.session.job import make_outputs, run_job
+from napari_unet3d.session.session import NamedModel, RunSettings, Session
 from predictions import SAME, blobs, run
 from toy_predictions import SecondClass, second_class
 
@@ -136,7 +137,10 @@ def test_a_job_makes_the_array_of_one_more_output(with_toy):
     arrays = make_outputs(volume, bundle.classes, ["second_class", "probabilities"])
     assert list(arrays) == ["labels", "probabilities", "second_class"]
     config = PredictionConfig(device="cpu", precision="fp32")
-    drain(segment(bundle, volume, arrays, config))
+    session = Session(
+        volume=volume, model=NamedModel(bundle, "toy"), settings=RunSettings(prediction=config)
+    )
+    drain(run_job(session, outputs=arrays, train=False))
     for time in range(2):
         expected = second_class(arrays["probabilities"][time], bundle.classes)
         np.testing.assert_array_equal(arrays["second_class"][time], expected)

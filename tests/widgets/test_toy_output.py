@@ -14,7 +14,8 @@ from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import drain
 from napari_unet3d.prediction import outputs
-from napari_unet3d.session.job import make_outputs, segment
+from napari_unet3d.session.job import make_outputs, run_job
+from napari_unet3d.session.session import NamedModel, RunSettings, Session
 from napari_unet3d.widgets.parts.training_form import TrainingForm
 from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.viewer.room import check_result
@@ -45,7 +46,9 @@ def test_the_form_offers_it_and_the_view_shows_it(
     image = viewer.add_layer(Image(data, name="cells"))
     view = PredictionView(viewer, arrays, image, bundle.classes)
     view.open()
-    drain(segment(bundle, volume, arrays, PredictionConfig(device="cpu", precision="fp32")))
+    settings = RunSettings(prediction=PredictionConfig(device="cpu", precision="fp32"))
+    session = Session(volume=volume, model=NamedModel(bundle, "toy"), settings=settings)
+    drain(run_job(session, outputs=arrays, train=False))
     view.finish()
 
     layer = viewer.layers["cells prediction: second class"]
