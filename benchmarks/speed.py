@@ -45,8 +45,9 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from napari_unet3d.config import ClassInfo, Triple
 from napari_unet3d.data.boxes import Box, plan_blocks
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.networks import device as devices

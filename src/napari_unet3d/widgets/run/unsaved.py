@@ -15,7 +15,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
-from napari_unet3d.data.annotation import find_painted_slices
+from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.widgets.run.saving import ask_segmentation, save_labels
 from napari_unet3d.widgets.viewer.layers import METADATA_KEY, metadata_of, role_of, voxel_size_of

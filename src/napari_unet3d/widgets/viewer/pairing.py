@@ -9,8 +9,8 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.data.conventions import DenseReport, dense_classes, from_dense, looks_dense
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.data.volume import describe_shape
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.notice import Notice, NoticeBox
