@@ -55,8 +55,8 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import Convolution, walk
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.outputs import label_table
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.scores import label_table
 from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.control import TrainingControl

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.prediction.executors import Block, BlockEvent, CarryOut
-from napari_unet3d.prediction.outputs import LayerOptions, Output, output_table
+from napari_unet3d.prediction.blocks import Block, BlockEvent, CarryOut
+from napari_unet3d.prediction.output import LayerOptions, Output, output_table
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import drain
-from napari_unet3d.prediction import outputs
-from napari_unet3d.prediction.outputs import label_table
+from napari_unet3d.prediction import output, outputs
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.scores import label_table
 from napari_unet3d.session.job import make_outputs, run_job
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
 from predictions import SAME, blobs, run
@@ -102,8 +102,8 @@ def test_an_output_that_does_not_exist_is_named_with_those_that_do():
 def test_large_blocks_are_converted_in_parts_with_the_same_result():
     torch.manual_seed(0)
     probabilities = torch.rand((200, 7, 110, 120)).softmax(0)
-    assert probabilities.numel() > outputs._VALUES_AT_ONCE, "it is one part"
-    index = outputs.by_voxel(probabilities, "uint8", lambda part: part.argmax(0))
+    assert probabilities.numel() > output._VALUES_AT_ONCE, "it is one part"
+    index = output.by_voxel(probabilities, "uint8", lambda part: part.argmax(0))
     np.testing.assert_array_equal(index, probabilities.argmax(0))
 
 
@@ -148,7 +148,7 @@ def test_a_job_makes_the_array_of_one_more_output(with_toy):
 
 PROGRAM = """
 import sys
-from napari_unet3d.prediction import outputs
+from napari_unet3d.prediction import output, outputs
 from toy_predictions import SecondClass
 outputs.OUTPUTS = (*outputs.OUTPUTS, SecondClass())
 from napari_unet3d import cli

@@ -18,8 +18,9 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import largest_map, output_shape
+from napari_unet3d.prediction.blocks import Executor
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.executors import EXECUTORS, Executor
+from napari_unet3d.prediction.executors import EXECUTORS
 from napari_unet3d.prediction.matching import check_volume, voxel_size_note
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.stack import ResultArrays, StackPrediction

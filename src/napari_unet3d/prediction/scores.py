@@ -8,8 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.slices import count_labels
 from napari_unet3d.events import ClassScore
+
+
+def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """The number in the annotation of background (0) and each class, by index of probability."""
+    return np.array([0, *(c.value for c in classes)], np.uint8)
 
 
 class Overlap:

@@ -21,9 +21,9 @@ from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import output_shape
 from napari_unet3d.prediction import outputs
+from napari_unet3d.prediction.blocks import Block, BlockEvent, BlockProgress, Executor
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.executors import Block, BlockEvent, BlockProgress, Executor
-from napari_unet3d.prediction.outputs import Output
+from napari_unet3d.prediction.output import Output
 from napari_unet3d.prediction.shortage import BoxTooLargeError
 
 _SHARE = 4
