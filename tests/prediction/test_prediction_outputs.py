@@ -71,25 +71,25 @@ def test_a_class_may_have_another_number_in_the_segmentation():
 def test_every_output_describes_itself():
     classes = random_bundle(SAME).classes
     volume = Volume(np.zeros((2, 3, 4, 5), np.float32), "TZYX")
-    for output in outputs.OUTPUTS:
-        assert output.name.isidentifier()
-        assert output.help
-        assert output.title
-        assert output.tooltip
-        shape, axes = output.shape(volume, classes), output.axes(volume, classes)
+    for kind in outputs.OUTPUTS:
+        assert kind.name.isidentifier()
+        assert kind.help
+        assert kind.title
+        assert kind.tooltip
+        shape, axes = kind.shape(volume, classes), kind.axes(volume, classes)
         assert len(shape) == len(axes)
         assert shape[0] == 2
         assert shape[-3:] == (3, 4, 5)
-        block = output.block(torch.full((2, 3, 4, 5), 0.5), classes)
+        block = kind.block(torch.full((2, 3, 4, 5), 0.5), classes)
         assert block.shape == shape[1:]
-        assert block.dtype == output.dtype
-        assert all(options.suffix for options in output.layers(classes))
-        output.check(np.zeros(shape, output.dtype), volume, classes)
+        assert block.dtype == kind.dtype
+        assert all(options.suffix for options in kind.layers(classes))
+        kind.check(np.zeros(shape, kind.dtype), volume, classes)
 
 
 def test_what_an_output_takes_in_memory():
     classes = random_bundle(SAME, values=(2, 3, 4)).classes
-    taken = {output.name: output.bytes_per_voxel(classes) for output in outputs.OUTPUTS}
+    taken = {kind.name: kind.bytes_per_voxel(classes) for kind in outputs.OUTPUTS}
     assert taken == {"labels": 1, "probabilities": 16, "uncertainty": 4}
 
 
