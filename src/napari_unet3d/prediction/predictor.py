@@ -120,8 +120,7 @@ def _run(task: _Task) -> Generator[PredictionProgress | Notice, None, None]:
             room = devices.room_for_images() if memory is None else memory // 4
             task = replace(task, volume=task.volume.in_memory(room))
         stack = StackPrediction(_engine(task), task.results, task.times)
-        # As in training, fp32 does not mean TF32.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+        with devices.computing(task.device, task.precision):
             if (note := voxel_size_note(task.bundle, task.volume)) is not None:
                 yield Notice(note)
             yield from stack.run(task.executor)
