@@ -85,13 +85,11 @@ class Learner:
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self._small_patches, self._patches = dict(plan.small_patches), dict(plan.patches)
         self._current_patches = self._patches
-        # On an NVIDIA GPU, AdamW itself skips a step that is not finite: the CPU need not ask.
-        self._skips_on_device = plan.device.type == "cuda"
         self._optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=plan.learning_rate,
             weight_decay=plan.config.weight_decay,
-            fused=self._skips_on_device,
+            fused=self.skips_on_device,
         )
         self._scaler = self._make_scaler(_FIRST_SCALE)
         self._class_weights = self._make_class_weights()
@@ -187,7 +185,7 @@ class Learner:
         fp16 = self.plan.precision == "fp16"
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
-        if self._skips_on_device:
+        if self.skips_on_device:
             self._scaler.step(self._optimizer)
             if not fp16:
                 loss = torch.where(norm.isfinite(), loss, torch.nan)
@@ -197,6 +195,11 @@ class Learner:
             loss = loss * torch.nan
         self._scaler.update(None if fp16 else 1.0)
         return loss
+
+    @property
+    def skips_on_device(self) -> bool:
+        """Whether AdamW itself skips a step that is not finite, so that the CPU need not wait."""
+        return self.plan.device.type == "cuda"
 
     # --- after a step that failed ---------------------------------------------------------------
 
@@ -271,7 +274,7 @@ class Learner:
         return torch.amp.GradScaler(
             self.plan.device.type,
             init_scale=scale if fp16 else 1.0,
-            enabled=fp16 or self._skips_on_device,
+            enabled=fp16 or self.skips_on_device,
         )
 
     def _make_class_weights(self) -> Tensor | None:
