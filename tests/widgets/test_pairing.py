@@ -21,7 +21,7 @@ from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.viewer import layers
 from napari_unet3d.widgets.viewer.belonging import belongs_to, bind
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
-from napari_unet3d.widgets.viewer.pairing import Pairing
+from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.viewer.placement import lies_on
 
 

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from napari_unet3d.config import default_class
 from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.run.saving import (
+from napari_unet3d.widgets.viewer.saving import (
     ask_model,
     ask_segmentation,
     check_not_open,

@@ -25,13 +25,13 @@ from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.curve import Curve
-from napari_unet3d.widgets.parts.footer import Footer
+from napari_unet3d.widgets.parts.run_bar import RunBar
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.training_form import TrainingForm
 from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.run.report import RunReport
 from napari_unet3d.widgets.run.runner import Finished, Runner
-from napari_unet3d.widgets.run.saving import (
+from napari_unet3d.widgets.viewer.saving import (
     BUNDLE_FILTER,
     ask_model,
     ask_segmentation,
@@ -68,16 +68,16 @@ class Actions(QObject):
         form: TrainingForm,
         curve: Curve,
         results: Results,
-        footer: Footer,
+        run_bar: RunBar,
         pair_problem: Callable[[], str],
     ) -> None:
         super().__init__(parent)
         self._pair_problem = pair_problem
         self._viewer, self._window = viewer, parent
         self._choice, self._annotator, self._form = choice, annotator, form
-        self._results, self._footer = results, footer
+        self._results, self._run_bar = results, run_bar
         self.runner = Runner(self)
-        self.report = RunReport(self.runner, footer, curve, results)
+        self.report = RunReport(self.runner, run_bar, curve, results)
         self._model: NamedModel | None = None
         self._trained_bundle: ModelBundle | None = None
         self._layer: Labels | None = None
@@ -91,9 +91,9 @@ class Actions(QObject):
         self._start_is_ours = True
         """Whether where the next training starts is our proposal, not the user's choice."""
         for signal, slot in (
-            (footer.startRequested, self.start),
-            (footer.stopRequested, self.stop),
-            (footer.cancelRequested, self.cancel),
+            (run_bar.startRequested, self.start),
+            (run_bar.stopRequested, self.stop),
+            (run_bar.cancelRequested, self.cancel),
             (results.applyRequested, self.apply),
             (results.saveSegmentationRequested, self.save_segmentation),
             (results.saveModelRequested, self.save_model),
@@ -126,13 +126,13 @@ class Actions(QObject):
 
     def stop(self) -> None:
         """Keep the model and segment with it."""
-        self._footer.show_ending(cancelled=False)
+        self._run_bar.show_ending(cancelled=False)
         self.report.ending("Ending the training")
         self.runner.stop()
 
     def cancel(self) -> None:
         """Leave everything as it was."""
-        self._footer.show_ending(cancelled=True)
+        self._run_bar.show_ending(cancelled=True)
         self.report.ending("Cancelling")
         self.runner.cancel()
 
@@ -253,7 +253,7 @@ class Actions(QObject):
             text = "Cancelled. Everything is as it was."
             if self.runner.lingers:
                 text += " The step that was going on still ends in the background."
-            self._footer.set_status(text)
+            self._run_bar.set_status(text)
         else:
             self._layer = finished.layer
             if not self._keep_trained():
@@ -261,7 +261,7 @@ class Actions(QObject):
             elif self._form.starting_point() == "last":  # else the button does not say Continue
                 self.next_step = _next_step(finished)
             took = show_duration(self.report.elapsed())
-            self._footer.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
+            self._run_bar.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
         self._painted = self._annotator.slices()
         self._show_available()
         self.idle.emit()
@@ -275,7 +275,7 @@ class Actions(QObject):
         )
 
     def _saved(self, path: Path | None) -> None:
-        self._footer.set_status("Saving cancelled." if path is None else f"Saved {path}")
+        self._run_bar.set_status("Saving cancelled." if path is None else f"Saved {path}")
         self.idle.emit()
 
     def _failed(self, error: BaseException) -> None:
@@ -319,7 +319,7 @@ class Actions(QObject):
         self._propose_start()
 
     def _settings_changed(self) -> None:
-        self._footer.set_continues(self._form.starting_point() != "nothing")
+        self._run_bar.set_continues(self._form.starting_point() != "nothing")
         self._forget(step=False)
 
     def _start_chosen(self) -> None:
@@ -329,7 +329,7 @@ class Actions(QObject):
         """The user has gone on: what happened before is not said any longer."""
         if self.runner.is_running():
             return
-        self._footer.set_status("")
+        self._run_bar.set_status("")
         if step:
             self.next_step = ""
 
@@ -375,7 +375,7 @@ class Actions(QObject):
     def use_model(self, path: Path) -> None:
         """Open a model, to apply it or to train it further."""
         self._use(NamedModel(ModelBundle.load(path), f"the model {path.name}"))
-        self._footer.set_status(f"Loaded {path.name}")
+        self._run_bar.set_status(f"Loaded {path.name}")
 
     def _use(self, model: NamedModel) -> None:
         self._set_model(model)
@@ -389,7 +389,7 @@ class Actions(QObject):
         self._form.set_last_run(True)
 
     def _guarded(self, action: Callable[[], Any]) -> None:
-        self._footer.set_message("")
+        self._run_bar.set_message("")
         try:
             action()
         except Exception as error:  # shown where the user looks, whatever it is

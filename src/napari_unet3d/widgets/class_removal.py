@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject
 from napari_unet3d.config import UNLABELLED, ClassInfo
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.class_table import ClassTable
-from napari_unet3d.widgets.parts.footer import Footer
+from napari_unet3d.widgets.parts.run_bar import RunBar
 
 Voxels = tuple[np.ndarray, ...]
 """One array of indices for each axis of a layer."""
@@ -31,9 +31,9 @@ class _Removed:
 class ClassRemoval(QObject):
     """Answers the class table's wish to remove a class."""
 
-    def __init__(self, annotator: Annotator, table: ClassTable, footer: Footer) -> None:
+    def __init__(self, annotator: Annotator, table: ClassTable, run_bar: RunBar) -> None:
         super().__init__(table)
-        self._annotator, self._table, self._footer = annotator, table, footer
+        self._annotator, self._table, self._run_bar = annotator, table, run_bar
         self._last: _Removed | None = None
         table.asks_before_removal = True
         table.removeRequested.connect(self.request)
@@ -51,7 +51,7 @@ class ClassRemoval(QObject):
             return
         slices = "1 slice" if len(counts) == 1 else f"{len(counts)} slices"
         voxels = "1 voxel" if sum(counts) == 1 else f"{sum(counts):,} voxels"
-        self._footer.ask(
+        self._run_bar.ask(
             f"'{info.name}' is painted on {slices} ({voxels}). Removing the class deletes this "
             "paint too.",
             [
@@ -87,10 +87,10 @@ class ClassRemoval(QObject):
         self._last = _Removed(layer, info, voxels)
         self._table.set_undoable(True)
         what = "and its paint are" if with_paint else "is"
-        self._footer.ask(f"The class '{info.name}' {what} removed.", [("Undo", self.undo)])
+        self._run_bar.ask(f"The class '{info.name}' {what} removed.", [("Undo", self.undo)])
 
     def _answered(self) -> None:
-        self._footer.set_message("")
+        self._run_bar.set_message("")
         self._annotator.changed.emit()  # the hint again
 
 

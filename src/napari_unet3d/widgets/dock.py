@@ -13,23 +13,23 @@ from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 from napari_unet3d.widgets.actions import Actions
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.class_removal import ClassRemoval
-from napari_unet3d.widgets.devices import find_devices
+from napari_unet3d.widgets.parts.devices import find_devices
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.column_scroll import ColumnScroll
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.curve import Curve
-from napari_unet3d.widgets.parts.footer import Footer
+from napari_unet3d.widgets.parts.run_bar import RunBar
 from napari_unet3d.widgets.parts.hint import Situation, next_step
 from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.section import Section
 from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.parts.training_form import TrainingForm
-from napari_unet3d.widgets.parts.window_watch import WindowWatch
+from napari_unet3d.widgets.viewer.lifetime import WindowWatch
 from napari_unet3d.widgets.run.background import Background
-from napari_unet3d.widgets.run.unsaved import UnsavedPaint
+from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
-from napari_unet3d.widgets.viewer.pairing import Pairing
+from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.viewer.theme import dock_style, theme_colors
 
 _PATIENCE = 1.5
@@ -54,9 +54,9 @@ class SegmentationDock(QWidget):
         self.choice = LayerChoice()
         self.class_table, self.slice_table = ClassTable(), SliceTable()
         self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
-        self.footer = Footer()
+        self.run_bar = RunBar()
         self.annotator = Annotator(viewer, self.class_table, self.slice_table)
-        self._removal = ClassRemoval(self.annotator, self.class_table, self.footer)
+        self._removal = ClassRemoval(self.annotator, self.class_table, self.run_bar)
         self.pairing = Pairing(viewer, self, self.choice, self.annotator)
         self.run_actions = Actions(
             viewer,
@@ -66,7 +66,7 @@ class SegmentationDock(QWidget):
             form=self.form,
             curve=self.curve,
             results=self.results,
-            footer=self.footer,
+            run_bar=self.run_bar,
             pair_problem=self.pairing.problem,
         )
         self.runner = self.run_actions.runner
@@ -135,7 +135,7 @@ class SegmentationDock(QWidget):
         layout.addWidget(self.choice)
         layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.pairing.notice)
-        layout.addWidget(self.footer)
+        layout.addWidget(self.run_bar)
         if (bar := self.scroll_area.verticalScrollBar()) is not None:
             # A section grows as curves and scores appear: keep it in view, unless the user
             # looks elsewhere.
@@ -166,7 +166,7 @@ class SegmentationDock(QWidget):
 
     def _forget_message(self) -> None:
         if not self.runner.is_running():
-            self.footer.set_message("")  # it was about what was chosen before
+            self.run_bar.set_message("")  # it was about what was chosen before
             self._say_once()
 
     def _pair_changed(self) -> None:
@@ -174,16 +174,16 @@ class SegmentationDock(QWidget):
         self._show_hint()
 
     def _say_error(self, text: str) -> None:
-        self.footer.set_message(text, error=True)
+        self.run_bar.set_message(text, error=True)
         self._say_once()
 
     def _say_once(self) -> None:
-        """Where an error of the footer says what the notice says, it takes over its buttons."""
-        box, footer = self.pairing.notice, self.footer
-        notice, text = box.value(), footer.message.text()
-        said = notice is not None and footer.is_error() and text == notice.text
-        if notice is not None and said and not footer.action_buttons():
-            footer.set_message(text, error=True, actions=notice.answers)
+        """Where an error of the run_bar says what the notice says, it takes over its buttons."""
+        box, run_bar = self.pairing.notice, self.run_bar
+        notice, text = box.value(), run_bar.message.text()
+        said = notice is not None and run_bar.is_error() and text == notice.text
+        if notice is not None and said and not run_bar.action_buttons():
+            run_bar.set_message(text, error=True, actions=notice.answers)
         box.setVisible(notice is not None and not said)
 
     # ---- what to do next
@@ -193,8 +193,8 @@ class SegmentationDock(QWidget):
         slices = self.annotator.slices()
         if slices != self._slices:
             self._slices = slices
-            if self.footer.is_kept() and not self.runner.is_running():
-                self.footer.set_message("")
+            if self.run_bar.is_kept() and not self.runner.is_running():
+                self.run_bar.set_message("")
 
     def _show_hint(self) -> None:
         """Say what to do next, unless something went wrong or is going on."""
@@ -202,8 +202,8 @@ class SegmentationDock(QWidget):
         if self.runner.is_running():
             return
         if self.pairing.blocks():
-            if not self.footer.is_kept():
-                self.footer.set_message("")
+            if not self.run_bar.is_kept():
+                self.run_bar.set_message("")
             return
         image, annotation = self.choice.value()
         hint = next_step(
@@ -216,15 +216,15 @@ class SegmentationDock(QWidget):
             )
         )
         add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
-        if not self.footer.is_kept():
+        if not self.run_bar.is_kept():
             text = hint.text if add else self.run_actions.next_step or hint.text
-            self.footer.set_message(text, actions=add)
-        elif add and self.footer.is_error() and not self.footer.action_buttons():
+            self.run_bar.set_message(text, actions=add)
+        elif add and self.run_bar.is_error() and not self.run_bar.action_buttons():
             # Pressing the main button said the same, as an error: the cure is offered there too.
-            self.footer.set_message(self.footer.message.text(), error=True, actions=add)
+            self.run_bar.set_message(self.run_bar.message.text(), error=True, actions=add)
 
     def _add_classes(self, values: tuple[int, ...]) -> None:
-        self.footer.set_message("")
+        self.run_bar.set_message("")
         self.class_table.add_all(values)
 
     def _follow_run(self, phase: str) -> None:

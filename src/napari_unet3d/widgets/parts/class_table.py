@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QKeySequence, QPixmap
+from qtpy.QtGui import QColor, QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -17,21 +17,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, PALETTE, ClassInfo, default_class
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
-from napari_unet3d.widgets.viewer.layers import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.swatches import swatch
 
 SHORTCUT_MODIFIER = "Alt"
 _NAME = 0
 _MAX_CLASSES = 254
-
-
-def swatch(color: str, size: int = 12) -> QIcon:
-    """A square of one color."""
-    pixmap = QPixmap(size, size)
-    pixmap.fill(QColor(color))
-    icon = QIcon(pixmap)
-    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint the color otherwise
-    return icon
 
 
 class ClassTable(QWidget):

@@ -9,7 +9,7 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_unet3d.widgets.viewer.theme import Colors, theme_colors
+from napari_unet3d.widgets.parts.colors import Colors
 
 _MOST_POINTS = 1000
 _SMOOTHING = 0.9
@@ -64,7 +64,6 @@ class Curve(QWidget):
             layout.addWidget(plot)
         self.iou_plot.setYRange(0, 1)
         self.iou_plot.setXLink(self.loss_plot)
-        self.apply_theme(theme_colors())
         self.clear()
 
     def clear(self) -> None:

@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QAbstractItemView, QGridLayout, QLabel, QPushButton, 
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.events import ClassScore, mean
-from napari_unet3d.widgets.parts.class_table import swatch
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
+from napari_unet3d.widgets.parts.swatches import swatch
 
 Row = tuple[str, str | None, float | None, float | None]
 """Name, color, IoU and Dice."""

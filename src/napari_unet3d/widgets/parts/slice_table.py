@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap, QResizeEvent
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.annotation import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.widgets.parts.class_table import swatch
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
-from napari_unet3d.widgets.viewer.layers import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.swatches import SWATCH, swatch, swatches
 
 _EMPTY = (
     "No slice is painted yet. Choose a class above and brush over some of it in the image, "
@@ -25,9 +25,7 @@ _CELL_EDGES = 14
 """Pixels beside the text of a cell, both sides together."""
 _FEW_CLASSES = 2
 """Classes whose columns fit any dock."""
-_SWATCH = 12
-"""Pixels of a colored square, with the gap to the next."""
-_MOST_SWATCHES = 10
+_MOSTSWATCHES = 10
 """Squares that fit beside slice and state in a dock of 300 pixels."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
@@ -169,10 +167,10 @@ class SliceTable(QWidget):
             titles = [cell("Slice"), cell("State")]
             if self._narrow:
                 titles.append(cell("Painted"))
-                n_swatches = min(len(labels), _MOST_SWATCHES)
-                self.table.setIconSize(QSize(n_swatches * _SWATCH, _SWATCH))
+                n_swatches = min(len(labels), _MOSTSWATCHES)
+                self.table.setIconSize(QSize(n_swatches * SWATCH, SWATCH))
             else:
-                self.table.setIconSize(QSize(_SWATCH, _SWATCH))
+                self.table.setIconSize(QSize(SWATCH, SWATCH))
             for value, name, color in () if self._narrow else labels:
                 # The label value, as in the class table: names would not fit a narrow dock.
                 item = cell(str(value), RIGHT)
@@ -233,7 +231,7 @@ class SliceTable(QWidget):
         if self._narrow:
             items.append(cell(_count(sum(painted.counts.values())).strip()))
             painted_colors = [color for _, color, count in counts if count]
-            items[-1].setIcon(_swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
+            items[-1].setIcon(swatches(painted_colors, min(len(labels), _MOSTSWATCHES)))
         else:
             items += [cell(_count(count), RIGHT) for _, _, count in counts]
         done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)
@@ -295,19 +293,6 @@ class SliceTable(QWidget):
 def _place(painted: PaintedSlice) -> tuple[int, int, int]:
     """By which rows are sorted; quicker to compare than a SliceRef."""
     return painted.ref.axis, painted.ref.index, painted.ref.time
-
-
-def _swatches(colors: Sequence[str], most: int) -> QIcon:
-    """A square for each of the first `most` colors, side by side."""
-    pixmap = QPixmap(most * _SWATCH, _SWATCH)
-    pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    for i, color in enumerate(colors[:most]):
-        painter.fillRect(i * _SWATCH, 1, _SWATCH - 2, _SWATCH - 2, QColor(color))
-    painter.end()
-    icon = QIcon(pixmap)
-    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint the colors otherwise
-    return icon
 
 
 def _count(voxels: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,7 +9,6 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QLabel,
     QVBoxLayout,
@@ -19,11 +17,12 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.parts.devices import DeviceChoice
 from napari_unet3d.widgets.parts.duration import DurationBox
 from napari_unet3d.widgets.parts.fields import DurationEditor, ModelEditor
+from napari_unet3d.widgets.parts.file_dialogs import ask_model_to_open
 from napari_unet3d.widgets.parts.section import Section
 from napari_unet3d.widgets.parts.typed_box import steady
-from napari_unet3d.widgets.run.saving import BUNDLE_FILTER
 
 PRESETS = (
     ("fast", "Fast preview", "A small network: a first impression within seconds."),
@@ -35,14 +34,6 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
-
-
-@dataclass(frozen=True)
-class DeviceChoice:
-    """A device that can be chosen, as the user sees it."""
-
-    value: str
-    text: str
 
 
 class TrainingForm(QWidget):
@@ -252,7 +243,5 @@ class TrainingForm(QWidget):
     def _start_activated(self, index: int) -> None:
         if self.start_from.itemData(index) != "file":
             return
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Start from a trained model", str(self._bundle_path or ""), BUNDLE_FILTER
-        )
-        self.set_starting_file(Path(path) if path else self._bundle_path)
+        path = ask_model_to_open(self, "Start from a trained model", self._bundle_path)
+        self.set_starting_file(path or self._bundle_path)

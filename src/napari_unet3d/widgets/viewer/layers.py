@@ -21,6 +21,7 @@ from napari_unet3d.data.lazy import Rearranged
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 
@@ -29,8 +30,6 @@ Role = Literal["annotation", "prediction", "companion", "truth"]
 _ROLES: tuple[Role, ...] = ("annotation", "prediction", "companion", "truth")
 
 METADATA_KEY = "napari-unet3d"
-BACKGROUND_COLOR = "#7a5fd0"
-"""Color of painted background: far from every class color and from gray images."""
 _UNKNOWN_COLOR = "#ff00ff"
 _UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "pixel": "pixel"}
 

@@ -14,7 +14,7 @@ from napari_unet3d.data.volume import describe_shape
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.notice import Notice, NoticeBox
-from napari_unet3d.widgets.viewer.adoption import may_annotate, taken_unasked
+from napari_unet3d.widgets.viewer.adoption import may_annotate, can_be_taken_unasked
 from napari_unet3d.widgets.viewer.belonging import (
     belongs_to,
     bind,
@@ -166,7 +166,7 @@ class Pairing(QObject):
         return [
             x
             for x in self._viewer.layers
-            if may_annotate(x, image) and tuple(x.data.shape) == shape and taken_unasked(x)
+            if may_annotate(x, image) and tuple(x.data.shape) == shape and can_be_taken_unasked(x)
         ]
 
     def _own(self, image: Image) -> Labels | None:

@@ -77,7 +77,7 @@ def launch(
     import napari
     from napari.layers import Image, Labels
 
-    from napari_unet3d.widgets.run.unsaved import mark_saved
+    from napari_unet3d.widgets.viewer.unsaved import mark_saved
     from napari_unet3d.widgets.viewer.adoption import classes_of
     from napari_unet3d.widgets.viewer.belonging import bind
     from napari_unet3d.widgets.viewer.layers import (

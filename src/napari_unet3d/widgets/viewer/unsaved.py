@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
 from napari_unet3d.data.annotation import find_painted_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.widgets.run.saving import ask_segmentation, save_labels
+from napari_unet3d.widgets.viewer.saving import ask_segmentation, save_labels
 from napari_unet3d.widgets.viewer.layers import METADATA_KEY, metadata_of, role_of, voxel_size_of
 
 _SAVED = "saved_checksum"
