@@ -159,7 +159,7 @@ def test_cancel_frees_the_window_while_a_file_is_read(
         return trainer
 
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet3d.widgets.actions.Trainer", slow)
+        patch.setattr("napari_unet3d.session.job.Trainer", slow)
         hands.press(ready.run_bar.start_button)
         assert ready.runner.phase == "checking"
         hands.press(ready.run_bar.cancel_button)

@@ -15,9 +15,9 @@ from napari.utils import DirectLabelColormap
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.viewer.adoption import (
     can_be_painted,
+    can_be_taken_unasked,
     classes_of,
     may_annotate,
-    can_be_taken_unasked,
 )
 from napari_unet3d.widgets.viewer.layers import new_annotation_layer
 

@@ -16,12 +16,12 @@ from napari.layers._source import layer_source
 
 from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.viewer import layers
 from napari_unet3d.widgets.viewer.belonging import belongs_to, bind
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
-from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.viewer.placement import lies_on
 
 

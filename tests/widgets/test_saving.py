@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from napari_unet3d.config import default_class
 from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.viewer.layers import prediction_layer
 from napari_unet3d.widgets.viewer.saving import (
     ask_model,
     ask_segmentation,
@@ -22,7 +23,6 @@ from napari_unet3d.widgets.viewer.saving import (
     complete_path,
     save_layer,
 )
-from napari_unet3d.widgets.viewer.layers import prediction_layer
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,7 @@ def test_applying_a_saved_model_to_another_image(
     wait_ready(ready, qtbot)
     path = ready.run_actions.bundle.save(tmp_path / "m.unet3d")
     ready.run_actions.use_model(path)
-    assert "the model m.unet3d" in ready.results.text.text()
+    assert "Current model: m.unet3d." in ready.results.text.text()
     other = ready._viewer.add_image(stack[:, ::-1], name="other", scale=(2, 1, 1))
     ready.choice.setValue(other, None)
     ready.form.advanced.editors["patch_shape"].line.setText("concerns training only")
@@ -481,7 +481,7 @@ def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
     dock = SegmentationDock(viewer)
     viewer.window.add_dock_widget(dock, name="again", area="right")
     assert dock.run_actions.bundle is bundle
-    assert "the model trained on 'cells', which segments structure" in dock.results.text.text()
+    assert "Current model: trained on 'cells'. Classes: structure." in dock.results.text.text()
     assert dock.results.save_model.isEnabled()
     assert dock.results.save_segmentation.isEnabled()
     dock.results_section.setExpanded(True)

@@ -124,4 +124,3 @@ def _luminance(color: str) -> float:
 
 def _channels(color: str) -> tuple[int, ...]:
     return tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))
-

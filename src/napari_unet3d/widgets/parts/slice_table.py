@@ -1,10 +1,10 @@
-"""The slice ledger: every painted slice, its state and how much of each class it holds."""
+"""The slice table: every painted slice, its state, and the painted voxels of each class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
@@ -20,13 +20,13 @@ _EMPTY = (
     "then some background. Three slices are a good start."
 )
 _MEASURED_ROWS = 8
-"""Rows that the table shows at most: with more its height stays, and need not be measured."""
+"""Rows that are visible at once. With more, the height stays and need not be measured."""
 _CELL_EDGES = 14
-"""Pixels beside the text of a cell, both sides together."""
+"""Pixels left and right of the text of a cell, together."""
 _FEW_CLASSES = 2
-"""Classes whose columns fit any dock."""
+"""Classes. The columns of no more classes fit any dock."""
 _MOSTSWATCHES = 10
-"""Squares that fit beside slice and state in a dock of 300 pixels."""
+"""Squares. So many fit beside slice and state in a dock of 300 pixels."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
     "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
@@ -35,14 +35,14 @@ _STATE_TIPS = {
 
 
 class SliceTable(QWidget):
-    """Shows painted slices; asks for a jump, for completion and for holding out."""
+    """Shows the painted slices, and edits which of them are held out."""
 
     jumpRequested = Signal(object)
-    """The user wants to see this SliceRef."""
+    """The user wants to see the slice of this SliceRef."""
     completeRequested = Signal(object)
-    """The rest of this SliceRef is background, the user says."""
+    """The user wants the unlabelled voxels of this SliceRef to become background."""
     valueChanged = Signal(frozenset)
-    """The user changed which slices are held out (frozenset of SliceRef)."""
+    """The held-out slices (frozenset of SliceRef) after a change of the user."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class SliceTable(QWidget):
             self._update_rows(before)
 
     def set_share_read(self, share: float) -> None:
-        """Tell how much of the annotation was looked at, 0 to 1."""
+        """Show which share of the annotation was read, 0 to 1, while no paint was found."""
         self.hint.setText(_EMPTY if share >= 1 else f"Counting what is painted … {share:.0%}")
 
     def slices(self) -> list[PaintedSlice]:
@@ -112,7 +112,7 @@ class SliceTable(QWidget):
         return list(self._rows)
 
     def set_shown(self, ref: SliceRef | None) -> None:
-        """Tell which slice the viewer shows: its row is selected, the buttons act on it."""
+        """Select the row of the slice that the viewer shows; the buttons act on this slice."""
         if ref != self._shown:
             self._shown = ref
             self._select_shown()
@@ -154,7 +154,7 @@ class SliceTable(QWidget):
         ]
 
     def _is_narrow(self) -> bool:
-        """Whether a column for each class would press slice and state together."""
+        """Return whether a column for each class leaves too little width for slice and state."""
         width = self.fontMetrics().horizontalAdvance
         needed = width("x=1234") + width("complete") + 2 * _CELL_EDGES
         needed += len(self._labels()) * (width("  12345") + _CELL_EDGES)
@@ -196,7 +196,7 @@ class SliceTable(QWidget):
         self._select_shown()
 
     def _update_rows(self, before: list[PaintedSlice]) -> None:
-        """Draw what is different from the rows `before`; both are sorted."""
+        """Draw the rows that differ from the rows `before`; both are sorted."""
         labels = self._labels()
         places = {_place(painted) for painted in self._rows}
         rows = self.table.verticalHeader()
@@ -291,7 +291,7 @@ class SliceTable(QWidget):
 
 
 def _place(painted: PaintedSlice) -> tuple[int, int, int]:
-    """By which rows are sorted; quicker to compare than a SliceRef."""
+    """Sorting key of a row; a tuple compares faster than a SliceRef."""
     return painted.ref.axis, painted.ref.index, painted.ref.time
 
 

@@ -1,8 +1,10 @@
-"""How to train: preset, budget, device, starting point, extra outputs, advanced settings."""
+"""Edits how to train: preset, budget, device, start, wanted outputs, advanced settings."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 from qtpy.QtCore import Signal
@@ -34,10 +36,11 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
+"""Fields that have an editor of their own; the others are advanced settings."""
 
 
 class TrainingForm(QWidget):
-    """Edits a TrainingConfig, and what else a run needs to know."""
+    """Edits a TrainingConfig, the start of the training, and the outputs that are wanted."""
 
     valueChanged = Signal()
 
@@ -131,12 +134,12 @@ class TrainingForm(QWidget):
         Raises
         ------
         BadInputError
-            When a typed setting, e.g. a patch shape, cannot be used.
+            A typed setting cannot be used; names it and the cure.
         """
         try:
             advanced = self.advanced.value()
         except BadInputError:
-            self.advanced_section.setExpanded(True)  # where the field says what is wrong
+            self.advanced_section.setExpanded(True)  # the field shows its problem
             raise
         iterations = advanced["iterations"]
         seconds = self._seconds(needed=iterations is None)
@@ -147,9 +150,9 @@ class TrainingForm(QWidget):
                 device=self.device.currentData(),
                 **advanced,
             )
-        except ValidationError as error:  # what the editors let pass; the words are our own
+        except ValidationError as error:  # rules that no single editor can check
             first = error.errors()[0]
-            if (rule := first.get("ctx", {}).get("error")) is not None:  # of `config`, in words
+            if (rule := first.get("ctx", {}).get("error")) is not None:  # a rule of `config`
                 raise BadInputError(f"Advanced settings: {rule}.") from error
             name = str(first["loc"][0] if first["loc"] else "settings")
             field = TrainingConfig.model_fields.get(name)
@@ -159,7 +162,7 @@ class TrainingForm(QWidget):
             ) from error
 
     def _seconds(self, *, needed: bool) -> float | None:
-        """The budget; None when there is none and iterations take its place."""
+        """The budget; None when iterations are given instead."""
         try:
             seconds = self.budget.value()
         except BadInputError as error:
@@ -175,14 +178,14 @@ class TrainingForm(QWidget):
         return seconds
 
     def prediction_config(self) -> PredictionConfig:
-        """What of the settings concerns a prediction too; never fails."""
+        """The settings that a prediction uses too. It can always be read."""
         return PredictionConfig(
             device=self.device.currentData(),
             precision=self.advanced.editors["precision"].value(),
         )
 
     def setValue(self, config: TrainingConfig) -> None:
-        """Show other settings."""
+        """Show another TrainingConfig."""
         self.preset.setCurrentIndex(self.preset.findData(config.preset))
         self.budget.setValue(config.seconds)
         if self.device.findData(config.device) < 0:
@@ -192,23 +195,37 @@ class TrainingForm(QWidget):
         self._show_dependent()
 
     def starting_point(self) -> str | Path:
-        """What to begin with: "nothing", "last", or the file of a model."""
+        """The start of the next training: "nothing", "last", or the file of a model."""
         chosen = str(self.start_from.currentData())
         if chosen == "file":
             return self._bundle_path or "nothing"
         return chosen
 
+    def set_starting_point(self, start: Literal["nothing", "last"]) -> None:
+        """Start from a new network, or from the current model."""
+        self.start_from.setCurrentIndex(self.start_from.findData(start))
+
     def set_starting_file(self, path: Path | None) -> None:
-        """Begin with this model file; with nothing when None."""
+        """Start from this model file; from a new network when None."""
         self._bundle_path = path
         index = self.start_from.findData("file")
         self.start_from.setItemText(index, f"Model file: {path.name}" if path else "Model file…")
         self.start_from.setCurrentIndex(index if path else 0)
 
-    # ---- what others know
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that are wanted beside the labels."""
+        boxes = {"probabilities": self.probabilities, "uncertainty": self.uncertainty}
+        return tuple(name for name, box in boxes.items() if box.isChecked())
+
+    def set_outputs(self, names: Collection[str]) -> None:
+        """Check the boxes of these outputs, and no others."""
+        self.probabilities.setChecked("probabilities" in names)
+        self.uncertainty.setChecked("uncertainty" in names)
+
+    # ---- what can be chosen
 
     def set_devices(self, choices: list[DeviceChoice], note: str | None) -> None:
-        """Offer these devices, and say why a GPU is not used."""
+        """Offer these devices, and show a note on why a GPU is not used; none when None."""
         now = self.device.currentData()
         self.device.clear()
         for choice in choices:
@@ -218,7 +235,7 @@ class TrainingForm(QWidget):
         self.device_note.setVisible(bool(note))
 
     def set_last_run(self, available: bool) -> None:
-        """Whether there is a last run to continue from."""
+        """Set whether a last run is available to start from."""
         index = self.start_from.findData("last")
         item = self.start_from.model().item(index)  # type: ignore[union-attr]
         item.setEnabled(available)
@@ -236,7 +253,7 @@ class TrainingForm(QWidget):
         self.preset.setToolTip(PRESETS[self.preset.currentIndex()][2])
         try:
             iterations = self.advanced.editors["iterations"].value()
-        except BadInputError:  # it is being typed
+        except BadInputError:  # the user still types
             return
         self.budget.replace(None if iterations is None else f"{iterations} iterations")
 

@@ -28,8 +28,8 @@ from napari_unet3d.session.texts import (
 )
 from napari_unet3d.training.clock import PHASES, RunClock
 from napari_unet3d.widgets.parts.curve import Curve
-from napari_unet3d.widgets.parts.run_bar import RunBar
 from napari_unet3d.widgets.parts.results import Results
+from napari_unet3d.widgets.parts.run_bar import RunBar
 from napari_unet3d.widgets.run.runner import Runner
 
 _MOST_NOTES = 3
@@ -46,7 +46,7 @@ class RunReport(QObject):
         self._runner, self._run_bar, self._curve, self._results = runner, run_bar, curve, results
         self._classes: tuple[ClassInfo, ...] = ()
         self._started: TrainingStarted | None = None
-        self._measured = False
+        self._scores: HeldOutScores | None = None
         self._training: TrainingProgress | None = None
         self._segmenting: PredictionProgress | None = None
         self._clock, self._ending = RunClock(), ""
@@ -82,7 +82,7 @@ class RunReport(QObject):
         """
         self._clock, self._ending = RunClock(time_points), ""
         self._training = self._segmenting = None
-        self._classes, self._started, self._measured = tuple(classes), None, False
+        self._classes, self._started, self._scores = tuple(classes), None, None
         self._notes = list(notes)
         self._before = self._results.state(), self._curve.state()
         self._run_bar.set_status("")
@@ -110,6 +110,10 @@ class RunReport(QObject):
     def elapsed(self) -> float:
         """Seconds of the run so far."""
         return self._clock.read().elapsed
+
+    def scores(self) -> HeldOutScores | None:
+        """The newest scores of the run; None when nothing was measured."""
+        return self._scores
 
     def note(self, text: str) -> None:
         """Add a line to the notes about the run."""
@@ -188,7 +192,7 @@ class RunReport(QObject):
             self._curve.draw()
 
     def _show_scores(self, scores: HeldOutScores) -> None:
-        self._measured = True
+        self._scores = scores
         if scores.mean_iou is not None:
             self._curve.add_iou(scores.elapsed, scores.mean_iou)
             self._curve.draw()
@@ -202,5 +206,5 @@ class RunReport(QObject):
         )
 
     def _show_unmeasured(self, _bundle: Any) -> None:
-        if not self._measured:
+        if self._scores is None:
             self._results.set_scores((), self._classes, ())

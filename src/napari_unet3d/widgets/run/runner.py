@@ -171,9 +171,7 @@ class Runner(QObject):
         self._worker.failed.connect(self._failed)
         self._set_phase(phase)
         saving = phase == "saving"
-        self._ending.set_orders(
-            *(() if saving else (self._control.cancel, self._worker.closing()))
-        )
+        self._ending.set_orders(*(() if saving else (self._control.cancel, self._worker.closing())))
         self._worker.start(generator, to_its_end=saving)
 
     def _set_phase(self, phase: Phase) -> None:

@@ -11,10 +11,13 @@ from napari_unet3d.widgets.parts.colors import Colors
 
 
 def theme_colors(name: str | None = None) -> Colors:
-    """The colors of a theme of napari; of the one in its settings when None.
+    """Read the colors of a theme of napari.
 
-    A viewer may show another theme than the settings name (View ▸ Toggle Theme): give
-    ``viewer.theme``.
+    Parameters
+    ----------
+    name
+        The theme, as in ``viewer.theme``; that of napari's settings when None. A viewer may show
+        another one than the settings name (View ▸ Toggle Theme).
     """
     theme = get_theme(name or get_settings().appearance.theme)
     return Colors(
