@@ -196,7 +196,7 @@ def test_after_stop_one_may_still_cancel(ready: Any, hands: Any, qtbot: Any) -> 
 
 
 def test_the_share_that_was_measured_is_shown(ready: Any) -> None:
-    ready.run_actions.report.begin(ready.class_table.value(), [], training=True, time_points=1)
+    ready.report.begin(ready.class_table.value(), [], training=True, time_points=1)
     scores = HeldOutScores(3, 1.0, (ClassScore(2, 0.5, 0.6, 900),), ("z=6",), 3, 0.374)
     ready.runner.eventsArrived.emit([scores])
     text = ready.results.text.text()

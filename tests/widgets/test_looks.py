@@ -25,16 +25,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet3d.config import default_class
-from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
-from napari_unet3d.widgets.viewer.theme import (
+from napari_unet3d.widgets.parts.colors import (
     EDGE_CONTRAST,
     TEXT_CONTRAST,
     contrast,
     dock_style,
     mix,
     readable,
-    theme_colors,
 )
+from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
+from napari_unet3d.widgets.viewer.theme import theme_colors
 
 THEMES = ("dark", "light")
 CONTROLS = (QPushButton, QToolButton, QComboBox, QLineEdit, QAbstractSpinBox, QCheckBox,

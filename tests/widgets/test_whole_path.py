@@ -361,7 +361,7 @@ def test_applying_a_saved_model_to_another_image(
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     path = ready.run_actions.bundle.save(tmp_path / "m.unet3d")
-    ready.run_actions.use_model(path)
+    ready.file_actions.use_model(path)
     assert "Current model: m.unet3d." in ready.results.text.text()
     other = ready._viewer.add_image(stack[:, ::-1], name="other", scale=(2, 1, 1))
     ready.choice.setValue(other, None)
@@ -423,14 +423,14 @@ def test_saving_keeps_the_voxel_size(
     wait_ready(ready, qtbot)
     chosen = [(str(tmp_path / "out"), "OME-TIFF (*.ome.tif)"), (str(tmp_path / "m"), "")]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: chosen.pop(0))
-    ready.run_actions.save_segmentation()
+    ready.file_actions.save_segmentation()
     wait_ready(ready, qtbot)
     assert "Saved" in ready.run_bar.status.text()
     saved = read_labels(tmp_path / "out.ome.tif")
     np.testing.assert_array_equal(saved.data, predictions(ready)[0].data)
     assert saved.voxel_size == (2, 0.5, 0.5)
     assert saved.unit == "µm"
-    ready.run_actions.save_model()
+    ready.file_actions.save_model()
     assert ModelBundle.load(tmp_path / "m.unet3d").classes == ready.class_table.value()
 
 
@@ -487,7 +487,7 @@ def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
     dock.results_section.setExpanded(True)
     dock.form.start_from.setCurrentIndex(dock.form.start_from.findData("last"))
     assert dock.form.starting_point() == "last"
-    assert dock.run_actions._starting_bundle() is bundle
+    assert dock.run_actions._starting_model().bundle is bundle
     qtbot.wait(100)
     hands.press(dock.results.apply)
     wait_ready(dock, qtbot)
@@ -505,10 +505,10 @@ def test_a_folder_that_is_missing_is_said(
     wait_ready(ready, qtbot)
     path = str(tmp_path / "missing" / "out.ome.tif")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (path, ""))
-    ready.run_actions.save_segmentation()
+    ready.file_actions.save_segmentation()
     wait_ready(ready, qtbot)
     assert ready.run_bar.is_error()
-    ready.run_actions.save_model()
+    ready.file_actions.save_model()
     assert ready.run_bar.is_error()
 
 
