@@ -49,11 +49,14 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import Convolution, walk
 from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.prediction.predictor import Predictor, label_table, predict
+from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.prediction.outputs import label_table
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.looks import Evaluator
 from napari_unet3d.training.losses import masked_loss
@@ -418,8 +421,9 @@ METHODS: dict[str, Callable[[ModelBundle, Volume, Triple], np.ndarray]] = {
 def planned_tile(bundle: ModelBundle, volume: Volume) -> Triple:
     """The tile that our prediction plans."""
     intensity = IntensityNormalization.estimate(volume)
-    predictor = Predictor(bundle.build(), intensity, CPU, devices.pick_precision(CPU))
-    return predictor.plan(volume.shape)
+    source = Source(volume, intensity, CPU)
+    mixture = bundle.build_mixture(folded=False)
+    return Engine(mixture, source, devices.pick_precision(CPU)).plan()
 
 
 def run_alone(job: dict[str, Any]) -> dict[str, Any]:

@@ -262,3 +262,6 @@ class PredictionConfig(_Frozen):
     memory: int | None = Field(
         None, gt=0, description="Bytes that may be used; planned from free memory when empty."
     )
+    executor: str = Field(
+        "serial", description="How the blocks of a stack are carried out: serial, one by one."
+    )

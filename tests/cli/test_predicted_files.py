@@ -14,7 +14,7 @@ import tifffile
 
 from bundles import random_bundle
 from napari_unet3d import cli
-from napari_unet3d.cli import inputs
+from napari_unet3d.cli.tasks import inputs
 from napari_unet3d.config import ClassInfo, NetworkConfig
 from napari_unet3d.data.io.outputs import OutputArray, create_output
 from napari_unet3d.data.io.reading import read_labels, read_volume

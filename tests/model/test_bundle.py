@@ -19,9 +19,9 @@ from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import FORMAT_VERSION, HeldOutRecord, ModelBundle, TrainingRecord
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.pixels.features import PixelClassifier
+from napari_unet3d.pixels.classifier import PixelClassifier
 
 SMALL = NetworkConfig(
     widths=(4, 8),

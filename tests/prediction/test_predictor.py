@@ -32,7 +32,7 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.geometry import (
     largest_map,
     next_fitting,
@@ -41,7 +41,7 @@ from napari_unet3d.networks.geometry import (
     total_stride,
 )
 from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.pixels.features import PixelClassifier
+from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction import predictor as predictor_module
 from napari_unet3d.prediction.predictor import NotFiniteError, Predictor, label_table, predict
 from napari_unet3d.training.trainer import Trainer

@@ -17,8 +17,8 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.pixels.features import PixelClassifier
-from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training import listening, pixel_fitting
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.looks import Evaluator
@@ -112,7 +112,7 @@ def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPat
 
 def test_no_voxel_is_judged_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixel_fitting, "_ROWS", 100)  # of 3520 voxels
-    calls = Calls(monkeypatch, PixelClassifier, "judge")
+    calls = Calls(monkeypatch, PixelClassifier, "voxel_log_probabilities")
     control = TrainingControl()
     calls.at, calls.order = 4, control.stop
     seen: list[int] = []
@@ -197,8 +197,8 @@ def test_the_end_is_short_after_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     def tiles(stop: bool) -> tuple[int, ModelBundle | None, list[Any]]:
         control = TrainingControl()
         with monkeypatch.context() as patch:
-            boxes = Calls(patch, Predictor, "predict")
-            reads = Calls(patch, Predictor, "read")
+            boxes = Calls(patch, Engine, "predict")
+            reads = Calls(patch, Engine, "read")
             before: list[int] = []
 
             def each(event: Any) -> None:

@@ -32,7 +32,7 @@ from napari_unet3d.events import (
     TrainingStarted,
 )
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.planning import plan_tile
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.predictor import predict

@@ -138,7 +138,7 @@ def test_what_happened_is_not_said_for_ever(ready: Any, hands: Any, qtbot: Any, 
     if what == "paint":
         paint(ready, 8)
     elif what == "settings":
-        ready.form.probabilities.click()
+        ready.form.outputs["probabilities"].click()
     else:
         ready.run_bar._passing.timeout.emit()  # ten seconds later
     assert not ready.run_bar.status.isVisible()

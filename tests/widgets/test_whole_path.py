@@ -207,8 +207,8 @@ def test_each_run_adds_a_layer_and_continues_from_the_last(
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     ready.form.start_from.setCurrentIndex(ready.form.start_from.findData("last"))
-    ready.form.probabilities.setChecked(True)
-    ready.form.uncertainty.setChecked(True)
+    ready.form.outputs["probabilities"].setChecked(True)
+    ready.form.outputs["uncertainty"].setChecked(True)
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     assert not ready.run_bar.is_error(), ready.run_bar.message.text()
@@ -544,7 +544,7 @@ def test_images_with_four_axes(
     where = (np.ones_like(index[0]), *index) if first_axis == "time" else index
     layer.data_setitem(where, painted[index])
     dock.form.advanced.editors["iterations"].setValue(2)
-    dock.form.uncertainty.setChecked(True)
+    dock.form.outputs["uncertainty"].setChecked(True)
     if first_axis == "time":
         dock.choice.times.setText("1-2")
         hands.press(dock.run_bar.start_button)

@@ -21,10 +21,10 @@ from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Tripl
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration, Mixture
 from napari_unet3d.networks.geometry import excess
-from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.pixels.features import PixelClassifier
+from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
+from napari_unet3d.pixels.classifier import PixelClassifier
 
 SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"
@@ -166,6 +166,18 @@ class ModelBundle(_Header):
         classifier = PixelClassifier(self.network.in_channels, self.network.n_classes)
         classifier.load_state_dict(dict(self.pixels))
         return classifier.eval().requires_grad_(False)
+
+    def build_mixture(self, *, folded: bool) -> Mixture:
+        """Network and pixel classifier with their calibration, on the CPU, in eval mode.
+
+        Parameters
+        ----------
+        folded
+            Whether batch norms are taken into the convolutions before them, which is faster
+            and changes the outputs by rounding errors only.
+        """
+        network = fold_batch_norm(self.build()) if folded else self.build()
+        return Mixture(network, self.build_pixels(), self.calibration, self.voxel_size).eval()
 
     def without_state(self) -> ModelBundle:
         """The same model, lean: it can be applied and fine-tuned, but not resumed."""

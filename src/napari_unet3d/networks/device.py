@@ -152,6 +152,15 @@ def memory_format(device: torch.device) -> torch.memory_format:
     return torch.contiguous_format if device.type == "mps" else torch.channels_last_3d
 
 
+def most_values(device: torch.device) -> int:
+    """Values that one feature map may have on `device`.
+
+    PyTorch, cuDNN and oneDNN count the values of a map in 32 bits with a sign. Metal limits one
+    array to 2³² bytes, which are 2³⁰ values in fp32.
+    """
+    return 2**30 if device.type == "mps" else 2**31 - 1
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken on `device`."""
     if device.type == "cuda":

@@ -14,8 +14,6 @@ of a network usually have. Networks planned here, and the paper's, pool by 8."""
 MOST_VALUES = 1 << 27
 """Values of all feature maps of the smallest tile: 0.5 GiB in fp32. The paper's network, whose tile
 has 92 voxels along each axis, takes 82 million; networks planned here take below a million."""
-MOST_IN_A_MAP = 2**31 - 1
-"""Values of one feature map: PyTorch, cuDNN and oneDNN count them in 32 bits."""
 
 
 @dataclass(frozen=True)

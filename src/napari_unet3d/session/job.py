@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,34 +14,24 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import InputChecked, PredictionStarted, SlicePreview
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.geometry import parameter_count
+from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.session.session import Session
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
-
-@dataclass(frozen=True)
-class Outputs:
-    """Arrays that take the result; the optional ones are None when not wanted."""
-
-    labels: np.ndarray
-    probabilities: np.ndarray | None = None
-    uncertainty: np.ndarray | None = None
+Outputs = Mapping[str, np.ndarray]
+"""Arrays that take the result, by the names of `prediction.outputs`; "labels" is always there."""
 
 
 def make_outputs(
-    volume: Volume, classes: tuple[ClassInfo, ...], *, probabilities: bool, uncertainty: bool
+    volume: Volume, classes: Sequence[ClassInfo], wanted: Collection[str] = ()
 ) -> Outputs:
-    """Empty arrays for a prediction; memory is taken as they are written."""
-    times = (volume.n_times,) if "T" in volume.axes else ()
-    shape = (*times, *volume.shape)
-    return Outputs(
-        labels=np.zeros(shape, np.uint8),
-        probabilities=np.zeros((*times, len(classes) + 1, *volume.shape), np.float32)
-        if probabilities
-        else None,
-        uncertainty=np.zeros(shape, np.float32) if uncertainty else None,
-    )
+    """Empty arrays for the labels and the wanted outputs; memory is taken as they are written."""
+    return {
+        output.name: np.zeros(output.shape(volume, classes), output.dtype)
+        for output in chosen_outputs(wanted)
+    }
 
 
 def run_job(
@@ -66,7 +55,7 @@ def run_job(
         Stops or cancels the training, and names the slice that is predicted while it goes on.
     outputs
         Arrays that take the segmentation; None when nothing is to be segmented. A preview of the
-        watched slice is written into `outputs.labels` by the same thread as the segmentation, so
+        watched slice is written into `outputs["labels"]` by the same thread as the segmentation, so
         a late preview can never overwrite it.
     train
         Whether a model is trained; if not, the current model of the session is applied.
@@ -93,7 +82,7 @@ def run_job(
     if volume is None:
         raise BadInputError("No image is open. Open one, then start again.")
     if train:
-        labels = None if outputs is None else outputs.labels
+        labels = None if outputs is None else outputs["labels"]
         bundle = yield from _train(session, volume, control or TrainingControl(), labels)
         if bundle is None:
             return None
@@ -145,15 +134,8 @@ def segment(
     times: Sequence[int] | None = None,
 ) -> Generator[Any, None, ModelBundle]:
     """Apply a model to a stack, or to some time points of it; predict's events."""
-    yield from predict(
-        bundle,
-        volume,
-        outputs.labels,
-        probabilities=outputs.probabilities,
-        uncertainty=outputs.uncertainty,
-        times=times,
-        config=config,
-    )
+    more = {name: array for name, array in outputs.items() if name != "labels"}
+    yield from predict(bundle, volume, outputs["labels"], times=times, config=config, **more)
     return bundle
 
 

@@ -19,23 +19,19 @@ from napari_unet3d.data.boxes import Box, plan_blocks, plan_parts, slice_box, sp
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores, SlicePreview
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration, bounded_log
+from napari_unet3d.model.mixture import Calibration, Mixture, bounded_log
+from napari_unet3d.model.mixture_fit import fit_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import output_shape
 from napari_unet3d.networks.planning import plan_patch, plan_tile
 from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
-from napari_unet3d.pixels.features import PixelClassifier
-from napari_unet3d.prediction.predictor import (
-    CPU_TILE,
-    NotFiniteError,
-    Predictor,
-    label_table,
-    output_table,
-)
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.prediction.engine import CPU_TILE, Engine, NotFiniteError
+from napari_unet3d.prediction.outputs import label_table, output_table
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.training.calibration import fit_calibration
+from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
 
 _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
@@ -129,7 +125,7 @@ class Evaluator:
             try:
                 self._run_tiles(predictor, final)
             except Exception as error:
-                if not devices.is_out_of_memory(error) or not predictor.halve_tile(volume.shape):
+                if not devices.is_out_of_memory(error) or not predictor.halve_tile():
                     raise
                 continue
             finally:
@@ -140,14 +136,14 @@ class Evaluator:
         self._folded = fold_batch_norm(self.network)
 
     @torch.no_grad()
-    def _run_tiles(self, predictor: Predictor, final: bool) -> None:
+    def _run_tiles(self, predictor: Engine, final: bool) -> None:
         """Run the network over some tiles, spread over the annotated time points."""
         volume = self._sampler.volume
         times = sorted({s.ref.time for s in self._sampler.slices})
         whole = Box((0, 0, 0), volume.shape)
-        tiles = predictor.tiles(volume.shape, whole)
+        tiles = predictor.tiles(whole)
         places = len(times) * len(tiles)
-        most = min(_FINAL_TILES, max(1, _FINAL_VOXELS // prod(predictor.plan(volume.shape))))
+        most = min(_FINAL_TILES, max(1, _FINAL_VOXELS // prod(predictor.plan())))
         count = min(most if final else 1, places)
         rng = np.random.default_rng(self._sampler.seed)
         for i in range(count):
@@ -158,7 +154,7 @@ class Evaluator:
             place = int(rng.integers(low, high)) if final else places // 2
             time_point, tile = divmod(place, len(tiles))
             with devices.autocast(self._device, self._precision):
-                self.network(predictor.read(volume, times[time_point], tiles[tile]))
+                self.network(predictor.read(times[time_point], tiles[tile]))
 
     def keep_pixels(self, bundle: ModelBundle) -> None:
         """Go on with a model's pixel classifier, unless another one is fitted in its place."""
@@ -211,7 +207,7 @@ class Evaluator:
             voxels += self._computed(predictor, sample.box)
             if network and voxels > _CALIBRATION_PREDICTED[self._device.type != "cpu"]:
                 break
-            predicted = predictor.predict(self._sampler.volume, sample.ref.time, sample.box)
+            predicted = predictor.predict(sample.ref.time, sample.box)
             chosen = sample.chosen.cpu()
             network.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
         parts = self._samples[: len(network)]
@@ -234,7 +230,7 @@ class Evaluator:
         predictor = self._predictor(self._thin_tile(ref.axis), overlap=_LOOK_OVERLAP)
         box = slice_box(self._shape, ref)
         try:
-            probabilities = predictor.predict(self._sampler.volume, ref.time, box)
+            probabilities = predictor.predict(ref.time, box)
         except NotFiniteError:
             return None
         table = output_table(self._sampler.annotation.classes)
@@ -251,9 +247,9 @@ class Evaluator:
         part = max(prod(self._thin_tile(axis)) for axis in axes)
         return part + prod(plan_tile(self.network.config, self._shape, _LOOK_VOXELS))
 
-    def _computed(self, predictor: Predictor, box: Box) -> int:
+    def _computed(self, predictor: Engine, box: Box) -> int:
         """Voxels that go through the network for a box."""
-        return len(predictor.tiles(self._shape, box)) * prod(predictor.plan(self._shape))
+        return len(predictor.tiles(box)) * prod(predictor.plan())
 
     def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
         """Scores on the held-out slices; voxels that are not labelled there do not count.
@@ -282,7 +278,7 @@ class Evaluator:
                 continue
             predictor = self._predictor(tile) if final else self._predictor(tile, _LOOK_OVERLAP)
             try:
-                probabilities = predictor.predict(self._sampler.volume, ref.time, box)
+                probabilities = predictor.predict(ref.time, box)
             except NotFiniteError:
                 if final:
                     raise
@@ -346,7 +342,7 @@ class Evaluator:
         whole slices.
         """
         predictor = self._predictor(self._dense_tile(), overlap=0)
-        tile = prod(predictor.plan(self._shape))
+        tile = prod(predictor.plan())
         whole = prod(-(-n // size) for n, size in zip(self._shape, self._dense_tile(), strict=True))
         statistics = min(_FINAL_TILES, max(1, _FINAL_VOXELS // tile), whole) * tile
         boxes = [s.box for s in self._samples[:_CALIBRATION_PARTS]] or [
@@ -408,18 +404,10 @@ class Evaluator:
 
     def _predictor(
         self, tile: Triple, overlap: float = 0.5, calibration: Calibration | None = None
-    ) -> Predictor:
-        intensity = self._sampler.intensity
-        return Predictor(
-            self._folded,
-            intensity,
-            self._device,
-            self._precision,
-            tile,
-            overlap,
-            pixels=self.pixels,
-            calibration=calibration or self.calibration,
-        )
+    ) -> Engine:
+        mixture = Mixture(self._folded, self.pixels, calibration or self.calibration)
+        source = Source(self._sampler.volume, self._sampler.intensity, self._device)
+        return Engine(mixture, source, self._precision, tile_shape=tile, overlap=overlap)
 
 
 def box_in_slice(box: Box, ref: SliceRef) -> tuple[slice, ...]:

@@ -15,10 +15,11 @@ from torch.nn import functional
 
 from napari_unet3d.data.boxes import Box, plan_blocks, slice_box
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.pixels.features import PixelClassifier, Read, filter_bank
+from napari_unet3d.model.mixture_fit import mean_iou
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.features import Read, filter_bank
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.sampling.source import Source
-from napari_unet3d.training.calibration import mean_iou
 
 _PART, _SMALLEST_PART = 256, 96
 """Parts of slices have about the area of such a square; smaller where there are many slices."""
@@ -278,7 +279,7 @@ def _cross_fit(
         for j, voxels in enumerate(own.nonzero().flatten().split(_ROWS)):
             if j and interrupted():
                 return judged
-            judged[voxels] = classifier.judge(features[voxels])
+            judged[voxels] = classifier.voxel_log_probabilities(features[voxels])
     return judged
 
 

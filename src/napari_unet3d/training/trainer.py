@@ -36,7 +36,8 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import shrink, smallest_map
 from napari_unet3d.networks.planning import halve, plan_batch, plan_network, plan_patches
 from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.prediction.predictor import NotFiniteError, voxel_size_note
+from napari_unet3d.prediction.engine import NotFiniteError
+from napari_unet3d.prediction.matching import voxel_size_note
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.training.checkpoint import (
     check_start,

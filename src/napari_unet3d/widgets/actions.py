@@ -128,7 +128,7 @@ class Actions(QObject):
         """
         return RunSettings(
             prediction=self._form.prediction_config(),
-            outputs=self._form.outputs(),
+            outputs=self._form.wanted_outputs(),
             times=self._choice.times_value(),
             **({"training": self._form.value()} if training else {}),
         )
@@ -204,12 +204,9 @@ class Actions(QObject):
         self._runner.run(run_job(session, outputs=outputs, train=False), TrainingControl(), view)
 
     def _outputs(self, volume: Volume, classes: tuple[ClassInfo, ...]) -> Outputs:
-        wanted = {
-            "probabilities": self._form.probabilities.isChecked(),
-            "uncertainty": self._form.uncertainty.isChecked(),
-        }
-        check_result(volume, len(classes), **wanted)
-        return make_outputs(volume, classes, **wanted)
+        wanted = self._form.wanted_outputs()
+        check_result(volume, classes, wanted)
+        return make_outputs(volume, classes, wanted)
 
     def _begin(
         self,
@@ -271,10 +268,7 @@ class Actions(QObject):
             if not self._keep_trained():
                 self._show_applied()
             elif self._form.starting_point() == "last":  # else the button does not say Continue
-                bundle = finished.bundle
-                self.next_step = after_training(
-                    bundle.record, finished.layer.name, has_pixels=bundle.pixels is not None
-                )
+                self.next_step = after_training(finished.bundle, finished.layer.name)
             took = show_duration(self._report.elapsed())
             self._run_bar.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
         self._painted = self._annotator.slices()

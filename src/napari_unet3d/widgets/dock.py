@@ -200,7 +200,7 @@ class SegmentationDock(QWidget):
         Device and precision are those of `settings.training`; a prediction uses the same.
         """
         self.form.setValue(settings.training)
-        self.form.set_outputs(settings.outputs)
+        self.form.set_wanted_outputs(settings.outputs)
         self.choice.set_times(settings.times)
 
     def bundle_available(self) -> bool:

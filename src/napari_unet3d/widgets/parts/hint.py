@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo
 from napari_unet3d.data.annotation import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.model.bundle import TrainingRecord
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.texts import starved_text
 
 _HIGHEST = 255
 """The largest label value of a class."""
@@ -88,24 +89,20 @@ def next_step(now: Situation) -> Hint:
     return Hint(_lacking(now, trained) or _ready(trained, now.held_out))
 
 
-def after_training(record: TrainingRecord, layer: str, *, has_pixels: bool) -> str:
+def after_training(bundle: ModelBundle, layer: str) -> str:
     """Say what to do after a training: look, paint, continue; or give it more time.
 
     Parameters
     ----------
-    record
-        The record of the training.
+    bundle
+        The model that was trained.
     layer
-        Name of the layer that shows the result.
-    has_pixels
-        Whether the model has a pixel classifier beside the network.
+        Name of the layer that shows its result.
     """
-    if record.starved:
-        count = "1 iteration" if record.iterations == 1 else f"{record.iterations} iterations"
-        whose = "mainly the pixel classifier's" if has_pixels else "hardly more than chance"
+    if bundle.record.starved:
         return (
-            f"The network has hardly learned: it had {count} only, and the result is {whose}. The "
-            "model is kept in this window: choose a longer budget and press Continue training."
+            f"{starved_text(bundle)} The model is kept in this window: choose a longer budget and "
+            "press Continue training."
         )
     return (
         f"The model is kept in this window. Look at the layer '{layer}', paint a slice where it "

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.prediction.outputs import optional_outputs
 from napari_unet3d.widgets.parts.devices import DeviceChoice
 from napari_unet3d.widgets.parts.duration import DurationBox
 from napari_unet3d.widgets.parts.fields import DurationEditor, ModelEditor
@@ -79,10 +80,9 @@ class TrainingForm(QWidget):
             )
             box.setMinimumContentsLength(12)
             steady(box)
-        self.probabilities = QCheckBox("Also make probability images")
-        self.probabilities.setToolTip("One hidden Image layer for each class, from 0 to 1.")
-        self.uncertainty = QCheckBox("Also make an uncertainty image")
-        self.uncertainty.setToolTip("A hidden Image layer: 0 sure, 1 undecided.")
+        self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
+        for output in optional_outputs():
+            self.outputs[output.name].setToolTip(output.tooltip)
         self.advanced = ModelEditor(TrainingConfig, skip=_BY_HAND)
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
@@ -108,8 +108,8 @@ class TrainingForm(QWidget):
         layout.setSpacing(4)
         layout.addLayout(form)
         layout.addWidget(self.device_note)
-        layout.addWidget(self.probabilities)
-        layout.addWidget(self.uncertainty)
+        for check_box in self.outputs.values():
+            layout.addWidget(check_box)
         layout.addWidget(self.advanced_section)
 
         self.set_last_run(False)
@@ -119,8 +119,7 @@ class TrainingForm(QWidget):
             self.budget.valueChanged,
             self.device.currentIndexChanged,
             self.start_from.currentIndexChanged,
-            self.probabilities.toggled,
-            self.uncertainty.toggled,
+            *(box.toggled for box in self.outputs.values()),
             self.advanced.valueChanged,
         ):
             signal.connect(self._changed)
@@ -177,6 +176,15 @@ class TrainingForm(QWidget):
             )
         return seconds
 
+    def wanted_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that are wanted beside the labels."""
+        return tuple(name for name, box in self.outputs.items() if box.isChecked())
+
+    def set_wanted_outputs(self, names: Collection[str]) -> None:
+        """Check the boxes of these outputs, and no others."""
+        for name, box in self.outputs.items():
+            box.setChecked(name in names)
+
     def prediction_config(self) -> PredictionConfig:
         """The settings that a prediction uses too. It can always be read."""
         return PredictionConfig(
@@ -211,16 +219,6 @@ class TrainingForm(QWidget):
         index = self.start_from.findData("file")
         self.start_from.setItemText(index, f"Model file: {path.name}" if path else "Model file…")
         self.start_from.setCurrentIndex(index if path else 0)
-
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the outputs that are wanted beside the labels."""
-        boxes = {"probabilities": self.probabilities, "uncertainty": self.uncertainty}
-        return tuple(name for name, box in boxes.items() if box.isChecked())
-
-    def set_outputs(self, names: Collection[str]) -> None:
-        """Check the boxes of these outputs, and no others."""
-        self.probabilities.setChecked("probabilities" in names)
-        self.uncertainty.setChecked("uncertainty" in names)
 
     # ---- what can be chosen
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 
 _WEIGHTS = torch.linspace(0, 1, 11)
 _SHIFTS = torch.linspace(-3, 3, 25)
