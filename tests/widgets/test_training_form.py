@@ -9,8 +9,9 @@ import pytest
 
 from napari_unet3d.config import AugmentationConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.parts.devices import DeviceChoice
 from napari_unet3d.widgets.parts.duration import DurationBox, read_duration
-from napari_unet3d.widgets.parts.training_form import DeviceChoice, TrainingForm
+from napari_unet3d.widgets.parts.training_form import TrainingForm
 
 
 @pytest.fixture
