@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.networks import NETWORKS, kind_of
 from napari_unet3d.widgets.parts.duration import DurationBox
 from napari_unet3d.widgets.parts.fields import DurationEditor, ModelEditor
 from napari_unet3d.widgets.parts.section import Section
@@ -35,6 +36,8 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
+_NETWORKS = tuple(map(kind_of, NETWORKS))
+"""Kinds of network; they are offered once there are several."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,11 @@ class TrainingForm(QWidget):
         self.probabilities.setToolTip("One hidden Image layer for each class, from 0 to 1.")
         self.uncertainty = QCheckBox("Also make an uncertainty image")
         self.uncertainty.setToolTip("A hidden Image layer: 0 sure, 1 undecided.")
-        self.advanced = ModelEditor(TrainingConfig, skip=_BY_HAND)
+        self.advanced = ModelEditor(
+            TrainingConfig,
+            skip=_BY_HAND if len(_NETWORKS) > 1 else (*_BY_HAND, "network"),
+            choices={"network": _NETWORKS},
+        )
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
         )
