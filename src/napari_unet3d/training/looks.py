@@ -27,6 +27,7 @@ from napari_unet3d.networks.geometry import output_shape
 from napari_unet3d.networks.planning import plan_patch, plan_tile
 from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
 from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.fit import PixelSample, fit_pixels
 from napari_unet3d.prediction.predictor import (
     CPU_TILE,
     NotFiniteError,
@@ -36,7 +37,7 @@ from napari_unet3d.prediction.predictor import (
 )
 from napari_unet3d.prediction.scores import Overlap
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
+from napari_unet3d.sampling.pixel_samples import sample_pixels
 
 _FINAL_TILES, _FINAL_VOXELS = 8, 8_000_000
 """Tiles for the batch-norm statistics of the final model at the most, and their voxels in all
@@ -179,7 +180,7 @@ class Evaluator:
         if left() <= 0:
             return
         enough = left() / 2  # reading a compressed image may take long: time to learn is left
-        samples = sample_pixels(self._sampler, self._device, lambda: left() < enough, stopped)
+        samples = sample_pixels(self._sampler, lambda: left() < enough, stopped)
         if not samples or left() <= 0:
             return
         config = self.network.config
