@@ -15,17 +15,17 @@ from safetensors.torch import load_file, save_file
 
 from bundles import random_bundle
 from limits import largest_file
-from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
+from napari_unet3d.config import TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.migrations import FORMAT_VERSION
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
 
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(4, 8),
     strides=((1, 2, 2),),
     kernels=((1, 3, 3), (3, 3, 3)),
@@ -35,7 +35,7 @@ SMALL = NetworkConfig(
 )
 
 
-def make_bundle(network: NetworkConfig = SMALL, **changes) -> ModelBundle:
+def make_bundle(network: UNetConfig = SMALL, **changes) -> ModelBundle:
     record = TrainingRecord(
         config=TrainingConfig(iterations=7),
         iterations=7,

@@ -11,25 +11,25 @@ import torch
 from torch import nn
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, TrainingConfig
+from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.pixels import fit
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.sampling.source import Source
-from napari_unet3d.training import listening
-from napari_unet3d.training import trainer as trainer_module
+from napari_unet3d.training import learner, listening
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.looks import Evaluator
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
 SHAPE = (12, 40, 44)
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((3, 3, 3),) * 3,
@@ -104,7 +104,7 @@ def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPat
                 getattr(control, how)()
             return super().read(*args, beyond=beyond)
 
-    monkeypatch.setattr(trainer_module, "Source", CountingSource)
+    monkeypatch.setattr(learner, "Source", CountingSource)
     _, bundle = run(make_trainer(), control)
     assert scales == 3  # a whole part takes five
     assert (bundle is None) == (how == "cancel")
@@ -198,8 +198,8 @@ def test_the_end_is_short_after_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     def tiles(stop: bool) -> tuple[int, ModelBundle | None, list[Any]]:
         control = TrainingControl()
         with monkeypatch.context() as patch:
-            boxes = Calls(patch, Predictor, "predict")
-            reads = Calls(patch, Predictor, "read")
+            boxes = Calls(patch, Engine, "predict")
+            reads = Calls(patch, Engine, "read")
             before: list[int] = []
 
             def each(event: Any) -> None:

@@ -17,15 +17,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from napari_unet3d.config import ClassInfo, NetworkConfig
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.migrations import FORMAT_VERSION, migrate
 from napari_unet3d.model.mixture import Calibration, Mixture
 from napari_unet3d.model.record import TrainingRecord
+from napari_unet3d.networks import AnyNetwork
+from napari_unet3d.networks.architecture import Architecture, Network
 from napari_unet3d.networks.geometry import excess
-from napari_unet3d.networks.unet import UNet3D, fold_batch_norm
+from napari_unet3d.networks.layers import fold_batch_norm
 from napari_unet3d.pixels.classifier import PixelClassifier
 
 SUFFIX = ".unet3d"
@@ -49,7 +51,7 @@ class _Header(BaseModel):
     """What a model file describes in JSON; everything else in it is tensors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    network: NetworkConfig
+    network: AnyNetwork
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=254)]
     intensity: IntensityNormalization
     voxel_size: tuple[Positive, Positive, Positive]
@@ -101,9 +103,9 @@ class ModelBundle(_Header):
     pixels: Mapping[str, Tensor] = Field(default_factory=dict)
     state: Mapping[str, Tensor] = Field(default_factory=dict)
 
-    def build(self) -> UNet3D:
+    def build(self) -> Network:
         """The network with its weights, on the CPU, in eval mode."""
-        network = UNet3D(self.network)
+        network = self.network.build()
         network.load_state_dict(dict(self.weights))
         return network.eval()
 
@@ -256,7 +258,7 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
         ) from error
 
 
-def _check_size(path: Path, config: NetworkConfig) -> None:
+def _check_size(path: Path, config: Architecture) -> None:
     if (reason := excess(config)) is not None:
         raise BadInputError(
             f"{path} has a network that takes too much memory on any stack: {reason}. Use a "
@@ -264,10 +266,10 @@ def _check_size(path: Path, config: NetworkConfig) -> None:
         )
 
 
-def _check_shapes(path: Path, config: NetworkConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(path: Path, config: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
     # On "meta" nothing is allocated: a hostile configuration cannot fill the memory.
     with torch.device("meta"):
-        expected = {n: tuple(t.shape) for n, t in UNet3D(config).state_dict().items()}
+        expected = {n: tuple(t.shape) for n, t in config.build().state_dict().items()}
         if any(n.startswith(_PIXELS) for n in shapes):
             classifier = PixelClassifier(config.in_channels, config.n_classes)
             expected |= {_PIXELS + n: tuple(t.shape) for n, t in classifier.state_dict().items()}
