@@ -249,9 +249,9 @@ def _one_line(text: str) -> str:
 def _settings() -> Iterator[str]:
     yield "## Settings"
     yield (
-        "Every setting is defined once, in `config.py`, and those of a network beside it; the form "
-        "of the dock, the command line's `--set NAME=VALUE`, Python and the saved model all read it "
-        "there. A value outside of its bounds is refused before anything starts."
+        "Every setting is defined once, in `config.py` or beside its network; the form "
+        "of the dock, the command line's `--set NAME=VALUE`, Python and the saved model all read "
+        "it there. A value outside of its bounds is refused before anything starts."
     )
     defined = [c for c in vars(config).values() if getattr(c, "__module__", "") == config.__name__]
     for model in (*defined, *NETWORKS):
