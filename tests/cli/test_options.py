@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from blobs import IMAGE, SHAPE, TRUTH, VOXEL
 from napari_unet3d import cli
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.model.bundle import ModelBundle
-from test_cli import IMAGE, SHAPE, TRUTH, VOXEL
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
