@@ -38,7 +38,7 @@ from napari_unet3d.networks.planning import halve, plan_batch, plan_network, pla
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.predictor import NotFiniteError, voxel_size_note
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.sampling.source import Source
+from napari_unet3d.sampling.source import open_source
 from napari_unet3d.training.checkpoint import (
     check_start,
     load_training_state,
@@ -133,7 +133,7 @@ class Trainer:
         self._patches = self._plan_patches(small=True), self._plan_patches(small=False)
         self._shapes = self._patches[1]
         self.sampler = PatchSampler(
-            Source(volume, self.intensity, self.device),
+            open_source(volume, self.intensity, self.device),
             annotation,
             shrink(self.network_config),
             config.rare_share,
