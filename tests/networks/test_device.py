@@ -89,12 +89,12 @@ def test_the_package_leaves_amx_out():
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_training_step_is_tried_on_a_device(precision):
-    assert devices._failure(CPU, precision) is None
-    assert devices._failure(CPU, precision, repeatable=True) is None
+    assert devices.failure(CPU, precision) is None
+    assert devices.failure(CPU, precision, repeatable=True) is None
 
 
 def test_a_device_that_does_not_work_gives_its_reason():
-    why = devices._failure(torch.device("meta"), "fp32")  # it computes shapes, but no numbers
+    why = devices.failure(torch.device("meta"), "fp32")  # it computes shapes, but no numbers
     assert why
     assert "\n" not in why
 
@@ -109,8 +109,8 @@ def test_a_failed_trial_is_tried_again(monkeypatch):
 
     devices._try_once.cache_clear()
     monkeypatch.setattr(devices, "train_once", trial)
-    assert devices._failure(CPU, "fp32") == "CUDA out of memory"
-    assert devices._failure(CPU, "fp32") is None
+    assert devices.failure(CPU, "fp32") == "CUDA out of memory"
+    assert devices.failure(CPU, "fp32") is None
     devices._try_once.cache_clear()
 
 
@@ -119,7 +119,7 @@ def test_a_trial_leaves_the_random_numbers_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    assert devices._failure(CPU, "fp32") is None
+    assert devices.failure(CPU, "fp32") is None
     assert torch.equal(torch.rand(3), expected)
 
 

@@ -36,7 +36,7 @@ def pick_device(wish: str = "auto") -> torch.device:
         The device is not there, or PyTorch cannot use it.
     """
     if wish == "auto":
-        return next((d for d in _gpus() if _failure(d, "fp32") is None), torch.device("cpu"))
+        return next((d for d in _gpus() if failure(d, "fp32") is None), torch.device("cpu"))
     kind, _, number = wish.partition(":")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise BadInputError(
@@ -46,7 +46,7 @@ def pick_device(wish: str = "auto") -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise BadInputError(f"The device '{wish}' is not there. Choose 'auto' or 'cpu'.")
     device = torch.device(wish)
-    if kind != "cpu" and (why := _failure(device, "fp32")) is not None:
+    if kind != "cpu" and (why := failure(device, "fp32")) is not None:
         raise BadInputError(
             f"PyTorch {torch.__version__} cannot use the device '{wish}': {why}. Choose 'auto' or "
             "'cpu'."
@@ -61,7 +61,7 @@ def _gpus() -> list[torch.device]:
     return gpus + [torch.device("mps")] * torch.backends.mps.is_available()
 
 
-def _failure(device: torch.device, precision: Precision, repeatable: bool = False) -> str | None:
+def failure(device: torch.device, precision: Precision, repeatable: bool = False) -> str | None:
     """Why a device cannot carry out a training step; None when it can."""
     try:
         _try_once(str(device), precision, repeatable)
@@ -81,7 +81,7 @@ def _try_once(device: str, precision: Precision, repeatable: bool) -> None:
 def unused_gpu() -> str | None:
     """Why a GPU of this machine is not used, with the cure; None when no GPU lies idle."""
     for gpu in _gpus():
-        if (why := _failure(gpu, "fp32")) is not None:
+        if (why := failure(gpu, "fp32")) is not None:
             return f"A GPU is here, but PyTorch {torch.__version__} cannot use it: {why}."
     if torch.cuda.is_available() or not _nvidia_gpu_present():
         return None
@@ -134,7 +134,7 @@ def pick_precision(device: torch.device, wish: str = "auto") -> Precision:
     if device.type != "cuda":
         return "fp32"
     fast = fast_precision(torch.cuda.get_device_capability(device)[0])
-    return fast if _failure(device, fast) is None else "fp32"
+    return fast if failure(device, fast) is None else "fp32"
 
 
 def fast_precision(capability: int) -> Precision:
@@ -210,7 +210,7 @@ def computing(
         A sentence for the user, where `repeatable` cannot be kept.
     """
     note = None
-    if repeatable and device.type == "cuda" and (why := _failure(device, precision, True)):
+    if repeatable and device.type == "cuda" and (why := failure(device, precision, True)):
         repeatable = False
         note = (
             f"Repeating this run will not give exactly the same numbers: {describe(device)} has no "

@@ -1,11 +1,28 @@
-"""Linear interpolation in an image, on every device."""
+"""Arrays brought to a device, and linear interpolation there."""
 
 from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
+
+
+def to_device(values: ArrayLike, device: torch.device) -> Tensor:
+    """An array as a tensor on a device; float64, which Apple GPUs lack, becomes float32.
+
+    A copy to an NVIDIA GPU goes through pinned memory, so that nothing waits for the work that
+    the GPU still has to do.
+    """
+    array = np.asarray(values)
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def sample_linearly(image: Tensor, where: Tensor) -> Tensor:

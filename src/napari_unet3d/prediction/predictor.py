@@ -24,7 +24,7 @@ from napari_unet3d.prediction.executors import EXECUTORS
 from napari_unet3d.prediction.matching import check_volume, voxel_size_note
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.stack import ResultArrays, StackPrediction
-from napari_unet3d.sampling.source import Source
+from napari_unet3d.sampling.source import open_source
 
 
 def predict(
@@ -141,7 +141,7 @@ def _engine(task: _Task) -> Engine:
     intensity = IntensityNormalization.estimate(task.volume, task.bundle.intensity.clip)
     return Engine(
         mixture,
-        Source(task.volume, intensity, task.device),
+        open_source(task.volume, intensity, task.device),
         task.precision,
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,

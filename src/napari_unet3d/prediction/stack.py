@@ -28,7 +28,7 @@ from napari_unet3d.prediction.shortage import BoxTooLargeError
 
 _SHARE = 4
 """One part in so many of the free memory is for the sum of a block, and of the main memory for its
-outputs. The tiles take up to two parts, which leaves one for what was not foreseen."""
+outputs. A tile takes up to two parts, a stack that is kept on a GPU up to one."""
 
 
 @dataclass(frozen=True)

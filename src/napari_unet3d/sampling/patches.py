@@ -11,6 +11,7 @@ from torch import Tensor
 from napari_unet3d.config import AugmentationConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.labelled_voxels import LabelledVoxels
+from napari_unet3d.networks.resampling import to_device
 from napari_unet3d.sampling.augmentation import Warp, change_gray_values, draw_warp
 from napari_unet3d.sampling.source import Source
 
@@ -106,13 +107,19 @@ class PatchSampler:
                 codes = self.annotation.training_crop(time, start, stop)
                 image, target = warp.sample(
                     self.source.crop(time, start, stop),
-                    torch.from_numpy(codes).to(device),
+                    to_device(codes, device),
                     start,
                     volume.shape,
                 )
                 for a, (n, m) in enumerate(zip(warp.shape, self._margin, strict=True)):
                     target = target.narrow(a, m // 2, n - m)
-                if target.any():
+                if device.type == "cpu":
+                    labelled = bool(target.any())
+                else:
+                    # Erased meanwhile, the drawn voxel is 0 in the crop.
+                    drawn = codes[tuple(voxel - np.asarray(start))]
+                    labelled = bool(drawn) and warp.covers(voxel, self._margin)
+                if labelled:
                     break
             if augmentation is not None:
                 image = change_gray_values(image, augmentation, rng, noise)
