@@ -12,8 +12,7 @@ from scipy.ndimage import gaussian_filter
 from napari_unet3d.data.conventions import read_convention
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction import comparison
-from napari_unet3d.prediction.comparison import compare, guess_kind
+from napari_unet3d.prediction.comparison import PIECE_VOXELS, compare, guess_kind
 
 SHAPE = (20, 40, 44)
 
@@ -61,16 +60,16 @@ def guessed(predicted, true) -> tuple[str, str]:
 
 @pytest.mark.parametrize("piece", [1, 500, 2**22])
 @pytest.mark.parametrize("chunks", [None, (3, 17, 44), (20, 8, 8)])
-def test_scores_do_not_depend_on_how_the_arrays_are_read(piece, chunks, monkeypatch) -> None:
+def test_scores_do_not_depend_on_how_the_arrays_are_read(piece, chunks) -> None:
     if piece == 1 and chunks is None:
         piece = 44  # no less than a row
-    monkeypatch.setattr(comparison, "_PIECE", piece)
     skip = [SliceRef(0, 4), SliceRef(2, 30)]
     counted = np.ones(SHAPE, bool)
     counted[4] = counted[:, :, 30] = False
     true = TRUTH if chunks is None else zarr.array(TRUTH, chunks=chunks)
-    assert scores(PREDICTED, true) == by_hand(PREDICTED, TRUTH)
-    assert scores(PREDICTED, true, skip=skip) == by_hand(PREDICTED, TRUTH, counted)
+    assert scores(PREDICTED, true, piece_voxels=piece) == by_hand(PREDICTED, TRUTH)
+    skipped = scores(PREDICTED, true, skip=skip, piece_voxels=piece)
+    assert skipped == by_hand(PREDICTED, TRUTH, counted)
 
 
 def test_time_series() -> None:
@@ -105,8 +104,8 @@ def test_memory_is_that_of_a_few_planes() -> None:
     finally:
         tracemalloc.stop()
     assert found.iou == 1
-    assert np.prod(shape) > 2 * comparison._PIECE, "small enough to be read at once"
-    assert peak < 20 * comparison._PIECE
+    assert np.prod(shape) > 2 * PIECE_VOXELS, "small enough to be read at once"
+    assert peak < 20 * PIECE_VOXELS
 
 
 # --- what the truth is taken for ------------------------------------------------------------

@@ -12,7 +12,7 @@ from napari_unet3d.data.samples import tubules
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.prediction.predictor import NotFiniteError, Predictor
+from napari_unet3d.prediction.engine import Engine, NotFiniteError
 from napari_unet3d.training import looks as evaluator_module
 from napari_unet3d.training.looks import Evaluator, box_in_slice, slice_box
 from napari_unet3d.training.trainer import Trainer
@@ -87,10 +87,10 @@ def test_calibration_predicts_no_more_than_it_may(sample, monkeypatch):
 
     def predicted(most: int) -> int:
         boxes = []
-        predict = Predictor.predict
+        predict = Engine.predict
         with monkeypatch.context() as patch:
             patch.setattr(evaluator_module, "_CALIBRATION_PREDICTED", (most, most))
-            patch.setattr(Predictor, "predict", lambda *a: boxes.append(a[-1]) or predict(*a))
+            patch.setattr(Engine, "predict", lambda *a: boxes.append(a[-1]) or predict(*a))
             list(Trainer(sample.image, annotation, TrainingConfig(iterations=1)).run())
         return len(boxes)
 
@@ -103,8 +103,8 @@ def test_statistics_come_from_all_over_the_stack(sample, monkeypatch):
     monkeypatch.setattr(evaluator_module, "_FINAL_VOXELS", 8 * 4096)
     annotation = SparseAnnotation(sample.annotate(sample.training_slices), sample.classes)
     seen = []
-    read = Predictor.read
-    monkeypatch.setattr(Predictor, "read", lambda *a: seen.append(a[-1].start) or read(*a))
+    read = Engine.read
+    monkeypatch.setattr(Engine, "read", lambda *a: seen.append(a[-1].start) or read(*a))
     config = TrainingConfig(iterations=1, pixel_classifier=False)
     list(Trainer(sample.image, annotation, config).run())
     assert len(seen) == len(set(seen)) == 8
@@ -141,7 +141,8 @@ def evaluator_of(sample, held_out=HELD, hidden=(), **changes):
     torch.manual_seed(0)
     network = UNet3D(trainer.network_config)
     given = {"device": trainer.device, "precision": "fp32", "decay": 0.0}
-    evaluator = Evaluator(network, trainer.sampler, **given | changes, interrupted=lambda: False)
+    rest = {"interrupted": lambda: False, "patch_depth": lambda axis: trainer.patch_shape[axis]}
+    evaluator = Evaluator(network, trainer.sampler, **given | rest | changes)
     return evaluator, counted
 
 
@@ -155,9 +156,9 @@ def small_tiles(monkeypatch):
 def predicted(monkeypatch):
     """The boxes that were predicted, and the tiles that the network computed."""
     boxes, tiles = [], []
-    predict, run = Predictor.predict, Predictor._run
-    monkeypatch.setattr(Predictor, "predict", lambda *a: boxes.append(a[-1]) or predict(*a))
-    monkeypatch.setattr(Predictor, "_run", lambda *a: tiles.append(a[-1]) or run(*a))
+    predict, run = Engine.predict, Engine._run
+    monkeypatch.setattr(Engine, "predict", lambda *a: boxes.append(a[-1]) or predict(*a))
+    monkeypatch.setattr(Engine, "_run", lambda *a: tiles.append(a[-1]) or run(*a))
     return boxes, tiles
 
 
@@ -207,7 +208,7 @@ def test_a_look_needs_one_tile_a_part(small_tiles, predicted):
     evaluator, _ = evaluator_of(tubules((16, 64, 64)))
     for ref, box, tile in evaluator._parts(False):
         predictor = evaluator._predictor(tile, evaluator_module._LOOK_OVERLAP)
-        assert len(predictor.tiles((16, 64, 64), box)) == 1, (ref, box)
+        assert len(predictor.tiles(box)) == 1, (ref, box)
 
 
 @pytest.mark.parametrize("final", [False, True])
@@ -227,10 +228,8 @@ def test_the_cost_of_a_look_is_known_before(monkeypatch, small_tiles, predicted)
     monkeypatch.setattr(evaluator_module, "_LOOK_SECONDS", 0.0)
     evaluator, _ = evaluator_of(tubules((16, 64, 64)))
     computed = []
-    read = Predictor.read
-    monkeypatch.setattr(
-        Predictor, "read", lambda *a: computed.append(prod(a[-1].shape)) or read(*a)
-    )
+    read = Engine.read
+    monkeypatch.setattr(Engine, "read", lambda *a: computed.append(prod(a[-1].shape)) or read(*a))
     expected = evaluator.measure_voxels()
     evaluator.measure(1, 1.0, final=False)
     assert sum(computed) == expected
