@@ -13,10 +13,11 @@ from toy_stack import make_trainer as make_toy_trainer
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.pixels import fit
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.sampling.source import Source
-from napari_unet3d.training import listening, pixel_fitting
+from napari_unet3d.training import listening
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
@@ -72,7 +73,7 @@ def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_voxel_is_judged_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_fitting, "_ROWS", 100)  # of 2880 voxels
+    monkeypatch.setattr(fit, "_CHUNK", 100)  # of 2880 voxels
     calls = Calls(monkeypatch, PixelClassifier, "voxel_log_probabilities")
     control = TrainingControl()
     calls.at, calls.order = 4, control.stop

@@ -15,9 +15,10 @@ from napari_unet3d.model.mixture import Calibration, bounded_log
 from napari_unet3d.model.mixture_fit import fit_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.fit import PixelSample, fit_pixels
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.training.pixel_fitting import PixelSample, fit_pixels, sample_pixels
+from napari_unet3d.sampling.pixel_samples import sample_pixels
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import computed_voxels
 
@@ -92,7 +93,7 @@ class PixelSupport:
         if left() <= 0:
             return
         enough = left() / 2  # reading a compressed image may take long: time to learn is left
-        samples = sample_pixels(self._sampler, self._plan.device, lambda: left() < enough, stopped)
+        samples = sample_pixels(self._sampler, lambda: left() < enough, stopped)
         if not samples or left() <= 0:
             return
         network, seed = self._plan.network, self._plan.config.seed
