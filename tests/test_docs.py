@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PACKAGE = ROOT / "src" / "napari_unet3d"
 
+SNIPPETS = [p for p in PAGES if p.name != "extending.md" and "```python" in p.read_text("utf-8")]
+"""Pages with Python; tests/test_extending.py runs that of extending.md."""
+
 # The pages show what a user would write; here a small stack and two iterations do.
 SMALLER = {
     "unet.tubules()": "unet.tubules((16, 48, 48))",
@@ -119,7 +122,7 @@ def test_reference_has_every_public_name_and_setting() -> None:
             assert f"| `{field}` |" in text, f"{model.__name__}.{field} is missing"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
+@pytest.mark.parametrize("page", SNIPPETS, ids=name_of)
 def test_python_snippets_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,37 +31,52 @@ class Section:
     files
         Path and text of the new files.
     changes
-        Path, the lines that go and the lines that come.
+        Path and lines of each diff: " " marks a line that is there, "-" one that goes, "+" one
+        that comes.
     example
         What is run then.
     """
 
     files: list[tuple[str, str]]
-    changes: list[tuple[str, list[str], list[str]]]
+    changes: list[tuple[str, list[str]]]
     example: str
 
 
 def sections() -> dict[str, Section]:
-    found = {}
+    by_name = {}
     for text in re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.M)[1:]:
-        blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.M | re.S)
-        if not blocks:
-            continue
         files, changes, example = [], [], ""
-        for language, block in blocks:
+        for language, block in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.M | re.S):
             path = FILE.match(block)
             if language == "diff":
                 assert path, f"a change without a path:\n{block}"
-                lines = block.splitlines()[1:]
-                old = [line[1:] for line in lines if line.startswith("-")]
-                new = [line[1:] for line in lines if line.startswith("+")]
-                changes.append((path[1], old, new))
+                changes.append((path[1], block.splitlines()[1:]))
             elif language == "python" and path:
                 files.append((path[1], block))
             elif language == "python":
                 example += block
-        found[text.partition("\n")[0]] = Section(files, changes, example)
-    return found
+        if example:
+            by_name[text.partition("\n")[0]] = Section(files, changes, example)
+    return by_name
+
+
+def changed(text: str, diff: list[str]) -> str:
+    """A text after the changes of a diff, each line of which must be there once."""
+    at = 0
+    lines = text.splitlines()
+    for line in diff:
+        mark, content = line[0], line[1:]
+        if mark == "+":
+            lines.insert(at, content)
+            at += 1
+            continue
+        assert lines.count(content) == 1, f"there is no single line {content!r}"
+        at = lines.index(content)
+        if mark == "-":
+            del lines[at]
+        else:
+            at += 1
+    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture
@@ -76,22 +91,16 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["A network", "A loss", "An output", "An executor"])
 def test_it_is_added_in_one_file_and_one_line(name: str, copy: Path) -> None:
     section = sections()[name]
-    assert len(section.files) + len(section.changes) <= 2
+    assert len(section.files) == len(section.changes) == 1
     for path, text in section.files:
         assert not (copy / path).exists(), f"{path} is not new"
         (copy / path).write_text(text, encoding="utf-8")
-    own_lines = 0
-    for path, old, new in section.changes:
+    for path, diff in section.changes:
         file = copy / path
-        text = file.read_text(encoding="utf-8")
-        for line in old:
-            assert text.count(line + "\n") == 1, f"{path} has no line {line!r}"
-        # A function that stands in the changed file belongs to the thing that is added.
-        before, after = "\n".join(old), "\n".join(new)
-        text = text.replace(before, after) if old else text + after + "\n"
-        file.write_text(text, encoding="utf-8")
-        own_lines += len(old)
-    assert own_lines <= 1, "more than one line of the package is changed"
+        file.write_text(changed(file.read_text(encoding="utf-8"), diff), encoding="utf-8")
+        added = [line[1:] for line in diff if line.startswith("+")]
+        assert len([line for line in added if not line.startswith("from ")]) == 1
+        assert len(added) <= 2, "more than a line and its import"
     environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [sys.executable, "-c", section.example],
