@@ -51,7 +51,10 @@ def make_bundle(network: UNetConfig = SMALL, **changes) -> ModelBundle:
         "voxel_size": (0.3, 0.1, 0.1),
         "unit": "µm",
         "record": record,
-        "state": {"optimizer/head.bias/step": torch.tensor(7.0)},
+        "state": {
+            "optimizer/head.bias/step": torch.tensor(7.0),
+            "scaler/scale": torch.tensor(1024.0),  # of fp16 gradients
+        },
     }
     return random_bundle(network, **(given | changes))
 
