@@ -181,9 +181,9 @@ def test_images_that_are_not_in_memory(kind, tmp_path):
         data = pytest.importorskip("dask.array").from_array(image, chunks=(5, 16, 16))
     bundle = random_bundle(SAME)
     expected, p, _, _ = run(bundle, Volume(image), tile_shape=(12, 24, 24))
-    found, q, _, _ = run(bundle, Volume(data), tile_shape=(12, 24, 24))
+    labels, q, _, _ = run(bundle, Volume(data), tile_shape=(12, 24, 24))
     np.testing.assert_allclose(p, q, atol=1e-5)
-    assert (expected == found).mean() > 0.999
+    assert (expected == labels).mean() > 0.999
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64"])
@@ -224,11 +224,13 @@ def test_closing_the_generator_cancels_and_frees():
     )
     first = next(steps)
     assert first.done < first.total
-    found = [weakref.ref(o) for o in gc.get_objects() if type(o) is UNet3D and id(o) not in others]
-    assert len(found) == 1
+    networks = [
+        weakref.ref(o) for o in gc.get_objects() if type(o) is UNet3D and id(o) not in others
+    ]
+    assert len(networks) == 1
     steps.close()
     gc.collect()
-    assert found[0]() is None
+    assert networks[0]() is None
     assert set(threading.enumerate()) == threads
     assert not out.any(), "a block that is not done was written"
 

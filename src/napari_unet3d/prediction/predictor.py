@@ -72,8 +72,11 @@ def predict(
         Memory does not suffice even for the smallest tile, or PyTorch failed.
     """
     config = config or PredictionConfig()
-    arrays = {name: array for name, array in outputs.items() if array is not None}
-    wanted = {output: arrays.get(output.name, out) for output in chosen_outputs(arrays)}
+    arrays = {
+        output: outputs[output.name] if output.optional else out
+        for output in chosen_outputs(outputs)
+    }
+    wanted = {output: array for output, array in arrays.items() if array is not None}
     chosen = tuple(range(volume.n_times) if times is None else times)
     check_volume(bundle, volume, chosen)
     for output, array in wanted.items():
