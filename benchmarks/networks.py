@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from protocol import Floats, Labels, Look, Result, need
 
-from napari_unet3d.config import AugmentationConfig, Triple
+from napari_unet3d.config import AugmentationConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
@@ -208,7 +208,7 @@ def _train(
         patches, target = sampler.batch(step, 1, shapes, augmentation)
         with devices.autocast(device, precision):
             logits = network(patches.contiguous(memory_format=torch.channels_last_3d))
-        loss = masked_loss(logits, target)
+        loss = masked_loss(logits, target, TrainingConfig(dice_share=0.5))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0, error_if_nonfinite=False)

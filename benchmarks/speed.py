@@ -41,7 +41,7 @@ from report import markdown
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_unet3d.config import NetworkConfig, PredictionConfig, TrainingConfig, Triple
+from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
@@ -49,14 +49,20 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import Convolution, walk
-from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.prediction.predictor import Predictor, label_table, predict
+from napari_unet3d.networks.unet import UNetConfig
+from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.prediction.outputs import label_table
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.sampling.source import Source
+from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.control import TrainingControl
-from napari_unet3d.training.looks import Evaluator
+from napari_unet3d.training.learner import Learner
+from napari_unet3d.training.listening import Listener
 from napari_unet3d.training.losses import masked_loss
+from napari_unet3d.training.plan import Patches, TrainingPlan
 from napari_unet3d.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -107,7 +113,7 @@ class Layer:
         return self.forward_flop * (2 if self.first else 3)
 
 
-def list_layers(config: NetworkConfig, patch: Triple) -> list[Layer]:
+def list_layers(config: UNetConfig, patch: Triple) -> list[Layer]:
     """The convolutions of a padded network, with their shapes, in the order of the forward pass."""
     if config.padding != "same":
         raise ValueError("only padded networks are measured; leave the preset as it is")
@@ -187,9 +193,11 @@ class Steps:
 
     def __init__(self, volume: Volume, annotation: SparseAnnotation, small: bool) -> None:
         config = TrainingConfig(device="cpu", iterations=10**6, small_patch_share=float(small))
-        self.trainer = Trainer(volume, annotation, config)
+        trainer = Trainer(volume, annotation, config)
+        self.plan = trainer.plan
+        self.patches = self.plan.small_patches if small else self.plan.patches
         self._control = TrainingControl()
-        self._events = self.trainer.run(self._control)
+        self._events = trainer.run(self._control)
         self.take(STEPS)
 
     def take(self, count: int) -> list[float]:
@@ -215,41 +223,41 @@ class Steps:
 
 
 class Parts:
-    """The parts of a training step, called one by one as the `Trainer` calls them.
+    """The parts of a training step, called one by one as a `Learner` calls them.
 
     Parameters
     ----------
-    trainer
-        Planned for the patches of interest; its sampler draws the batches.
+    plan
+        What is trained.
+    patches
+        The patches of interest.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer, self._number = trainer, 0
-        network = UNet3D(trainer.network_config).to(memory_format=torch.channels_last_3d)
-        self._network = network.train()
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        self._evaluator = Evaluator(
-            network, trainer.sampler, CPU, trainer.precision, 0.99, lambda: False, lambda axis: 16
-        )
+    def __init__(self, plan: TrainingPlan, patches: Patches) -> None:
+        self._plan, self._patches, self._number = plan, patches, 0
+        learner = Learner(plan, Listener(TrainingControl()))
+        self._sampler, self._network, self._average = (
+            learner.sampler, learner.network, learner.average,
+        )  # fmt: skip
+        self._optimizer = torch.optim.AdamW(self._network.parameters(), lr=1e-4)
 
     def step(self) -> dict[str, float]:
         """Seconds of each part of one step."""
-        trainer, config = self._trainer, self._trainer.config
+        plan, config = self._plan, self._plan.config
         self._number += 1
         times = [time.perf_counter()]
 
         def lap() -> None:
             times.append(time.perf_counter())
 
-        shapes = dict.fromkeys(range(3), trainer.patch_shape)
-        image, target = trainer.sampler.batch(
-            self._number, trainer.batch_size, shapes, config.augmentation
+        image, target = self._sampler.batch(
+            self._number, plan.batch_size, self._patches, config.augmentation
         )
         lap()
-        with devices.autocast(CPU, trainer.precision):
+        with devices.autocast(CPU, plan.precision):
             logits = self._network(image.contiguous(memory_format=torch.channels_last_3d))
         lap()
-        loss = masked_loss(logits, target, dice_share=config.dice_share)
+        loss = masked_loss(logits, target, config)
         lap()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -257,7 +265,7 @@ class Parts:
         nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
         self._optimizer.step()
         lap()
-        self._evaluator.update(self._network, self._number)
+        average_weights(self._average, self._network, self._number, config.weight_averaging)
         lap()
         names = ("sampling", "forward", "loss", "backward", "optimizer", "averaging")
         return {n: b - a for n, a, b in zip(names, times, times[1:], strict=False)}
@@ -268,10 +276,9 @@ def measure_training(volume: Volume, annotation: SparseAnnotation, repeats: int)
     runs = {name: Steps(volume, annotation, name == "small") for name in ("small", "full")}
     timers, parts = {}, {}
     for name, run in runs.items():
-        trainer = run.trainer
-        layers = list_layers(trainer.network_config, trainer.patch_shape)
-        timers[name] = [LayerTimer(layer, DTYPES[trainer.precision]) for layer in layers]
-        parts[name] = Parts(trainer)
+        layers = list_layers(run.plan.network, run.plan.main_patch(run.patches))
+        timers[name] = [LayerTimer(layer, DTYPES[run.plan.precision]) for layer in layers]
+        parts[name] = Parts(run.plan, run.patches)
     steps: Seconds = {name: [] for name in runs}
     part_times: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     forward: dict[str, list[list[float]]] = {name: [] for name in runs}
@@ -294,10 +301,10 @@ def measure_training(volume: Volume, annotation: SparseAnnotation, repeats: int)
             forward[name],
             training[name],
             steps[name],
-            run.trainer.batch_size,
+            run.plan.batch_size,
         ) | {
-            "patch": run.trainer.patch_shape,
-            "precision": run.trainer.precision,
+            "patch": run.plan.main_patch(run.patches),
+            "precision": run.plan.precision,
             "parts_s": {
                 part: statistics.median(p[part] for p in part_times[name])
                 for part in part_times[name][0]
@@ -419,8 +426,9 @@ METHODS: dict[str, Callable[[ModelBundle, Volume, Triple], np.ndarray]] = {
 def planned_tile(bundle: ModelBundle, volume: Volume) -> Triple:
     """The tile that our prediction plans."""
     intensity = IntensityNormalization.estimate(volume)
-    predictor = Predictor(bundle.build(), intensity, CPU, devices.pick_precision(CPU))
-    return predictor.plan(volume.shape)
+    source = Source(volume, intensity, CPU)
+    mixture = bundle.build_mixture(folded=False)
+    return Engine(mixture, source, devices.pick_precision(CPU)).plan()
 
 
 def run_alone(job: dict[str, Any]) -> dict[str, Any]:

@@ -346,7 +346,7 @@ def test_module_runs_in_a_process_of_its_own():
 
 def test_command_line_imports_neither_qt_nor_napari():
     code = (
-        "import sys, napari_unet3d.cli.work, napari_unet3d.cli.demo, napari_unet3d.__main__;"
+        "import sys, napari_unet3d.cli.tasks.training, napari_unet3d.cli.tasks.demonstrating, napari_unet3d.__main__;"
         "print([m for m in sys.modules if m.split('.')[0] in "
         "('napari', 'qtpy', 'PyQt6', 'PySide6', 'magicgui', 'superqt', 'pyqtgraph')])"
     )
@@ -576,7 +576,7 @@ def test_unexpected_error_is_1_and_says_how_to_see_more(train, monkeypatch):
     def broken(*_, **__):
         raise ZeroDivisionError("by [bold]zero[/bold]")
 
-    monkeypatch.setattr("napari_unet3d.cli.work.Trainer", broken)
+    monkeypatch.setattr("napari_unet3d.session.job.Trainer", broken)
     outcome = train("--iterations", "2")
     assert outcome.code == 1
     assert "ZeroDivisionError: by [bold]zero[/bold]" in outcome.err
@@ -613,7 +613,7 @@ def test_interrupt_keeps_the_model(train, monkeypatch, tmp_path):
 
 def test_demo_writes_its_three_files(run, tmp_path, monkeypatch):
     # The sample of the demo, but smaller.
-    module = importlib.import_module("napari_unet3d.cli.demo")
+    module = importlib.import_module("napari_unet3d.cli.tasks.demonstrating")
     monkeypatch.setattr(module, "tubules", lambda: tubules((16, 48, 48)))
     outcome = run("demo", "-o", tmp_path / "a" / "b", "--seconds", "0.2", "--device", "cpu",
                   "--no-window")  # fmt: skip
@@ -629,7 +629,7 @@ def test_demo_writes_its_three_files(run, tmp_path, monkeypatch):
 
 
 def test_demo_replaces_its_own_files_only(run, tmp_path, monkeypatch):
-    module = importlib.import_module("napari_unet3d.cli.demo")
+    module = importlib.import_module("napari_unet3d.cli.tasks.demonstrating")
     monkeypatch.setattr(module, "tubules", lambda: tubules((16, 48, 48)))
     demo = ["demo", "--seconds", "0.2", "--device", "cpu", "--no-window", "-o"]
     for name in ("model.unet3d", "overlay.png"):

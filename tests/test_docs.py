@@ -113,7 +113,7 @@ def test_reference_has_every_public_name_and_setting() -> None:
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     for name in napari_unet3d.__all__:
         assert re.search(rf"^#+ {name}$", text, re.M), f"{name} is missing"
-    for model in (config.TrainingConfig, config.NetworkConfig, config.PredictionConfig):
+    for model in (config.TrainingConfig, config.UNetConfig, config.PredictionConfig):
         for field in model.model_fields:
             assert f"| `{field}` |" in text, f"{model.__name__}.{field} is missing"
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig
 from napari_unet3d.networks.geometry import walk
+from napari_unet3d.networks.unet import UNetConfig
 
 SOURCE = Path(__file__).resolve().parents[1] / "benchmarks" / "speed.py"
-NETWORK = NetworkConfig(
+NETWORK = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
@@ -69,7 +69,7 @@ def test_only_the_first_layer_has_no_input_gradient(speed):
 
 def test_an_unpadded_network_is_refused(speed):
     with pytest.raises(ValueError, match="padded"):
-        speed.list_layers(NetworkConfig(), (132, 132, 116))
+        speed.list_layers(UNetConfig(), (132, 132, 116))
 
 
 def test_every_layer_can_be_timed(speed):

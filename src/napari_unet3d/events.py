@@ -64,8 +64,18 @@ class PredictionProgress:
 
 
 @dataclass(frozen=True)
+class InputChecked:
+    """Image, annotation and settings go together; the training of a network begins.
+
+    `parameters` counts the weights of the network that will be trained.
+    """
+
+    parameters: int
+
+
+@dataclass(frozen=True)
 class PredictionStarted:
-    """Training is over; `bundle` is there from now on."""
+    """The training is over and gave `bundle`; the segmentation with it begins."""
 
     bundle: ModelBundle
 

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from napari_unet3d import cli
-from napari_unet3d.cli import checkpoints, signals
+from napari_unet3d.cli import signals
+from napari_unet3d.cli.tasks import checkpoints
 from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
@@ -172,7 +173,7 @@ def test_while_the_model_is_saved_a_first_one_does_not_lose_it(
 def test_a_prediction_ends_and_leaves_nothing(
     run: Any, inputs: Path, sent: int, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    at_call(monkeypatch, Predictor, "_run", 1, sent)
+    at_call(monkeypatch, Engine, "_run", 1, sent)
     outcome = run(
         "predict", inputs / "model.unet3d", inputs / "image.tif", "-o", tmp_path / name,
         "--device", "cpu",

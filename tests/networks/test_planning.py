@@ -7,7 +7,6 @@ from math import prod
 import numpy as np
 import pytest
 
-from napari_unet3d.config import PAPER_NETWORK, NetworkConfig
 from napari_unet3d.networks.geometry import (
     excess,
     feature_map_values,
@@ -27,11 +26,12 @@ from napari_unet3d.networks.planning import (
     prediction_bytes,
     training_bytes,
 )
+from napari_unet3d.networks.unet import PAPER_NETWORK, UNetConfig
 
 CUBE = (128, 128, 128)
 
 
-def plan(voxel_size=(1.0, 1.0, 1.0), shape=CUBE, preset="balanced", **more) -> NetworkConfig:
+def plan(voxel_size=(1.0, 1.0, 1.0), shape=CUBE, preset="balanced", **more) -> UNetConfig:
     given = {"in_channels": 1, "n_classes": 2, "accelerator": False} | more
     return plan_network(preset, voxel_size, shape, **given)
 
@@ -151,7 +151,7 @@ def random_stacks(n: int):
         yield rng, network, shape
 
 
-def is_admissible(network: NetworkConfig, shape) -> bool:
+def is_admissible(network: UNetConfig, shape) -> bool:
     return all(fits(network, axis, n) for axis, n in enumerate(shape))
 
 
@@ -210,7 +210,7 @@ def test_tile_obeys_the_limit_or_is_the_smallest():
 
 
 def test_no_map_has_a_single_voxel_where_a_deep_network_meets_a_small_stack():
-    network = NetworkConfig(
+    network = UNetConfig(
         widths=(4, 4, 4, 4),
         strides=((2, 2, 2),) * 3,
         kernels=((3, 3, 3),) * 4,

@@ -1,4 +1,4 @@
-"""The classifier of single voxels, and the features it sees."""
+"""The features that the pixel classifier sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from napari_unet3d.pixels.features import (
     PER_SCALE,
     SCALES,
-    PixelClassifier,
     Read,
     feature_count,
     filter_bank,
@@ -86,26 +85,3 @@ def test_tiny_stacks_have_features(shape: tuple[int, int, int]) -> None:
     found = filter_bank(_reader(stack), (0, 0, 0), shape, (1, 1, 1))
     assert found.shape == (feature_count(1), *shape)
     assert found.isfinite().all()
-
-
-def test_log_probabilities_are_those_of_a_distribution(image: np.ndarray) -> None:
-    torch.manual_seed(0)
-    classifier = PixelClassifier(1, 3).eval()
-    found = classifier.log_probabilities(_reader(image), (0, 0, 0), image.shape, (1, 1, 1))
-    assert found.shape == (3, *image.shape)
-    assert torch.allclose(found.exp().sum(0), torch.ones(image.shape), atol=1e-5)
-    features = filter_bank(_reader(image), (0, 0, 0), image.shape, (1, 1, 1))
-    at_once = classifier.judge(features.flatten(1).T).T.reshape(found.shape)
-    assert torch.allclose(found, at_once, atol=1e-4)
-
-
-def test_units_are_left_out_group_by_group() -> None:
-    torch.manual_seed(0)
-    classifier = PixelClassifier(1, 2, dropout=0.25)
-    dropout = classifier.layers[2]
-    found = dropout(torch.ones(40_000, 64))
-    assert found.unique().tolist() == pytest.approx([0, 4 / 3])
-    assert float(found.mean()) == pytest.approx(1, abs=0.02)
-    assert (found.view(1250, 32, 64).amax(1) == found.view(1250, 32, 64).amin(1)).all()
-    assert dropout(torch.ones(7, 64)).shape == (7, 64)
-    assert torch.equal(classifier.eval().layers[2](found), found)

@@ -18,11 +18,7 @@ import zarr
 from scipy.ndimage import gaussian_filter
 
 from bundles import random_bundle
-from napari_unet3d.config import (
-    NetworkConfig,
-    PredictionConfig,
-    TrainingConfig,
-)
+from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.data.intensity import IntensityNormalization
@@ -32,7 +28,7 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.geometry import (
     largest_map,
     next_fitting,
@@ -40,14 +36,14 @@ from napari_unet3d.networks.geometry import (
     shrink,
     total_stride,
 )
-from napari_unet3d.networks.unet import UNet3D
-from napari_unet3d.pixels.features import PixelClassifier
+from napari_unet3d.networks.unet import UNet3D, UNetConfig
+from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction import predictor as predictor_module
 from napari_unet3d.prediction.predictor import NotFiniteError, Predictor, label_table, predict
 from napari_unet3d.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-SAME = NetworkConfig(
+SAME = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((3, 3, 3),) * 3,
@@ -55,7 +51,7 @@ SAME = NetworkConfig(
     normalization="channel",
 )
 VALID = SAME.model_copy(update={"padding": "valid"})
-PAPER_LIKE = NetworkConfig(
+PAPER_LIKE = UNetConfig(
     widths=(4, 8, 8, 8), strides=((1, 2, 2),) * 3, kernels=((1, 3, 3),) * 4, padding="valid"
 )
 """The paper's layout in the plane: its outputs (4, 12, 20…) are no multiples of its stride, 8."""

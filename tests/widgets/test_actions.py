@@ -138,7 +138,7 @@ def test_what_happened_is_not_said_for_ever(ready: Any, hands: Any, qtbot: Any, 
     if what == "paint":
         paint(ready, 8)
     elif what == "settings":
-        ready.form.probabilities.click()
+        ready.form.outputs["probabilities"].click()
     else:
         ready.footer._passing.timeout.emit()  # ten seconds later
     assert not ready.footer.status.isVisible()
@@ -159,7 +159,7 @@ def test_cancel_frees_the_window_while_a_file_is_read(
         return trainer
 
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet3d.widgets.actions.Trainer", slow)
+        patch.setattr("napari_unet3d.session.job.Trainer", slow)
         hands.press(ready.footer.start_button)
         assert ready.runner.phase == "checking"
         hands.press(ready.footer.cancel_button)

@@ -209,8 +209,11 @@ def test_companions_lie_on_the_image() -> None:
         "p",
         (default_class(2, "cell"),),
         placement.spatial_transform(image, 3),
-        np.zeros((2, *DATA.shape), np.float32),
-        np.zeros(DATA.shape, np.float32),
+        {
+            "labels": np.zeros(DATA.shape, np.uint8),
+            "probabilities": np.zeros((2, *DATA.shape), np.float32),
+            "uncertainty": np.zeros(DATA.shape, np.float32),
+        },
     )
     assert [x.name for x in made] == ["p: probability of cell", "p: uncertainty"]
     for layer in made:

@@ -21,8 +21,11 @@ CLASSES = (default_class(2, "cell"),)
 
 
 def outputs() -> Outputs:
-    probabilities = np.zeros((2, *SHAPE), np.float32)
-    return Outputs(np.zeros(SHAPE, np.uint8), probabilities, np.zeros(SHAPE, np.float32))
+    return {
+        "labels": np.zeros(SHAPE, np.uint8),
+        "probabilities": np.zeros((2, *SHAPE), np.float32),
+        "uncertainty": np.zeros(SHAPE, np.float32),
+    }
 
 
 @pytest.mark.parametrize(

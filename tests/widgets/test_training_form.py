@@ -9,7 +9,6 @@ import pytest
 
 from napari_unet3d.config import AugmentationConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.session.texts import show_duration
 from napari_unet3d.widgets.parts.duration import DurationBox, read_duration
 from napari_unet3d.widgets.parts.training_form import DeviceChoice, TrainingForm
 
@@ -106,21 +105,6 @@ def test_an_unused_gpu_is_told(form: TrainingForm) -> None:
 )  # fmt: skip
 def test_durations_as_people_type_them(text: str, seconds: float | None) -> None:
     assert read_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59.6, "1 min"),
-        (60, "1 min"),
-        (200, "3:20 min"),
-        (3600, "1 h"),
-        (7500, "2:05 h"),
-    ],
-)
-def test_durations_as_people_read_them(seconds: float, text: str) -> None:
-    assert show_duration(seconds) == text
 
 
 def test_the_budget_steps_through_sensible_times(qtbot: Any) -> None:

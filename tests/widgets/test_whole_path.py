@@ -207,8 +207,8 @@ def test_each_run_adds_a_layer_and_continues_from_the_last(
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
     ready.form.start_from.setCurrentIndex(ready.form.start_from.findData("last"))
-    ready.form.probabilities.setChecked(True)
-    ready.form.uncertainty.setChecked(True)
+    ready.form.outputs["probabilities"].setChecked(True)
+    ready.form.outputs["uncertainty"].setChecked(True)
     hands.press(ready.footer.start_button)
     wait_ready(ready, qtbot)
     assert not ready.footer.is_error(), ready.footer.message.text()
@@ -362,7 +362,7 @@ def test_applying_a_saved_model_to_another_image(
     wait_ready(ready, qtbot)
     path = ready.run_actions.bundle.save(tmp_path / "m.unet3d")
     ready.run_actions.use_model(path)
-    assert "the model m.unet3d" in ready.results.text.text()
+    assert "Current model: m.unet3d." in ready.results.text.text()
     other = ready._viewer.add_image(stack[:, ::-1], name="other", scale=(2, 1, 1))
     ready.choice.setValue(other, None)
     ready.form.advanced.editors["patch_shape"].line.setText("concerns training only")
@@ -481,13 +481,13 @@ def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
     dock = SegmentationDock(viewer)
     viewer.window.add_dock_widget(dock, name="again", area="right")
     assert dock.run_actions.bundle is bundle
-    assert "the model trained on 'cells', which segments structure" in dock.results.text.text()
+    assert "Current model: trained on 'cells'. Classes: structure." in dock.results.text.text()
     assert dock.results.save_model.isEnabled()
     assert dock.results.save_segmentation.isEnabled()
     dock.results_section.setExpanded(True)
     dock.form.start_from.setCurrentIndex(dock.form.start_from.findData("last"))
     assert dock.form.starting_point() == "last"
-    assert dock.run_actions._starting_bundle() is bundle
+    assert dock.run_actions._starting_model().bundle is bundle
     qtbot.wait(100)
     hands.press(dock.results.apply)
     wait_ready(dock, qtbot)
@@ -544,7 +544,7 @@ def test_images_with_four_axes(
     where = (np.ones_like(index[0]), *index) if first_axis == "time" else index
     layer.data_setitem(where, painted[index])
     dock.form.advanced.editors["iterations"].setValue(2)
-    dock.form.uncertainty.setChecked(True)
+    dock.form.outputs["uncertainty"].setChecked(True)
     if first_axis == "time":
         dock.choice.times.setText("1-2")
         hands.press(dock.footer.start_button)

@@ -64,6 +64,10 @@ class Messages(Console):
         """Start a command: nothing is noted yet, and everything is shown."""
         self.notes, self.quiet = [], False
 
+    def set_quiet(self, quiet: bool) -> None:
+        """Drop messages, because the user wants results only, or show them again."""
+        self.quiet = quiet
+
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as rich does, but texts as they are."""
         shown = [visible(o, "\n\t") if isinstance(o, str) else o for o in objects]

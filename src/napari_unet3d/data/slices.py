@@ -187,7 +187,8 @@ class LabelCount:
     first: SliceRef
 
     def __str__(self) -> str:
-        return f"{self.voxels} voxels, first on slice {self.first}"
+        noun = "voxel" if self.voxels == 1 else "voxels"
+        return f"{self.voxels} {noun}, first on slice {self.first}"
 
 
 def _hide(plane: np.ndarray, z: int, slices: Iterable[SliceRef]) -> None:

@@ -1,95 +1,19 @@
-"""Network, patch and tile chosen from the voxel size, the stack and the hardware."""
+"""Sizes of batches, patches and tiles, chosen from the network, the stack and the hardware."""
 
 from __future__ import annotations
 
 from math import prod
 
-from napari_unet3d.config import NetworkConfig, Normalization, Preset, Triple, VoxelSize
+from napari_unet3d.config import Triple
+from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import (
     feature_map_values,
+    is_padded,
     next_fitting,
     output_shape,
     receptive_field,
     smallest_map,
 )
-
-_LEVELS = 4
-_SMALLEST_MAP = 4
-"""An axis is not pooled when that would leave fewer voxels than this, over 2."""
-
-
-def plan_network(
-    preset: Preset,
-    voxel_size: VoxelSize,
-    stack_shape: Triple,
-    *,
-    in_channels: int,
-    n_classes: int,
-    accelerator: bool,
-    normalization: Normalization | None = None,
-) -> NetworkConfig:
-    """The network for a stack.
-
-    Pooling and kernels follow the voxel size (the rule is nnU-Net's, Isensee et al. 2021): an
-    axis is pooled, and convolved, once its spacing is within a factor of 2 of the finest.
-
-    Parameters
-    ----------
-    preset
-        'paper' is the layout of Çiçek et al. 2016; 'balanced' and 'fast' are padded.
-    voxel_size
-        (z, y, x), any unit.
-    stack_shape
-        (Z, Y, X), voxels: an axis that is too short is not pooled.
-    in_channels, n_classes
-        Image channels; outputs, background included.
-    accelerator
-        Whether there is a GPU: more features pay there.
-    normalization
-        Takes the place of the preset's.
-    """
-    if preset == "paper":
-        return NetworkConfig(
-            in_channels=in_channels, n_classes=n_classes, normalization=normalization or "tile"
-        )
-    base = 32 if accelerator else 16
-    spacing, sizes = list(voxel_size), list(stack_shape)
-    strides: list[Triple] = []
-    kernels = [_kernel(spacing, sizes)]
-    for _ in range(_LEVELS - 1 if preset == "balanced" else _LEVELS - 2):
-        long = [n >= 2 * _SMALLEST_MAP for n in sizes]
-        if not any(long):
-            break
-        finest = min(s for s, fits in zip(spacing, long, strict=True) if fits)
-        stride = [
-            2 if s < 2 * finest and fits else 1 for s, fits in zip(spacing, long, strict=True)
-        ]
-        spacing = [s * k for s, k in zip(spacing, stride, strict=True)]
-        sizes = [-(-n // k) for n, k in zip(sizes, stride, strict=True)]
-        strides.append((stride[0], stride[1], stride[2]))
-        kernels.append(_kernel(spacing, sizes, kernels[-1]))
-    return NetworkConfig(
-        in_channels=in_channels,
-        n_classes=n_classes,
-        widths=tuple(base * 2**level for level in range(len(kernels))),
-        strides=tuple(strides),
-        kernels=tuple(kernels),
-        padding="same",
-        normalization=normalization or "batch",
-        widen_before_pool=False,
-        keep_up_channels=False,
-    )
-
-
-def _kernel(spacing: list[float], sizes: list[int], above: Triple = (1, 1, 1)) -> Triple:
-    finest = min((s for s, n in zip(spacing, sizes, strict=True) if n > 1), default=1.0)
-    z, y, x = (
-        # An axis that is convolved stays so: beside one that is too short to be pooled, it
-        # becomes coarse by pooling.
-        3 if (s <= 2 * finest or k == 3) and n > 1 else 1
-        for s, n, k in zip(spacing, sizes, above, strict=True)
-    )
-    return z, y, x
 
 
 def plan_batch(accelerator: bool, precision: str) -> int:
@@ -101,7 +25,7 @@ def plan_batch(accelerator: bool, precision: str) -> int:
     return 2 if precision == "fp32" and not accelerator else 1
 
 
-def training_bytes(network: NetworkConfig, patch: Triple, precision: str) -> int:
+def training_bytes(network: Architecture, patch: Triple, precision: str) -> int:
     """Bytes that training on one patch needs at the most, weights left out.
 
     10.4 bytes per value of a feature map were measured in fp32 with batch norm; half the
@@ -110,13 +34,13 @@ def training_bytes(network: NetworkConfig, patch: Triple, precision: str) -> int
     return int(feature_map_values(network, patch) * (10.4 if precision == "fp32" else 7.0))
 
 
-def prediction_bytes(network: NetworkConfig, tile: Triple, precision: str) -> int:
+def prediction_bytes(network: Architecture, tile: Triple, precision: str) -> int:
     """Bytes that predicting one tile needs at the most, weights left out."""
     return int(feature_map_values(network, tile) * (4.0 if precision == "fp32" else 3.0))
 
 
 def plan_patch(
-    network: NetworkConfig, stack_shape: Triple, thin_axis: int, voxels: int, depth: int
+    network: Architecture, stack_shape: Triple, thin_axis: int, voxels: int, depth: int
 ) -> Triple:
     """Training patch, thin along the axis of the annotated slice.
 
@@ -133,7 +57,7 @@ def plan_patch(
     depth
         Voxels along the thin axis, about; no more than the network sees at once.
     """
-    if network.padding == "valid":
+    if not is_padded(network):
         return _shrink_to(network, next_fitting(network, (116, 132, 132)), voxels)
     # Few slices see the annotated one where z is coarse: more labelled voxels a second.
     depth = min(depth, receptive_field(network)[thin_axis])
@@ -148,7 +72,7 @@ def plan_patch(
 
 
 def plan_patches(
-    network: NetworkConfig,
+    network: Architecture,
     stack_shape: Triple,
     accelerator: bool,
     memory: int,
@@ -161,7 +85,7 @@ def plan_patches(
     network has no use for them.
     """
     voxels, depth = (2_000_000, 32) if accelerator else (300_000, 16)
-    if network.padding == "valid":
+    if not is_padded(network):
         voxels *= 8  # only the middle of an unpadded patch is learned from
     elif small:
         voxels //= 3
@@ -177,12 +101,12 @@ def plan_patches(
     return shapes
 
 
-def plan_tile(network: NetworkConfig, stack_shape: Triple, voxels: int) -> Triple:
+def plan_tile(network: Architecture, stack_shape: Triple, voxels: int) -> Triple:
     """Prediction tile of about `voxels` voxels at the most; no larger than the stack needs."""
     return _shrink_to(network, _normalizable(network, _covering(network, stack_shape)), voxels)
 
 
-def halve(network: NetworkConfig, shape: Triple) -> Triple | None:
+def halve(network: Architecture, shape: Triple) -> Triple | None:
     """The patch or tile with about half the voxels; None when there is no smaller one."""
     for axis in sorted(range(3), key=lambda a: -shape[a]):
         smaller = list(shape)
@@ -193,7 +117,7 @@ def halve(network: NetworkConfig, shape: Triple) -> Triple | None:
     return None
 
 
-def _normalizable(network: NetworkConfig, shape: Triple) -> Triple:
+def _normalizable(network: Architecture, shape: Triple) -> Triple:
     """Smallest patch or tile, not below `shape`, of which no map has a single voxel.
 
     A normalization has no statistics of one voxel. Such a map comes about where a network that
@@ -206,7 +130,7 @@ def _normalizable(network: NetworkConfig, shape: Triple) -> Triple:
     return shape
 
 
-def _covering(network: NetworkConfig, stack_shape: Triple) -> Triple:
+def _covering(network: Architecture, stack_shape: Triple) -> Triple:
     """Smallest tile whose output covers the stack."""
     tile = next_fitting(network, stack_shape)
     for _ in range(64):
@@ -219,7 +143,7 @@ def _covering(network: NetworkConfig, stack_shape: Triple) -> Triple:
     return tile
 
 
-def _shrink_to(network: NetworkConfig, shape: Triple, voxels: int) -> Triple:
+def _shrink_to(network: Architecture, shape: Triple, voxels: int) -> Triple:
     while prod(shape) > voxels:
         smaller = halve(network, shape)
         if smaller is None:

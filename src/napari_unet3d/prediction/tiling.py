@@ -1,9 +1,9 @@
 """Where tiles lie and how they are blended: pure arithmetic, no torch.
 
-A *tile* is what the network sees at once; it yields `margin` voxels less on each side when
-the network is unpadded. A *box* is a part of the volume whose prediction is wanted. Tiles
-start at multiples of the network's total stride, so that a voxel is pooled with the same
-neighbors whichever tile it is in.
+A *tile* is the part of the image that the network sees at once. The output of an unpadded
+network is smaller than the tile; the voxels around the output are its halo. A *box* is a part of
+the volume whose prediction is wanted. Tiles start at multiples of the network's total stride, so
+that a voxel is pooled with the same neighbors in every tile.
 """
 
 from __future__ import annotations
@@ -18,22 +18,29 @@ from napari_unet3d.data.boxes import Box, BoxGrid
 def plan_tiles(
     volume_shape: Triple, box: Box, output_shape: Triple, overlap: float, align: Triple
 ) -> BoxGrid:
-    """The tiles' outputs that together cover a box.
+    """The outputs of the tiles that together cover a box.
 
-    Along an axis on which the box is thinner than a tile there is one tile, with the box in
-    its middle, where that covers it: a single slice costs one row of tiles. Tiles may reach
-    beyond the volume, where the image is mirrored.
+    Along an axis on which the box is thinner than an output, one tile with the box in its middle
+    is taken if it covers the box, so that a single slice costs one row of tiles. Tiles may reach
+    out of the volume, where the image is mirrored.
 
     Parameters
     ----------
-    volume_shape, box
-        The whole volume, and the part that is wanted.
+    volume_shape
+        Shape (z, y, x) of the whole volume, voxels.
+    box
+        The part of it that is wanted.
     output_shape
-        What one tile yields, voxels.
+        Shape (z, y, x) of the output of one tile, voxels.
     overlap
-        Smallest share of a tile that it has in common with the next, 0…0.75.
+        Smallest share of an output that it has in common with the next, 0…0.75.
     align
-        Tiles start at multiples of this.
+        Outputs start at multiples of this, along z, y and x.
+
+    Returns
+    -------
+    BoxGrid
+        The outputs, in the order of the volume's rows.
     """
     axes = []
     for axis in range(3):
@@ -54,7 +61,10 @@ def plan_tiles(
 
 
 def blending_weights(shape: Triple) -> NDArray[np.float32]:
-    """Gaussian weights of a tile, σ = an eighth of it (as nnU-Net does), never 0."""
+    """Gaussian weights (z, y, x) of the voxels of an output, never 0.
+
+    The standard deviation is an eighth of the shape, as in nnU-Net (Isensee et al. 2021).
+    """
     weights = np.ones((1, 1, 1))
     for axis, n in enumerate(shape):
         distance = (np.arange(n) - (n - 1) / 2) / (n / 8)
@@ -62,3 +72,14 @@ def blending_weights(shape: Triple) -> NDArray[np.float32]:
         view[axis] = n
         weights = weights * np.exp(-0.5 * distance**2).reshape(view)
     return np.maximum(weights, 1e-6).astype(np.float32)
+
+
+def overlap_slices(tile: Box, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Index of the common part of a tile and a box, in an array of the tile and of the box."""
+    here, there = [], []
+    for axis in range(3):
+        low = max(tile.start[axis], box.start[axis])
+        high = min(tile.stop[axis], box.stop[axis])
+        here.append(slice(low - tile.start[axis], high - tile.start[axis]))
+        there.append(slice(low - box.start[axis], high - box.start[axis]))
+    return tuple(here), tuple(there)

@@ -1,88 +1,129 @@
-"""What a run does in its thread: train, show slices as it learns, segment the whole stack.
-
-It knows arrays only. The layers that show these arrays belong to the main thread.
-"""
+"""One job: check the input, train a model, segment the stack with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from napari_unet3d.config import ClassInfo, PredictionConfig
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import PredictionStarted, SlicePreview
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.events import InputChecked, PredictionStarted, SlicePreview
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks.geometry import parameter_count
+from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.session.session import Session
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
-
-@dataclass(frozen=True)
-class Outputs:
-    """Arrays that take the result; the optional ones are None when not wanted."""
-
-    labels: np.ndarray
-    probabilities: np.ndarray | None = None
-    uncertainty: np.ndarray | None = None
+Outputs = Mapping[str, np.ndarray]
+"""Arrays that take the result, by the names of `prediction.outputs`; "labels" is always there."""
 
 
 def make_outputs(
-    volume: Volume, classes: tuple[ClassInfo, ...], *, probabilities: bool, uncertainty: bool
+    volume: Volume, classes: Sequence[ClassInfo], wanted: Collection[str] = ()
 ) -> Outputs:
-    """Empty arrays for a prediction; memory is taken as they are written."""
-    times = (volume.n_times,) if "T" in volume.axes else ()
-    shape = (*times, *volume.shape)
-    return Outputs(
-        labels=np.zeros(shape, np.uint8),
-        probabilities=np.zeros((*times, len(classes) + 1, *volume.shape), np.float32)
-        if probabilities
-        else None,
-        uncertainty=np.zeros(shape, np.float32) if uncertainty else None,
-    )
+    """Empty arrays for the labels and the wanted outputs; memory is taken as they are written."""
+    return {
+        output.name: np.zeros(output.shape(volume, classes), output.dtype)
+        for output in chosen_outputs(wanted)
+    }
 
 
-def train_and_segment(
-    make_trainer: Callable[[], Trainer],
-    control: TrainingControl,
-    volume: Volume,
-    outputs: Outputs,
-    config: PredictionConfig,
-    times: Sequence[int] | None = None,
+def run_job(
+    session: Session,
+    control: TrainingControl | None = None,
+    outputs: Outputs | None = None,
+    *,
+    train: bool = True,
 ) -> Generator[Any, None, ModelBundle | None]:
-    """Train, then segment; the training's events, then `PredictionStarted`, then predict's.
+    """Check the input, train, then segment: the whole work as one generator of events.
 
-    `make_trainer` checks the input, which may take a while on a big stack: it is called in the
-    thread too, and its `BadInputError` comes before the first event.
-    Previews of slices are written into `outputs.labels` here, in the same thread as the final
-    prediction, so that a late preview can never overwrite it.
+    The window iterates it in a thread, the command line in a loop. It knows arrays only: layers,
+    files and progress bars belong to those who iterate it. Checking a large stack may take
+    seconds, so that is done at the first `next`, too.
+
+    Parameters
+    ----------
+    session
+        Image, annotation and settings; without `train` also the current model.
+    control
+        Stops or cancels the training, and names the slice that is predicted while it goes on.
+    outputs
+        Arrays that take the segmentation; None when nothing is to be segmented. A preview of the
+        watched slice is written into `outputs["labels"]` by the same thread as the segmentation, so
+        a late preview can never overwrite it.
+    train
+        Whether a model is trained; if not, the current model of the session is applied.
+
+    Yields
+    ------
+    object
+        `InputChecked` and the events of `Trainer.run`; between training and segmentation
+        `PredictionStarted`; then the events of `predict`.
 
     Returns
     -------
     ModelBundle or None
-        None when the training was cancelled.
+        The model that was trained or applied; None when the training was cancelled.
+
+    Raises
+    ------
+    BadInputError
+        The input cannot be used. It comes before the first event.
+    RunFailedError
+        Something failed on the way. A `TrainingFailedError` holds what was trained until then.
     """
-    trainer = make_trainer()
+    volume, settings = session.volume, session.settings
+    if volume is None:
+        raise BadInputError("No image is open. Open one, then start again.")
+    if train:
+        labels = None if outputs is None else outputs["labels"]
+        bundle = yield from _train(session, volume, control or TrainingControl(), labels)
+        if bundle is None:
+            return None
+        if outputs is not None:
+            yield PredictionStarted(bundle)
+    elif session.model is not None:
+        bundle = session.model.bundle
+    else:
+        raise BadInputError("There is no model to apply. Train one, or load one.")
+    if outputs is not None:
+        yield from segment(bundle, volume, outputs, settings.prediction, settings.times)
+    return bundle
+
+
+def _train(
+    session: Session, volume: Volume, control: TrainingControl, labels: Any
+) -> Generator[Any, None, ModelBundle | None]:
+    """Check and train; previews are written into `labels` unless that is None."""
+    if session.annotation is None:
+        raise BadInputError("There is no annotation to train on. Paint one, or open one.")
+    start = session.start_from
+    trainer = Trainer(
+        volume,
+        session.annotation,
+        session.settings.training,
+        start_from=None if start is None else start.bundle,
+        resume=session.resume,
+    )
     if control.cancelled:  # while the input was checked
         return None
-    training = trainer.run(control)
-    try:
+    yield InputChecked(parameter_count(trainer.plan.network))
+    with closing(trainer.run(control)) as training:
         while True:
-            event = next(training)
-            if isinstance(event, SlicePreview):
-                show_preview(outputs.labels, event)
+            try:
+                event = next(training)
+            except StopIteration as end:
+                bundle: ModelBundle | None = end.value
+                return bundle
+            if labels is not None and isinstance(event, SlicePreview):
+                show_preview(labels, event)
             yield event
-    except StopIteration as end:
-        bundle: ModelBundle | None = end.value
-    finally:
-        training.close()
-    if bundle is None:
-        return None
-    yield PredictionStarted(bundle)
-    yield from segment(bundle, volume, outputs, config, times)
-    return bundle
 
 
 def segment(
@@ -93,15 +134,8 @@ def segment(
     times: Sequence[int] | None = None,
 ) -> Generator[Any, None, ModelBundle]:
     """Apply a model to a stack, or to some time points of it; predict's events."""
-    yield from predict(
-        bundle,
-        volume,
-        outputs.labels,
-        probabilities=outputs.probabilities,
-        uncertainty=outputs.uncertainty,
-        times=times,
-        config=config,
-    )
+    more = {name: array for name, array in outputs.items() if name != "labels"}
+    yield from predict(bundle, volume, outputs["labels"], times=times, config=config, **more)
     return bundle
 
 

@@ -17,17 +17,6 @@ from napari_unet3d.events import (
 
 Phase = Literal["checking", "preparing", "pixels", "training", "finishing", "segmenting", "done"]
 
-PHASES: dict[Phase, str] = {
-    "checking": "Checking the input",
-    "preparing": "Preparing the training",
-    "pixels": "Fitting the pixel classifier",
-    "training": "Training",
-    "finishing": "Measuring the model",
-    "segmenting": "Segmenting the stack",
-    "done": "Done",
-}
-"""What the user reads."""
-
 _OVERDUE = 0.1
 """A phase that takes longer than expected is expected to take a tenth of its time more."""
 _UNKNOWN_END = 0.25
@@ -79,6 +68,11 @@ class RunClock:
         """Seconds of what follows it."""
         self._fraction = 0.0
 
+    @property
+    def time_points(self) -> int:
+        """Time points that are segmented after the training; 0 for none."""
+        return self._time_points
+
     def handle(self, event: Any) -> None:
         """Take an event of a training or a prediction into account; others are ignored."""
         now = self._now()
@@ -126,20 +120,6 @@ class RunClock:
             self._fraction = max(self._fraction, min(elapsed / (elapsed + guess), 0.99))
         return Reading(self._phase, self._fraction, elapsed, remaining)
 
-    def plan(self, event: TrainingStarted) -> str | None:
-        """How long it will take, as a sentence; None while unknown."""
-        forecast = event.forecast
-        if forecast is None:
-            return None
-        segmenting = forecast.segmenting * self._time_points
-        after, then = forecast.finishing + segmenting, "measure and segment"
-        if not self._time_points:
-            then = "measure and finish the model"
-        return (
-            f"About {show_seconds(forecast.training + after)} in all: "
-            f"{show_seconds(forecast.training)} to train, then {show_seconds(after)} to {then}."
-        )
-
 
 class _Countdown:
     """Seconds that are left of a phase, as expected at some moment."""
@@ -153,16 +133,3 @@ class _Countdown:
             return None
         spent = now - self._since
         return max(self._seconds - spent, _OVERDUE * spent)
-
-
-def show_seconds(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 1 min 40 s, 2 h 5 min."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    large, small, units = (
-        (whole // 60, whole % 60, ("min", "s"))
-        if whole < 3600
-        else (*divmod(round(seconds / 60), 60), ("h", "min"))
-    )
-    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")

@@ -19,10 +19,11 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.session.job import Outputs, make_outputs, segment, train_and_segment
-from napari_unet3d.session.texts import show_duration
+from napari_unet3d.session.job import Outputs, make_outputs, run_job
+from napari_unet3d.session.session import NamedModel, RunSettings, Session
+from napari_unet3d.session.texts import show_duration, starved_text
 from napari_unet3d.training.control import TrainingControl
-from napari_unet3d.training.trainer import Trainer, TrainingFailedError
+from napari_unet3d.training.trainer import TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.curve import Curve
 from napari_unet3d.widgets.parts.footer import Footer
@@ -38,7 +39,7 @@ from napari_unet3d.widgets.run.saving import (
     check_not_open,
     save_layer,
 )
-from napari_unet3d.widgets.viewer.last_model import NamedModel, keep_model, last_model
+from napari_unet3d.widgets.viewer.last_model import keep_model, last_model
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
@@ -154,18 +155,22 @@ class Actions(QObject):
         if note:
             notes = (*notes, note)
         sparse = SparseAnnotation(labels, classes, read_held_out(annotation))
-        config = self._form.value()
-        trainer: Callable[[], Trainer] = partial(
-            Trainer, volume, sparse, config, start_from=self._starting_bundle()
+        session = Session(
+            volume=volume,
+            annotation=sparse,
+            settings=RunSettings(
+                training=self._form.value(),
+                prediction=self._form.prediction_config(),
+                times=self._choice.times_value(),
+            ),
+            start_from=self._starting_model(),
         )
-        prediction, times = self._form.prediction_config(), self._choice.times_value()
         control = TrainingControl()
         self._live = annotation, tuple(annotation.data.shape)
         control.watch(self._live_slice())
-        time_points = volume.n_times if times is None else len(times)
-        self._begin(image, classes, notes, training=True, time_points=time_points)
+        self._begin(image, classes, notes, training=True, time_points=session.time_points)
         self.runner.run(
-            train_and_segment(trainer, control, volume, outputs, prediction, times),
+            run_job(session, control, outputs),
             control,
             self._view(image, outputs, classes),
         )
@@ -179,22 +184,24 @@ class Actions(QObject):
         bundle = self._model.bundle
         volume, notes = image_volume(image, self._choice.first_axis_value())
         outputs = self._outputs(volume, bundle.classes)
-        config, times = self._form.prediction_config(), self._choice.times_value()
-        time_points = volume.n_times if times is None else len(times)
-        self._begin(image, bundle.classes, notes, training=False, time_points=time_points)
+        session = Session(
+            volume=volume,
+            settings=RunSettings(
+                prediction=self._form.prediction_config(), times=self._choice.times_value()
+            ),
+            model=self._model,
+        )
+        self._begin(image, bundle.classes, notes, training=False, time_points=session.time_points)
         self.runner.run(
-            segment(bundle, volume, outputs, config, times),
+            run_job(session, outputs=outputs, train=False),
             TrainingControl(),
             self._view(image, outputs, bundle.classes),
         )
 
     def _outputs(self, volume: Volume, classes: tuple[ClassInfo, ...]) -> Outputs:
-        wanted = {
-            "probabilities": self._form.probabilities.isChecked(),
-            "uncertainty": self._form.uncertainty.isChecked(),
-        }
-        check_result(volume, len(classes), **wanted)
-        return make_outputs(volume, classes, **wanted)
+        wanted = self._form.wanted_outputs()
+        check_result(volume, classes, wanted)
+        return make_outputs(volume, classes, wanted)
 
     def _begin(
         self,
@@ -209,11 +216,11 @@ class Actions(QObject):
         self.next_step = ""
         self.report.begin(classes, notes, training=training, time_points=time_points)
 
-    def _starting_bundle(self) -> ModelBundle | None:
+    def _starting_model(self) -> NamedModel | None:
         start = self._form.starting_point()
         if isinstance(start, Path):
-            return ModelBundle.load(start)
-        return self.bundle if start == "last" else None
+            return NamedModel.load(start)
+        return self._model if start == "last" else None
 
     def _view(self, image: Image, outputs: Any, classes: Any) -> PredictionView:
         return PredictionView(self._viewer, outputs, image, classes)
@@ -240,7 +247,7 @@ class Actions(QObject):
         if bundle is None:
             return False
         self.report.keep()
-        self._set_model(NamedModel(bundle, f"the model trained on '{self._image_name}'"))
+        self._set_model(NamedModel.trained_on(self._image_name, bundle))
         self._learned_from = None if live is None else weakref.ref(live[0])
         self._start_is_ours = True
         self._propose_start()
@@ -270,8 +277,9 @@ class Actions(QObject):
         assert self._model is not None
         self.report.keep()
         self._results.set_text(
-            f"'{_html(self._image_name)}' was segmented with {_html(self._model.name)}. Not "
-            "measured here: scores hold for the stack that a model was trained on."
+            f"'{_html(self._image_name)}' was segmented with the model "
+            f"{_html(self._model.name)}. Not measured here: scores hold for the stack that a "
+            "model was trained on."
         )
 
     def _saved(self, path: Path | None) -> None:
@@ -374,13 +382,13 @@ class Actions(QObject):
 
     def use_model(self, path: Path) -> None:
         """Open a model, to apply it or to train it further."""
-        self._use(NamedModel(ModelBundle.load(path), f"the model {path.name}"))
+        self._use(NamedModel.load(path))
         self._footer.set_status(f"Loaded {path.name}")
 
     def _use(self, model: NamedModel) -> None:
         self._set_model(model)
         names = ", ".join(c.name for c in model.bundle.classes)
-        self._results.set_text(f"There is {_html(model.name)}, which segments {_html(names)}.")
+        self._results.set_text(f"Current model: {_html(model.name)}. Classes: {_html(names)}.")
         self._show_available()
 
     def _set_model(self, model: NamedModel) -> None:
@@ -398,15 +406,10 @@ class Actions(QObject):
 
 def _next_step(finished: Finished) -> str:
     """What to do after a training: look, paint, go on; more time first where it was too short."""
-    record = finished.bundle.record
-    if record.starved:
-        count = "1 iteration" if record.iterations == 1 else f"{record.iterations} iterations"
-        whose = (
-            "mainly the pixel classifier's" if finished.bundle.pixels else "hardly more than chance"
-        )
+    if finished.bundle.record.starved:
         return (
-            f"The network has hardly learned: it had {count} only, and the result is {whose}. The "
-            "model is kept in this window: choose a longer budget and press Continue training."
+            f"{starved_text(finished.bundle)} The model is kept in this window: choose a longer "
+            "budget and press Continue training."
         )
     return (
         f"The model is kept in this window. Look at the layer '{finished.layer.name}', paint a "

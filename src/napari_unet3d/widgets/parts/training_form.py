@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.prediction.outputs import optional_outputs
 from napari_unet3d.widgets.parts.duration import DurationBox
 from napari_unet3d.widgets.parts.fields import DurationEditor, ModelEditor
 from napari_unet3d.widgets.parts.section import Section
@@ -35,6 +36,8 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
+_WITHOUT_CHOICE = ("loss",)
+"""Settings that have a single value so far."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,10 @@ class TrainingForm(QWidget):
             )
             box.setMinimumContentsLength(12)
             steady(box)
-        self.probabilities = QCheckBox("Also make probability images")
-        self.probabilities.setToolTip("One hidden Image layer for each class, from 0 to 1.")
-        self.uncertainty = QCheckBox("Also make an uncertainty image")
-        self.uncertainty.setToolTip("A hidden Image layer: 0 sure, 1 undecided.")
-        self.advanced = ModelEditor(TrainingConfig, skip=_BY_HAND)
+        self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
+        for output in optional_outputs():
+            self.outputs[output.name].setToolTip(output.tooltip)
+        self.advanced = ModelEditor(TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE))
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
         )
@@ -114,8 +116,8 @@ class TrainingForm(QWidget):
         layout.setSpacing(4)
         layout.addLayout(form)
         layout.addWidget(self.device_note)
-        layout.addWidget(self.probabilities)
-        layout.addWidget(self.uncertainty)
+        for check_box in self.outputs.values():
+            layout.addWidget(check_box)
         layout.addWidget(self.advanced_section)
 
         self.set_last_run(False)
@@ -125,8 +127,7 @@ class TrainingForm(QWidget):
             self.budget.valueChanged,
             self.device.currentIndexChanged,
             self.start_from.currentIndexChanged,
-            self.probabilities.toggled,
-            self.uncertainty.toggled,
+            *(box.toggled for box in self.outputs.values()),
             self.advanced.valueChanged,
         ):
             signal.connect(self._changed)
@@ -182,6 +183,10 @@ class TrainingForm(QWidget):
                 "'Iterations' in the advanced settings."
             )
         return seconds
+
+    def wanted_outputs(self) -> tuple[str, ...]:
+        """Names of the outputs that are wanted beside the labels."""
+        return tuple(name for name, box in self.outputs.items() if box.isChecked())
 
     def prediction_config(self) -> PredictionConfig:
         """What of the settings concerns a prediction too; never fails."""

@@ -58,14 +58,8 @@ class PredictionView:
         if self.layer is None or self.layer not in self._viewer.layers:
             self._add()
         assert self.layer is not None
-        outputs = self._outputs
-        for companion in companion_layers(
-            self.layer.name,
-            self._classes,
-            spatial_transform(self._image, outputs.labels.ndim),
-            outputs.probabilities,
-            outputs.uncertainty,
-        ):
+        transform = spatial_transform(self._image, self._outputs["labels"].ndim)
+        for companion in companion_layers(self.layer.name, self._classes, transform, self._outputs):
             bind(companion, self._image)
             self._insert(companion, self._viewer.layers.index(self.layer))
         self.layer.refresh()
@@ -81,7 +75,7 @@ class PredictionView:
                 layer.visible = True
 
     def _add(self) -> None:
-        labels = self._outputs.labels
+        labels = self._outputs["labels"]
         transform = spatial_transform(self._image, labels.ndim)  # as it lies now
         self.layer = prediction_layer(labels, self.name, self._classes, transform)
         bind(self.layer, self._image)

@@ -20,13 +20,15 @@ from napari_unet3d.events import (
     TrainingStarted,
 )
 from napari_unet3d.session.texts import (
+    PHASES,
     error_text,
+    forecast_line,
     phase_line,
     plan_line,
     prediction_line,
     training_line,
 )
-from napari_unet3d.training.clock import PHASES, RunClock
+from napari_unet3d.training.clock import RunClock
 from napari_unet3d.widgets.parts.curve import Curve
 from napari_unet3d.widgets.parts.footer import Footer
 from napari_unet3d.widgets.parts.results import Results
@@ -154,7 +156,7 @@ class RunReport(QObject):
             if isinstance(event, TrainingStarted):
                 self._started = event
                 self._footer.status.setToolTip(plan_line(event))
-                for text in (self._clock.plan(event), *event.notes):
+                for text in (forecast_line(event, self._clock.time_points), *event.notes):
                     if text is not None:
                         self.note(text)
                 self._show_clock()

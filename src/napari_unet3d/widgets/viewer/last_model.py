@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 from typing import Any
 
-from napari_unet3d.model.bundle import ModelBundle
-
-
-@dataclass(frozen=True)
-class NamedModel:
-    """A model, and what messages call it: "the model trained on 'cells'"."""
-
-    bundle: ModelBundle
-    name: str
-
+from napari_unet3d.session.session import NamedModel
 
 _models: dict[int, NamedModel] = {}
 """By viewer. Not in a layer: the layer may be deleted, and is copied and saved with all it has."""

@@ -28,7 +28,7 @@ def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
         match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
         if match is None:
             raise BadInputError(
-                f"Time points: '{part}' is none. Write numbers and ranges, counted from 0, as in "
+                f"'{part}' is not a time point. Write numbers and ranges, counted from 0, as in "
                 "0,3 or 0-4; leave it empty for all."
             )
         first, last = int(match[1]), int(match[2] or match[1])

@@ -21,6 +21,7 @@ from napari_unet3d.data.lazy import Rearranged
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.prediction.outputs import LayerOptions, chosen_outputs
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 
@@ -285,40 +286,56 @@ def companion_layers(
     name: str,
     classes: Sequence[ClassInfo],
     transform: Mapping[str, Any],
-    probabilities: np.ndarray | None,
-    uncertainty: np.ndarray | None,
-) -> list[Image]:
-    """Hidden images beside a prediction: one probability per class, and the uncertainty."""
-    layers = []
-    for i, info in enumerate(classes if probabilities is not None else (), start=1):
-        assert probabilities is not None
-        colors = [(0.0, 0.0, 0.0, 1.0), info.color]
-        layers.append(
-            Image(
-                probabilities[..., i, :, :, :],  # (K, Z, Y, X) or (T, K, Z, Y, X)
-                name=f"{name}: probability of {info.name}",
-                colormap=(f"to {info.color}", _ramp(colors)),
-                blending="additive",
-                contrast_limits=(0, 1),
-                visible=False,
-                **transform,
-            )
-        )
-    if uncertainty is not None:
-        layers.append(
-            Image(
-                uncertainty,
-                name=f"{name}: uncertainty",
-                colormap="magma",
-                blending="additive",
-                contrast_limits=(0, 1),
-                visible=False,
-                **transform,
-            )
-        )
-    for layer in layers:
-        remember(layer, role="companion")
+    arrays: Mapping[str, np.ndarray],
+) -> list[Layer]:
+    """Hidden layers beside a prediction, which show its optional outputs.
+
+    Parameters
+    ----------
+    name
+        Of the prediction's layer.
+    classes
+        The foreground classes of the model.
+    transform
+        Scale, translation and units of the layers, which have the labels' dimensions.
+    arrays
+        The outputs by name; the labels among them are left out.
+    """
+    layers: list[Layer] = []
+    for output in chosen_outputs([key for key in arrays if key != "labels"]):
+        for options in output.layers(classes) if output.optional else ():
+            array = arrays[output.name]
+            if options.channel is not None:  # (C, Z, Y, X) or (T, C, Z, Y, X)
+                array = array[..., options.channel, :, :, :]
+            layer = _companion(array, f"{name}: {options.suffix}", options, classes, transform)
+            remember(layer, role="companion")
+            layers.append(layer)
     return layers
+
+
+def _companion(
+    array: np.ndarray,
+    name: str,
+    options: LayerOptions,
+    classes: Sequence[ClassInfo],
+    transform: Mapping[str, Any],
+) -> Layer:
+    if options.kind == "labels":
+        layer = Labels(array, name=name, opacity=0.5, visible=False, **transform)
+        layer.colormap = class_colormap(classes, annotation=False)
+        return layer
+    colormap: Any = options.colormap
+    if colormap.startswith("#"):
+        colormap = f"to {colormap}", _ramp([(0.0, 0.0, 0.0, 1.0), colormap])
+    return Image(
+        array,
+        name=name,
+        colormap=colormap,
+        blending="additive",
+        contrast_limits=options.contrast_limits,
+        visible=False,
+        **transform,
+    )
 
 
 def _ramp(colors: list[Any]) -> Any:

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from qtpy.QtCore import QStandardPaths
 
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.data.volume import Volume, describe_shape
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks.device import free_memory
+from napari_unet3d.prediction.outputs import chosen_outputs
 
 _SHARE_FOR_ANNOTATION = 0.5
 """Part of the free memory. The result takes as much again."""
@@ -60,9 +62,7 @@ def snapshot(labels: Any) -> tuple[Any, str]:
     return np.array(labels), ""
 
 
-def result_problem(
-    shape: Sequence[int], name: str, n_classes: int = 0, *, uncertainty: bool = False
-) -> str:
+def result_problem(shape: Sequence[int], name: str, bytes_per_voxel: int = 1) -> str:
     """Say that a result does not fit into the memory, with the cure; "" when it does.
 
     Parameters
@@ -71,32 +71,30 @@ def result_problem(
         Of the labels, ZYX or TZYX.
     name
         What the text calls the image.
-    n_classes
-        Classes, without background, whose probabilities are wanted too; 0 for none.
-    uncertainty
-        Whether the uncertainty is wanted too.
+    bytes_per_voxel
+        Of all arrays together; the labels alone take 1.
     """
-    per_voxel = 1 + (4 * (n_classes + 1) if n_classes else 0) + (4 if uncertainty else 0)
-    needed, free = per_voxel * math.prod(shape), _free()
+    needed, free = bytes_per_voxel * math.prod(shape), _free()
     if needed <= _SHARE_FOR_RESULT * free:
         return ""
     return (
         f"The segmentation of '{name}' ({describe_shape(shape)}) takes {_size(needed)}, and "
         f"{_size(free)} of memory are free. Train and segment it with the command line, which "
         "writes to a file (napari-unet3d train, napari-unet3d predict)"
-        + (", or without probability and uncertainty images." if per_voxel > 1 else ".")
+        + (", or without additional images." if bytes_per_voxel > 1 else ".")
     )
 
 
-def check_result(volume: Volume, n_classes: int, *, probabilities: bool, uncertainty: bool) -> None:
-    """Raise BadInputError when the arrays of a prediction do not fit into the memory."""
+def check_result(
+    volume: Volume, classes: Sequence[ClassInfo], wanted: Collection[str] = ()
+) -> None:
+    """Raise BadInputError when the arrays of a prediction do not fit into the memory.
+
+    `wanted` are the names of the outputs that are wanted beside the labels.
+    """
     times = (volume.n_times,) if "T" in volume.axes else ()
-    problem = result_problem(
-        (*times, *volume.shape),
-        volume.name,
-        n_classes if probabilities else 0,
-        uncertainty=uncertainty,
-    )
+    bytes_per_voxel = sum(output.bytes_per_voxel(classes) for output in chosen_outputs(wanted))
+    problem = result_problem((*times, *volume.shape), volume.name, bytes_per_voxel)
     if problem:
         raise BadInputError(problem)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.training.calibration import fit_calibration
+from napari_unet3d.model.mixture import Calibration, Mixture
+from napari_unet3d.model.mixture_fit import fit_calibration
 
 
 def _voxels(n: int = 20_000) -> tuple[Tensor, Tensor]:
@@ -19,7 +19,8 @@ def _voxels(n: int = 20_000) -> tuple[Tensor, Tensor]:
 
 
 def _probabilities(calibration: Calibration, network: Tensor, pixels: Tensor | None) -> Tensor:
-    return calibration.apply(network.exp().T, None if pixels is None else pixels.T).T
+    mixture = Mixture(torch.nn.Identity(), calibration=calibration)
+    return mixture.combine(network.exp().T, None if pixels is None else pixels.T).T
 
 
 def _iou(found: Tensor, target: Tensor) -> float:
@@ -86,8 +87,3 @@ def test_two_that_err_independently_are_better_together() -> None:
     assert 0.2 < found.network / found.pixels < 0.6
     together = _probabilities(found, first, second)
     assert _iou(together, target) > max(_iou(first, target), _iou(second, target)) + 0.02
-
-
-def test_without_a_calibration_the_network_is_left_as_it_is() -> None:
-    probabilities = torch.rand(2, 5).softmax(0)
-    assert torch.equal(Calibration().apply(probabilities, None), probabilities)
