@@ -20,23 +20,23 @@ NETWORKS: tuple[type[NetworkConfig], ...] = get_args(NetworkConfig) or (NetworkC
 
 
 def kind_of(network: type[Architecture]) -> str:
-    """Word by which a user chooses a network."""
+    """Word by which the user chooses a network."""
     return str(network.model_fields["kind"].default)
 
 
-def network_of_kind(kind: str) -> type[NetworkConfig]:
-    """Class of the networks of a kind.
+def network_of_kind(kind: object) -> type[NetworkConfig]:
+    """Find the class of the networks of a kind.
 
     Raises
     ------
     BadInputError
         There is no such kind.
     """
-    networks = {kind_of(network): network for network in NETWORKS}
-    if kind not in networks:
-        kinds = ", ".join(f"'{known}'" for known in networks)
-        raise BadInputError(f"There is no network of the kind {kind!r}. Choose one of {kinds}.")
-    return networks[kind]
+    for network in NETWORKS:
+        if kind_of(network) == kind:
+            return network
+    kinds = ", ".join(f"'{kind_of(network)}'" for network in NETWORKS)
+    raise BadInputError(f"There is no network of the kind {kind!r}. Choose one of {kinds}.")
 
 
 def _validated(value: Any) -> Any:

@@ -19,7 +19,9 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.networks import NETWORKS, kind_of
 from napari_unet3d.prediction.outputs import optional_outputs
+from napari_unet3d.training.losses import LOSSES
 from napari_unet3d.widgets.parts.duration import DurationBox
 from napari_unet3d.widgets.parts.fields import DurationEditor, ModelEditor
 from napari_unet3d.widgets.parts.section import Section
@@ -36,8 +38,9 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
-_WITHOUT_CHOICE = ("loss",)
-"""Settings that have a single value so far."""
+_CHOICES = {"network": tuple(map(kind_of, NETWORKS)), "loss": tuple(LOSSES)}
+"""Settings that are names of our own; each is offered once there are several."""
+_WITHOUT_CHOICE = tuple(name for name, choices in _CHOICES.items() if len(choices) < 2)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class TrainingForm(QWidget):
         self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
         for output in optional_outputs():
             self.outputs[output.name].setToolTip(output.tooltip)
-        self.advanced = ModelEditor(TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE))
+        self.advanced = ModelEditor(
+            TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE), choices=_CHOICES
+        )
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
         )
