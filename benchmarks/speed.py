@@ -45,8 +45,9 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
@@ -55,8 +56,8 @@ from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import is_padded, walk
 from napari_unet3d.networks.tracing import Layer
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.outputs import label_table
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.scores import label_table
 from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.control import TrainingControl
