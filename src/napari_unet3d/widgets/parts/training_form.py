@@ -88,16 +88,8 @@ class TrainingForm(QWidget):
         self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
         for output in optional_outputs():
             self.outputs[output.name].setToolTip(output.tooltip)
-<<<<<<< HEAD
         self.advanced = ModelEditor(
             TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE), choices=_CHOICES
-=======
-        one_network = () if len(_NETWORKS) > 1 else ("network",)
-        self.advanced = ModelEditor(
-            TrainingConfig,
-            skip=(*_BY_HAND, *_WITHOUT_CHOICE, *one_network),
-            choices={"network": _NETWORKS},
->>>>>>> w-pred
         )
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
