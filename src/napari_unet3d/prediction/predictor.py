@@ -23,7 +23,7 @@ from napari_unet3d.prediction.executors import EXECUTORS, Executor
 from napari_unet3d.prediction.matching import check_volume, voxel_size_note
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.stack import ResultArrays, StackPrediction
-from napari_unet3d.sampling.source import Source
+from napari_unet3d.sampling.source import open_source
 
 
 def predict(
@@ -140,7 +140,7 @@ def _engine(task: _Task) -> Engine:
     intensity = IntensityNormalization.estimate(task.volume, task.bundle.intensity.clip)
     return Engine(
         mixture,
-        Source(task.volume, intensity, task.device),
+        open_source(task.volume, intensity, task.device, task.config.memory),
         task.precision,
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,

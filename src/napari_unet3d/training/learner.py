@@ -17,7 +17,7 @@ from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.geometry import shrink
 from napari_unet3d.networks.planning import halve
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.sampling.source import Source
+from napari_unet3d.sampling.source import open_source
 from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.checkpoint import (
     load_training_state,
@@ -73,7 +73,7 @@ class Learner:
         self.plan = plan
         self.iteration = plan.first_iteration
         self.sampler = PatchSampler(
-            Source(plan.volume, plan.intensity, plan.device),
+            open_source(plan.volume, plan.intensity, plan.device),
             plan.annotation,
             shrink(plan.network),
             plan.config.rare_share,
