@@ -156,10 +156,11 @@ def quick_garbage_collection():
 @pytest.fixture(scope="session", autouse=True)
 def quick_pixels():
     """Let pixel classifiers learn for a tenth of their iterations: most tests only need one."""
-    from napari_unet3d.training import pixel_fitting
+    from napari_unet3d.pixels import fit
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_CAREFUL", "_THOROUGH"):
-            iterations, dropout = getattr(pixel_fitting, name)
-            patch.setattr(pixel_fitting, name, (iterations // 10, dropout))
+        for name in ("SHORT", "LONG"):
+            schedule = getattr(fit, name)
+            shorter = fit.Schedule(schedule.iterations // 10, schedule.dropout)
+            patch.setattr(fit, name, shorter)
         yield

@@ -19,7 +19,7 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 _PUBLIC = {
     "AugmentationConfig": "config",
     "ClassInfo": "config",
-    "NetworkConfig": "config",
+    "NetworkConfig": "networks",
     "PredictionConfig": "config",
     "TrainingConfig": "config",
     "BadInputError": "errors",
@@ -32,6 +32,7 @@ _PUBLIC = {
     "tubules": "data.samples",
     "ModelBundle": "model.bundle",
     "UNet3D": "networks.unet",
+    "UNetConfig": "networks.unet",
     "predict": "prediction.predictor",
     "Trainer": "training.trainer",
     "TrainingControl": "training.control",

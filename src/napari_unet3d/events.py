@@ -67,7 +67,7 @@ class PredictionProgress:
 class InputChecked:
     """Image, annotation and settings go together; the training of a network begins.
 
-    `parameters` counts the weights of the network that will be trained.
+    `parameters` counts the weights of the network's convolutions, which make up its file.
     """
 
     parameters: int

@@ -19,12 +19,13 @@ from napari_unet3d import cli
 from napari_unet3d.cli import signals
 from napari_unet3d.cli.tasks.models import check_model_path, save_model
 from napari_unet3d.cli.tasks.training import train_files
-from napari_unet3d.config import NetworkConfig, TrainingConfig
+from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.io import atomic
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks.unet import UNetConfig
 
-NETWORK = NetworkConfig(
+NETWORK = UNetConfig(
     widths=(4, 8),
     strides=((1, 2, 2),),
     kernels=((1, 3, 3), (3, 3, 3)),

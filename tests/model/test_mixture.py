@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, PredictionConfig
+from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration, Mixture
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction.predictor import predict
 
-SAME = NetworkConfig(
+SAME = UNetConfig(
     widths=(4, 8),
     strides=((1, 2, 2),),
     kernels=((3, 3, 3),) * 2,
@@ -27,7 +28,7 @@ SHAPE = (8, 24, 32)
 BOTH = Calibration(network=0.6, pixels=0.7, shift=(0.0, 0.3, -0.2))
 
 
-def _bundle(network: NetworkConfig, calibration: Calibration = BOTH) -> ModelBundle:
+def _bundle(network: UNetConfig, calibration: Calibration = BOTH) -> ModelBundle:
     """A random model of two classes with a random pixel classifier, of voxels that are flat."""
     torch.manual_seed(1)
     pixels = PixelClassifier(1, 3).state_dict()

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from napari_unet3d.config import PAPER_NETWORK, NetworkConfig
 from napari_unet3d.networks.geometry import (
     MOST_STRIDE,
     excess,
@@ -23,7 +22,7 @@ from napari_unet3d.networks.geometry import (
     total_stride,
     walk,
 )
-from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.networks.unet import PAPER_NETWORK, UNet3D, UNetConfig
 
 ANISOTROPIC = {
     "widths": (4, 6, 10),
@@ -38,7 +37,7 @@ CUBIC = {
     "normalization": "none",
 }
 CONFIGS = {
-    f"{name}-{padding}{'' if widen else '-late'}{'' if keep else '-halved'}": NetworkConfig(
+    f"{name}-{padding}{'' if widen else '-late'}{'' if keep else '-halved'}": UNetConfig(
         **layout,
         in_channels=2,
         n_classes=3,
@@ -95,7 +94,8 @@ def test_walk_agrees_with_torch(config):
 
     with torch.inference_mode():
         out = network(torch.zeros(1, 2, *tile))
-    convolutions, shape = walk(config, tile)
+    layers, shape = walk(config, tile)
+    convolutions = [layer for layer in layers if layer.is_convolution]
 
     assert tuple(out.shape) == (1, config.n_classes, *shape)
     assert [(c.in_channels, c.out_channels, c.kernel) for c in convolutions] == [
@@ -224,11 +224,11 @@ def test_the_paper_s_network_is_not_too_large_whatever_goes_in_and_out():
     ids=["stride", "one axis", "unpadded", "wide and fine"],
 )
 def test_few_weights_cannot_ask_for_any_amount_of_memory(changes, text):
-    config = NetworkConfig(**SMALL_WEIGHTS | changes)
+    config = UNetConfig(**SMALL_WEIGHTS | changes)
     assert re.search(text, excess(config))
 
 
 def test_the_deepest_network_with_usual_pooling_is_not_too_large():
-    config = NetworkConfig(**SMALL_WEIGHTS | {"strides": ((2, 2, 2),) * 6})
+    config = UNetConfig(**SMALL_WEIGHTS | {"strides": ((2, 2, 2),) * 6})
     assert total_stride(config) == (MOST_STRIDE,) * 3
     assert excess(config) is None

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from napari_unet3d.config import PAPER_NETWORK, NetworkConfig
-from napari_unet3d.networks.unet import Convolution, UNet3D, fold_batch_norm
+from napari_unet3d.networks.layers import Convolution, fold_batch_norm
+from napari_unet3d.networks.unet import PAPER_NETWORK, UNet3D, UNetConfig
 
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(8, 16, 32),
     strides=((2, 2, 2),) * 2,
     kernels=((3, 3, 3),) * 3,
@@ -20,7 +20,7 @@ SMALL = NetworkConfig(
 NORMALIZATIONS = ("batch", "tile", "instance", "channel", "none")
 
 
-def small(**changes) -> NetworkConfig:
+def small(**changes) -> UNetConfig:
     return SMALL.model_copy(update=changes)
 
 
@@ -207,7 +207,7 @@ def test_precondition_torch_gets_a_bf16_gradient_wrong_at_depth_2():
     assert worst[2] > 0.5
 
 
-def worst_bf16_error(config: NetworkConfig, shape: tuple[int, int, int]) -> tuple[float, set[int]]:
+def worst_bf16_error(config: UNetConfig, shape: tuple[int, int, int]) -> tuple[float, set[int]]:
     """Largest relative error of a weight gradient, and the depths of the convolutions' maps."""
     torch.manual_seed(0)
     network = UNet3D(config).to(memory_format=torch.channels_last_3d)

@@ -253,3 +253,31 @@ def test_constant_patch_stays_finite():
     image = torch.zeros(1, 4, 4, 4)
     found = change_gray_values(image, AugmentationConfig(), np.random.default_rng(0), noise)
     assert found.isfinite().all()
+
+
+# --- a voxel in the patch, computed without the patch ---------------------------------------
+
+
+@pytest.mark.parametrize("margin", [(0, 0, 0), (4, 8, 8)], ids=["padded", "unpadded"])
+@pytest.mark.parametrize("deformation", [0.0, 4.0])
+def test_covers_agrees_with_the_patch(margin, deformation):
+    """A block of 3³ labelled voxels is seen in the patch where its middle is covered."""
+    config = AugmentationConfig(spatial_share=1.0, deformation=deformation)
+    size, shape, voxel = (60, 60, 60), (12, 24, 24), np.array([30, 30, 30])
+    image, target = torch.zeros(1, *size), torch.zeros(size, dtype=torch.uint8)
+    target[29:32, 29:32, 29:32] = 1
+    rng = np.random.default_rng(0)
+    covered, seen = [], []
+    for _ in range(200):
+        center = tuple(voxel + rng.uniform(-0.6, 0.6, 3) * shape)
+        warp = draw_warp(rng, config, shape, center, (2.0, 1.0, 1.0), 0)
+        _, labels = sample(warp, image, target)
+        for axis, m in enumerate(margin):
+            labels = labels.narrow(axis, m // 2, labels.shape[axis] - m)
+        covered.append(warp.covers(voxel, margin))
+        seen.append(bool(labels.any()))
+    assert 20 < sum(covered) < 180, "precondition: both cases occur"
+    missed = sum(c and not s for c, s in zip(covered, seen, strict=True))
+    assert missed <= 2
+    grazed = sum(s and not c for c, s in zip(covered, seen, strict=True))
+    assert grazed <= 40  # an edge of the block only

@@ -13,6 +13,7 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.sampling import patches
 from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.sampling.source import Source
 
 CPU = torch.device("cpu")
 SHAPE = (20, 30, 40)
@@ -38,12 +39,25 @@ def painted(*refs: SliceRef, rare: bool = False) -> np.ndarray:
     return labels
 
 
-def sampler(labels, image=None, held_out=(), shapes=PATCH, **more) -> PatchSampler:
+class Drawing:
+    """A sampler, and the shapes of the patches that it is asked for."""
+
+    def __init__(self, sampler: PatchSampler, shapes) -> None:
+        self.sampler = sampler
+        self.shapes = dict.fromkeys(range(3), shapes) if isinstance(shapes, tuple) else shapes
+
+    def batch(self, number, size, augmentation):
+        return self.sampler.batch(number, size, self.shapes, augmentation)
+
+
+def source(volume: Volume, intensity: IntensityNormalization | None = None) -> Source:
+    return Source(volume, intensity or IntensityNormalization.estimate(volume), CPU)
+
+
+def sampler(labels, image=None, held_out=(), shapes=PATCH, **more) -> Drawing:
     volume = Volume(stack() if image is None else image)
     annotation = SparseAnnotation.from_labels(labels, held_out=held_out)
-    intensity = IntensityNormalization.estimate(volume)
-    shapes = dict.fromkeys(range(3), shapes) if isinstance(shapes, tuple) else shapes
-    return PatchSampler(volume, annotation, intensity, shapes, **more)
+    return Drawing(PatchSampler(source(volume), annotation, **more), shapes)
 
 
 ONE_OF_EACH = (SliceRef(0, 4), SliceRef(0, 13), SliceRef(1, 10), SliceRef(2, 33))
@@ -60,13 +74,13 @@ def test_every_patch_holds_labelled_voxels(margin, augmentation, shape):
         shape = tuple(n + m for n, m in zip(shape, margin, strict=True))
     found = sampler(painted(*ONE_OF_EACH), shapes=shape, margin=margin)
     for number in range(60):
-        _, target = found.batch(number, 1, CPU, augmentation)
+        _, target = found.batch(number, 1, augmentation)
         assert (target > 0).any(), number
 
 
 def test_deformed_patches_rarely_miss_the_slice():
     found = sampler(painted(SliceRef(0, 10)), shapes=(8, 30, 30))
-    empty = [not (found.batch(n, 1, CPU, WARPED)[1] > 0).any() for n in range(100)]
+    empty = [not (found.batch(n, 1, WARPED)[1] > 0).any() for n in range(100)]
     assert sum(empty) <= 3
 
 
@@ -84,7 +98,7 @@ def test_unpadded_patch_is_centered_on_a_labelled_voxel(augmentation, shape):
     margin = (4, 8, 8)
     found = sampler(labels, shapes=shape, margin=margin)
     for number in range(60):
-        _, target = found.batch(number, 1, CPU, augmentation)
+        _, target = found.batch(number, 1, augmentation)
         assert tuple(target.shape[1:]) == tuple(n - m for n, m in zip(shape, margin, strict=True))
         middle = tuple(slice((n - 1) // 2, n // 2 + 1) for n in target.shape[1:])
         assert (target[0][middle] > 0).any(), number
@@ -93,11 +107,11 @@ def test_unpadded_patch_is_centered_on_a_labelled_voxel(augmentation, shape):
 def test_without_augmentation_a_patch_is_a_plain_crop():
     image, labels = stack(), painted(*ONE_OF_EACH)
     found = sampler(labels, image)
-    normalized = found.intensity.apply(image[None])[0]
+    normalized = found.sampler.source.intensity.apply(image[None])[0]
     windows = np.lib.stride_tricks.sliding_window_view(normalized, PATCH)
     codes = np.lib.stride_tricks.sliding_window_view(labels, PATCH)
     for number in range(20):
-        patch, target = found.batch(number, 1, CPU, None)
+        patch, target = found.batch(number, 1, None)
         patch = patch[0, 0].numpy()
         at = np.argwhere(np.abs(windows[..., 0, 0, 0] - patch[0, 0, 0]) < 1e-4)
         places = [tuple(p) for p in at if np.allclose(windows[tuple(p)], patch, atol=1e-4)]
@@ -111,13 +125,13 @@ def test_padded_patch_stays_inside_of_the_volume():
     labels[0, 0, 0] = 2
     found = sampler(labels)
     for number in range(30):
-        assert (found.batch(number, 1, CPU, None)[1] > 0).all()
+        assert (found.batch(number, 1, None)[1] > 0).all()
 
 
 def test_patch_larger_than_the_volume():
     labels = painted(SliceRef(0, 4))
     found = sampler(labels, shapes=(32, 48, 56))
-    patch, target = found.batch(0, 1, CPU, None)
+    patch, target = found.batch(0, 1, None)
     assert patch.isfinite().all()
     assert int((target > 0).sum()) == int((labels > 0).sum())
     assert int((target == 0).sum()) == 32 * 48 * 56 - int((labels > 0).sum())
@@ -126,9 +140,7 @@ def test_patch_larger_than_the_volume():
 def test_the_labelled_voxel_may_lie_anywhere_near_the_middle():
     """To both sides alike: a network shall not learn that labels lie left of the center."""
     found = sampler(painted(SliceRef(0, 10)), shapes=(7, 13, 13))
-    at = [
-        int((found.batch(n, 1, CPU, None)[1][0] > 0).any((1, 2)).int().argmax()) for n in range(300)
-    ]
+    at = [int((found.batch(n, 1, None)[1][0] > 0).any((1, 2)).int().argmax()) for n in range(300)]
     assert len(set(at)) > 2
     assert np.mean(at) == pytest.approx(3, abs=0.25)
 
@@ -138,7 +150,7 @@ def test_patches_follow_the_orientation_of_the_slice():
     found = sampler(painted(*ONE_OF_EACH), shapes=shapes)
     seen = set()
     for number in range(60):
-        image, target = found.batch(number, 2, CPU, None)
+        image, target = found.batch(number, 2, None)
         seen.add(tuple(image.shape[2:]))
         assert target.shape[1:] == image.shape[2:]
     assert seen == set(shapes.values())
@@ -152,7 +164,7 @@ def test_rare_class_is_drawn_as_often_as_asked_for(rare_share, low, high):
     labels = painted(SliceRef(0, 4), SliceRef(0, 13), rare=True)
     assert (labels == 3).sum() < 0.01 * (labels > 0).sum()
     found = sampler(labels, shapes=(9, 17, 17), margin=(8, 16, 16), rare_share=rare_share)
-    drawn = [int(found.batch(n, 1, CPU, None)[1][0, 0, 0, 0]) for n in range(200)]
+    drawn = [int(found.batch(n, 1, None)[1][0, 0, 0, 0]) for n in range(200)]
     assert 0 not in drawn
     assert low <= drawn.count(3) / 200 <= high
 
@@ -161,7 +173,7 @@ def test_class_counts_leave_held_out_slices_out():
     labels = painted(SliceRef(0, 4), SliceRef(0, 13))
     found = sampler(labels, held_out=[SliceRef(0, 13)])
     expected = [(labels[4] == v).sum() for v in (1, 2)]
-    np.testing.assert_array_equal(found.class_counts, expected)
+    np.testing.assert_array_equal(found.sampler.class_counts, expected)
 
 
 @pytest.mark.parametrize("augmentation", [None, WARPED], ids=["plain", "warped"])
@@ -182,9 +194,7 @@ def test_held_out_voxels_never_reach_a_target(held_out, augmentation):
 
     def seen(held: bool) -> bool:
         found = sampler(labels, held_out=[held_out] if held else [])
-        return any(
-            (found.batch(n, 2, CPU, augmentation)[1] == code).any().item() for n in range(30)
-        )
+        return any((found.batch(n, 2, augmentation)[1] == code).any().item() for n in range(30))
 
     assert seen(held=False), "precondition: not held out, it is found"
     assert not seen(held=True)
@@ -194,7 +204,7 @@ def test_targets_are_output_index_plus_1():
     labels = painted(SliceRef(0, 4))
     labels[labels == 2] = 200
     found = sampler(labels)
-    values = {int(v) for n in range(10) for v in found.batch(n, 1, CPU, None)[1].unique()}
+    values = {int(v) for n in range(10) for v in found.batch(n, 1, None)[1].unique()}
     assert values == {0, 1, 2}
 
 
@@ -204,12 +214,12 @@ def test_targets_are_output_index_plus_1():
 def test_same_seed_and_number_give_the_same_batch():
     labels = painted(*ONE_OF_EACH)
     one, same, other = (sampler(labels, seed=s) for s in (3, 3, 4))
-    one.batch(0, 2, CPU, WARPED)  # what was drawn before does not matter
+    one.batch(0, 2, WARPED)  # what was drawn before does not matter
     for number in (5, 2**40):
-        a, b = one.batch(number, 2, CPU, WARPED), same.batch(number, 2, CPU, WARPED)
+        a, b = one.batch(number, 2, WARPED), same.batch(number, 2, WARPED)
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-    image = one.batch(5, 2, CPU, WARPED)[0]
-    for batch in (one.batch(6, 2, CPU, WARPED), other.batch(5, 2, CPU, WARPED)):
+    image = one.batch(5, 2, WARPED)[0]
+    for batch in (one.batch(6, 2, WARPED), other.batch(5, 2, WARPED)):
         assert image.shape != batch[0].shape or not torch.equal(image, batch[0])
 
 
@@ -220,9 +230,8 @@ def test_channels():
     image = np.stack([stack(0), stack(1)])
     volume = Volume(image, "CZYX")
     annotation = SparseAnnotation.from_labels(painted(SliceRef(0, 4)))
-    intensity = IntensityNormalization.estimate(volume)
-    found = PatchSampler(volume, annotation, intensity, dict.fromkeys(range(3), PATCH))
-    batch, _ = found.batch(0, 2, CPU, WARPED)
+    found = Drawing(PatchSampler(source(volume), annotation), PATCH)
+    batch, _ = found.batch(0, 2, WARPED)
     assert batch.shape == (2, 2, *PATCH)
     assert not torch.equal(batch[:, 0], batch[:, 1])
 
@@ -234,15 +243,11 @@ def test_time_points_do_not_mix():
     labels[0, 4], labels[2, 9] = 1, 2
     volume = Volume(image, "TZYX")
     intensity = IntensityNormalization.estimate(volume)
-    found = PatchSampler(
-        volume,
-        SparseAnnotation.from_labels(labels),
-        intensity,
-        dict.fromkeys(range(3), PATCH),
-    )
+    annotation = SparseAnnotation.from_labels(labels)
+    found = Drawing(PatchSampler(source(volume, intensity), annotation), PATCH)
     seen = set()
     for number in range(30):
-        batch, target = found.batch(number, 1, CPU, None)
+        batch, target = found.batch(number, 1, None)
         gray = round(float(batch.mean() * intensity.std[0] + intensity.mean[0]) / 10)
         classes = set(target.unique().tolist()) - {0}
         seen.add((gray, *classes))
@@ -253,8 +258,8 @@ def test_lazy_arrays():
     import zarr
 
     image, labels = stack(), painted(SliceRef(0, 4))
-    plain = sampler(labels, image).batch(3, 2, CPU, WARPED)
-    lazy = sampler(zarr.array(labels), zarr.array(image)).batch(3, 2, CPU, WARPED)
+    plain = sampler(labels, image).batch(3, 2, WARPED)
+    lazy = sampler(zarr.array(labels), zarr.array(image)).batch(3, 2, WARPED)
     assert all(torch.equal(x, y) for x, y in zip(plain, lazy, strict=True))
 
 
@@ -265,7 +270,7 @@ def test_a_patch_that_lost_its_label_is_drawn_again(monkeypatch):
     def empty(trials: int) -> int:
         monkeypatch.setattr(patches, "_TRIALS", trials)
         found = sampler(labels)
-        return sum(not found.batch(n, 1, CPU, WARPED)[1].any() for n in range(60))
+        return sum(not found.batch(n, 1, WARPED)[1].any() for n in range(60))
 
     assert empty(1) > 10
     assert empty(6) <= empty(1) // 3

@@ -7,7 +7,6 @@ from typing import get_args
 import pytest
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import (
     ClassScore,
@@ -17,6 +16,7 @@ from napari_unet3d.events import (
     TrainingProgress,
     TrainingStarted,
 )
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.texts import (
     PHASES,
     error_text,
@@ -111,7 +111,7 @@ def test_errors_in_words() -> None:
 
 
 def test_a_training_that_was_too_short() -> None:
-    network = NetworkConfig(
+    network = UNetConfig(
         widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same"
     )
     bundle = random_bundle(network, [2])

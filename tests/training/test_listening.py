@@ -11,22 +11,25 @@ import torch
 from torch import nn
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, TrainingConfig
+from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks.unet import UNetConfig
+from napari_unet3d.pixels import fit
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.training import listening, pixel_fitting
+from napari_unet3d.sampling.source import Source
+from napari_unet3d.training import learner, listening
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.looks import Evaluator
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
 SHAPE = (12, 40, 44)
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((3, 3, 3),) * 3,
@@ -93,17 +96,15 @@ def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPat
     control = TrainingControl()
     scales = 0
 
-    def reader(*_: Any) -> Any:
-        def read(start: tuple[int, ...], stop: tuple[int, ...]) -> torch.Tensor:
+    class CountingSource(Source):
+        def read(self, *args: Any, beyond: Any = "mirror") -> torch.Tensor:
             nonlocal scales
-            scales += 1
+            scales += beyond == "nearest"
             if scales == 3:
                 getattr(control, how)()
-            return torch.zeros((1, *(b - a for a, b in zip(start, stop, strict=True))))
+            return super().read(*args, beyond=beyond)
 
-        return read
-
-    monkeypatch.setattr(pixel_fitting, "reader_for_pixels", reader)
+    monkeypatch.setattr(learner, "Source", CountingSource)
     _, bundle = run(make_trainer(), control)
     assert scales == 3  # a whole part takes five
     assert (bundle is None) == (how == "cancel")
@@ -111,7 +112,7 @@ def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_voxel_is_judged_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_fitting, "_ROWS", 100)  # of 3520 voxels
+    monkeypatch.setattr(fit, "_CHUNK", 100)  # of 3520 voxels
     calls = Calls(monkeypatch, PixelClassifier, "voxel_log_probabilities")
     control = TrainingControl()
     calls.at, calls.order = 4, control.stop

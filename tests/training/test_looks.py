@@ -141,7 +141,8 @@ def evaluator_of(sample, held_out=HELD, hidden=(), **changes):
     torch.manual_seed(0)
     network = UNet3D(trainer.network_config)
     given = {"device": trainer.device, "precision": "fp32", "decay": 0.0}
-    evaluator = Evaluator(network, trainer.sampler, **given | changes, interrupted=lambda: False)
+    rest = {"interrupted": lambda: False, "patch_depth": lambda axis: trainer.patch_shape[axis]}
+    evaluator = Evaluator(network, trainer.sampler, **given | rest | changes)
     return evaluator, counted
 
 

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_unet3d.config import ClassInfo, default_class
-from napari_unet3d.data.annotation import PaintedSlice
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import ClassScore
 from napari_unet3d.widgets.parts.class_table import ClassTable

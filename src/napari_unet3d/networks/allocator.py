@@ -1,4 +1,4 @@
-"""How the C library hands out the main memory while a network runs on the CPU."""
+"""Settings of the C library's memory allocator while a network runs on the CPU."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import functools
 import platform
 from typing import Any
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # names of mallopt(3)
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
 _DEFAULTS = ((_TRIM_THRESHOLD, 128 * 1024), (_TOP_PAD, 128 * 1024), (_MMAP_MAX, 65536))
 _KEEP = ((_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26), (_MMAP_MAX, 0))
 
 
 def keep_freed() -> None:
-    """Let freed feature maps be used again, instead of being given back at once.
+    """Keep freed feature maps for reuse, instead of giving them back to the system at once.
 
-    glibc maps and unmaps every large block, and the system clears each page of it anew: a
-    third of the time of a prediction tile. In threads, which have heaps of 64 MB, that stays so
-    for larger blocks. Elsewhere nothing happens.
+    By default glibc maps and unmaps every large block, and the system clears each of its pages
+    anew, which takes a third of the time of a prediction tile. Threads other than the main one
+    have heaps of 64 MB, so larger blocks are still mapped and unmapped there. Without glibc this
+    does nothing.
     """
     _set(_KEEP)
 
 
 def give_back() -> None:
-    """Give freed memory back to the system, and do so at once from now on."""
+    """Give freed memory back to the system, now and at once from now on."""
     if (library := _glibc()) is not None:
         _set(_DEFAULTS)
         library.malloc_trim(0)

@@ -1,4 +1,7 @@
-"""A classifier of single voxels: the second learner, which learns in seconds."""
+"""A classifier of single voxels: the second learner, which is fitted in seconds.
+
+It carries a result until the network is better, and supports the network where it is not.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ from napari_unet3d.config import Triple, VoxelSize
 from napari_unet3d.pixels.features import Read, feature_count, filter_bank
 
 _HIDDEN = 64
-_GROUP = 32
-"""Voxels that share a dropout mask."""
-_LEAST = -14.0
-_ROWS = 1 << 15
-"""Voxels that go through the perceptron at once."""
+"""Units of each of the two hidden layers."""
+_DROPOUT_GROUP = 32
+"""Voxels that share a dropout mask: drawing one for each voxel takes half the time of a fit."""
+_SMALLEST_LOG_PROBABILITY = -14.0
+"""Much like the bound of the network's log-probabilities, so that both learners are as sure as each
+other at most."""
+_CHUNK = 1 << 15
+"""Voxels that go through the layers at once: their hidden units, 8 MiB, stay in the cache."""
 
 
 class _Dropout(nn.Module):
-    """Dropout with one mask for a group of voxels: drawing one for each takes half the time."""
+    """Dropout with one mask for a group of voxels."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -27,22 +33,27 @@ class _Dropout(nn.Module):
         """(N, units) → the same shape."""
         if not self.training or not self.share:
             return x
-        groups = -(-len(x) // _GROUP)
+        groups = -(-len(x) // _DROPOUT_GROUP)
         kept = torch.rand((groups, x.shape[1]), device=x.device) >= self.share
-        return x * (kept / (1 - self.share)).repeat_interleave(_GROUP, 0)[: len(x)]
+        return x * (kept / (1 - self.share)).repeat_interleave(_DROPOUT_GROUP, 0)[: len(x)]
 
 
 class PixelClassifier(nn.Module):
-    """Class of a voxel from the features of `filter_bank`.
+    """A small perceptron that tells the class of a voxel from the features of `filter_bank`.
 
     Parameters
     ----------
     channels
-        Of the image.
+        Channels of the image.
     n_classes
-        Outputs, background included.
+        Classes, background included.
     dropout
-        Share of the hidden units that are left out in each step of the training.
+        Share of the hidden units that are left out in each step of the fit.
+
+    Attributes
+    ----------
+    mean, std
+        (features,) statistics of the voxels that the classifier was fitted to.
     """
 
     mean: Tensor
@@ -69,17 +80,16 @@ class PixelClassifier(nn.Module):
         return logits
 
     def voxel_log_probabilities(self, features: Tensor) -> Tensor:
-        """(N, features) → log-probabilities (N, K), bounded about as the network's are."""
-        return self(features).log_softmax(1).clamp(min=_LEAST)  # type: ignore[no-any-return]
+        """(N, features) → bounded log-probabilities (N, n_classes)."""
+        log_probabilities: Tensor = self(features).log_softmax(1)
+        return log_probabilities.clamp(min=_SMALLEST_LOG_PROBABILITY)
 
     @torch.no_grad()
     def log_probabilities(
         self, read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize
     ) -> Tensor:
-        """(K, z, y, x) of a box."""
+        """Log-probabilities (n_classes, z, y, x) of a box; see `filter_bank` for the parameters."""
         features = filter_bank(read, start, stop, voxel_size)
-        # Few voxels at a time: the hidden units stay in the cache, and take no memory.
-        parts = [
-            self.voxel_log_probabilities(part.T).T for part in features.flatten(1).split(_ROWS, 1)
-        ]
+        chunks = features.flatten(1).split(_CHUNK, 1)
+        parts = [self.voxel_log_probabilities(chunk.T).T for chunk in chunks]
         return torch.cat(parts, 1).reshape(-1, *features.shape[1:])

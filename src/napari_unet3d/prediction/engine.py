@@ -11,14 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet3d.config import NetworkConfig, Triple
+from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.model.mixture import Mixture
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.device import Precision
-from napari_unet3d.networks.geometry import largest_map, output_shape, shrink, total_stride
+from napari_unet3d.networks.geometry import (
+    is_padded,
+    largest_map,
+    output_shape,
+    shrink,
+    total_stride,
+)
 from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import feature_count
@@ -88,10 +95,10 @@ class Engine:
         sum_device: torch.device | None = None,
     ) -> None:
         self.mixture, self.source, self.device = mixture, source, source.device
-        self.config: NetworkConfig = mixture.network.config  # type: ignore[assignment]
+        self.config: Architecture = mixture.network.config  # type: ignore[assignment]
         self.memory = memory
         self._precision = precision
-        self._overlap = overlap if self.config.padding == "same" else 0.0
+        self._overlap = overlap if is_padded(self.config) else 0.0
         self._halo = shrink(self.config)
         tile = tile_shape or self._fitting_tile()
         self._room = MemoryPlan(self.config, tile, sum_device or self.device)
@@ -104,7 +111,7 @@ class Engine:
         tile = plan_tile(config, self.source.volume.shape, voxels)
         while prediction_bytes(config, tile, self.precision) > budget or largest_map(
             config, tile
-        ) > devices.most_values(device):
+        ) > devices.largest_map(device):
             smaller = halve(config, tile)
             if smaller is None:
                 break

@@ -18,12 +18,13 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import largest_map, output_shape
+from napari_unet3d.prediction.blocks import Executor
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.executors import EXECUTORS, Executor
+from napari_unet3d.prediction.executors import EXECUTORS
 from napari_unet3d.prediction.matching import check_volume, voxel_size_note
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.stack import ResultArrays, StackPrediction
-from napari_unet3d.sampling.source import Source
+from napari_unet3d.sampling.source import open_source
 
 
 def predict(
@@ -71,8 +72,11 @@ def predict(
         Memory does not suffice even for the smallest tile, or PyTorch failed.
     """
     config = config or PredictionConfig()
-    arrays = {name: array for name, array in outputs.items() if array is not None}
-    wanted = {output: arrays.get(output.name, out) for output in chosen_outputs(arrays)}
+    arrays = {
+        output: outputs[output.name] if output.optional else out
+        for output in chosen_outputs(outputs)
+    }
+    wanted = {output: array for output, array in arrays.items() if array is not None}
     chosen = tuple(range(volume.n_times) if times is None else times)
     check_volume(bundle, volume, chosen)
     for output, array in wanted.items():
@@ -120,8 +124,7 @@ def _run(task: _Task) -> Generator[PredictionProgress | Notice, None, None]:
             room = devices.room_for_images() if memory is None else memory // 4
             task = replace(task, volume=task.volume.in_memory(room))
         stack = StackPrediction(_engine(task), task.results, task.times)
-        # As in training, fp32 does not mean TF32.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, allow_tf32=False):
+        with devices.computing(task.device, task.precision):
             if (note := voxel_size_note(task.bundle, task.volume)) is not None:
                 yield Notice(note)
             yield from stack.run(task.executor)
@@ -141,7 +144,7 @@ def _engine(task: _Task) -> Engine:
     intensity = IntensityNormalization.estimate(task.volume, task.bundle.intensity.clip)
     return Engine(
         mixture,
-        Source(task.volume, intensity, task.device),
+        open_source(task.volume, intensity, task.device),
         task.precision,
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,
@@ -156,7 +159,7 @@ def _check_tile(bundle: ModelBundle, config: PredictionConfig, device: torch.dev
         return
     try:
         output_shape(bundle.network, tile)
-        if largest_map(bundle.network, tile) > devices.most_values(device):
+        if largest_map(bundle.network, tile) > devices.largest_map(device):
             raise ValueError(f"a tile of {tile} voxels is too large for PyTorch")
     except ValueError as error:
         raise BadInputError(f"{error}; leave the tile shape empty to have it planned") from error

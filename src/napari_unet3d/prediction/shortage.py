@@ -9,11 +9,12 @@ from typing import Literal
 
 import torch
 
-from napari_unet3d.config import NetworkConfig, Triple
+from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box
-from napari_unet3d.data.volume import describe_shape
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.planning import halve
 
 _RETRIES = 3
@@ -63,7 +64,7 @@ class MemoryPlan:
         Where the first plan sums the tiles of a box.
     """
 
-    def __init__(self, network: NetworkConfig, tile: Triple, sum_device: torch.device) -> None:
+    def __init__(self, network: Architecture, tile: Triple, sum_device: torch.device) -> None:
         self.tile = tile
         self.sum_device = sum_device
         self.box_voxels = math.inf

@@ -1,13 +1,14 @@
 """Random warps and gray-value changes of training patches, on the training device.
 
-A warp is drawn as a handful of numbers on the CPU (`draw_warp`); where a patch takes its
-voxels from, and the resampling, are computed on the device in one pass (`Warp.sample`), so
-that rotation, scaling and deformation together blur the image only once.
+A warp is drawn as a handful of numbers on the CPU (`draw_warp`) and carried out on the device in
+one resampling (`Warp.sample`), so that rotation, scaling and deformation together blur the image
+only once. Nothing here waits for a GPU.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +16,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet3d.config import AugmentationConfig, Triple, VoxelSize
+from napari_unet3d.networks.resampling import sample_linearly, to_device
 
 _ISOTROPIC = 1.5
 """Axes whose voxel sizes differ by less than this factor may be turned into each other."""
 
+_FIXED_POINT_STEPS = 3
+"""Steps of the inversion of a deformation at one voxel: its slope is far below 1, so that the
+error falls below a tenth of a voxel."""
+
 
 @dataclass(frozen=True)
 class Warp:
-    """Where each voxel of a patch comes from: ``center + matrix · offset + displacement``.
+    """The source of each voxel of a patch: ``center + matrix · offset + displacement``.
 
     Attributes
     ----------
     shape
-        Patch (z, y, x), voxels.
+        Shape of the patch (z, y, x), voxels.
     center
         Center of the patch in the volume, voxel index.
     matrix
@@ -59,23 +65,19 @@ class Warp:
 
     def coordinates(self, device: torch.device) -> Tensor:
         """(3, Z, Y, X) voxel indices in the volume, float32."""
-        matrix = torch.as_tensor(self.matrix, dtype=torch.float32, device=device)
-        out = torch.tensor(self.center, dtype=torch.float32, device=device).view(3, 1, 1, 1)
+        matrix, center = to_device(self.matrix, device), to_device(self.center, device)
+        out = center.view(3, 1, 1, 1)
         for axis, n in enumerate(self.shape):
             offset = torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2
             view = [1, 1, 1, 1]
             view[axis + 1] = n
             out = out + matrix[:, axis].view(3, 1, 1, 1) * offset.view(view)
         if self.controls is not None:
-            controls = torch.as_tensor(self.controls, dtype=torch.float32, device=device)
+            controls = to_device(self.controls, device)
             for n, step in zip(self.shape, self.spacing, strict=True):
-                basis = torch.as_tensor(
-                    spline_basis(n, step, controls.shape[1]),
-                    dtype=torch.float32,
-                    device=device,
-                )
+                basis = to_device(spline_basis(n, step, controls.shape[1]), device)
                 controls = torch.tensordot(controls, basis, dims=([1], [1]))
-            # tensordot moved z, y, x to the end one by one: the order is right again.
+            # tensordot moved z, y and x to the end one by one, so they are in order again.
             out = out + controls
         return out
 
@@ -101,36 +103,65 @@ class Warp:
             (C, Z, Y, X) and (Z, Y, X), the patch.
         """
         where = self.coordinates(image.device)
-        limit = torch.tensor(volume_shape, device=image.device).view(3, 1, 1, 1)
-        inside = ((where > -0.5) & (where < limit - 0.5)).all(0)
-        size = torch.tensor(image.shape[1:], device=image.device).view(3, 1, 1, 1)
-        where = where - torch.tensor(start, device=image.device).view(3, 1, 1, 1)
-        near = where.round().long().clamp_(min=torch.zeros_like(size), max=size - 1)
-        flat = (near[0] * size[1] + near[1]) * size[2] + near[2]
+        inside = torch.ones(self.shape, dtype=torch.bool, device=image.device)
+        flat = torch.zeros(self.shape, dtype=torch.long, device=image.device)
+        for index, first, n, total in zip(where, start, target.shape, volume_shape, strict=True):
+            inside &= (index > -0.5) & (index < total - 0.5)
+            index -= first
+            flat.mul_(n).add_(index.round().long().clamp_(0, n - 1))
         labels = target.reshape(-1)[flat] * inside
-        grid = 2 * where / (size - 1).clamp(min=1) - 1
-        patch = torch.nn.functional.grid_sample(
-            image[None], grid.flip(0).movedim(0, -1)[None], padding_mode="border",
-            align_corners=True,
-        )  # fmt: skip
-        return patch[0], labels
+        return sample_linearly(image, where), labels
+
+    def covers(self, voxel: NDArray[np.integer[Any]], margin: Triple) -> bool:
+        """Whether a voxel of the volume comes to lie in the patch without its margin.
+
+        Computed for this one voxel on the CPU: a GPU cannot be asked about a patch without
+        waiting for all the work before it.
+
+        Parameters
+        ----------
+        voxel
+            Voxel index (z, y, x) in the volume.
+        margin
+            Voxels (z, y, x) by which the output of the network is smaller than the patch.
+        """
+        half = (np.asarray(self.shape) - 1) / 2
+        inverse = np.linalg.inv(self.matrix)
+        offset = inverse @ (voxel - np.asarray(self.center))
+        for _ in range(_FIXED_POINT_STEPS if self.controls is not None else 0):
+            moved = self._displacement(np.clip(offset + half, 0, 2 * half))
+            offset = inverse @ (voxel - np.asarray(self.center) - moved)
+        return bool((np.abs(offset) <= half - np.asarray(margin) / 2 + 0.5).all())
+
+    def _displacement(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(3,) displacement, voxels, at one place (z, y, x) of the patch."""
+        assert self.controls is not None
+        moved = self.controls
+        for index, step in zip(place, self.spacing, strict=True):
+            basis = _spline_weights(np.array([index / step]), moved.shape[1])
+            moved = np.tensordot(moved, basis[0], axes=([1], [0]))
+        return moved
 
 
 def spline_basis(n: int, spacing: float, n_controls: int) -> NDArray[np.float64]:
     """(n, n_controls) weights of a uniform cubic B-spline *approximation*.
 
-    Interpolating through the control points would deform about 2.7 times more than the
-    paper does (Çiçek et al. 2016, sec. 3; basis functions from the authors' released code).
+    An interpolation through the control points would deform 2.7 times more than the paper does
+    (Çiçek et al. 2016, sec. 3; basis functions from the authors' released code).
     """
-    at = np.arange(n) / spacing
+    return _spline_weights(np.arange(n) / spacing, n_controls)
+
+
+def _spline_weights(at: NDArray[np.float64], n_controls: int) -> NDArray[np.float64]:
+    """(places, n_controls) weights at fractional control indices."""
     first = np.floor(at).astype(int)
     x = at - first
     weights = np.stack(
         [(1 - x) ** 3, 3 * x**3 - 6 * x**2 + 4, -3 * x**3 + 3 * x**2 + 3 * x + 1, x**3]
     )
-    basis = np.zeros((n, n_controls))
+    basis = np.zeros((len(at), n_controls))
     for i in range(4):
-        basis[np.arange(n), first + i] = weights[i] / 6
+        basis[np.arange(len(at)), first + i] = weights[i] / 6
     return basis
 
 
@@ -149,11 +180,13 @@ def draw_warp(
     rng
         Source of randomness.
     config
-        How much.
-    shape, center
-        Of the patch, voxels.
+        Strength of each change.
+    shape
+        Shape of the patch (z, y, x), voxels.
+    center
+        Center of the patch in the volume, voxel index.
     voxel_size
-        (z, y, x); rotations and scalings act in physical space.
+        (z, y, x), any unit; rotations and scalings act in physical space.
     thin_axis
         Axis perpendicular to the annotated slice: large rotations turn around it.
     """
@@ -175,7 +208,7 @@ def draw_warp(
         factor = np.exp(rng.uniform(-1, 1) * -np.log1p(-config.scaling))
         matrix = np.diag(1 / size) @ rotation @ np.diag(size) * factor
         if config.deformation > 0:
-            # The paper's voxels are almost cubic: its numbers are in units of the finest.
+            # The paper's voxels are almost cubic: its numbers are taken in units of the finest.
             relative = size.min() / size
             spacing = np.maximum(config.deformation_spacing * relative, 4.0)
             grid = [int((n - 1) // step) + 4 for n, step in zip(shape, spacing, strict=True)]
@@ -188,7 +221,11 @@ def draw_warp(
 def change_gray_values(
     image: Tensor, config: AugmentationConfig, rng: np.random.Generator, noise: torch.Generator
 ) -> Tensor:
-    """Change contrast, brightness and gamma and add noise to a normalized (C, Z, Y, X) patch."""
+    """Change contrast, brightness and gamma of a normalized (C, Z, Y, X) patch, and add noise.
+
+    The patch itself is changed and returned. `noise` draws on the device of the patch, so that
+    nothing is copied.
+    """
     for channel in image:
         gamma = np.exp(rng.uniform(-1, 1) * np.log1p(config.gamma))
         contrast = 1 + rng.uniform(-config.contrast, config.contrast)
@@ -200,7 +237,6 @@ def change_gray_values(
         channel.mul_(contrast).add_(shift)
     std = rng.uniform(0, config.noise)
     if std > 0:
-        # Drawn in blocks of the patch's own device: no transfer, no wait.
         image.add_(torch.randn(image.shape, generator=noise, device=image.device), alpha=std)
     return image
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from napari_unet3d.config import AugmentationConfig, Triple
-from napari_unet3d.data.annotation import LabelledVoxels, SparseAnnotation
-from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
+from napari_unet3d.networks.resampling import to_device
 from napari_unet3d.sampling.augmentation import Warp, change_gray_values, draw_warp
+from napari_unet3d.sampling.source import Source
 
 _TRIALS = 4
-"""Warps that are drawn at most until a patch holds something labelled: near a border, tilted or
-scaled, it may lose the only stroke."""
+"""Warps drawn for a patch until it holds a labelled voxel: a warp that is tilted, scaled or near
+the border of the volume may lose the only stroke."""
 
 
 class PatchSampler:
@@ -26,46 +29,42 @@ class PatchSampler:
 
     Parameters
     ----------
-    volume, annotation
-        The stack and its labels; read crop by crop, so they may lie on a disk.
-    intensity
-        Gray-value normalization.
-    shapes
-        Patch (z, y, x) for annotated slices perpendicular to axis 0, 1, 2.
+    source
+        Gray values of the stack; its device is the device of the patches.
+    annotation
+        Labels of the stack, read crop by crop.
     margin
-        Voxels by which the network's output is smaller, in all, along z, y and x.
+        Voxels (z, y, x) by which the output of the network is smaller than its input.
     rare_share
-        Share of the patches around a voxel of a class drawn uniformly.
+        Share of the patches that are placed around a voxel of a class drawn uniformly.
     seed
-        Of everything random.
+        Seed of everything random.
     slices
-        The labelled voxels, where they are known already; else they are looked for.
+        The labelled voxels, where they are known already; None searches the annotation.
     """
 
     def __init__(
         self,
-        volume: Volume,
+        source: Source,
         annotation: SparseAnnotation,
-        intensity: IntensityNormalization,
-        shapes: dict[int, Triple],
         margin: Triple = (0, 0, 0),
         rare_share: float = 0.33,
         seed: int = 0,
         slices: tuple[LabelledVoxels, ...] | None = None,
     ) -> None:
-        self.volume, self.annotation, self.intensity = volume, annotation, intensity
-        self.shapes, self.margin = shapes, margin
+        self.source, self.annotation = source, annotation
         self.rare_share, self.seed = rare_share, seed
         self.slices = annotation.labelled_voxels() if slices is None else slices
+        self._margin = margin
         n_codes = len(annotation.classes) + 2
-        # (slices, codes): labelled voxels before thinning, which is what a draw is weighted by
+        # (slices, codes): labelled voxels before thinning, the weights of a draw.
         self._counts = np.array(
             [[s.counts.get(code, 0) for code in range(n_codes)] for s in self.slices], float
         )
 
     @property
     def class_counts(self) -> np.ndarray:
-        """(K,) labelled voxels of background and each class, held-out slices left out."""
+        """(K,) labelled voxels of background and each class, without held-out slices."""
         counts: np.ndarray = self._counts.sum(0)[1:]
         return counts
 
@@ -73,34 +72,54 @@ class PatchSampler:
         self,
         number: int,
         size: int,
-        device: torch.device,
+        shapes: Mapping[int, Triple],
         augmentation: AugmentationConfig | None,
     ) -> tuple[Tensor, Tensor]:
-        """Batch `number`: images (N, C, Z, Y, X) float32 and targets (N, Z', Y', X') uint8.
+        """Draw a batch; all its patches are thin along the same axis.
 
-        Targets are 0 where unlabelled, output index + 1 elsewhere. All patches of a batch
-        are thin along the same axis. Without `augmentation` the patches are plain crops.
+        Parameters
+        ----------
+        number
+            Number of the batch, which with the seed decides everything random.
+        size
+            Patches of the batch.
+        shapes
+            Patch (z, y, x) in voxels for annotated slices perpendicular to axis 0, 1 and 2.
+        augmentation
+            Random changes of the patches; None gives plain crops.
+
+        Returns
+        -------
+        images, targets
+            (N, C, Z, Y, X) float32 and (N, Z', Y', X') uint8. Targets are 0 where unlabelled,
+            output index + 1 elsewhere.
         """
+        device, volume = self.source.device, self.source.volume
         rng = np.random.default_rng([self.seed, number, augmentation is None])
         noise = torch.Generator(device).manual_seed(int(rng.integers(2**31)))
         images, targets = [], []
         axis: int | None = None
         for _ in range(size):
-            at, voxel, axis = self._draw(rng, axis)
+            time, voxel, axis = self._draw(rng, axis)
             for _ in range(_TRIALS):
-                warp = self._place(rng, voxel, axis, augmentation)
-                start, stop = warp.bounds(self.volume.shape)
-                crop = self.intensity.apply(self.volume.crop(at, start, stop))
-                codes = self.annotation.training_crop(at, start, stop)
+                warp = self._place(rng, voxel, axis, shapes[axis], augmentation)
+                start, stop = warp.bounds(volume.shape)
+                codes = self.annotation.training_crop(time, start, stop)
                 image, target = warp.sample(
-                    torch.from_numpy(crop).to(device),
-                    torch.from_numpy(codes).to(device),
+                    self.source.crop(time, start, stop),
+                    to_device(codes, device),
                     start,
-                    self.volume.shape,
+                    volume.shape,
                 )
-                for a, (n, m) in enumerate(zip(warp.shape, self.margin, strict=True)):
+                for a, (n, m) in enumerate(zip(warp.shape, self._margin, strict=True)):
                     target = target.narrow(a, m // 2, n - m)
-                if target.any():
+                if device.type == "cpu":
+                    labelled = bool(target.any())
+                else:
+                    # Erased meanwhile, the drawn voxel is 0 in the crop.
+                    drawn = codes[tuple(voxel - np.asarray(start))]
+                    labelled = bool(drawn) and warp.covers(voxel, self._margin)
+                if labelled:
                     break
             if augmentation is not None:
                 image = change_gray_values(image, augmentation, rng, noise)
@@ -128,15 +147,15 @@ class PatchSampler:
         rng: np.random.Generator,
         voxel: np.ndarray,
         axis: int,
+        shape: Triple,
         augmentation: AugmentationConfig | None,
     ) -> Warp:
-        shape = self.shapes[axis]
         center = voxel.astype(float)
-        if not any(self.margin):
+        if not any(self._margin):
             # Padded networks learn from the whole patch: the voxel may lie off its center,
             # and the patch is kept inside the volume.
             center = center + rng.uniform(-0.25, 0.25, 3) * shape
-            for a, (n, total) in enumerate(zip(shape, self.volume.shape, strict=True)):
+            for a, (n, total) in enumerate(zip(shape, self.source.volume.shape, strict=True)):
                 low, high = (n - 1) / 2, total - 1 - (n - 1) / 2
                 center[a] = np.clip(center[a], low, high) if low <= high else (total - 1) / 2
         # Whole steps, so that a patch that is not warped is not blurred either.
@@ -145,7 +164,7 @@ class PatchSampler:
         where = (float(center[0]), float(center[1]), float(center[2]))
         if augmentation is None:
             return Warp(shape, where, np.eye(3))
-        return draw_warp(rng, augmentation, shape, where, self.volume.voxel_size, axis)
+        return draw_warp(rng, augmentation, shape, where, self.source.volume.voxel_size, axis)
 
 
 def _pick(rng: np.random.Generator, weights: np.ndarray) -> int:

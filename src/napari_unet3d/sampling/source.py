@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,9 +14,36 @@ from torch import Tensor
 
 from napari_unet3d.config import Triple
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.shapes import check_box
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.resampling import to_device
 
 Beyond = Literal["mirror", "nearest"]
+
+_RESIDENT_SHARE = 0.25
+"""Share of the free memory of a device that a resident stack may take. Patches and tiles are
+planned for half of what is free, and the sum of the tiles takes the rest."""
+_SLAB = 16
+"""Planes that become resident at once: the depth of a training patch on a CPU."""
+
+
+def open_source(volume: Volume, intensity: IntensityNormalization, device: torch.device) -> Source:
+    """The source that suits a volume and a device.
+
+    On a GPU, a stack in the main memory stays resident where it fits into a quarter of the free
+    memory. On a CPU it would only be held twice.
+    """
+    if device.type != "cpu" and isinstance(volume.data, np.ndarray):
+        room = int(_RESIDENT_SHARE * devices.free_memory(device))
+        if resident_bytes(volume) <= room:
+            return ResidentSource(volume, intensity, device, room)
+    return Source(volume, intensity, device)
+
+
+def resident_bytes(volume: Volume) -> int:
+    """Bytes of the normalized gray values of one time point."""
+    return 4 * volume.n_channels * math.prod(volume.shape)
 
 
 class Source:
@@ -27,7 +56,7 @@ class Source:
     intensity
         Normalization of its gray values.
     device
-        Where the tensors are wanted.
+        Device of the tensors.
     """
 
     def __init__(
@@ -36,36 +65,168 @@ class Source:
         self.volume, self.intensity, self.device = volume, intensity, device
 
     def crop(self, time: int, start: Triple, stop: Triple) -> Tensor:
-        """Gray values (C, z, y, x) of a box that lies inside the volume."""
-        return torch.from_numpy(self.intensity.apply(self.volume.crop(time, start, stop))).to(
-            self.device
-        )
+        """Gray values (C, z, y, x) float32 of a box that lies inside the volume.
+
+        Raises
+        ------
+        IndexError
+            The box or the time point lies outside the volume.
+        RunFailedError
+            The voxels cannot be read.
+        """
+        return to_device(self._normalized(time, start, stop), self.device)
 
     def read(
         self, time: int, start: Sequence[int], stop: Sequence[int], beyond: Beyond = "mirror"
     ) -> Tensor:
-        """Gray values (C, z, y, x) of a box that may reach out of the volume.
+        """Gray values (C, z, y, x) float32 of a box that may reach beyond the volume.
 
         Parameters
         ----------
         time
             Time point.
         start, stop
-            The box, voxels along z, y and x.
+            First voxel of the box (z, y, x), and one past the last.
         beyond
-            What stands outside the volume: 'mirror' reflects the image at its edge voxels, as
-            the network expects; 'nearest' repeats the edge voxels, as the features of the pixel
-            classifier need them (a reflection hides the edge, which those features show).
+            Values outside the volume: 'mirror' reflects the image at its edge voxels, as the
+            network expects; 'nearest' repeats the edge voxels, as the features of the pixel
+            classifier need (a reflection hides the edge, which those features show).
+
+        Raises
+        ------
+        IndexError
+            The time point is not one of the volume.
+        RunFailedError
+            The voxels cannot be read.
         """
-        outside = {"mirror": mirror_index, "nearest": nearest_index}[beyond]
-        z, y, x = (outside(a, b, n) for a, b, n in zip(start, stop, self.volume.shape, strict=True))
-        low = int(z.min()), int(y.min()), int(x.min())
-        high = int(z.max()) + 1, int(y.max()) + 1, int(x.max()) + 1
-        inside = self.volume.crop(time, low, high)
-        crop = self.intensity.apply(inside)
-        if crop.shape[1:] != (len(z), len(y), len(x)):
-            crop = crop[:, (z - low[0])[:, None, None], (y - low[1])[:, None], x - low[2]]
-        return torch.from_numpy(crop).to(self.device)
+        voxels = _voxels(start, stop, self.volume.shape, beyond)
+        low, high = _bounds(voxels)
+        inside = self._normalized(time, low, high)
+        if any(map(_is_rearranged, voxels)):
+            z, y, x = (index - first for index, first in zip(voxels, low, strict=True))
+            inside = inside[:, z[:, None, None], y[:, None], x]
+        return to_device(inside, self.device)
+
+    def _normalized(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
+        return self.intensity.apply(self.volume.crop(time, start, stop))
+
+
+@dataclass(frozen=True)
+class _TimePoint:
+    """The gray values of one time point on the device.
+
+    Attributes
+    ----------
+    values
+        (C, Z, Y, X) float32.
+    filled
+        (slabs,) whether the planes of each slab have been read.
+    """
+
+    values: Tensor
+    filled: NDArray[np.bool_]
+
+
+class ResidentSource(Source):
+    """Keeps the normalized gray values on the device: each voxel is read and moved once.
+
+    Slabs of planes are read when a box first needs them, so that a training on a few slices does
+    not wait for the whole stack. Where the memory does not suffice after all, boxes are read as
+    `Source` does it.
+
+    Parameters
+    ----------
+    volume, intensity, device
+        As for `Source`.
+    room
+        Bytes on the device for all time points together. The oldest one makes way.
+    """
+
+    def __init__(
+        self, volume: Volume, intensity: IntensityNormalization, device: torch.device, room: int
+    ) -> None:
+        super().__init__(volume, intensity, device)
+        self._most_times = room // resident_bytes(volume)
+        self._times: dict[int, _TimePoint] = {}
+
+    def crop(self, time: int, start: Triple, stop: Triple) -> Tensor:
+        """Gray values (C, z, y, x) float32 of a box that lies inside the volume."""
+        check_box(start, stop, self.volume.shape)
+        values = self._resident(time, start[0], stop[0])
+        if values is None:
+            return super().crop(time, start, stop)
+        (a, b, c), (d, e, f) = start, stop
+        # A copy: what is done to a box must not reach the next one.
+        return values[:, a:d, b:e, c:f].clone(memory_format=torch.contiguous_format)
+
+    def read(
+        self, time: int, start: Sequence[int], stop: Sequence[int], beyond: Beyond = "mirror"
+    ) -> Tensor:
+        """Gray values (C, z, y, x) float32 of a box that may reach beyond the volume."""
+        voxels = _voxels(start, stop, self.volume.shape, beyond)
+        low, high = _bounds(voxels)
+        if self._resident(time, low[0], high[0]) is None:
+            return super().read(time, start, stop, beyond)
+        box = self.crop(time, low, high)
+        for axis, (index, first) in enumerate(zip(voxels, low, strict=True), 1):
+            if _is_rearranged(index):
+                box = box.index_select(axis, to_device(index - first, self.device))
+        return box
+
+    def _resident(self, time: int, first: int, stop: int) -> Tensor | None:
+        """The time point, with the planes first…stop-1 filled; None where it does not fit."""
+        if not 0 <= time < self.volume.n_times:
+            return None  # the error is the plain source's
+        if time not in self._times:
+            while len(self._times) >= self._most_times:
+                if not self._times:
+                    return None
+                del self._times[next(iter(self._times))]
+            try:
+                values = torch.empty(
+                    (self.volume.n_channels, *self.volume.shape), device=self.device
+                )
+            except Exception as error:
+                if not devices.is_out_of_memory(error):
+                    raise
+                self._most_times = len(self._times)
+                return None
+            filled = np.zeros(-(-self.volume.shape[0] // _SLAB), bool)
+            self._times[time] = _TimePoint(values, filled)
+        point = self._times[time]
+        slabs = range(first // _SLAB, -(-stop // _SLAB))
+        for slab in slabs:
+            if not point.filled[slab]:
+                self._fill(time, point.values, slab)
+                point.filled[slab] = True
+        return point.values
+
+    def _fill(self, time: int, values: Tensor, slab: int) -> None:
+        _, y, x = self.volume.shape
+        low, high = slab * _SLAB, min((slab + 1) * _SLAB, self.volume.shape[0])
+        values[:, low:high] = super().crop(time, (low, 0, 0), (high, y, x))
+
+
+_Indices = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
+
+
+def _voxels(start: Sequence[int], stop: Sequence[int], shape: Triple, beyond: Beyond) -> _Indices:
+    """Voxel indices along z, y and x that fill a box."""
+    outside = {"mirror": mirror_index, "nearest": nearest_index}[beyond]
+    z, y, x = (outside(a, b, n) for a, b, n in zip(start, stop, shape, strict=True))
+    return z, y, x
+
+
+def _is_rearranged(index: NDArray[np.intp]) -> bool:
+    """Whether voxels are repeated or reversed, instead of following one another."""
+    return bool((np.diff(index) != 1).any())
+
+
+def _bounds(voxels: _Indices) -> tuple[Triple, Triple]:
+    """Start and stop of the smallest box that holds the indices."""
+    z, y, x = voxels
+    low = int(z.min()), int(y.min()), int(x.min())
+    return low, (int(z.max()) + 1, int(y.max()) + 1, int(x.max()) + 1)
 
 
 def mirror_index(start: int, stop: int, size: int) -> NDArray[np.intp]:

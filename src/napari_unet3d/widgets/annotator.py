@@ -10,8 +10,8 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice
 from napari_unet3d.data.ledger import SliceLedger
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.parts.class_table import SHORTCUT_MODIFIER, ClassTable

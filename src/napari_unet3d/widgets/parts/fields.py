@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -252,10 +252,17 @@ class ModelEditor(FieldEditor):
     model
         The model.
     skip
-        Names of fields that are left out.
+        Fields that are left out.
+    choices
+        Values that are offered for a field, where its annotation does not list them.
     """
 
-    def __init__(self, model: type[BaseModel], skip: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        model: type[BaseModel],
+        skip: Iterable[str] = (),
+        choices: Mapping[str, Iterable[Any]] | None = None,
+    ) -> None:
         form = QWidget()
         super().__init__(form)
         self.model = model
@@ -269,7 +276,8 @@ class ModelEditor(FieldEditor):
         for name, field in model.model_fields.items():
             if name in skipped:
                 continue
-            editor = make_editor(field)
+            offered = (choices or {}).get(name)
+            editor = make_editor(field) if offered is None else ChoiceEditor(offered)
             editor.setValue(field.get_default(call_default_factory=True))
             title = _title(name)
             label = QLabel(title)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.texts import starved_text

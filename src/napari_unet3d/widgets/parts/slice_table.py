@@ -9,7 +9,7 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.networks import NETWORKS, kind_of
 from napari_unet3d.prediction.outputs import optional_outputs
 from napari_unet3d.widgets.parts.devices import DeviceChoice
 from napari_unet3d.widgets.parts.duration import DurationBox
@@ -38,6 +39,10 @@ PRESETS = (
 )
 _BY_HAND = ("preset", "seconds", "device")
 """Fields that have an editor of their own; the others are advanced settings."""
+_WITHOUT_CHOICE = ("loss",)
+"""Settings that have a single value so far."""
+_NETWORKS = tuple(map(kind_of, NETWORKS))
+"""Kinds of network; they are offered once there are several."""
 
 
 class TrainingForm(QWidget):
@@ -83,7 +88,12 @@ class TrainingForm(QWidget):
         self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
         for output in optional_outputs():
             self.outputs[output.name].setToolTip(output.tooltip)
-        self.advanced = ModelEditor(TrainingConfig, skip=_BY_HAND)
+        one_network = () if len(_NETWORKS) > 1 else ("network",)
+        self.advanced = ModelEditor(
+            TrainingConfig,
+            skip=(*_BY_HAND, *_WITHOUT_CHOICE, *one_network),
+            choices={"network": _NETWORKS},
+        )
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
         )

@@ -21,7 +21,8 @@ from napari_unet3d.data.lazy import Rearranged
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction.outputs import LayerOptions, chosen_outputs
+from napari_unet3d.prediction.output import LayerOptions
+from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from napari.layers import Image, Labels
 
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.data.volume import describe_shape
 from napari_unet3d.widgets.viewer.layers import FirstAxis, labels_shape, role_of
 from napari_unet3d.widgets.viewer.room import result_problem
 

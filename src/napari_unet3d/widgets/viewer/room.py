@@ -16,8 +16,9 @@ import torch
 from qtpy.QtCore import QStandardPaths
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks.device import free_memory
 from napari_unet3d.prediction.outputs import chosen_outputs

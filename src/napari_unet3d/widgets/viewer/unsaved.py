@@ -15,7 +15,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
-from napari_unet3d.data.annotation import find_painted_slices
+from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.widgets.parts.file_dialogs import ask_segmentation
 from napari_unet3d.widgets.viewer.layers import metadata_of, remember, role_of, voxel_size_of

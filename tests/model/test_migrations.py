@@ -1,0 +1,25 @@
+"""Headers of older format versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_unet3d.model.migrations import FORMAT_VERSION, MIGRATIONS, migrate
+
+
+def test_each_older_version_has_a_migration() -> None:
+    assert len(MIGRATIONS) == FORMAT_VERSION - 1
+
+
+def test_the_current_header_stays() -> None:
+    header = {"calibration": {"pixels": 0.5}, "unit": "µm"}
+    assert migrate(header, FORMAT_VERSION) == header
+
+
+@pytest.mark.parametrize(("version", "kept"), [(1, False), (2, False), (3, True), (4, True)])
+def test_a_calibration_before_version_3_is_dropped(version: int, kept: bool) -> None:
+    header = {"calibration": {"pixels": 0.5}, "unit": "µm"}
+    migrated = migrate(header, version)
+    assert ("calibration" in migrated) == kept
+    assert migrated["unit"] == "µm"
+    assert "calibration" in header, "the given header is left as it is"
