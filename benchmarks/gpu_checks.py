@@ -89,7 +89,7 @@ class Bench:
         labels = sample.annotate(sample.training_slices)
         image = sample.image
         if self.small:
-            box = tuple(slice(0, n) for n in (min(len(labels), 24), 40, 40))
+            box = tuple(slice(0, n) for n in (min(len(labels), 16), 32, 32))
             labels, image = labels[box], Volume(np.asarray(image.data)[box], image.axes)
         return image, SparseAnnotation(labels, sample.classes)
 
@@ -107,7 +107,7 @@ class Bench:
     def trainer(self, **changes: Any) -> Trainer:
         """A trainer on the sample with the default settings, changed by `changes`."""
         if self.small:
-            changes = {"patch_shape": (8, 16, 16), **changes}
+            changes = {"patch_shape": (8, 16, 16), "pixel_classifier": False, **changes}
         return Trainer(*self.sample, TrainingConfig(**{"device": str(self.device), **changes}))
 
     def segment(
