@@ -153,7 +153,7 @@ def precisions_agree(bench: Bench) -> Figures:
         x = image.to(device, dtype).contiguous(memory_format=form)
         with devices.autocast(device, precision or "fp32"):
             logits = network(x)
-        loss = masked_loss(logits, target.to(device))
+        loss = masked_loss(logits, target.to(device), TrainingConfig())
         scale = 2.0**12 if precision == "fp16" else 1.0
         (loss * scale).backward()
         gradients = [

@@ -99,16 +99,19 @@ class Bench:
         return self.train(iterations=2, pixel_classifier=False)
 
     def train(self, each: Callable[[Any], object] | None = None, **changes: Any) -> ModelBundle:
-        """Train on the sample with the default settings, changed by `changes`."""
+        """Train on the sample; see `trainer`."""
         bundle = drain(self.trainer(**changes).run(), each)
         assert bundle is not None
         return bundle
 
-    def trainer(self, **changes: Any) -> Trainer:
+    def trainer(
+        self, *, start_from: ModelBundle | None = None, resume: bool = False, **changes: Any
+    ) -> Trainer:
         """A trainer on the sample with the default settings, changed by `changes`."""
         if self.small:
             changes = {"patch_shape": (8, 16, 16), "pixel_classifier": False, **changes}
-        return Trainer(*self.sample, TrainingConfig(**{"device": str(self.device), **changes}))
+        config = TrainingConfig(**{"device": str(self.device), **changes})
+        return Trainer(*self.sample, config, start_from=start_from, resume=resume)
 
     def segment(
         self,

@@ -103,7 +103,7 @@ def test_a_failed_trial_is_tried_again(monkeypatch):
     """A GPU whose memory another program held may be free a minute later."""
     errors = [torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")]
 
-    def trial(*_):
+    def trial(*_, **__):
         if errors:
             raise errors.pop()
 
@@ -148,7 +148,7 @@ def test_settings_hold_while_a_network_runs_and_are_restored():
 
 
 def test_a_device_without_repeatable_convolutions_goes_on_with_others(monkeypatch):
-    def trial(*_):
+    def trial(*_, **__):
         if torch.backends.cudnn.deterministic:
             raise RuntimeError("GET was unable to find an engine to execute this computation")
 

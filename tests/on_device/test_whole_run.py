@@ -27,9 +27,13 @@ def stack() -> tuple[Volume, SparseAnnotation]:
     return Volume(image.astype(np.float32)), SparseAnnotation.from_labels(labels)
 
 
+def settings(device: torch.device, **changes) -> TrainingConfig:
+    given = {"iterations": 4, "patch_shape": (8, 16, 16), "preset": "fast"} | changes
+    return TrainingConfig(device=str(device), **given)
+
+
 def trainer(device: torch.device, **changes) -> Trainer:
-    settings = {"iterations": 4, "patch_shape": (8, 16, 16), "preset": "fast"} | changes
-    return Trainer(*stack(), TrainingConfig(device=str(device), **settings))
+    return Trainer(*stack(), settings(device, **changes))
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -67,10 +71,10 @@ def test_resumed_equals_never_stopped(device):
         if isinstance(event, TrainingProgress) and event.iteration == 2:
             control.stop()
 
-    first = trainer(device, pixel_classifier=False)
-    stopped = drain(first.run(control), stop)
+    stopped = drain(trainer(device, pixel_classifier=False).run(control), stop)
     assert stopped.record.iterations == 2
-    resumed = drain(Trainer(*stack(), first.config, start_from=stopped, resume=True).run())
+    config = settings(device, pixel_classifier=False)
+    resumed = drain(Trainer(*stack(), config, start_from=stopped, resume=True).run())
     assert equal(resumed.weights, whole.weights)
 
 

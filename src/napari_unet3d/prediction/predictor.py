@@ -144,7 +144,7 @@ def _engine(task: _Task) -> Engine:
     intensity = IntensityNormalization.estimate(task.volume, task.bundle.intensity.clip)
     return Engine(
         mixture,
-        open_source(task.volume, intensity, task.device),
+        open_source(task.volume, intensity, task.device, task.config.memory),
         task.precision,
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,
