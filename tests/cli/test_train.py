@@ -259,17 +259,17 @@ def test_interrupt_keeps_the_model(train, monkeypatch, tmp_path):
     """Ctrl-C after the second iteration."""
     import signal
 
-    from napari_unet3d.training.trainer import Trainer
+    from napari_unet3d.training.learner import Learner
 
-    step = Trainer._step
+    step = Learner.step
 
-    def interrupted(self, learning_rate):
+    def interrupted(self, *arguments):
         if self.iteration == 1:
             signal.raise_signal(signal.SIGINT)
-        return step(self, learning_rate)
+        return step(self, *arguments)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Trainer, "_step", interrupted)
+    monkeypatch.setattr(Learner, "step", interrupted)
     outcome = train("--iterations", "100000")
     assert outcome.code == 0, outcome.err
     assert "the model is kept" in outcome.err

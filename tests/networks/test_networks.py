@@ -19,7 +19,7 @@ from napari_unet3d.networks import NETWORKS, AnyNetwork, kind_of, network_of_kin
 from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.trainer import Trainer
-from toys import Branches, Plain
+from toy_networks import Branches, Plain
 
 
 class Holder(BaseModel):

@@ -27,7 +27,7 @@ from napari_unet3d.networks.planning import (
     training_bytes,
 )
 from napari_unet3d.networks.unet import PAPER_NETWORK, UNetConfig
-from toys import Branches, Plain
+from toy_networks import Branches, Plain
 
 CUBE = (128, 128, 128)
 

@@ -24,7 +24,7 @@ from napari_unet3d.networks.geometry import (
     walk,
 )
 from napari_unet3d.networks.unet import PAPER_NETWORK, UNetConfig
-from toys import Branches, Plain, influence
+from toy_networks import Branches, Plain, influence
 
 UNETS = {
     **CONFIGS,

@@ -160,6 +160,22 @@ def test_time_points_are_predicted_one_by_one(axes):
     assert np.isnan(u[:2]).all()
 
 
+def test_a_time_point_that_is_named_twice_is_predicted_once():
+    volume = Volume(np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)]), "TZYX")
+    _, _, _, events = run(random_bundle(SAME), volume, times=[2, 0, 2])
+    assert [e.done for e in events] == [1, 2]
+    assert {e.total for e in events} == {2}
+
+
+def test_an_output_that_is_none_is_not_made():
+    volume = Volume(blobs((4, 16, 16))[0])
+    out = np.zeros(volume.shape, np.uint8)
+    steps = predict(random_bundle(SAME), volume, out, probabilities=None, uncertainty=None)
+    assert len(list(steps)) == 1
+    with pytest.raises(BadInputError, match="'objects' is not an output"):
+        predict(random_bundle(SAME), volume, out, objects=None)
+
+
 def test_other_time_points_are_left_alone():
     bundle = random_bundle(SAME)
     volume = Volume(np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)]), "TZYX")

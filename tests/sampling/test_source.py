@@ -41,11 +41,11 @@ def volume(axes: str = "ZYX", dtype=np.uint16) -> Volume:
     return Volume(values.astype(dtype), axes)
 
 
-def pair(stack: Volume, times: int = 9) -> tuple[Source, ResidentSource]:
+def pair(stack: Volume, times: int = 9, device=CPU) -> tuple[Source, ResidentSource]:
     """A plain and a resident source of the same stack, with room for some time points."""
     intensity = IntensityNormalization.estimate(stack)
     room = times * resident_bytes(stack)
-    return Source(stack, intensity, CPU), ResidentSource(stack, intensity, CPU, room)
+    return Source(stack, intensity, device), ResidentSource(stack, intensity, device, room)
 
 
 class Counting:
@@ -65,10 +65,10 @@ class Counting:
 
 @pytest.mark.parametrize("beyond", ["mirror", "nearest"])
 @pytest.mark.parametrize("box", BOXES, ids=str)
-def test_a_box_is_the_padded_volume(box, beyond):
+def test_a_box_is_the_padded_volume(box, beyond, device):
     """The reference is numpy's own padding of the whole volume."""
     stack = volume()
-    plain, resident = pair(stack)
+    plain, resident = pair(stack, device=device)
     start, stop = box
     whole = plain.intensity.apply(stack.crop(0, (0, 0, 0), SHAPE))
     pad = 40
@@ -76,14 +76,14 @@ def test_a_box_is_the_padded_volume(box, beyond):
     padded = np.pad(whole, [(0, 0), *[(pad, pad)] * 3], mode=mode)
     expected = padded[(slice(None), *(slice(a + pad, b + pad) for a, b in zip(*box, strict=True)))]
     for source in (plain, resident):
-        np.testing.assert_array_equal(source.read(0, start, stop, beyond).numpy(), expected)
+        np.testing.assert_array_equal(source.read(0, start, stop, beyond).cpu().numpy(), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("axes", ["ZYX", "CZYX", "TCZYX"])
-def test_a_resident_source_equals_the_plain_one_to_the_bit(axes, dtype):
+def test_a_resident_source_equals_the_plain_one_to_the_bit(axes, dtype, device):
     stack = volume(axes, dtype)
-    plain, resident = pair(stack)
+    plain, resident = pair(stack, device=device)
     for time, (start, stop), beyond in product(range(stack.n_times), BOXES, ["mirror", "nearest"]):
         expected = plain.read(time, start, stop, beyond)
         assert torch.equal(resident.read(time, start, stop, beyond), expected)

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet3d.training.losses import balanced_weights, masked_loss
+from napari_unet3d.config import TrainingConfig
+from napari_unet3d.training.losses import (
+    LOSSES,
+    balanced_weights,
+    masked_loss,
+    mean_of_chosen,
+    mean_without_waiting,
+)
 
 N, K, SHAPE = 2, 3, (4, 5, 6)
 SHARES = (0.0, 0.5, 1.0)
@@ -21,9 +28,13 @@ def example(seed: int = 0, labelled: float = 0.3) -> tuple[torch.Tensor, torch.T
     return logits.requires_grad_(), target.to(torch.uint8)
 
 
+def loss_of(logits, target, dice_share=0.5, weights=None):
+    return masked_loss(logits, target, TrainingConfig(dice_share=dice_share), weights)
+
+
 def loss_and_gradient(logits, target, **options):
     logits = logits.detach().clone().requires_grad_()
-    loss = masked_loss(logits, target, **options)
+    loss = loss_of(logits, target, **options)
     loss.backward()
     return loss.detach(), logits.grad
 
@@ -56,7 +67,7 @@ def reference(logits, target, dice_share, weights) -> float:
 def test_agrees_with_a_plain_reference(dice_share, weights, seed):
     logits, target = example(seed)
     weights = None if weights is None else torch.tensor(weights)
-    found = masked_loss(logits, target, dice_share=dice_share, weights=weights)
+    found = loss_of(logits, target, dice_share=dice_share, weights=weights)
     expected = reference(logits, target, dice_share, weights)
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
@@ -71,7 +82,7 @@ def test_perfect_prediction_with_2_of_40_slices_is_0(dice_share):
         target[:, z] = truth[:, z] + 1
     logits = 40 * torch.stack([1 - truth, truth], 1).float() - 20
 
-    assert masked_loss(logits, target, dice_share=dice_share).item() < 1e-6
+    assert loss_of(logits, target, dice_share=dice_share).item() < 1e-6
 
     # Precondition: masking the logits, as some do, is indeed that wrong.
     mask = (target > 0).float()[:, None]
@@ -118,8 +129,8 @@ def test_nothing_labelled_is_0_with_gradient_0(dice_share):
 @every_share
 def test_half_precision_logits(dice_share):
     logits, target = example()
-    exact = masked_loss(logits, target, dice_share=dice_share)
-    half = masked_loss(logits.bfloat16(), target, dice_share=dice_share)
+    exact = loss_of(logits, target, dice_share=dice_share)
+    half = loss_of(logits.bfloat16(), target, dice_share=dice_share)
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(exact.item(), rel=0.02)
 
@@ -142,6 +153,33 @@ def test_background_only(dice_share):
     loss, gradient = loss_and_gradient(logits, target, dice_share=dice_share)
     assert loss.isfinite()
     assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+def test_every_loss_leaves_unlabelled_voxels_alone(loss):
+    """Whatever its name: nothing outside the mask gets a gradient, or changes the loss."""
+    logits, target = example()
+    config = TrainingConfig(loss=loss)
+    outside = (target == 0)[:, None].expand_as(logits)
+    results = []
+    for value in (0.0, 1e4, torch.nan):
+        changed = torch.where(outside, value, logits.detach()).requires_grad_()
+        result = masked_loss(changed, target, config)
+        result.backward()
+        assert not changed.grad[outside].any()
+        assert changed.grad[~outside].any()
+        results.append((result.detach(), changed.grad))
+    assert all(torch.equal(a, b) for r in results[1:] for a, b in zip(r, results[0], strict=True))
+
+
+def test_a_mean_that_waits_for_no_gpu_is_the_same_mean():
+    values, chosen = torch.rand(5, requires_grad=True), torch.tensor([1, 0, 1, 1, 0]).bool()
+    for mask in (chosen, torch.zeros(5, dtype=torch.bool), torch.ones(5, dtype=torch.bool)):
+        means = [kind(values, mask) for kind in (mean_of_chosen, mean_without_waiting)]
+        assert means[0].item() == pytest.approx(means[1].item(), rel=1e-6)
+        if mask.any():
+            gradients = [torch.autograd.grad(m, values)[0] for m in means]
+            assert torch.allclose(*gradients)
 
 
 def test_class_with_weight_0_alone_is_not_nan():

@@ -17,8 +17,6 @@ NetworkConfig = UNetConfig  # | AnotherConfig
 """Configuration of any network; its `kind` tells which. Every network is listed here."""
 
 NETWORKS: tuple[type[NetworkConfig], ...] = get_args(NetworkConfig) or (NetworkConfig,)
-_KIND_OF_OLD_MODELS = "unet"
-"""Kind of a configuration without `kind`: written when the U-Net was the only network."""
 
 
 def kind_of(network: type[Architecture]) -> str:
@@ -44,9 +42,9 @@ def network_of_kind(kind: object) -> type[NetworkConfig]:
 def _validated(value: Any) -> Any:
     if isinstance(value, NETWORKS):
         return value
-    if not isinstance(value, dict):
-        raise ValueError("the description of a network must be a JSON object")
-    return network_of_kind(value.get("kind", _KIND_OF_OLD_MODELS)).model_validate(value)
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        raise ValueError("the description of a network must be a JSON object with a 'kind'")
+    return network_of_kind(value["kind"]).model_validate(value)
 
 
 AnyNetwork = Annotated[NetworkConfig, SerializeAsAny(), PlainValidator(_validated)]

@@ -77,7 +77,7 @@ def predict(
         for output in chosen_outputs(outputs)
     }
     wanted = {output: array for output, array in arrays.items() if array is not None}
-    chosen = tuple(range(volume.n_times) if times is None else times)
+    chosen = tuple(range(volume.n_times) if times is None else dict.fromkeys(times))
     check_volume(bundle, volume, chosen)
     for output, array in wanted.items():
         output.check(array, volume, bundle.classes)
@@ -144,7 +144,7 @@ def _engine(task: _Task) -> Engine:
     intensity = IntensityNormalization.estimate(task.volume, task.bundle.intensity.clip)
     return Engine(
         mixture,
-        open_source(task.volume, intensity, task.device),
+        open_source(task.volume, intensity, task.device, task.config.memory),
         task.precision,
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,

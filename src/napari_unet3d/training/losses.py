@@ -71,17 +71,21 @@ def cross_entropy_and_dice(
         overlap = (probability * truth).sum(0)
         total = probability.sum(0) + truth.sum(0)
         # A class that is absent has no Dice: its false positives only enter the cross-entropy.
-        dice = _mean_where(2 * overlap / total.clamp(min=1), truth.sum(0) > 0)
+        mean = mean_of_chosen if total.device.type == "cpu" else mean_without_waiting
+        dice = mean(2 * overlap / total.clamp(min=1), truth.sum(0) > 0)
         loss = loss + share * (1 - dice)
     return loss
 
 
-def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values, 1 where none is chosen; a GPU is not waited for."""
-    if values.device.type == "cpu":
-        return values[chosen].mean() if chosen.any() else values.new_ones(())
-    total = torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
-    return torch.where(chosen.any(), total, 1)
+def mean_of_chosen(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values; 1 where none is chosen."""
+    return values[chosen].mean() if chosen.any() else values.new_ones(())
+
+
+def mean_without_waiting(values: Tensor, chosen: Tensor) -> Tensor:
+    """The same but for rounding, without a question to the GPU, for which the CPU would wait."""
+    mean = torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+    return torch.where(chosen.any(), mean, 1)
 
 
 LOSSES: dict[str, Loss] = {
