@@ -89,7 +89,7 @@ class Bench:
         labels = sample.annotate(sample.training_slices)
         image = sample.image
         if self.small:
-            box = tuple(slice(0, n) for n in (min(len(labels), 24), 40, 40))
+            box = tuple(slice(0, n) for n in (min(len(labels), 16), 32, 32))
             labels, image = labels[box], Volume(np.asarray(image.data)[box], image.axes)
         return image, SparseAnnotation(labels, sample.classes)
 
@@ -99,16 +99,19 @@ class Bench:
         return self.train(iterations=2, pixel_classifier=False)
 
     def train(self, each: Callable[[Any], object] | None = None, **changes: Any) -> ModelBundle:
-        """Train on the sample with the default settings, changed by `changes`."""
+        """Train on the sample; see `trainer`."""
         bundle = drain(self.trainer(**changes).run(), each)
         assert bundle is not None
         return bundle
 
-    def trainer(self, **changes: Any) -> Trainer:
+    def trainer(
+        self, *, start_from: ModelBundle | None = None, resume: bool = False, **changes: Any
+    ) -> Trainer:
         """A trainer on the sample with the default settings, changed by `changes`."""
         if self.small:
-            changes = {"patch_shape": (8, 16, 16), **changes}
-        return Trainer(*self.sample, TrainingConfig(**{"device": str(self.device), **changes}))
+            changes = {"patch_shape": (8, 16, 16), "pixel_classifier": False, **changes}
+        config = TrainingConfig(**{"device": str(self.device), **changes})
+        return Trainer(*self.sample, config, start_from=start_from, resume=resume)
 
     def segment(
         self,

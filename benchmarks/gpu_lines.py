@@ -15,7 +15,7 @@ import torch
 from gpu_checks import Bench, Figures, LeftOutError, relative_error, require
 from torch.nn import functional
 
-from napari_unet3d.config import AugmentationConfig, TrainingConfig
+from napari_unet3d.config import AugmentationConfig
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.events import TrainingProgress, drain
 from napari_unet3d.model.bundle import ModelBundle
@@ -25,7 +25,6 @@ from napari_unet3d.networks.resampling import gather_linearly, sample_linearly, 
 from napari_unet3d.sampling.augmentation import draw_warp
 from napari_unet3d.sampling.source import ResidentSource, Source, open_source, resident_bytes
 from napari_unet3d.training.control import TrainingControl
-from napari_unet3d.training.trainer import Trainer
 
 _FULL_PRECISION = 1e-5
 """Relative error of a convolution or a product in fp32. TF32 has 11 bits: about 3e-4."""
@@ -108,18 +107,15 @@ def resumed_equals_never_stopped(bench: Bench) -> Figures:
             "iterations": 2 * half, "precision": precision, "pixel_classifier": False
         }  # fmt: skip
         whole = bench.train(**changes)
-        trainer = bench.trainer(**changes)
         control = TrainingControl()
 
         def stop(event: object, control: TrainingControl = control) -> None:
             if isinstance(event, TrainingProgress) and event.iteration >= half:
                 control.stop()
 
-        stopped = drain(trainer.run(control), stop)
+        stopped = drain(bench.trainer(**changes).run(control), stop)
         assert stopped is not None
-        config = TrainingConfig(**{**trainer.config.model_dump(), "iterations": 2 * half})
-        resumed = drain(Trainer(*bench.sample, config, start_from=stopped, resume=True).run())
-        assert resumed is not None
+        resumed = bench.train(start_from=stopped, resume=True, **changes)
         figures[precision] = f"{len(_differing(whole, resumed))} tensors differ"
     wrong = [p for p, text in figures.items() if text[0] not in "0n"]
     require(not wrong, f"resumed differs from never stopped in {', '.join(wrong)}", figures)

@@ -146,7 +146,12 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=12)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, for the medians")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", nargs="*", default=[], help="more options of `train`")
+    parser.add_argument(
+        "--train",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="options of `train`: all that follows, so this one comes last",
+    )
     parser.add_argument("names", nargs="*", help="stacks of the folder")
     arguments = parser.parse_args()
     cases: list[tuple[Path | None, str]] = [(None, SAMPLE)]

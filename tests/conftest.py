@@ -25,6 +25,9 @@ GUI_FIXTURES = VIEWER_FIXTURES | {"qtbot", "qapp"}
 IDLE_POOLS = ("zarr_io", "asyncio_", "fsspecIO", "ThreadPoolExecutor-")
 """Threads that zarr, fsspec and dask keep for the next call; name threads of our own otherwise."""
 
+TEST_DEVICE = os.environ.get("UNET3D_TEST_DEVICE", "cpu")
+"""Device of the tests that take one. Where it is set, only these tests run."""
+
 torch.set_num_threads(1)
 
 os.environ["NAPARI_CONFIG"] = ""  # neither read nor written
@@ -75,6 +78,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     no_qt = pytest.mark.skip(reason="Qt cannot be loaded here")
     no_window = pytest.mark.skip(reason="no X server, and no Xvfb to start one: nothing renders")
     no_shared = pytest.mark.skip(reason=f"{SHARED_DATA} is missing")
+    if "UNET3D_TEST_DEVICE" in os.environ:
+        chosen = [item for item in items if "device" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected([item for item in items if item not in chosen])
+        items[:] = chosen
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & GUI_FIXTURES and not _has_qt(config):
@@ -90,6 +97,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shared_data() -> Path:
     """Folder of the development stacks; a test that asks for it is skipped where it is missing."""
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """The device that `UNET3D_TEST_DEVICE` names, such as cuda:1 or mps; the CPU by default."""
+    return torch.device(TEST_DEVICE)
 
 
 @pytest.fixture(autouse=True)

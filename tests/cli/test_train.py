@@ -221,9 +221,9 @@ def test_failure_while_running_is_1_and_says_why(train, monkeypatch):
 
 
 def test_a_training_that_fails_on_the_way_leaves_its_model(run, work, tmp_path, monkeypatch):
-    from napari_unet3d.training import trainer as trainer_module
+    from napari_unet3d.training import learner as learner_module
 
-    loss, steps = trainer_module.masked_loss, []
+    loss, steps = learner_module.masked_loss, []
 
     def broken(*args, **options):
         steps.append(1)
@@ -231,7 +231,7 @@ def test_a_training_that_fails_on_the_way_leaves_its_model(run, work, tmp_path, 
             raise RuntimeError("the device fell off the bus")
         return loss(*args, **options)
 
-    monkeypatch.setattr(trainer_module, "masked_loss", broken)
+    monkeypatch.setattr(learner_module, "masked_loss", broken)
     path = tmp_path / "kept.unet3d"
     files = (work / "image.tif", work / "labels.tif")
     outcome = run("train", *files, "-o", path, *QUICK, "--iterations", "5")
@@ -259,17 +259,17 @@ def test_interrupt_keeps_the_model(train, monkeypatch, tmp_path):
     """Ctrl-C after the second iteration."""
     import signal
 
-    from napari_unet3d.training.trainer import Trainer
+    from napari_unet3d.training.learner import Learner
 
-    step = Trainer._step
+    step = Learner.step
 
-    def interrupted(self, learning_rate):
+    def interrupted(self, *arguments):
         if self.iteration == 1:
             signal.raise_signal(signal.SIGINT)
-        return step(self, learning_rate)
+        return step(self, *arguments)
 
     before = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Trainer, "_step", interrupted)
+    monkeypatch.setattr(Learner, "step", interrupted)
     outcome = train("--iterations", "100000")
     assert outcome.code == 0, outcome.err
     assert "the model is kept" in outcome.err

@@ -30,8 +30,8 @@ def test_a_group_without_limit_leaves_everything(limited_group):
     assert left_in_group(limited_group) > 2**60
 
 
-def test_free_memory_is_positive_and_below_the_machine():
-    assert 0 < devices.free_memory(torch.device("cpu")) < 2**60
+def test_free_memory_is_positive_and_below_the_machine(device):
+    assert 0 < devices.free_memory(device) < 2**60
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_the_package_leaves_amx_out():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_training_step_is_tried_on_a_device(precision):
-    assert devices.failure(CPU, precision) is None
-    assert devices.failure(CPU, precision, repeatable=True) is None
+def test_a_training_step_is_tried_on_a_device(precision, device):
+    assert devices.failure(device, precision) is None
+    assert devices.failure(device, precision, repeatable=True) is None
 
 
 def test_a_device_that_does_not_work_gives_its_reason():
@@ -103,7 +103,7 @@ def test_a_failed_trial_is_tried_again(monkeypatch):
     """A GPU whose memory another program held may be free a minute later."""
     errors = [torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 1 GiB")]
 
-    def trial(*_):
+    def trial(*_, **__):
         if errors:
             raise errors.pop()
 
@@ -148,7 +148,7 @@ def test_settings_hold_while_a_network_runs_and_are_restored():
 
 
 def test_a_device_without_repeatable_convolutions_goes_on_with_others(monkeypatch):
-    def trial(*_):
+    def trial(*_, **__):
         if torch.backends.cudnn.deterministic:
             raise RuntimeError("GET was unable to find an engine to execute this computation")
 

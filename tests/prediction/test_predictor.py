@@ -160,6 +160,22 @@ def test_time_points_are_predicted_one_by_one(axes):
     assert np.isnan(u[:2]).all()
 
 
+def test_a_time_point_that_is_named_twice_is_predicted_once():
+    volume = Volume(np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)]), "TZYX")
+    _, _, _, events = run(random_bundle(SAME), volume, times=[2, 0, 2])
+    assert [e.done for e in events] == [1, 2]
+    assert {e.total for e in events} == {2}
+
+
+def test_an_output_that_is_none_is_not_made():
+    volume = Volume(blobs((4, 16, 16))[0])
+    out = np.zeros(volume.shape, np.uint8)
+    steps = predict(random_bundle(SAME), volume, out, probabilities=None, uncertainty=None)
+    assert len(list(steps)) == 1
+    with pytest.raises(BadInputError, match="'objects' is not an output"):
+        predict(random_bundle(SAME), volume, out, objects=None)
+
+
 def test_other_time_points_are_left_alone():
     bundle = random_bundle(SAME)
     volume = Volume(np.stack([blobs((6, 20, 22), seed=s)[0] for s in range(3)]), "TZYX")
@@ -181,9 +197,9 @@ def test_images_that_are_not_in_memory(kind, tmp_path):
         data = pytest.importorskip("dask.array").from_array(image, chunks=(5, 16, 16))
     bundle = random_bundle(SAME)
     expected, p, _, _ = run(bundle, Volume(image), tile_shape=(12, 24, 24))
-    found, q, _, _ = run(bundle, Volume(data), tile_shape=(12, 24, 24))
+    labels, q, _, _ = run(bundle, Volume(data), tile_shape=(12, 24, 24))
     np.testing.assert_allclose(p, q, atol=1e-5)
-    assert (expected == found).mean() > 0.999
+    assert (expected == labels).mean() > 0.999
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64"])
@@ -224,11 +240,13 @@ def test_closing_the_generator_cancels_and_frees():
     )
     first = next(steps)
     assert first.done < first.total
-    found = [weakref.ref(o) for o in gc.get_objects() if type(o) is UNet3D and id(o) not in others]
-    assert len(found) == 1
+    networks = [
+        weakref.ref(o) for o in gc.get_objects() if type(o) is UNet3D and id(o) not in others
+    ]
+    assert len(networks) == 1
     steps.close()
     gc.collect()
-    assert found[0]() is None
+    assert networks[0]() is None
     assert set(threading.enumerate()) == threads
     assert not out.any(), "a block that is not done was written"
 

@@ -50,14 +50,16 @@ class Drawing:
         return self.sampler.batch(number, size, self.shapes, augmentation)
 
 
-def source(volume: Volume, intensity: IntensityNormalization | None = None) -> Source:
-    return Source(volume, intensity or IntensityNormalization.estimate(volume), CPU)
+def source(
+    volume: Volume, intensity: IntensityNormalization | None = None, device: torch.device = CPU
+) -> Source:
+    return Source(volume, intensity or IntensityNormalization.estimate(volume), device)
 
 
-def sampler(labels, image=None, held_out=(), shapes=PATCH, **more) -> Drawing:
+def sampler(labels, image=None, held_out=(), shapes=PATCH, device=CPU, **more) -> Drawing:
     volume = Volume(stack() if image is None else image)
     annotation = SparseAnnotation.from_labels(labels, held_out=held_out)
-    return Drawing(PatchSampler(source(volume), annotation, **more), shapes)
+    return Drawing(PatchSampler(source(volume, device=device), annotation, **more), shapes)
 
 
 ONE_OF_EACH = (SliceRef(0, 4), SliceRef(0, 13), SliceRef(1, 10), SliceRef(2, 33))
@@ -69,10 +71,10 @@ ONE_OF_EACH = (SliceRef(0, 4), SliceRef(0, 13), SliceRef(1, 10), SliceRef(2, 33)
 @pytest.mark.parametrize("margin", [(2, 4, 4), (0, 0, 0)], ids=["unpadded", "padded"])
 @pytest.mark.parametrize("augmentation", [None, TURNED], ids=["plain", "turned"])
 @pytest.mark.parametrize("shape", [PATCH, (5, 11, 13), (1, 12, 12), (8, 30, 30)], ids=str)
-def test_every_patch_holds_labelled_voxels(margin, augmentation, shape):
+def test_every_patch_holds_labelled_voxels(margin, augmentation, shape, device):
     if margin != (0, 0, 0):
         shape = tuple(n + m for n, m in zip(shape, margin, strict=True))
-    found = sampler(painted(*ONE_OF_EACH), shapes=shape, margin=margin)
+    found = sampler(painted(*ONE_OF_EACH), shapes=shape, margin=margin, device=device)
     for number in range(60):
         _, target = found.batch(number, 1, augmentation)
         assert (target > 0).any(), number
@@ -211,9 +213,9 @@ def test_targets_are_output_index_plus_1():
 # --- repeatable -----------------------------------------------------------------------------
 
 
-def test_same_seed_and_number_give_the_same_batch():
+def test_same_seed_and_number_give_the_same_batch(device):
     labels = painted(*ONE_OF_EACH)
-    one, same, other = (sampler(labels, seed=s) for s in (3, 3, 4))
+    one, same, other = (sampler(labels, seed=s, device=device) for s in (3, 3, 4))
     one.batch(0, 2, WARPED)  # what was drawn before does not matter
     for number in (5, 2**40):
         a, b = one.batch(number, 2, WARPED), same.batch(number, 2, WARPED)
@@ -221,6 +223,18 @@ def test_same_seed_and_number_give_the_same_batch():
     image = one.batch(5, 2, WARPED)[0]
     for batch in (one.batch(6, 2, WARPED), other.batch(5, 2, WARPED)):
         assert image.shape != batch[0].shape or not torch.equal(image, batch[0])
+
+
+@pytest.mark.parametrize("augmentation", [None, TURNED], ids=["plain", "turned"])
+def test_a_device_gets_the_patches_of_the_cpu(augmentation, device):
+    labels = painted(*ONE_OF_EACH)
+    quiet = augmentation and augmentation.model_copy(update={"noise": 0.0})
+    here, there = (sampler(labels, device=d) for d in (CPU, device))
+    for number in range(20):
+        image, target = here.batch(number, 2, quiet)
+        other_image, other_target = there.batch(number, 2, quiet)
+        torch.testing.assert_close(other_image.cpu(), image, rtol=1e-3, atol=1e-3)
+        assert (other_target.cpu() == target).float().mean() > 0.999
 
 
 # --- kinds of stacks ------------------------------------------------------------------------

@@ -11,7 +11,14 @@ import torch
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.sampling import source as module
-from napari_unet3d.sampling.source import ResidentSource, Source, open_source, resident_bytes
+from napari_unet3d.sampling.source import (
+    ResidentSource,
+    Source,
+    mirror_index,
+    nearest_index,
+    open_source,
+    resident_bytes,
+)
 
 CPU = torch.device("cpu")
 SHAPE = (37, 12, 9)
@@ -34,11 +41,11 @@ def volume(axes: str = "ZYX", dtype=np.uint16) -> Volume:
     return Volume(values.astype(dtype), axes)
 
 
-def pair(stack: Volume, times: int = 9) -> tuple[Source, ResidentSource]:
+def pair(stack: Volume, times: int = 9, device=CPU) -> tuple[Source, ResidentSource]:
     """A plain and a resident source of the same stack, with room for some time points."""
     intensity = IntensityNormalization.estimate(stack)
     room = times * resident_bytes(stack)
-    return Source(stack, intensity, CPU), ResidentSource(stack, intensity, CPU, room)
+    return Source(stack, intensity, device), ResidentSource(stack, intensity, device, room)
 
 
 class Counting:
@@ -58,10 +65,10 @@ class Counting:
 
 @pytest.mark.parametrize("beyond", ["mirror", "nearest"])
 @pytest.mark.parametrize("box", BOXES, ids=str)
-def test_a_box_is_the_padded_volume(box, beyond):
+def test_a_box_is_the_padded_volume(box, beyond, device):
     """The reference is numpy's own padding of the whole volume."""
     stack = volume()
-    plain, resident = pair(stack)
+    plain, resident = pair(stack, device=device)
     start, stop = box
     whole = plain.intensity.apply(stack.crop(0, (0, 0, 0), SHAPE))
     pad = 40
@@ -69,14 +76,14 @@ def test_a_box_is_the_padded_volume(box, beyond):
     padded = np.pad(whole, [(0, 0), *[(pad, pad)] * 3], mode=mode)
     expected = padded[(slice(None), *(slice(a + pad, b + pad) for a, b in zip(*box, strict=True)))]
     for source in (plain, resident):
-        np.testing.assert_array_equal(source.read(0, start, stop, beyond).numpy(), expected)
+        np.testing.assert_array_equal(source.read(0, start, stop, beyond).cpu().numpy(), expected)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 @pytest.mark.parametrize("axes", ["ZYX", "CZYX", "TCZYX"])
-def test_a_resident_source_equals_the_plain_one_to_the_bit(axes, dtype):
+def test_a_resident_source_equals_the_plain_one_to_the_bit(axes, dtype, device):
     stack = volume(axes, dtype)
-    plain, resident = pair(stack)
+    plain, resident = pair(stack, device=device)
     for time, (start, stop), beyond in product(range(stack.n_times), BOXES, ["mirror", "nearest"]):
         expected = plain.read(time, start, stop, beyond)
         assert torch.equal(resident.read(time, start, stop, beyond), expected)
@@ -180,3 +187,24 @@ def test_a_stack_on_a_disk_is_read_crop_by_crop(monkeypatch):
     lazy = Volume(Counting(stack.data), "ZYX")
     gpu = torch.device("cuda", 0)
     assert type(open_source(lazy, IntensityNormalization.estimate(stack), gpu)) is Source
+
+
+# --- voxel indices ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 3), (4, 4), (20, 33)])
+def test_mirror_index_is_numpy_s_reflect(size, before, after):
+    expected = np.pad(np.arange(size), (before, after), mode="reflect" if size > 1 else "edge")
+    np.testing.assert_array_equal(mirror_index(-before, size + after, size), expected)
+
+
+def test_mirror_index_of_a_part_that_lies_beyond_the_volume():
+    whole = mirror_index(-40, 40, 7)
+    np.testing.assert_array_equal(mirror_index(20, 31, 7), whole[60:71])
+
+
+@pytest.mark.parametrize(("size", "before", "after"), [(7, 3, 4), (7, 40, 40), (1, 2, 2)])
+def test_nearest_index_is_numpy_s_edge(size, before, after):
+    expected = np.pad(np.arange(size), (before, after), mode="edge")
+    np.testing.assert_array_equal(nearest_index(-before, size + after, size), expected)

@@ -78,7 +78,7 @@ def test_a_part_that_takes_no_time_is_not_0_seconds() -> None:
 
 def test_what_is_trained_and_where() -> None:
     assert plan_line(started()) == (
-        "12,345 parameters, patches of 8 × 24 × 24 voxels, 5,000 labelled voxels; "
+        "Network with 12,345 parameters, patches of 8 × 24 × 24 voxels, 5,000 labelled voxels; "
         "CPU (2 threads), fp32"
     )
 

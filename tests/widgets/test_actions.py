@@ -182,6 +182,21 @@ def test_cancel_frees_the_window_while_a_file_is_read(
     assert sum(x.name.startswith("cells prediction") for x in ready._viewer.layers) == 1
 
 
+def test_the_dock_has_one_value(ready: Any, qtbot: Any) -> None:
+    settings = ready.value()
+    assert settings.outputs == ()
+    assert settings.times is None
+    changed = settings.model_copy(
+        update={
+            "training": settings.training.model_copy(update={"preset": "fast", "iterations": 7}),
+            "outputs": ("uncertainty",),
+        }
+    )
+    with qtbot.waitSignal(ready.valueChanged):
+        ready.setValue(changed)
+    assert ready.value() == changed
+
+
 def test_after_stop_one_may_still_cancel(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     hands.press(ready.run_bar.start_button)

@@ -237,14 +237,14 @@ def test_held_out_slices_are_measured(ready: Any, hands: Any, qtbot: Any) -> Non
 def test_an_error_in_the_thread_reaches_the_user(
     ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
 ) -> None:
-    from napari_unet3d.training.trainer import Trainer
+    from napari_unet3d.training.learner import Learner
 
     def fail(*_: Any) -> float:
         raise RuntimeError("the device fell asleep")
 
     shown: list[str] = []
     monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", shown.append)
-    monkeypatch.setattr(Trainer, "_step", fail)
+    monkeypatch.setattr(Learner, "step", fail)
     before = state(ready._viewer)
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
@@ -257,9 +257,9 @@ def test_an_error_in_the_thread_reaches_the_user(
 def test_a_training_that_fails_on_the_way_leaves_its_model(
     ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
 ) -> None:
-    from napari_unet3d.training.trainer import Trainer
+    from napari_unet3d.training.learner import Learner
 
-    step, done = Trainer._step, []
+    step, done = Learner.step, []
 
     def fail(self: Any, *arguments: Any) -> float:
         if len(done) == 1:
@@ -268,7 +268,7 @@ def test_a_training_that_fails_on_the_way_leaves_its_model(
         return step(self, *arguments)
 
     monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", lambda text: None)
-    monkeypatch.setattr(Trainer, "_step", fail)
+    monkeypatch.setattr(Learner, "step", fail)
     ready.form.advanced.editors["iterations"].setValue(5)
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)

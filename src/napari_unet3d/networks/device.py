@@ -74,8 +74,15 @@ def failure(device: torch.device, precision: Precision, repeatable: bool = False
 def _try_once(device: str, precision: Precision, repeatable: bool) -> None:
     """Carry out a training step. Only a success is kept: a lack of memory may pass."""
     place = torch.device(device)
+    cuda = place.type == "cuda"
     with _settings(repeatable):
-        train_once(place, autocast(place, precision), memory_format(place), precision == "fp16")
+        train_once(
+            place,
+            autocast(place, precision),
+            memory_format(place),
+            scaled=cuda or precision == "fp16",
+            fused=cuda,
+        )
 
 
 def unused_gpu() -> str | None:

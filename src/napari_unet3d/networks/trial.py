@@ -20,6 +20,7 @@ def train_once(
     autocast: AbstractContextManager[None],
     form: torch.memory_format,
     scaled: bool,
+    fused: bool,
 ) -> None:
     """Carry out one step of each kind of work on `device`; returns when it is done.
 
@@ -32,7 +33,9 @@ def train_once(
     form
         Order of the feature maps in memory.
     scaled
-        Whether the gradients are scaled, as in fp16.
+        Whether the gradients are scaled, as in fp16 and on NVIDIA GPUs.
+    fused
+        Whether the optimizer updates all weights in one kernel, as on NVIDIA GPUs.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def train_once(
     target = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
     target[:, 3] = 1
     target = target.to(device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=fused)
     scaler = torch.amp.GradScaler(device.type, enabled=scaled)
     with autocast:
         logits = network(image)

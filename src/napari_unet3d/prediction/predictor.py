@@ -72,9 +72,12 @@ def predict(
         Memory does not suffice even for the smallest tile, or PyTorch failed.
     """
     config = config or PredictionConfig()
-    arrays = {name: array for name, array in outputs.items() if array is not None}
-    wanted = {output: arrays.get(output.name, out) for output in chosen_outputs(arrays)}
-    chosen = tuple(range(volume.n_times) if times is None else times)
+    arrays = {
+        output: outputs[output.name] if output.optional else out
+        for output in chosen_outputs(outputs)
+    }
+    wanted = {output: array for output, array in arrays.items() if array is not None}
+    chosen = tuple(range(volume.n_times) if times is None else dict.fromkeys(times))
     check_volume(bundle, volume, chosen)
     for output, array in wanted.items():
         output.check(array, volume, bundle.classes)
@@ -141,7 +144,7 @@ def _engine(task: _Task) -> Engine:
     intensity = IntensityNormalization.estimate(task.volume, task.bundle.intensity.clip)
     return Engine(
         mixture,
-        open_source(task.volume, intensity, task.device),
+        open_source(task.volume, intensity, task.device, task.config.memory),
         task.precision,
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,

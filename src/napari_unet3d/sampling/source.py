@@ -28,14 +28,27 @@ _SLAB = 16
 """Planes that become resident at once: the depth of a training patch on a CPU."""
 
 
-def open_source(volume: Volume, intensity: IntensityNormalization, device: torch.device) -> Source:
+def open_source(
+    volume: Volume,
+    intensity: IntensityNormalization,
+    device: torch.device,
+    memory: int | None = None,
+) -> Source:
     """The source that suits a volume and a device.
 
     On a GPU, a stack in the main memory stays resident where it fits into a quarter of the free
     memory. On a CPU it would only be held twice.
+
+    Parameters
+    ----------
+    volume, intensity, device
+        As for `Source`.
+    memory
+        Bytes that may be used on the device; all that are free when None.
     """
     if device.type != "cpu" and isinstance(volume.data, np.ndarray):
-        room = int(_RESIDENT_SHARE * devices.free_memory(device))
+        memory = devices.free_memory(device) if memory is None else memory
+        room = int(_RESIDENT_SHARE * memory)
         if resident_bytes(volume) <= room:
             return ResidentSource(volume, intensity, device, room)
     return Source(volume, intensity, device)

@@ -53,7 +53,7 @@ def plan_line(started: TrainingStarted) -> str:
     """Write what is trained, on what, and where."""
     patch = " × ".join(map(str, started.patch_shape))
     return (
-        f"{started.parameters:,} parameters, patches of {patch} voxels, "
+        f"Network with {started.parameters:,} parameters, patches of {patch} voxels, "
         f"{started.labelled_voxels:,} labelled voxels; {started.device}, {started.precision}"
     )
 

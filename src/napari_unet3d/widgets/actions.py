@@ -43,6 +43,8 @@ class Actions(QObject):
     ----------
     viewer
         The napari viewer.
+    parent
+        The Qt parent.
     session
         The session of the window; a training puts its model there.
     runner, report
@@ -59,6 +61,7 @@ class Actions(QObject):
     def __init__(
         self,
         viewer: Any,
+        parent: QObject,
         session: WindowSession,
         runner: Runner,
         report: RunReport,
@@ -70,7 +73,7 @@ class Actions(QObject):
         run_bar: RunBar,
         pair_problem: Callable[[], str],
     ) -> None:
-        super().__init__(run_bar)
+        super().__init__(parent)
         self._viewer, self._session = viewer, session
         self._runner, self._report = runner, report
         self._choice, self._annotator, self._form = choice, annotator, form

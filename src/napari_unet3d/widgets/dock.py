@@ -95,6 +95,7 @@ class SegmentationDock(QWidget):
         self.pairing = Pairing(viewer, self, self.choice, self.annotator, self._background)
         self.run_actions = Actions(
             viewer,
+            self,
             session,
             self.runner,
             self.report,

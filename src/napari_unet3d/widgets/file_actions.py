@@ -32,7 +32,7 @@ class FileActions(QObject):
     viewer
         The napari viewer.
     window
-        The parent of the dialogs.
+        The Qt parent of this object and of the dialogs.
     session
         The session of the window; a model that is opened is put there.
     runner, report
@@ -56,7 +56,7 @@ class FileActions(QObject):
         results: Results,
         run_bar: RunBar,
     ) -> None:
-        super().__init__(run_bar)
+        super().__init__(window)
         self._viewer, self._window, self._session = viewer, window, session
         self._runner, self._report = runner, report
         self._form, self._results, self._run_bar = form, results, run_bar

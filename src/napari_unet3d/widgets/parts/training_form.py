@@ -21,6 +21,7 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks import NETWORKS, kind_of
 from napari_unet3d.prediction.outputs import optional_outputs
+from napari_unet3d.training.losses import LOSSES
 from napari_unet3d.widgets.parts.devices import DeviceChoice
 from napari_unet3d.widgets.parts.duration import DurationBox
 from napari_unet3d.widgets.parts.fields import DurationEditor, ModelEditor
@@ -39,10 +40,9 @@ PRESETS = (
 )
 _BY_HAND = ("preset", "seconds", "device")
 """Fields that have an editor of their own; the others are advanced settings."""
-_WITHOUT_CHOICE = ("loss",)
-"""Settings that have a single value so far."""
-_NETWORKS = tuple(map(kind_of, NETWORKS))
-"""Kinds of network; they are offered once there are several."""
+_CHOICES = {"network": tuple(map(kind_of, NETWORKS)), "loss": tuple(LOSSES)}
+"""Settings that are names of our own; each is offered once there are several."""
+_WITHOUT_CHOICE = tuple(name for name, choices in _CHOICES.items() if len(choices) < 2)
 
 
 class TrainingForm(QWidget):
@@ -88,11 +88,8 @@ class TrainingForm(QWidget):
         self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
         for output in optional_outputs():
             self.outputs[output.name].setToolTip(output.tooltip)
-        one_network = () if len(_NETWORKS) > 1 else ("network",)
         self.advanced = ModelEditor(
-            TrainingConfig,
-            skip=(*_BY_HAND, *_WITHOUT_CHOICE, *one_network),
-            choices={"network": _NETWORKS},
+            TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE), choices=_CHOICES
         )
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False

@@ -273,5 +273,6 @@ class _Ending:
         self._orders = orders
 
     def __call__(self, *_: Any) -> None:
-        for order in self._orders:
+        # Python's garbage collector may have emptied this object before Qt calls it.
+        for order in getattr(self, "_orders", ()):
             order()
