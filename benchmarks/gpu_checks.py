@@ -220,6 +220,7 @@ def carry_out(outcome: Outcome, check: Check, bench: Bench) -> None:
         outcome.figures = getattr(error, "figures", {})
         outcome.status = "failed"
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
+    devices.release(bench.device)
     outcome.seconds = time.monotonic() - begin
 
 
