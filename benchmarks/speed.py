@@ -45,17 +45,19 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
-from napari_unet3d.networks.geometry import Convolution, walk
-from napari_unet3d.networks.unet import UNetConfig
+from napari_unet3d.networks.architecture import Architecture
+from napari_unet3d.networks.geometry import is_padded, walk
+from napari_unet3d.networks.tracing import Layer
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.outputs import label_table
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.scores import label_table
 from napari_unet3d.sampling.source import Source
 from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.control import TrainingControl
@@ -79,28 +81,24 @@ Seconds = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Layer:
+class TimedLayer:
     """One convolution with the shapes that it works on.
 
     Attributes
     ----------
     convolution
         As `geometry.walk` lists it.
-    in_shape, out_shape
-        (z, y, x) of its maps.
     first
         Whether its input is the image, which needs no gradient.
     """
 
-    convolution: Convolution
-    in_shape: Triple
-    out_shape: Triple
+    convolution: Layer
     first: bool
 
     @property
     def upward(self) -> bool:
         """Whether it is an up-convolution."""
-        return self.convolution.name.startswith("up")
+        return self.convolution.operation == "up-convolution"
 
     @property
     def forward_flop(self) -> int:
@@ -113,21 +111,12 @@ class Layer:
         return self.forward_flop * (2 if self.first else 3)
 
 
-def list_layers(config: UNetConfig, patch: Triple) -> list[Layer]:
+def list_layers(config: Architecture, patch: Triple) -> list[TimedLayer]:
     """The convolutions of a padded network, with their shapes, in the order of the forward pass."""
-    if config.padding != "same":
+    if not is_padded(config):
         raise ValueError("only padded networks are measured; leave the preset as it is")
-    shapes = [patch]
-    for stride in config.strides:
-        z, y, x = (n // s for n, s in zip(shapes[-1], stride, strict=True))
-        shapes.append((z, y, x))
-    found: list[Layer] = []
-    for convolution in walk(config, patch)[0]:
-        kind, *rest = convolution.name.split(".")
-        level = int(rest[0]) if rest else 0
-        below = shapes[level + 1] if kind == "up" else shapes[level]
-        found.append(Layer(convolution, below, shapes[level], first=not found))
-    return found
+    convolutions = [layer for layer in walk(config, patch)[0] if layer.is_convolution]
+    return [TimedLayer(c, first=i == 0) for i, c in enumerate(convolutions)]
 
 
 class LayerTimer:
@@ -141,12 +130,12 @@ class LayerTimer:
         Number format.
     """
 
-    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
+    def __init__(self, layer: TimedLayer, dtype: torch.dtype) -> None:
         c = layer.convolution
         self.layer = layer
         channels = (c.in_channels, c.out_channels)
-        self._x = _random(1, c.in_channels, *layer.in_shape, dtype=dtype)
-        self._gradient = _random(1, c.out_channels, *layer.out_shape, dtype=dtype)
+        self._x = _random(1, c.in_channels, *c.in_shape, dtype=dtype)
+        self._gradient = _random(1, c.out_channels, *c.shape, dtype=dtype)
         order = channels if layer.upward else channels[::-1]
         self._weight = (_random(*order, *c.kernel, dtype=dtype) * 0.1).requires_grad_()
         self._x.requires_grad_(not layer.first)
@@ -314,7 +303,7 @@ def measure_training(volume: Volume, annotation: SparseAnnotation, repeats: int)
 
 
 def training_figures(
-    layers: Sequence[Layer],
+    layers: Sequence[TimedLayer],
     forward: Sequence[Sequence[float]],
     training: Sequence[Sequence[float]],
     steps: Sequence[float],
@@ -347,7 +336,7 @@ def training_figures(
                 "name": layer.convolution.name,
                 "channels": (layer.convolution.in_channels, layer.convolution.out_channels),
                 "kernel": layer.convolution.kernel,
-                "shape": layer.out_shape,
+                "shape": layer.convolution.shape,
                 "gflop": layer.forward_flop / 1e9,
                 "forward_s": ahead,
                 "forward_gflops": layer.forward_flop / ahead / 1e9,

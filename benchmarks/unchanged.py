@@ -1,6 +1,6 @@
 """Whether this tree trains and segments as another revision does, to the last bit, and as fast.
 
-python benchmarks/unchanged.py --before REVISION [--stacks ../shared/data] [NAME ...]
+python benchmarks/unchanged.py --before REVISION [--data FOLDER] [NAME ...]
 
 Each case trains a fixed number of iterations and segments its stack through the command line,
 once with the code of REVISION (checked out into a temporary folder) and once with the code of
@@ -140,11 +140,18 @@ def main() -> None:
     """Compare all cases and print a table; the exit code is 1 when anything differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", required=True, help="revision to compare with")
-    parser.add_argument("--stacks", type=Path, help="folder of stacks; else the built-in one only")
+    parser.add_argument(
+        "--data", dest="stacks", type=Path, help="folder of stacks; else the built-in one only"
+    )
     parser.add_argument("--iterations", type=int, default=12)
     parser.add_argument("--repeat", type=int, default=1, help="runs of each, for the medians")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--train", nargs="*", default=[], help="more options of `train`")
+    parser.add_argument(
+        "--train",
+        nargs=argparse.REMAINDER,
+        default=[],
+        help="options of `train`: all that follows, so this one comes last",
+    )
     parser.add_argument("names", nargs="*", help="stacks of the folder")
     arguments = parser.parse_args()
     cases: list[tuple[Path | None, str]] = [(None, SAMPLE)]

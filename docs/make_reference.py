@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 import napari_unet3d
 from napari_unet3d import cli, config
+from napari_unet3d.networks import NETWORKS
 
 TARGET = Path(__file__).with_name("reference.md")
 GROUPS = {
@@ -248,16 +249,17 @@ def _one_line(text: str) -> str:
 def _settings() -> Iterator[str]:
     yield "## Settings"
     yield (
-        "Every setting is defined once, in `config.py`; the form of the dock, the command line's "
-        "`--set NAME=VALUE`, Python and the saved model all read it there. A value outside of its "
-        "bounds is refused before anything starts."
+        "Every setting is defined once, in `config.py` or beside its network; the form "
+        "of the dock, the command line's `--set NAME=VALUE`, Python and the saved model all read "
+        "it there. A value outside of its bounds is refused before anything starts."
     )
-    for name, model in vars(config).items():
+    defined = [c for c in vars(config).values() if getattr(c, "__module__", "") == config.__name__]
+    for model in (*defined, *NETWORKS):
         if not (inspect.isclass(model) and issubclass(model, BaseModel)):
             continue
-        if model.__module__ != config.__name__ or name.startswith("_"):
+        if model.__name__.startswith("_"):
             continue
-        yield f"### {name}"
+        yield f"### {model.__name__}"
         yield _numpydoc(model.__doc__)
         schema = model.model_json_schema()["properties"]
         rows = [
@@ -271,6 +273,9 @@ def _settings() -> Iterator[str]:
             for field, info in model.model_fields.items()
         ]
         yield _table(("Name", "Type", "Default", "Bounds", "Meaning"), rows)
+    yield "### NetworkConfig"
+    kinds = " or ".join(f"[{n.__name__}](#{n.__name__.lower()})" for n in NETWORKS)
+    yield f"The configuration of any network, told apart by `kind`: {kinds}."
 
 
 def _setting_default(info: Any) -> str:

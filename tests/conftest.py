@@ -50,9 +50,14 @@ def _has_qt(config: pytest.Config) -> bool:
     return bool(config.pluginmanager.hasplugin("pytest-qt"))
 
 
+def _shares_tests(config: pytest.Config) -> bool:
+    """Whether this process gives all tests to workers of pytest-xdist, which have own screens."""
+    return config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if not _has_window_system():
+    if not _has_window_system() and not _shares_tests(config):
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
 

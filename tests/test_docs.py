@@ -109,11 +109,12 @@ def test_a_stale_reference_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_reference_has_every_public_name_and_setting() -> None:
     import napari_unet3d
     from napari_unet3d import config
+    from napari_unet3d.networks.unet import UNetConfig
 
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     for name in napari_unet3d.__all__:
         assert re.search(rf"^#+ {name}$", text, re.M), f"{name} is missing"
-    for model in (config.TrainingConfig, config.UNetConfig, config.PredictionConfig):
+    for model in (config.TrainingConfig, UNetConfig, config.PredictionConfig):
         for field in model.model_fields:
             assert f"| `{field}` |" in text, f"{model.__name__}.{field} is missing"
 

@@ -47,14 +47,14 @@ def speed() -> Iterator[ModuleType]:
 
 def test_layers_are_those_of_the_network_with_their_shapes(speed):
     layers = speed.list_layers(NETWORK, PATCH)
-    assert [layer.convolution for layer in layers] == walk(NETWORK, PATCH)[0]
-    assert all(prod(layer.out_shape) == layer.convolution.voxels for layer in layers)
-    found = {layer.convolution.name: (layer.in_shape, layer.out_shape) for layer in layers}
+    convolutions = [layer.convolution for layer in layers]
+    assert convolutions == [layer for layer in walk(NETWORK, PATCH)[0] if layer.is_convolution]
+    found = {layer.name: (layer.in_shape, layer.shape) for layer in convolutions}
     assert found["encoder.0.0"] == (PATCH, PATCH)
-    assert found["encoder.2.1"] == ((3, 3, 2), (3, 3, 2))
-    assert found["up.1"] == ((3, 3, 2), (6, 6, 4))
+    assert found["encoder.2.3"] == ((3, 3, 2), (3, 3, 2))
+    assert found["ups.1.0"] == ((3, 3, 2), (6, 6, 4))
     assert found["decoder.1.0"] == ((6, 6, 4), (6, 6, 4))
-    assert found["up.0"] == ((6, 6, 4), PATCH)
+    assert found["ups.0.0"] == ((6, 6, 4), PATCH)
     assert found["head"] == (PATCH, PATCH)
 
 

@@ -17,7 +17,7 @@ def open_window(**layers: Any) -> None:
     """Open napari with the plugin docked; torch goes first, which Windows needs."""
     import torch  # noqa: F401
 
-    from napari_unet3d.widgets.viewer.launch import launch
+    from napari_unet3d.widgets.launch import launch
 
     launch(**layers)
 

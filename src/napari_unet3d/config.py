@@ -102,7 +102,12 @@ class TrainingConfig(_Frozen):
         "balanced",
         description="fast: a preview in seconds; balanced: best per minute; paper: 2016 layout.",
     )
-    network: str = Field("unet", max_length=50, description="Kind of the network.")
+    network: str = Field(
+        "unet",
+        max_length=50,
+        pattern=r"^[a-z][a-z0-9_-]*$",
+        description="Kind of network; a model that is trained further keeps its own.",
+    )
     seconds: float | None = Field(
         60.0, gt=0, le=30 * 86400, description="Time budget of the training, seconds."
     )

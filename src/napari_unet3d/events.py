@@ -67,7 +67,7 @@ class PredictionProgress:
 class InputChecked:
     """Image, annotation and settings go together; the training of a network begins.
 
-    `parameters` counts the weights of the network that will be trained.
+    `parameters` counts the weights of the network's convolutions, which make up its file.
     """
 
     parameters: int
@@ -175,7 +175,21 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """One iteration done: times in seconds, `fraction` of the budget, `memory` in bytes."""
+    """One iteration is done.
+
+    Attributes
+    ----------
+    iteration
+        Iterations so far.
+    elapsed, remaining
+        Seconds of the training; `remaining` is None while unknown.
+    fraction
+        Share of the budget that is used, 0…1.
+    loss
+        Loss of the iteration; on an NVIDIA GPU that of the one before, so that it need not wait.
+    memory
+        Bytes that the program holds on the device.
+    """
 
     iteration: int
     elapsed: float

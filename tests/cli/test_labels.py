@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from blobs import LABELS, TRUTH, write
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.model.bundle import ModelBundle
-from test_cli import LABELS, TRUTH, write
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 MASK = (TRUTH == 2).astype(np.uint8)

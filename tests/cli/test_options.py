@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from blobs import IMAGE, SHAPE, TRUTH, VOXEL
 from napari_unet3d import cli
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.model.bundle import ModelBundle
-from test_cli import IMAGE, SHAPE, TRUTH, VOXEL
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
@@ -74,12 +74,12 @@ def test_quiet_errors_are_said_and_the_next_command_speaks_again(train, tmp_path
 
 
 def test_predict_json_and_its_settings(run, work, tmp_path, monkeypatch) -> None:
-    from napari_unet3d.cli.tasks import predicting
+    from napari_unet3d.session import job
 
     given = []
-    segment = predicting.predict
+    segment = job.predict
     monkeypatch.setattr(
-        predicting, "predict", lambda *a, **k: given.append(k["config"]) or segment(*a, **k)
+        job, "predict", lambda *a, **k: given.append(k["config"]) or segment(*a, **k)
     )
     outcome = run(
         "predict", work / "model.unet3d", work / "image.tif", "-o", tmp_path / "s.tif",

@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
+from blobs import IMAGE, QUICK, write
 from bundles import random_bundle
 from napari_unet3d.cli.terminal import errors, guarded, tell, tell_json, visible
 from napari_unet3d.config import default_class
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNetConfig
-from test_cli import IMAGE, QUICK, write
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 HOSTILE = "[/x][red]\x1b[31m\x9b2J\u202e\x07\r!"

@@ -51,7 +51,10 @@ def make_bundle(network: UNetConfig = SMALL, **changes) -> ModelBundle:
         "voxel_size": (0.3, 0.1, 0.1),
         "unit": "µm",
         "record": record,
-        "state": {"optimizer/head.bias/step": torch.tensor(7.0)},
+        "state": {
+            "optimizer/head.bias/step": torch.tensor(7.0),
+            "scaler/scale": torch.tensor(1024.0),  # of fp16 gradients
+        },
     }
     return random_bundle(network, **(given | changes))
 
@@ -320,6 +323,10 @@ def test_missing_description(saved):
         lambda d: d["network"].update(widths=[4, 8, 16]),
         lambda d: d["network"].update(kernels=[[2, 2, 2], [3, 3, 3]]),
         lambda d: d["network"].update(normalization="evil"),
+        lambda d: d["network"].update(kind="evil"),
+        lambda d: d["network"].update(kind=[]),
+        lambda d: d["network"].pop("kind"),
+        lambda d: d.update(network=[]),
         lambda d: d["network"].update(in_channels=0),
         lambda d: d["network"].update(n_classes=2),
         lambda d: d["classes"].pop(),

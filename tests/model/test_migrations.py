@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from napari_unet3d.model.migrations import FORMAT_VERSION, MIGRATIONS, migrate
@@ -23,3 +25,18 @@ def test_a_calibration_before_version_3_is_dropped(version: int, kept: bool) -> 
     assert ("calibration" in migrated) == kept
     assert migrated["unit"] == "µm"
     assert "calibration" in header, "the given header is left as it is"
+
+
+def test_networks_before_version_5_are_u_nets() -> None:
+    header = {"network": {"widths": [4, 8]}}
+    assert migrate(header, 4)["network"] == {"kind": "unet", "widths": [4, 8]}
+    assert header == {"network": {"widths": [4, 8]}}
+    assert migrate(header, 5) == header
+
+
+@pytest.mark.parametrize("version", range(1, FORMAT_VERSION + 1))
+@pytest.mark.parametrize("header", [{}, {"network": None, "calibration": []}])
+def test_a_damaged_header_is_left_to_the_checks_that_follow(
+    version: int, header: dict[str, Any]
+) -> None:
+    migrate(header, version)

@@ -94,7 +94,8 @@ def test_walk_agrees_with_torch(config):
 
     with torch.inference_mode():
         out = network(torch.zeros(1, 2, *tile))
-    convolutions, shape = walk(config, tile)
+    layers, shape = walk(config, tile)
+    convolutions = [layer for layer in layers if layer.is_convolution]
 
     assert tuple(out.shape) == (1, config.n_classes, *shape)
     assert [(c.in_channels, c.out_channels, c.kernel) for c in convolutions] == [

@@ -20,20 +20,21 @@ from napari_unet3d.networks.geometry import (
 )
 from napari_unet3d.networks.planning import (
     halve,
-    plan_network,
     plan_patch,
+    plan_patches,
     plan_tile,
     prediction_bytes,
     training_bytes,
 )
 from napari_unet3d.networks.unet import PAPER_NETWORK, UNetConfig
+from toy_networks import Branches, Plain
 
 CUBE = (128, 128, 128)
 
 
 def plan(voxel_size=(1.0, 1.0, 1.0), shape=CUBE, preset="balanced", **more) -> UNetConfig:
     given = {"in_channels": 1, "n_classes": 2, "accelerator": False} | more
-    return plan_network(preset, voxel_size, shape, **given)
+    return UNetConfig.plan(preset, voxel_size, shape, **given)
 
 
 # --- network --------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def random_stacks(n: int):
         shape = tuple(int(m) for m in np.exp(rng.uniform(np.log(2), np.log(400), 3)))
         voxel_size = tuple(float(s) for s in np.exp(rng.uniform(-2.5, 2.5, 3)))
         preset = str(rng.choice(["fast", "balanced", "paper"]))
-        network = plan_network(
+        network = UNetConfig.plan(
             preset, voxel_size, shape, in_channels=1, n_classes=2, accelerator=False
         )
         yield rng, network, shape
@@ -156,15 +157,15 @@ def is_admissible(network: UNetConfig, shape) -> bool:
 
 
 def test_every_plan_is_admissible():
-    presets = set()
+    padding = set()
     for rng, network, shape in random_stacks(60):
-        presets.add(network.padding)
+        padding.add(network.padding)
         axis, voxels, depth = rng.integers(3), 10 ** rng.uniform(3, 6), rng.integers(1, 40)
         patch = plan_patch(network, shape, int(axis), int(voxels), int(depth))
         tile = plan_tile(network, shape, int(voxels))
         assert is_admissible(network, patch), (network, shape, patch)
         assert is_admissible(network, tile), (network, shape, tile)
-    assert presets == {"same", "valid"}
+    assert padding == {"same", "valid"}
 
 
 def test_no_plan_is_too_large():
@@ -269,3 +270,31 @@ def test_patch_is_no_thicker_than_what_its_slice_can_see(ratio, thin):
     shape = plan_patch(network, (64, 256, 256), 0, 300_000, 16)
     assert shape[0] == (seen if thin else 16)
     assert prod(shape) == pytest.approx(300_000, rel=0.15)
+
+
+# --- networks that planning has never heard of ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "network", [Plain(), Plain(padded=False), Branches()], ids=["plain", "unpadded", "branches"]
+)
+@pytest.mark.parametrize("shape", [(40, 200, 150), (3, 5, 6), (1, 64, 64)])
+def test_plans_for_any_network(network, shape):
+    for voxels in (2_000, 30_000, 10**7):
+        tile = plan_tile(network, shape, voxels)
+        assert is_admissible(network, tile)
+        assert prod(tile) <= voxels or halve(network, tile) is None
+    whole = output_shape(network, plan_tile(network, shape, 10**12))
+    assert all(n >= m for n, m in zip(whole, shape, strict=True))
+    for memory in (10**6, 10**8, 10**12):
+        for small in (False, True):
+            patches = plan_patches(network, shape, False, memory, "fp32", small)
+            for patch in patches.values():
+                assert is_admissible(network, patch)
+                fitting = training_bytes(network, patch, "fp32") <= memory
+                assert fitting or halve(network, patch) is None
+
+
+def test_patch_of_any_network_is_no_thicker_than_it_can_see():
+    assert plan_patch(Plain(), CUBE, 0, 300_000, 16)[0] == 9
+    assert plan_patch(Plain(kernels=(1, 3, 3)), CUBE, 0, 300_000, 16)[0] == 5

@@ -11,7 +11,14 @@ import torch
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.sampling import source as module
-from napari_unet3d.sampling.source import ResidentSource, Source, open_source, resident_bytes
+from napari_unet3d.sampling.source import (
+    ResidentSource,
+    Source,
+    mirror_index,
+    nearest_index,
+    open_source,
+    resident_bytes,
+)
 
 CPU = torch.device("cpu")
 SHAPE = (37, 12, 9)
@@ -180,3 +187,24 @@ def test_a_stack_on_a_disk_is_read_crop_by_crop(monkeypatch):
     lazy = Volume(Counting(stack.data), "ZYX")
     gpu = torch.device("cuda", 0)
     assert type(open_source(lazy, IntensityNormalization.estimate(stack), gpu)) is Source
+
+
+# --- voxel indices ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1, 3), (4, 4), (20, 33)])
+def test_mirror_index_is_numpy_s_reflect(size, before, after):
+    expected = np.pad(np.arange(size), (before, after), mode="reflect" if size > 1 else "edge")
+    np.testing.assert_array_equal(mirror_index(-before, size + after, size), expected)
+
+
+def test_mirror_index_of_a_part_that_lies_beyond_the_volume():
+    whole = mirror_index(-40, 40, 7)
+    np.testing.assert_array_equal(mirror_index(20, 31, 7), whole[60:71])
+
+
+@pytest.mark.parametrize(("size", "before", "after"), [(7, 3, 4), (7, 40, 40), (1, 2, 2)])
+def test_nearest_index_is_numpy_s_edge(size, before, after):
+    expected = np.pad(np.arange(size), (before, after), mode="edge")
+    np.testing.assert_array_equal(nearest_index(-before, size + after, size), expected)

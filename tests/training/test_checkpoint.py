@@ -6,7 +6,9 @@ import pytest
 import torch
 from toy_stack import SMALL, TRAINED, annotate, make_plan, make_trainer, run, same_tensors
 
+from bundles import random_bundle
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.training.checkpoint import (
     load_training_state,
@@ -92,7 +94,11 @@ def test_a_loaded_optimizer_goes_on_as_the_saved_one(fused):
     assert same_tensors(training_state(other, loaded), training_state(network, optimizer))
 
 
-def test_the_scale_of_fp16_gradients_is_kept():
+def test_the_scale_of_fp16_gradients_is_kept(tmp_path):
+    """In a file, too; that of another precision has none."""
     network, optimizer = stepped()
     assert stored_scale(training_state(network, optimizer, 512.0)) == 512.0
     assert stored_scale(training_state(network, optimizer)) is None  # as in older models
+    state = training_state(network, optimizer, 512.0)
+    path = random_bundle(SMALL, state=state).save(tmp_path / "m.unet3d")
+    assert stored_scale(ModelBundle.load(path).state) == 512.0

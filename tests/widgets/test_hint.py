@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_unet3d.config import default_class
-from napari_unet3d.data.annotation import PaintedSlice
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.widgets.parts.hint import Hint, Situation, next_step
 

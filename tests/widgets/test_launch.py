@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.viewer import launch
+from napari_unet3d.widgets import launch
 
 
 def test_without_a_display_qt_is_not_even_started(monkeypatch: Any) -> None:

@@ -10,8 +10,8 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 
-from napari_unet3d.data.annotation import find_painted_slices, voxels_to_complete
-from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.ledger import find_painted_slices
+from napari_unet3d.data.slices import SliceRef, voxels_to_complete
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.slice_table import SliceTable

@@ -13,8 +13,8 @@ from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QMessageBox
 
 from napari_unet3d.data.io.reading import read_labels
-from napari_unet3d.widgets.run.unsaved import is_unsaved, mark_saved
 from napari_unet3d.widgets.viewer.layers import write_classes
+from napari_unet3d.widgets.viewer.unsaved import is_unsaved, mark_saved
 
 pytestmark = pytest.mark.needs_window
 

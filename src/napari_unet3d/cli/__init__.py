@@ -34,17 +34,32 @@ app = typer.Typer(
 
 
 _TYPER_INTERRUPTED = 130
-_BAD_PATH = frozenset(
+"""Exit code of typer after Ctrl-C; ours is 1."""
+_PATH_ERRORS = frozenset(
     {
         errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS,
         errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
     }
 )  # fmt: skip
-"""Errors of the system that are about a path that was given, not about what happened later."""
+"""System errors that a wrong path causes, so the user can cure them: exit code 2."""
 
 
 def run(arguments: list[str], open_window: OpenWindow) -> int:
-    """Carry out a command line; returns the exit code: 0, 1 it failed, 2 bad input."""
+    """Carry out a command line.
+
+    Parameters
+    ----------
+    arguments
+        The words after the name of the program.
+    open_window
+        Opens napari. Its keywords are the layers to show; there are none without a command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 the command failed, 2 the input cannot be used, 128 + N ended by
+        signal N.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # "—" and "µm" must not end a command
@@ -74,7 +89,7 @@ def _run(arguments: list[str], open_window: OpenWindow) -> int:
 
 
 def _in_words(error: Exception) -> tuple[str, int]:
-    """Text and exit code of an error that nobody foresaw."""
+    """Write the text and the exit code of an error that the product did not foresee."""
     how = "(NAPARI_UNET3D_DEBUG=1 shows where)"
     if isinstance(error, MemoryError):
         return (
@@ -86,14 +101,14 @@ def _in_words(error: Exception) -> tuple[str, int]:
         what = f"'{error.filename}'" if error.filename else "A file"
         if error.errno == errno.EFBIG:
             return f"{what} would be larger than a file may be here (ulimit -f).", 1
-        if error.errno in _BAD_PATH:
+        if error.errno in _PATH_ERRORS:
             return f"{what} cannot be used: {error.strerror}. Check the path.", 2
         return f"{what} could not be read or written: {error.strerror} {how}", 1
     return f"{type(error).__name__}: {error} {how}", 1
 
 
 def _show_log() -> None:
-    """Show what reading a file noticed, such as a level of resolution that was chosen."""
+    """Show the log of the package, such as the resolution level that was read from a file."""
     log = logging.getLogger("napari_unet3d")
     if not log.handlers:
         log.addHandler(LogHandler())

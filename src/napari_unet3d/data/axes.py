@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from napari_unet3d.data.io.file_metadata import FILE_AXES, Wishes
-from napari_unet3d.data.volume import AXES, describe_shape
+from napari_unet3d.data.shapes import AXES, describe_shape
 from napari_unet3d.errors import BadInputError
 
 _UNNAMED = "QI?"
@@ -33,7 +33,7 @@ def arrange_axes(
     what
         What messages call the file.
     wishes
-        What the caller says of the file.
+        Axes and sizes that the caller gives in place of those of the file.
 
     Returns
     -------

@@ -18,14 +18,14 @@ from napari_unet3d.data.slices import SliceRef
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a volume: voxels ``start <= i < stop``, along z, y and x."""
+    """A part of a volume: the voxels from `start` up to, but not including, `stop` (z, y, x)."""
 
     start: Triple
     stop: Triple
 
     @property
     def shape(self) -> Triple:
-        """Extent along z, y and x."""
+        """Shape (z, y, x), voxels."""
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
@@ -37,16 +37,16 @@ class Box:
 
     @property
     def longest_axis(self) -> int:
-        """The axis with the most voxels, the first of equals."""
+        """The axis along which the box is longest; the first one of equals."""
         return max(range(3), key=lambda axis: self.shape[axis])
 
     def moved(self, by: Triple) -> Box:
-        """The same box `by` voxels further."""
+        """A box of the same shape that lies `by` (z, y, x) voxels further."""
         (a, b, c), (d, e, f) = self.start, self.stop
         return Box((a + by[0], b + by[1], c + by[2]), (d + by[0], e + by[1], f + by[2]))
 
     def halves(self, axis: int) -> tuple[Box, Box]:
-        """The box cut in two along an axis."""
+        """The two halves of the box along an axis; the second is one voxel longer if need be."""
         start, stop = list(self.start), list(self.stop)
         start[axis] = stop[axis] = (self.start[axis] + self.stop[axis]) // 2
         return Box(self.start, (stop[0], stop[1], stop[2])), Box(
@@ -54,7 +54,7 @@ class Box:
         )
 
     def cut(self, most_voxels: float) -> list[Box]:
-        """The box in halves of halves, until none has more than `most_voxels` voxels."""
+        """Parts of the box: it is halved until no part has more than `most_voxels` voxels."""
         axis = self.longest_axis
         if prod(self.shape) <= most_voxels or self.shape[axis] == 1:
             return [self]
@@ -62,17 +62,17 @@ class Box:
 
 
 def slice_box(shape: Triple, ref: SliceRef) -> Box:
-    """A slice as a box that is one voxel thick."""
+    """The box, one voxel thick, that a slice of a volume of this shape fills."""
     start, stop = [0, 0, 0], list(shape)
     start[ref.axis], stop[ref.axis] = ref.index, ref.index + 1
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 
 class BoxGrid(Sequence[Box]):
-    """Boxes that are all combinations of intervals along z, y and x.
+    """All combinations of intervals along z, y and x, as a sequence of boxes with x fastest.
 
-    Its boxes are made when they are asked for: a large stack has 100,000 and more, of which one
-    may be wanted, or only their number.
+    A box is made when it is asked for: a large stack has more than 100,000, and a caller may want
+    one of them, or only their number.
 
     Parameters
     ----------
@@ -106,13 +106,24 @@ class BoxGrid(Sequence[Box]):
         return (_box(z, y, x) for z, y, x in product(*self.axes))
 
     def moved(self, by: Triple) -> BoxGrid:
-        """The same boxes `by` voxels further."""
+        """A grid of the same boxes, `by` (z, y, x) voxels further."""
         return BoxGrid(
             [[(a + n, b + n) for a, b in axis] for axis, n in zip(self.axes, by, strict=True)]
         )
 
     def containing(self, voxels: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Index of the box that each voxel (n, 3) lies in; the boxes must not overlap."""
+        """Index of the box in which each voxel lies.
+
+        Parameters
+        ----------
+        voxels
+            (n, 3) positions along z, y and x, inside the grid. The boxes must not overlap.
+
+        Returns
+        -------
+        ndarray
+            (n,).
+        """
         index = np.zeros(len(voxels), np.intp)
         for axis, intervals in enumerate(self.axes):
             starts = [a for a, _ in intervals]
@@ -128,23 +139,29 @@ def _box(z: tuple[int, int], y: tuple[int, int], x: tuple[int, int]) -> Box:
 def plan_blocks(
     volume_shape: Triple, least: Triple, most_voxels: int, chunk: Triple = (1, 1, 1)
 ) -> BoxGrid:
-    """Split a volume into boxes of at most `most_voxels` voxels, but not below `least`.
+    """Split a volume into boxes, each of which is predicted at once.
 
-    A box is predicted at once, which bounds the memory; tiles on a border between boxes are
-    computed for both.
+    Small boxes need little memory. Large ones take less time, since a tile on the border between
+    two boxes is computed for both.
 
     Parameters
     ----------
     volume_shape
         (z, y, x), voxels.
     least
-        A box is not cut along an axis on which it would become shorter than this.
+        Boxes are not cut to be shorter than this, (z, y, x) voxels.
     most_voxels
-        Voxels of a box; more where `least` or `chunk` do not allow to cut it.
+        Voxels of the largest box; exceeded where `least` or `chunk` leaves no smaller one.
     chunk
-        Boxes begin at multiples of this: no chunk of a file lies in two boxes.
+        Boxes begin at multiples of this, (z, y, x) voxels, so that no chunk of a file lies in two
+        boxes.
+
+    Returns
+    -------
+    BoxGrid
+        Boxes that cover the volume and do not overlap.
     """
-    # Along each axis, `units` chunks are shared out to `parts` boxes.
+    # Along each axis, `units` chunks are divided among `parts` boxes.
     units = [-(-n // c) for n, c in zip(volume_shape, chunk, strict=True)]
     parts = [1, 1, 1]
 
@@ -158,7 +175,7 @@ def plan_blocks(
         ]  # fmt: skip
         if not can:
             break
-        # z first: rows of a stack lie together on the disk.
+        # z first, since the rows of a plane lie together on the disk.
         axis = next((a for a in can if size(a, parts[a]) >= 2 * least[a]), can[0])
         parts[axis] += 1
     axes = []
@@ -169,7 +186,7 @@ def plan_blocks(
 
 
 def plan_parts(shape: Triple, most: Triple) -> BoxGrid:
-    """Split a volume evenly into boxes that are nowhere longer than `most` voxels."""
+    """Split a volume evenly into boxes of at most `most` (z, y, x) voxels along each axis."""
     axes = []
     for n, longest in zip(shape, most, strict=True):
         count = -(-n // longest)
@@ -178,10 +195,11 @@ def plan_parts(shape: Triple, most: Triple) -> BoxGrid:
 
 
 def spread_order(grid: BoxGrid, rng: np.random.Generator) -> list[int]:
-    """The indices of a grid, in an order whose every beginning is spread over all of it.
+    """The indices of a grid in an order of which every beginning is spread over the whole grid.
 
-    Boxes come by the lowest bits of their positions: every second of a row, and so on, before
-    their neighbors. Positions are counted from a random one, so that no border is preferred.
+    Boxes are sorted by the lowest bits of their positions: every second box of a row comes before
+    its neighbors, and among these every fourth comes first. Positions are counted from a random
+    box, so that no border is preferred.
     """
     sizes = [len(intervals) for intervals in grid.axes]
     positions = [

@@ -31,11 +31,15 @@ def _to_4(header: Header) -> Header:
 
 
 def _to_5(header: Header) -> Header:
-    """Since version 5, settings that a program does not know keep it from opening no model.
+    """Version 5 added the kind of the network: until then, each one was a U-Net.
 
-    Older programs call such a file damaged, so the version tells them to ask for an update.
+    Since version 5, a model also opens where its settings are not those of the program. Older
+    programs would call it damaged; the version lets them ask for an update.
     """
-    return header
+    network = header.get("network")
+    if not isinstance(network, dict):
+        return header
+    return header | {"network": {"kind": "unet"} | network}
 
 
 MIGRATIONS: tuple[Callable[[Header], Header], ...] = (_to_2, _to_3, _to_4, _to_5)

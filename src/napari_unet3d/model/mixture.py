@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from napari_unet3d.config import VoxelSize
+from napari_unet3d.networks.architecture import Network
 from napari_unet3d.pixels.classifier import PixelClassifier
 
 _SMALLEST_PROBABILITY = 1e-6
@@ -53,18 +54,19 @@ class Mixture(nn.Module):
     Parameters
     ----------
     network
-        Any network with a `config`: (N, C, Z, Y, X) gray values → logits (N, K, Z', Y', X').
+        Any network: (N, C, Z, Y, X) gray values → logits (N, K, Z', Y', X').
     pixels
-        The pixel classifier; None where the network stands alone.
+        The pixel classifier; None for a network that stands alone.
     calibration
         Weights of the two; the default leaves the network's probabilities as they are.
     voxel_size
-        Of the images that `forward` is given, (z, y, x).
+        Voxel size (z, y, x) of the images that `forward` is given, in any unit: the pixel
+        classifier smooths less along an axis of large voxels.
     """
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         pixels: PixelClassifier | None = None,
         calibration: Calibration | None = None,
         voxel_size: VoxelSize = (1.0, 1.0, 1.0),
@@ -97,7 +99,7 @@ class Mixture(nn.Module):
         network
             (K, …) probabilities of the network.
         pixels
-            (K, …) log-probabilities of the pixel classifier; None where it is not needed.
+            (K, …) log-probabilities of the pixel classifier; None unless `needs_pixels`.
 
         Returns
         -------
@@ -127,8 +129,8 @@ class Mixture(nn.Module):
         Returns
         -------
         Tensor
-            (1, K, Z', Y', X') probabilities: of the middle of the image where the network is
-            unpadded. The features of the pixel classifier repeat the voxels at the image's edges.
+            (1, K, Z', Y', X') probabilities; those of an unpadded network are of the center of
+            the image. Outside the image, the pixel classifier sees its edge voxels repeated.
         """
         probabilities: Tensor = self.network(image)[0].float().softmax(0)
         pixels = None
@@ -145,7 +147,7 @@ class Mixture(nn.Module):
 
 
 def _read_repeating_edges(image: Tensor, start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
-    """A box of an image (C, z, y, x), which may reach out of it."""
+    """A box (C, z, y, x) of an image, where the edge voxels are repeated outside of it."""
     for axis, (low, high) in enumerate(zip(start, stop, strict=True), 1):
         index = torch.arange(low, high, device=image.device).clamp(0, image.shape[axis] - 1)
         image = image.index_select(axis, index)

@@ -17,36 +17,34 @@ NetworkConfig = UNetConfig  # | AnotherConfig
 """Configuration of any network; its `kind` tells which. Every network is listed here."""
 
 NETWORKS: tuple[type[NetworkConfig], ...] = get_args(NetworkConfig) or (NetworkConfig,)
-_KIND_OF_OLD_MODELS = "unet"
-"""Kind of a configuration without `kind`: written when the U-Net was the only network."""
 
 
 def kind_of(network: type[Architecture]) -> str:
-    """Word by which a user chooses a network."""
+    """Word by which the user chooses a network."""
     return str(network.model_fields["kind"].default)
 
 
-def network_of_kind(kind: str) -> type[NetworkConfig]:
-    """Class of the networks of a kind.
+def network_of_kind(kind: object) -> type[NetworkConfig]:
+    """Find the class of the networks of a kind.
 
     Raises
     ------
     BadInputError
         There is no such kind.
     """
-    networks = {kind_of(network): network for network in NETWORKS}
-    if kind not in networks:
-        kinds = ", ".join(f"'{known}'" for known in networks)
-        raise BadInputError(f"There is no network of the kind {kind!r}. Choose one of {kinds}.")
-    return networks[kind]
+    for network in NETWORKS:
+        if kind_of(network) == kind:
+            return network
+    kinds = ", ".join(f"'{kind_of(network)}'" for network in NETWORKS)
+    raise BadInputError(f"There is no network of the kind {kind!r}. Choose one of {kinds}.")
 
 
 def _validated(value: Any) -> Any:
     if isinstance(value, NETWORKS):
         return value
-    if not isinstance(value, dict):
-        raise ValueError("the description of a network must be a JSON object")
-    return network_of_kind(value.get("kind", _KIND_OF_OLD_MODELS)).model_validate(value)
+    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+        raise ValueError("the description of a network must be a JSON object with a 'kind'")
+    return network_of_kind(value["kind"]).model_validate(value)
 
 
 AnyNetwork = Annotated[NetworkConfig, SerializeAsAny(), PlainValidator(_validated)]

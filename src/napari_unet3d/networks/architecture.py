@@ -153,3 +153,7 @@ class Architecture(BaseModel):
         run in parallel their reaches are added, which gives an upper bound.
         """
         return tracing.receptive_field(self)
+
+    def parameter_count(self) -> int:
+        """Parameters of the network, those of normalizations left out."""
+        return tracing.parameter_count(self)

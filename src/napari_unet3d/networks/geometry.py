@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from napari_unet3d.config import AXIS_NAMES, Triple
 from napari_unet3d.networks.architecture import Architecture
-from napari_unet3d.networks.tracing import NORMALIZATIONS, Walk
+from napari_unet3d.networks.tracing import Walk
 
 MOST_STRIDE = 64
 """Voxels that become one along an axis: six poolings by 2, as many as a U-Net of seven levels has.
@@ -83,10 +81,7 @@ def is_padded(config: Architecture) -> bool:
 
 def parameter_count(config: Architecture) -> int:
     """Parameters of the network, those of normalizations left out, as the paper counts them."""
-    with torch.device("meta"):
-        modules = list(config.build().modules())
-    counted = [m for m in modules if not isinstance(m, NORMALIZATIONS)]
-    return sum(p.numel() for module in counted for p in module.parameters(recurse=False))
+    return config.parameter_count()
 
 
 def smallest_map(config: Architecture, tile: Triple) -> int:

@@ -15,56 +15,69 @@ from napari_unet3d.networks.geometry import (
     smallest_map,
 )
 
+_TRAINING_BYTES_FP32, _TRAINING_BYTES_HALF = 10.4, 7.0
+"""Bytes per value of a feature map: measured on a CPU with batch norm in fp32, and estimated under
+autocast, which keeps half of the maps in half precision."""
+_PREDICTION_BYTES_FP32, _PREDICTION_BYTES_HALF = 4.0, 3.0
+"""Bytes per value of a feature map, as if all maps were kept to the end of the forward pass."""
+_UNPADDED_PATCH = (116, 132, 132)
+"""Voxels (z, y, x) of the paper's patch, from which the patch of an unpadded network is halved."""
+_UNPADDED_FACTOR = 8
+"""Factor on the voxels of a patch of an unpadded network, which learns from the middle only."""
+_SHORTEST_SIDE = 16
+"""Voxels of a side of the patch in the annotated slice, unless the stack is smaller."""
+_GROWTH_STEPS = 64
+"""Steps by which a patch grows until no normalized map has a single voxel. Few are needed; a map
+that has one voxel whatever the patch must not be waited for."""
+
 
 def plan_batch(accelerator: bool, precision: str) -> int:
     """Patches of one training step.
 
-    Two in fp32 on a CPU: torch's convolutions of small maps are many times slower in a batch of
-    one (`unet.Convolution`). Elsewhere one: more steps a minute learn more than larger ones.
+    One, since many steps a minute learn more than few large ones. Two in fp32 on a CPU, where torch
+    computes small maps many times slower in a batch of one (`layers.Convolution`).
     """
     return 2 if precision == "fp32" and not accelerator else 1
 
 
 def training_bytes(network: Architecture, patch: Triple, precision: str) -> int:
-    """Bytes that training on one patch needs at the most, weights left out.
-
-    10.4 bytes per value of a feature map were measured in fp32 with batch norm; half the
-    maps are kept in half precision under autocast.
-    """
-    return int(feature_map_values(network, patch) * (10.4 if precision == "fp32" else 7.0))
+    """Bytes that training on one patch needs at most, weights left out."""
+    bytes_per_value = _TRAINING_BYTES_FP32 if precision == "fp32" else _TRAINING_BYTES_HALF
+    return int(feature_map_values(network, patch) * bytes_per_value)
 
 
 def prediction_bytes(network: Architecture, tile: Triple, precision: str) -> int:
-    """Bytes that predicting one tile needs at the most, weights left out."""
-    return int(feature_map_values(network, tile) * (4.0 if precision == "fp32" else 3.0))
+    """Bytes that predicting one tile needs at most, weights left out."""
+    bytes_per_value = _PREDICTION_BYTES_FP32 if precision == "fp32" else _PREDICTION_BYTES_HALF
+    return int(feature_map_values(network, tile) * bytes_per_value)
 
 
 def plan_patch(
     network: Architecture, stack_shape: Triple, thin_axis: int, voxels: int, depth: int
 ) -> Triple:
-    """Training patch, thin along the axis of the annotated slice.
+    """Shape (z, y, x) of the training patch, thin along the axis of the annotated slice.
 
     Parameters
     ----------
     network
-        The network; the patch is one that it admits.
+        The network, which takes the patch.
     stack_shape
         (Z, Y, X), voxels.
     thin_axis
         Axis perpendicular to the annotated slice.
     voxels
-        Size of the patch, about.
+        Approximate size of the patch.
     depth
-        Voxels along the thin axis, about; no more than the network sees at once.
+        Approximate size along the thin axis, voxels. It is reduced to the receptive field.
     """
     if not is_padded(network):
-        return _shrink_to(network, next_fitting(network, (116, 132, 132)), voxels)
-    # Few slices see the annotated one where z is coarse: more labelled voxels a second.
+        return _shrink_to(network, next_fitting(network, _UNPADDED_PATCH), voxels)
+    # What lies farther from the annotated slice than the network sees teaches nothing.
     depth = min(depth, receptive_field(network)[thin_axis])
     shape = [min(depth, n) if a == thin_axis else n for a, n in enumerate(stack_shape)]
     flat = [a for a in range(3) if a != thin_axis]
     area = max(1, voxels // shape[thin_axis])
-    side = max(16, int(area**0.5))
+    side = max(_SHORTEST_SIDE, int(area**0.5))
     first, second = sorted(flat, key=lambda a: shape[a])
     shape[first] = min(shape[first], side)
     shape[second] = min(shape[second], max(side, area // shape[first]))
@@ -79,14 +92,32 @@ def plan_patches(
     precision: str,
     small: bool = False,
 ) -> dict[int, Triple]:
-    """Training patch for slices perpendicular to each axis, that fits into `memory` bytes.
+    """Shape of the training patch for annotated slices perpendicular to each axis.
 
-    `small` ones have a third of the voxels, for the first part of a training; an unpadded
-    network has no use for them.
+    Parameters
+    ----------
+    network
+        The network, which takes the patches.
+    stack_shape
+        (Z, Y, X), voxels.
+    accelerator
+        Whether the network runs on a GPU, which computes larger patches in the same time.
+    memory
+        Bytes that training on one patch may take. The smallest patch may take more.
+    precision
+        Number format of the convolutions.
+    small
+        Whether the patches are for the first part of a training: a third of the voxels. Those of
+        an unpadded network stay as large, since its output would become tiny.
+
+    Returns
+    -------
+    dict
+        Axis → shape (z, y, x).
     """
     voxels, depth = (2_000_000, 32) if accelerator else (300_000, 16)
     if not is_padded(network):
-        voxels *= 8  # only the middle of an unpadded patch is learned from
+        voxels *= _UNPADDED_FACTOR
     elif small:
         voxels //= 3
     shapes = {}
@@ -102,12 +133,15 @@ def plan_patches(
 
 
 def plan_tile(network: Architecture, stack_shape: Triple, voxels: int) -> Triple:
-    """Prediction tile of about `voxels` voxels at the most; no larger than the stack needs."""
+    """Shape of a prediction tile of at most `voxels` voxels, and no larger than the stack needs.
+
+    It has more voxels where the network takes no smaller tile.
+    """
     return _shrink_to(network, _normalizable(network, _covering(network, stack_shape)), voxels)
 
 
 def halve(network: Architecture, shape: Triple) -> Triple | None:
-    """The patch or tile with about half the voxels; None when there is no smaller one."""
+    """Halve the longest axis of a patch or tile that can be halved; None when none can."""
     for axis in sorted(range(3), key=lambda a: -shape[a]):
         smaller = list(shape)
         smaller[axis] = max(1, shape[axis] // 2)
@@ -118,12 +152,13 @@ def halve(network: Architecture, shape: Triple) -> Triple | None:
 
 
 def _normalizable(network: Architecture, shape: Triple) -> Triple:
-    """Smallest patch or tile, not below `shape`, of which no map has a single voxel.
+    """Grow a patch or tile until no normalized map has a single voxel, which has no statistics.
 
-    A normalization has no statistics of one voxel. Such a map comes about where a network that
-    was planned for a large stack meets a small one.
+    Such maps arise when a network planned for a large stack is used on a small one.
     """
-    while smallest_map(network, shape) == 1:
+    for _ in range(_GROWTH_STEPS):
+        if smallest_map(network, shape) > 1:
+            break
         z, y, x = shape
         larger = ((z + 1, y, x), (z, y + 1, x), (z, y, x + 1))
         shape = min((next_fitting(network, s) for s in larger), key=prod)

@@ -31,7 +31,7 @@ _LONG_STEP = 2**6 * 3**3 * 5**2 * 7
 
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 _POOLINGS = (nn.MaxPool3d, nn.AvgPool3d)
-NORMALIZATIONS = (nn.BatchNorm3d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm, ChannelNorm)
+_NORMALIZATIONS = (nn.BatchNorm3d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm, ChannelNorm)
 
 Operation = Literal["convolution", "up-convolution", "pooling", "normalization"]
 
@@ -143,6 +143,8 @@ def fits(config: Architecture, axis: int, size: int) -> bool:
     start, period = facts.base[axis], facts.stride[axis]
     if size >= start + period:
         size = start + (size - start) % period
+    if size <= facts.shrink[axis]:
+        return False
     output = _output(config, _replaced(facts.base, axis, size))
     return output is not None and size - output[axis] == facts.shrink[axis]
 
@@ -182,6 +184,14 @@ def receptive_field(config: Architecture) -> Triple:
     """Input voxels that one output voxel depends on at most; see `Architecture`."""
     base = measured(config).base
     return _triple(_reach(config, base, axis) for axis in range(3))
+
+
+def parameter_count(config: Architecture) -> int:
+    """Parameters of the network, those of normalizations left out."""
+    with torch.device("meta"):
+        modules = list(config.build().modules())
+    counted = [m for m in modules if not isinstance(m, _NORMALIZATIONS)]
+    return sum(p.numel() for module in counted for p in module.parameters(recurse=False))
 
 
 def _reach(config: Architecture, base: Triple, axis: int) -> int:
@@ -297,7 +307,7 @@ def _operation(module: nn.Module) -> Operation | None:
         return "convolution"
     if isinstance(module, _POOLINGS):
         return "pooling"
-    return "normalization" if isinstance(module, NORMALIZATIONS) else None
+    return "normalization" if isinstance(module, _NORMALIZATIONS) else None
 
 
 def _kernel(module: nn.Module) -> Triple:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.config import Normalization, Preset, SmallTriple, Triple, VoxelSize
 from napari_unet3d.networks.architecture import Architecture, Network
+from napari_unet3d.networks.geometry import next_fitting
 from napari_unet3d.networks.layers import Convolution, Pool, normalization
 from napari_unet3d.networks.tracing import Layer, Operation, Walk
 
@@ -186,6 +187,13 @@ class UNetConfig(Architecture):
             for axis in range(3)
         )
         return z, y, x
+
+    def parameter_count(self) -> int:
+        """Weights and biases of the convolutions, without building the network."""
+        tile = next_fitting(self, self.receptive_field())
+        layers = [layer for layer in self.walk(tile)[0] if layer.is_convolution]
+        biased = [layer for layer in layers if layer.operation == "convolution"]
+        return sum(n.weights for n in layers) + sum(n.out_channels for n in biased)
 
     def _reach(self, axis: int, position: int) -> int:
         """Input voxels that the output voxel at a position depends on, along an axis."""

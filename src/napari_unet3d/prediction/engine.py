@@ -95,7 +95,7 @@ class Engine:
         sum_device: torch.device | None = None,
     ) -> None:
         self.mixture, self.source, self.device = mixture, source, source.device
-        self.config: Architecture = mixture.network.config  # type: ignore[assignment]
+        self.config: Architecture = mixture.network.config
         self.memory = memory
         self._precision = precision
         self._overlap = overlap if is_padded(self.config) else 0.0

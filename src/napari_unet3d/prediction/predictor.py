@@ -18,8 +18,9 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import largest_map, output_shape
+from napari_unet3d.prediction.blocks import Executor
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.executors import EXECUTORS, Executor
+from napari_unet3d.prediction.executors import EXECUTORS
 from napari_unet3d.prediction.matching import check_volume, voxel_size_note
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.stack import ResultArrays, StackPrediction
@@ -71,9 +72,12 @@ def predict(
         Memory does not suffice even for the smallest tile, or PyTorch failed.
     """
     config = config or PredictionConfig()
-    arrays = {name: array for name, array in outputs.items() if array is not None}
-    wanted = {output: arrays.get(output.name, out) for output in chosen_outputs(arrays)}
-    chosen = tuple(range(volume.n_times) if times is None else times)
+    arrays = {
+        output: outputs[output.name] if output.optional else out
+        for output in chosen_outputs(outputs)
+    }
+    wanted = {output: array for output, array in arrays.items() if array is not None}
+    chosen = tuple(range(volume.n_times) if times is None else dict.fromkeys(times))
     check_volume(bundle, volume, chosen)
     for output, array in wanted.items():
         output.check(array, volume, bundle.classes)

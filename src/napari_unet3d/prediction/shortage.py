@@ -11,7 +11,7 @@ import torch
 
 from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box
-from napari_unet3d.data.volume import describe_shape
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture

@@ -14,20 +14,21 @@ from torch import Tensor
 
 from napari_unet3d.config import ClassInfo, Triple
 from napari_unet3d.data.boxes import Box, plan_blocks
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.geometry import output_shape
 from napari_unet3d.prediction import outputs
+from napari_unet3d.prediction.blocks import Block, BlockEvent, BlockProgress, Executor
 from napari_unet3d.prediction.engine import Engine
-from napari_unet3d.prediction.executors import Block, BlockEvent, BlockProgress, Executor
-from napari_unet3d.prediction.outputs import Output
+from napari_unet3d.prediction.output import Output
 from napari_unet3d.prediction.shortage import BoxTooLargeError
 
 _SHARE = 4
 """One part in so many of the free memory is for the sum of a block, and of the main memory for its
-outputs. The tiles take up to two parts, which leaves one for what was not foreseen."""
+outputs. A tile takes up to two parts, a stack that is kept on a GPU up to one."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from napari_unet3d.config import AugmentationConfig, Triple
-from napari_unet3d.data.annotation import LabelledVoxels, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.networks.resampling import to_device
 from napari_unet3d.sampling.augmentation import Warp, change_gray_values, draw_warp
 from napari_unet3d.sampling.source import Source

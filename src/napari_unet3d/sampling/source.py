@@ -14,7 +14,8 @@ from torch import Tensor
 
 from napari_unet3d.config import Triple
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.volume import Volume, check_box
+from napari_unet3d.data.shapes import check_box
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.resampling import to_device
 

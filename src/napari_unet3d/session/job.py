@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet3d.config import ClassInfo, PredictionConfig
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import InputChecked, PredictionStarted, SlicePreview
@@ -20,8 +20,9 @@ from napari_unet3d.session.session import Session
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
-Outputs = Mapping[str, np.ndarray]
-"""Arrays that take the result, by the names of `prediction.outputs`; "labels" is always there."""
+Outputs = Mapping[str, Any]
+"""Arrays or files that take the result, by the names of `prediction.outputs`; "labels" is always
+among them."""
 
 
 def make_outputs(
@@ -43,9 +44,9 @@ def run_job(
 ) -> Generator[Any, None, ModelBundle | None]:
     """Check the input, train, then segment: the whole work as one generator of events.
 
-    The window iterates it in a thread, the command line in a loop. It knows arrays only: layers,
-    files and progress bars belong to those who iterate it. Checking a large stack may take
-    seconds, so that is done at the first `next`, too.
+    The window iterates it in a thread, the command line in a loop. Layers, progress bars and the
+    saving of the model belong to those who iterate it. Checking a large stack may take seconds,
+    so it is part of the job: the first `next` does it.
 
     Parameters
     ----------
@@ -93,7 +94,15 @@ def run_job(
     else:
         raise BadInputError("There is no model to apply. Train one, or load one.")
     if outputs is not None:
-        yield from segment(bundle, volume, outputs, settings.prediction, settings.times)
+        more = {name: array for name, array in outputs.items() if name != "labels"}
+        yield from predict(
+            bundle,
+            volume,
+            outputs["labels"],
+            times=settings.times,
+            config=settings.prediction,
+            **more,
+        )
     return bundle
 
 
@@ -124,19 +133,6 @@ def _train(
             if labels is not None and isinstance(event, SlicePreview):
                 show_preview(labels, event)
             yield event
-
-
-def segment(
-    bundle: ModelBundle,
-    volume: Volume,
-    outputs: Outputs,
-    config: PredictionConfig,
-    times: Sequence[int] | None = None,
-) -> Generator[Any, None, ModelBundle]:
-    """Apply a model to a stack, or to some time points of it; predict's events."""
-    more = {name: array for name, array in outputs.items() if name != "labels"}
-    yield from predict(bundle, volume, outputs["labels"], times=times, config=config, **more)
-    return bundle
 
 
 def show_preview(labels: np.ndarray, preview: SlicePreview) -> None:

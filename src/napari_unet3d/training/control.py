@@ -9,7 +9,7 @@ from napari_unet3d.data.slices import SliceRef
 
 
 class TrainingControl:
-    """Orders for a running training; may be given from any thread."""
+    """Orders for a running training, given from any thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -19,13 +19,13 @@ class TrainingControl:
         self._checkpoint_seconds: float | None = None
 
     def stop(self) -> None:
-        """End the training soon and keep its model."""
+        """End the training within seconds and keep its model."""
         if not self._stop.is_set():
             self._stopped_at = time.monotonic()
         self._stop.set()
 
     def cancel(self) -> None:
-        """End as soon as possible and drop everything."""
+        """End the training at once and drop its model."""
         self._cancel.set()
 
     @property
@@ -35,7 +35,7 @@ class TrainingControl:
 
     @property
     def cancelled(self) -> bool:
-        """Whether everything is to be dropped."""
+        """Whether the model is to be dropped."""
         return self._cancel.is_set()
 
     @property
@@ -44,7 +44,7 @@ class TrainingControl:
         return time.monotonic() - self._stopped_at if self._stop.is_set() else 0.0
 
     def checkpoint_every(self, seconds: float | None) -> None:
-        """Yield a `Checkpoint` whenever so many seconds have passed; never when None."""
+        """Ask for a `Checkpoint` event each time so many seconds have passed; None for none."""
         self._checkpoint_seconds = seconds
 
     @property
@@ -53,10 +53,10 @@ class TrainingControl:
         return self._checkpoint_seconds
 
     def watch(self, ref: SliceRef | None) -> None:
-        """Name the slice to predict now and then while training; None for none."""
+        """Ask for previews of a slice, now and then; None for none."""
         self._watched = ref
 
     @property
     def watched(self) -> SliceRef | None:
-        """The slice to predict now and then."""
+        """The slice of which previews are wanted; None for none."""
         return self._watched

@@ -1,4 +1,4 @@
-"""The events of a training, under the name that scripts have imported them by."""
+"""The events of a training, under the import path that the documentation has always given."""
 
 from napari_unet3d.events import (
     Checkpoint,

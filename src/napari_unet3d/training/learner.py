@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet3d.config import Triple
-from napari_unet3d.data.volume import describe_shape
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.networks import device as devices

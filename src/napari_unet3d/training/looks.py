@@ -14,7 +14,7 @@ from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.layers import fold_batch_norm
 from napari_unet3d.prediction.engine import Engine, NotFiniteError
-from napari_unet3d.prediction.outputs import output_table
+from napari_unet3d.prediction.output import output_table
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.measuring import HeldOutSlices
 from napari_unet3d.training.statistics import estimate_statistics, has_statistics

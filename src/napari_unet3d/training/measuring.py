@@ -15,8 +15,7 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.networks.geometry import output_shape
 from napari_unet3d.prediction.engine import Engine, NotFiniteError
-from napari_unet3d.prediction.outputs import label_table
-from napari_unet3d.prediction.scores import Overlap
+from napari_unet3d.prediction.scores import Overlap, label_table
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import LookTiles
 

@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from napari_unet3d.config import CLIP_PERCENTILES, TrainingConfig, Triple
-from napari_unet3d.data.annotation import LabelledVoxels, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.lazy import as_bad_input
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import NetworkConfig, network_of_kind

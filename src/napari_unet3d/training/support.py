@@ -92,7 +92,8 @@ class PixelSupport:
     def _fit(self, left: Callable[[], float], stopped: Callable[[], bool]) -> None:
         if left() <= 0:
             return
-        enough = left() / 2  # reading a compressed image may take long: time to learn is left
+        # Half of the time is kept for the fit: reading a compressed image may take long.
+        enough = left() / 2
         samples = sample_pixels(self._sampler, lambda: left() < enough, stopped)
         if not samples or left() <= 0:
             return

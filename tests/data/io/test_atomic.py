@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from napari_unet3d.data.io import atomic
-from napari_unet3d.data.io.atomic import KeptElsewhereError, Replacement, check_target
+from napari_unet3d.data.io.atomic import KeptElsewhereError, Replacement
+from napari_unet3d.data.io.targets import check_target
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 root_only = pytest.mark.skipif(

@@ -14,11 +14,12 @@ import pytest
 import tifffile
 import zarr
 
-from napari_unet3d.data.annotation import SparseAnnotation, find_painted_slices
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.file_metadata import common_unit, parse_unit
 from napari_unet3d.data.io.reading import read_geometry, read_labels, read_volume
 from napari_unet3d.data.io.zarr_chunks import GuardedZarr
 from napari_unet3d.data.lazy import RawPlanes
+from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 

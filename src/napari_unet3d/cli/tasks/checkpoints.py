@@ -1,4 +1,4 @@
-"""The file that a long training leaves beside its model until the model is there."""
+"""The checkpoint: a file beside the model that a long training writes until the model is saved."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 
 
 class CheckpointFile:
-    """Written now and then while a model is trained, removed when the model is saved.
+    """Writes a checkpoint while a model is trained, and removes it when the model is saved.
 
     Parameters
     ----------
     model
-        Where the model will be; the checkpoint is NAME.checkpoint.unet3d beside it; a long NAME is
-        cut.
+        Path of the model, NAME.unet3d. The checkpoint is NAME.checkpoint.unet3d in the same
+        folder; a NAME that is too long for that is cut.
     """
 
     def __init__(self, model: Path) -> None:
@@ -33,7 +33,7 @@ class CheckpointFile:
         self._complained = False
 
     def announce(self, start_from: Path | None) -> None:
-        """Say that there is one of an earlier training, unless this training goes on from it."""
+        """Tell of a checkpoint of an earlier training, unless this training continues it."""
         if self.path.is_file() and (start_from is None or not is_same_file(self.path, start_from)):
             errors.print(
                 f"{self.path} is there, of a training that was cut off. --resume {self.path} goes "
@@ -41,7 +41,7 @@ class CheckpointFile:
             )
 
     def write(self, bundle: ModelBundle) -> None:
-        """Write the checkpoint; when that fails, say so once, since the training goes on."""
+        """Write the checkpoint; when that fails, tell it once and let the training go on."""
         try:
             self._check_space(bundle)
             bundle.save(self.path)
@@ -58,7 +58,7 @@ class CheckpointFile:
         self.written = True
 
     def remove(self) -> None:
-        """The model is saved: the checkpoint is not needed any more."""
+        """Remove the checkpoint, since the model is saved."""
         if not self.written:
             return
         with contextlib.suppress(OSError):
@@ -69,12 +69,12 @@ class CheckpointFile:
             errors.print(f"The model is saved, its checkpoint {self.path} removed.")
 
     def remember(self) -> None:
-        """The training was cut off: tell what is left of it."""
+        """Tell where the last checkpoint is, since the training was cut off."""
         if self.written:
             errors.print(f"The last checkpoint is kept: --resume {self.path} goes on from it.")
 
     def _check_space(self, bundle: ModelBundle) -> None:
-        """A checkpoint must not take the space that the model itself needs."""
+        """Raise `RunFailedError` when the disk has no room for both checkpoint and model."""
         groups = (bundle.weights, bundle.pixels, bundle.state)
         size = sum(t.numel() * t.element_size() for group in groups for t in group.values())
         if shutil.disk_usage(self.path.parent).free < 2 * size:

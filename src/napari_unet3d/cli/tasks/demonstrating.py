@@ -1,4 +1,4 @@
-"""The whole path on the built-in stack."""
+"""Run the whole path on the built-in stack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,20 @@ _MODEL, _RESULT, _OVERLAY = "model.unet3d", "segmentation.ome.tif", "overlay.png
 
 
 def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
-    """Sample, annotated slices, training, segmentation, files; what a window would show."""
+    """Annotate slices of the built-in stack, train on them, segment it, write three files.
+
+    Parameters
+    ----------
+    folder
+        Where the files go; it is made when it is missing.
+    config
+        How the model is trained.
+
+    Returns
+    -------
+    dict
+        The layers that a window would show, as keywords of `open_window`.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -94,11 +107,11 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
 
 
 def _check_own(folder: Path) -> None:
-    """Refuse to replace files that no demo wrote: a demo that ended wrote all three."""
-    there = [folder / name for name in (_MODEL, _RESULT, _OVERLAY) if (folder / name).exists()]
-    if len(there) in (1, 2) and folder.name != DEMO_FOLDER:
+    """Refuse to replace files that no demo wrote: a demo that came to its end wrote all three."""
+    existing = [folder / name for name in (_MODEL, _RESULT, _OVERLAY) if (folder / name).exists()]
+    if len(existing) in (1, 2) and folder.name != DEMO_FOLDER:
         raise BadInputError(
-            f"'{there[0]}' is there and is not of an earlier demo: it is not replaced. Give "
+            f"'{existing[0]}' is there and is not of an earlier demo: it is not replaced. Give "
             "another folder with -o."
         )
 
@@ -108,7 +121,7 @@ def _names(slices: tuple[Any, ...]) -> str:
 
 
 def _save_overlay(sample: Sample, out: np.ndarray, index: int, path: Path) -> None:
-    """One slice, side by side: image, segmentation, truth."""
+    """Write a picture of one xy slice: image, segmentation and truth side by side."""
     plane = np.asarray(sample.image.data[index]).astype(float)
     low, high = np.percentile(plane, (0.5, 99.5))
     gray = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)[..., None].repeat(3, -1)

@@ -1,4 +1,4 @@
-"""What is in a file, and what this machine offers."""
+"""Describe a model, an image, or this machine."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from napari_unet3d.networks import device as devices
 
 
 def describe_file(path: Path, *, as_json: bool) -> str | dict[str, Any]:
-    """What is in a model or an image; a model is JSON in any case."""
+    """Describe a model as a JSON text, or an image as a text or, with `as_json`, a dictionary."""
     if path.suffix == SUFFIX:
         bundle = ModelBundle.load(path)
-        described = bundle.model_dump_json(
+        return bundle.model_dump_json(
             indent=None if as_json else 2, exclude={"weights", "pixels", "state", "intensity"}
         )
-        return described
     volume = read_volume(path)
     for note in volume.notes:
         errors.note(note)
@@ -51,7 +50,7 @@ def _as_dict(path: Path, volume: Volume) -> dict[str, Any]:
 
 
 def describe_machine(*, as_json: bool) -> str | dict[str, Any]:
-    """Device, precision and free memory, and why a GPU sits unused."""
+    """Describe device, precision and free memory, and why a GPU is not used."""
     device = devices.pick_device()
     name, precision = devices.describe(device), devices.pick_precision(device)
     free, unused = devices.free_memory(device), devices.unused_gpu()

@@ -1,4 +1,4 @@
-"""Compare a segmentation with its truth."""
+"""Compare a segmentation with its truth, and write the scores as a table or a dictionary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ from napari_unet3d.prediction.scores import show
 
 
 def compare_files(prediction: Path, truth: Path, skip: str, kind: TruthKind | None) -> Comparison:
-    """Compare two files; what the truth was taken for is noted when `kind` is None."""
+    """Compare two files of labels.
+
+    Parameters
+    ----------
+    prediction, truth
+        Files with integers of the same shape.
+    skip
+        Slices to leave out, as `parse_slices` reads them.
+    kind
+        What 0 means in the truth; when None, it is guessed, and the guess is noted.
+    """
     slices = parse_slices(skip)
     predicted, true = read_labels(prediction).data, read_labels(truth).data
     check_shapes(predicted, true)
@@ -29,34 +39,36 @@ def compare_files(prediction: Path, truth: Path, skip: str, kind: TruthKind | No
         kind, text = guess_kind(read_convention(predicted), read_convention(true))
         if text:
             errors.note(text)
-    found = compare(predicted, true, kind, slices)
-    for note in found.notes:
+    comparison = compare(predicted, true, kind, slices)
+    for note in comparison.notes:
         errors.note(note)
-    return found
+    return comparison
 
 
-def scores_as_table(found: Comparison) -> str:
-    """Scores as lines for people."""
-    iou, dice = _means(found)
+def scores_as_table(comparison: Comparison) -> str:
+    """Write scores as a table of lines for people."""
+    iou, dice = _means(comparison)
     lines = [f"{'class':>6} {'IoU':>6} {'Dice':>6} {'voxels':>12}"]
     lines += [
-        f"{s.value:>6} {show(s.iou):>6} {show(s.dice):>6} {s.voxels:>12}" for s in found.scores
+        f"{s.value:>6} {show(s.iou):>6} {show(s.dice):>6} {s.voxels:>12}" for s in comparison.scores
     ]
     return "\n".join([*lines, f"{'mean':>6} {show(iou):>6} {show(dice):>6}"])
 
 
-def scores_as_dict(found: Comparison) -> dict[str, Any]:
-    """Scores for programs; None for a class that does not occur."""
-    iou, dice = _means(found)
-    classes = {s.value: {"iou": s.iou, "dice": s.dice, "voxels": s.voxels} for s in found.scores}
+def scores_as_dict(comparison: Comparison) -> dict[str, Any]:
+    """Write scores for programs; None for a class that does not occur."""
+    iou, dice = _means(comparison)
+    classes = {
+        s.value: {"iou": s.iou, "dice": s.dice, "voxels": s.voxels} for s in comparison.scores
+    }
     return {
         "classes": classes,
         "mean_iou": iou,
         "mean_dice": dice,
-        "labels": found.kind,
+        "labels": comparison.kind,
         "notes": errors.notes,
     }
 
 
-def _means(found: Comparison) -> tuple[float | None, float | None]:
-    return mean([s.iou for s in found.scores]), mean([s.dice for s in found.scores])
+def _means(comparison: Comparison) -> tuple[float | None, float | None]:
+    return mean([s.iou for s in comparison.scores]), mean([s.dice for s in comparison.scores])

@@ -1,4 +1,4 @@
-"""Images and annotations that the commands are given: opened, told apart, explained."""
+"""Open the images and annotations of a command line, tell them apart, and explain them."""
 
 from __future__ import annotations
 
@@ -27,34 +27,44 @@ from napari_unet3d.model.bundle import SUFFIX
 
 SWAPPED = "are the two swapped? predict takes MODEL IMAGE"
 _SAMPLE_VOXELS = 2**22
-"""Voxels of an image that are looked at to tell whether it holds labels."""
-_FEW_VALUES = 32
-"""Different values. Images have more; annotations with more are refused."""
+"""Voxels of an image that are read to tell whether it holds labels; that takes milliseconds."""
+_MOST_LABEL_VALUES = 32
+"""Different values in an annotation; `SparseAnnotation` refuses more, and images have more."""
 
 
 @dataclass(frozen=True)
 class Painted:
-    """An annotation as it was read, and what was counted in its file."""
+    """An annotation, and the counts of its file.
+
+    Attributes
+    ----------
+    annotation
+        The annotation as it is trained on.
+    convention
+        How often each value occurs in the file.
+    dense
+        Whether the file is read as a dense segmentation, with 0 for background.
+    """
 
     annotation: SparseAnnotation
     convention: Convention
     dense: bool
 
     def say(self, classes: Sequence[ClassInfo]) -> None:
-        """Tell what each value is taken for."""
+        """Tell what each value of the file is taken for."""
         how = "Annotation (--labels dense)" if self.dense else "Annotation"
         errors.note(f"{how}: {describe_values(self.convention, classes, dense=self.dense)}")
 
 
 def open_image(path: Path, usage: str, reading: Mapping[str, Any] | None = None) -> Volume:
-    """Open an image, and tell what there is to know of how it was read.
+    """Open an image, and tell the notes of its reader.
 
     Parameters
     ----------
     path
         A file or the folder of a zarr.
     usage
-        What the message says when it is a model.
+        What the message says when the file is a model.
     reading
         Axes and voxel size that replace those of the file; see `read_volume`.
     """
@@ -85,7 +95,7 @@ def open_annotation(
     held_out = frozenset(held_out)
     try:
         data = read_labels(path).data
-        found = read_convention(data)
+        convention = read_convention(data)
         annotation = SparseAnnotation.from_labels(
             data, held_out=held_out, convention="dense" if labels == "dense" else "sparse"
         )
@@ -96,17 +106,17 @@ def open_annotation(
             ) from error
         raise
     if labels == "auto":
-        _refuse_dense(path, found)
-    return Painted(annotation, found, dense=labels == "dense")
+        _refuse_dense(path, convention)
+    return Painted(annotation, convention, dense=labels == "dense")
 
 
-def _refuse_dense(path: Path, found: Convention) -> None:
-    report = dense_report(found)
+def _refuse_dense(path: Path, convention: Convention) -> None:
+    report = dense_report(convention)
     if report is None:
         return
     other = (
         f"paint a class ({FIRST_CLASS}, …) if 1 is background"
-        if found.is_mask
+        if convention.is_mask
         else "say --labels sparse if 0 is unlabelled"
     )
     raise BadInputError(
@@ -116,12 +126,12 @@ def _refuse_dense(path: Path, found: Convention) -> None:
 
 
 def _holds_labels(volume: Volume) -> bool:
-    """Whether an image looks as if it were an annotation."""
+    """Tell whether an image looks like an annotation."""
     if volume.dtype.kind not in "iu" or "C" in volume.axes:
         return False
     values: set[int] = set()
     for plane in volume.sample_planes(_SAMPLE_VOXELS):
         values.update(int(v) for v in np.unique(plane))
-        if len(values) > _FEW_VALUES:
+        if len(values) > _MOST_LABEL_VALUES:
             return False
     return min(values) >= 0

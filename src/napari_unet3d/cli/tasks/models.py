@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 
 from napari_unet3d.cli.signals import held_back
-from napari_unet3d.data.io.atomic import KeptElsewhereError, Replacement, check_target
+from napari_unet3d.data.io.atomic import KeptElsewhereError, Replacement
 from napari_unet3d.data.io.leftovers import remove
 from napari_unet3d.data.io.paths import user_path
+from napari_unet3d.data.io.targets import check_target
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 

@@ -12,9 +12,9 @@ from napari_unet3d.cli.tasks.inputs import SWAPPED, open_image
 from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.io.outputs import OutputArray, check_output, check_paths, create_output
 from napari_unet3d.errors import RunFailedError
-from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.outputs import chosen_outputs
-from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.session.job import run_job
+from napari_unet3d.session.session import NamedModel, RunSettings, Session
 
 
 def predict_file(
@@ -54,28 +54,37 @@ def predict_file(
     check_paths(list(paths.values()), [model, image])
     for path in paths.values():
         check_output(path, overwrite=overwrite)
-    bundle = ModelBundle.load(model)
+    named = NamedModel.load(model)
+    classes = named.bundle.classes
     volume = open_image(image, SWAPPED, reading)
     volume.check()
+    session = Session(
+        volume=volume,
+        image_path=image,
+        settings=RunSettings(
+            prediction=config,
+            outputs=tuple(outputs or ()),
+            times=None if times is None else tuple(times),
+        ),
+        model=named,
+    )
     arrays: dict[str, OutputArray] = {}
     with ExitStack() as files:
         for kind in chosen_outputs(outputs or ()):
             file = create_output(
                 paths[kind.name],
-                kind.shape(volume, bundle.classes),
+                kind.shape(volume, classes),
                 kind.dtype,
-                kind.axes(volume, bundle.classes),
+                kind.axes(volume, classes),
                 volume.voxel_size,
                 volume.unit,
                 translation=volume.translation,
                 time_step=volume.time_step,
                 overwrite=overwrite,
-                **kind.file_options(bundle.classes),
+                **kind.file_options(classes),
             )
             arrays[kind.name] = files.enter_context(file)
-        more = {name: array for name, array in arrays.items() if name != "labels"}
-        steps = predict(bundle, volume, arrays["labels"], times=times, config=config, **more)
-        follow(steps, "predicting")
+        follow(run_job(session, outputs=arrays, train=False), "predicting")
         _finish(list(arrays.values()))
     return [paths[name] for name in arrays]
 

@@ -1,4 +1,4 @@
-"""What was trained and measured, told at the end."""
+"""Tell what was trained and measured, when a training is over."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_unet3d.session.texts import starved_text
 
 
 def say_how_to_go_on(bundle: ModelBundle, model: Path) -> None:
-    """Say how to go on when the training was stopped, or too short for the network to learn."""
+    """Tell how to continue a training that was stopped, or too short for the network to learn."""
     record = bundle.record
     how = f"--from {model}"
     if bundle.state:
@@ -27,7 +27,7 @@ def say_how_to_go_on(bundle: ModelBundle, model: Path) -> None:
 
 
 def print_scores(bundle: ModelBundle) -> None:
-    """Print what was measured on the held-out slices, and how far to trust it."""
+    """Print the scores on the held-out slices, and how far to trust them."""
     record = bundle.record
     if not record.held_out:
         tell("Not measured: hold out a slice (--hold-out z=12) to learn how good the model is.")
@@ -56,7 +56,7 @@ def print_scores(bundle: ModelBundle) -> None:
 
 
 def training_as_dict(bundle: ModelBundle) -> dict[str, Any]:
-    """What was trained and measured, for programs; scores are None where nothing was measured."""
+    """Describe a training for programs; scores are None where nothing was measured."""
     record = bundle.record
     measured = {s.value: s for s in record.held_out}
     classes = {

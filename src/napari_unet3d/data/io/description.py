@@ -1,4 +1,4 @@
-"""What a file that is written says about its voxels."""
+"""The description that a written file holds: voxel size, position, classes."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Length:
 
     @classmethod
     def parse(cls, text: object, unit: str | None = None) -> Length:
-        """Take a number, or a text with one; what is no finite number counts as not said."""
+        """Take a number, or a text with one; anything else counts as missing."""
         try:
             value = float(text)  # type: ignore[arg-type]
         except (TypeError, ValueError):
@@ -112,7 +112,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Placement:
-    """What a file says about where its voxels lie, as it says it; z, y, x.
+    """Size and position of the voxels as a file writes them, along z, y, x.
 
     `time_step` is in seconds; `notes` are on the sizes, for the user.
     """
@@ -125,7 +125,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the caller says of a file in place of the file itself.
+    """Axes and sizes that the caller gives in place of those of the file.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def parse_unit(text: str | None) -> tuple[str, float]:
     Returns
     -------
     str, float
-        "µm", "nm", "mm" or "pixel" (for what is not known), and what one unit is in it.
+        "µm", "nm", "mm" or "pixel" (for unknown units), and the length of one unit in it.
     """
     plain = _plain(text)
     if plain not in _UNITS:
@@ -238,11 +238,11 @@ def settle_geometry(
     axes, shape
         Of the volume.
     placement
-        What the file says.
+        The geometry of the file.
     wishes
-        What the caller says; comes first.
+        The geometry that the caller gives; it comes first.
     what
-        What the notes call the file.
+        The name of the file in notes.
 
     Returns
     -------
@@ -310,7 +310,7 @@ def improbable_voxel_size(
 def _usable_sizes(
     said: Sequence[Length], what: str, notes: list[str]
 ) -> tuple[list[float], list[str | None]]:
-    """Sizes and units along z, y, x; what the file lacks is filled in from another axis."""
+    """Sizes and units along z, y, x; a missing one is filled in from another axis."""
     known = [i for i, length in enumerate(said) if length.value]
     sizes, units = [1.0] * 3, [length.unit for length in said]
     for i, length in enumerate(said):

@@ -1,4 +1,4 @@
-"""Temporary names that tell who made them, and what dead processes left under such names.
+"""Temporary names that tell who made them, and the leftovers of dead processes under such names.
 
 An output has a temporary name until it is complete: ``.NAME.MAKER.partial``. A folder that is
 replaced is ``.NAME.MAKER.old`` for a moment. MAKER names the computer and the process, so that
@@ -52,7 +52,7 @@ def old_path(temporary: Path) -> Path:
 
 
 def clear_leftovers(target: Path) -> None:
-    """Remove what dead processes of this computer left of earlier writings of `target`.
+    """Remove the leftovers of dead processes of this computer that were writing `target`.
 
     A replacement that was interrupted between its two steps is completed first. What belongs
     to a living process or to another computer stays, and the log says so.
@@ -133,13 +133,13 @@ def _leftovers(target: Path) -> list[tuple[Path, str]]:
             names = sorted(e.name for e in entries if e.name.startswith(start))
     except OSError:
         return []
-    found = []
+    leftovers = []
     for name in names:
         path = target.with_name(name)
         maker = _MAKER.fullmatch(name[len(start) : -len(path.suffix)])
         if path.suffix in (PARTIAL, OLD) and maker:
-            found.append((path, _state(maker["host"], int(maker["pid"]))))
-    return found
+            leftovers.append((path, _state(maker["host"], int(maker["pid"]))))
+    return leftovers
 
 
 def _state(host: str, pid: int) -> str:

@@ -79,10 +79,12 @@ class Multiscale:
 def multiscales_of(attributes: Mapping[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """The images that the attributes of a group describe, and the version of the description."""
     described = attributes.get("ome", attributes)
-    found = described.get("multiscales") or []
-    if not found:
+    multiscales = described.get("multiscales") or []
+    if not multiscales:
         return [], ""
-    return list(found), str(described.get("version") or found[0].get("version") or "0.4")
+    return list(multiscales), str(
+        described.get("version") or multiscales[0].get("version") or "0.4"
+    )
 
 
 def check_version(version: str, what: str) -> None:

@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.data.io.atomic import Replacement, check_target, failure, follow_link
+from napari_unet3d.data.io.atomic import Replacement, failure
 from napari_unet3d.data.io.description import Description
+from napari_unet3d.data.io.targets import check_target, follow_link
 from napari_unet3d.data.io.tiff_output import TIFF_ENDINGS, check_tiff_type, create_tiff
 from napari_unet3d.data.io.zarr_files import is_zarr
 from napari_unet3d.data.io.zarr_output import check_zarr, create_zarr, is_image_group, is_zarr_array
-from napari_unet3d.data.volume import AXES
+from napari_unet3d.data.shapes import AXES
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 _LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LABELS_COMPRESS = 4
-"""Labels in a zarr become at least this much smaller."""
+"""Factor by which labels in a zarr become smaller at least."""
 _LABELS = "labels"
 """Name of the group in an OME-Zarr image that holds its label images."""
 
@@ -34,7 +35,7 @@ _LABELS = "labels"
 class OutputArray:
     """An array in a file that is being written; indexed as a numpy array is.
 
-    What is read from it is a copy: nothing keeps the file open after the end.
+    Reading returns copies: nothing keeps the file open after the end.
     """
 
     def __init__(self, array: Any, path: Path, complete: Callable[[OutputArray], None]) -> None:
@@ -141,8 +142,8 @@ def create_output(
     channel_names
         One name a channel, where the channels are no classes.
     overwrite
-        Whether what has this name already may be replaced. What appears under this name later
-        is never replaced: the result gets another name then.
+        Whether an existing file or folder of this name may be replaced. One that appears
+        later is never replaced: the result gets another name then.
 
     Yields
     ------
@@ -163,12 +164,13 @@ def create_output(
     dz, dy, dx = (float(t) for t in translation)
     if axes not in AXES or len(axes) != len(shape):
         raise ValueError(f"axes '{axes}' do not fit the shape {shape}")
-    about = Description(
+    description = Description(
         axes, (z, y, x), unit, (dz, dy, dx), time_step, tuple(classes), tuple(channel_names)
     )
     channels = shape[axes.index("C")] if "C" in axes else 1
-    if len(about.names_of_channels()) not in (0, channels):
-        raise ValueError(f"{len(about.names_of_channels())} names do not fit {channels} channels")
+    n_names = len(description.names_of_channels())
+    if n_names not in (0, channels):
+        raise ValueError(f"{n_names} names do not fit {channels} channels")
     as_zarr = _check_kind(path)
     if not as_zarr:
         check_tiff_type(dtype)
@@ -192,9 +194,9 @@ def create_output(
     try:
         temporary = replacement.temporary
         if as_zarr:
-            array = create_zarr(temporary, shape, dtype, about, Path(path).name)
+            array = create_zarr(temporary, shape, dtype, description, Path(path).name)
         else:
-            array = create_tiff(temporary, shape, dtype, about)
+            array = create_tiff(temporary, shape, dtype, description)
         output = OutputArray(array, Path(path), complete)
         del array  # Windows moves no file that is still mapped
         yield output
@@ -334,7 +336,7 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _largest_file() -> int | None:
-    """Bytes that a file of this process may have; None where there is no limit."""
+    """Largest size of a file of this process, bytes; None without a limit."""
     try:
         import resource
     except ImportError:

@@ -36,8 +36,8 @@ def read_volume(
     path
         A file, the folder of a zarr (OME-Zarr 0.1 to 0.6), or a folder of 2D TIFFs.
     axes
-        What the axes of the file are, one letter each, such as "TZYX" or "ZYXC"; axes of length
-        1 may be left out. Takes the place of what the file says.
+        The axes of the file, one letter each, such as "TZYX" or "ZYXC"; axes of length
+        1 may be left out. Replaces the axes that the file names.
     voxel_size
         Size of a voxel along z, y, x, in place of the file's; in its unit, or in µm where it names
         none.
@@ -138,7 +138,7 @@ def existing(path: str | Path) -> Path:
     Raises
     ------
     BadInputError
-        When there is none, or what is there is a pipe or a device, which would never end.
+        When there is none, or it is a pipe or a device, which would never end.
     """
     path = user_path(path)
     try:

@@ -32,7 +32,8 @@ from napari_unet3d.data.io.tiff_planes import (
     stored_dtype,
 )
 from napari_unet3d.data.lazy import RawPlanes, Unread, rearranged
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
 
@@ -44,7 +45,7 @@ def read_tiff(path: Path, wishes: Wishes, *, voxels: bool = True) -> Volume:
     path
         A regular file.
     wishes
-        What the caller says of the file in place of the file itself.
+        Axes and sizes that the caller gives in place of those of the file.
     voxels
         False leaves the voxels out: `Volume.data` has only a shape and a type.
 
@@ -154,7 +155,7 @@ def _read(
 
 
 def _ome_of(tif: tifffile.TiffFile) -> OmeImage | None:
-    """What the OME-XML of a file promises; None where it has none, or a broken one."""
+    """The promise of the OME-XML of a file; None where it has none, or a broken one."""
     if not tif.is_ome or not tif.ome_metadata:
         return None
     try:
@@ -203,15 +204,15 @@ def _voxels(series: list[Any], shape: tuple[int, ...]) -> Any:
     each = shape[1:] if len(series) > 1 else shape
     places: list[tuple[Path, int]] = []
     for one in series:
-        found = raw_places(one, each) if one.axes[-2:] == "YX" else None
-        if found is None:
+        own = raw_places(one, each) if one.axes[-2:] == "YX" else None
+        if own is None:
             return np.stack([s.asarray() for s in series]).reshape(shape)
-        places += found
+        places += own
     return RawPlanes(shape, stored_dtype(series[0]), places)
 
 
 def _placement(tif: tifffile.TiffFile, ome: OmeImage | None, path: Path) -> Placement:
-    """What the file says about size and place of its voxels."""
+    """Size and position of the voxels, as the file describes them."""
     try:
         if ome is not None:
             return ome.placement

@@ -20,7 +20,8 @@ from napari_unet3d.data.io.file_metadata import (
 from napari_unet3d.data.io.ome import listed
 from napari_unet3d.data.io.tiff_files import Slice, files_of_set, read_slice_file, read_tiff
 from napari_unet3d.data.lazy import RawPlanes, Unread, rearranged
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
 ENDINGS = (".tif", ".tiff", ".btf", ".tf8")
@@ -82,19 +83,19 @@ def _read_set(
 
 
 def _like(first: Slice, first_path: Path, path: Path, voxels: bool) -> Slice:
-    found = read_slice_file(path, voxels=voxels)
-    if found.shape != first.shape:
+    plane = read_slice_file(path, voxels=voxels)
+    if plane.shape != first.shape:
         raise BadInputError(
-            f"'{path}' has {describe_shape(found.shape)} voxels, but '{first_path.name}' has "
+            f"'{path}' has {describe_shape(plane.shape)} voxels, but '{first_path.name}' has "
             f"{describe_shape(first.shape)}. All slices of a stack need the same size: crop them "
             "alike, or move the file away."
         )
-    if found.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
+    if plane.dtype.newbyteorder("=") != first.dtype.newbyteorder("="):
         raise BadInputError(
-            f"'{path}' has numbers of type {found.dtype.name}, but '{first_path.name}' has "
+            f"'{path}' has numbers of type {plane.dtype.name}, but '{first_path.name}' has "
             f"{first.dtype.name}. Save all slices with the same type, or move the file away."
         )
-    return found
+    return plane
 
 
 def _voxels(slices: Sequence[Slice], shape: tuple[int, ...]) -> Any:

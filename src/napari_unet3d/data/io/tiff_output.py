@@ -1,4 +1,4 @@
-"""OME-TIFF files that are written, with what they say about their voxels."""
+"""Writes OME-TIFF files, with size, unit and position of their voxels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CLASS_COLORS = "napari-unet3d/class-colors"
 
 
 def create_tiff(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], about: Description
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], description: Description
 ) -> np.memmap[Any, Any]:
     """Make an uncompressed OME-TIFF, to be written through the returned memory map.
 
@@ -43,7 +43,7 @@ def create_tiff(
         ome=True,
         bigtiff=n_bytes > _BIG,
         photometric="minisblack",
-        metadata=_ome_metadata(shape, about),
+        metadata=_ome_metadata(shape, description),
     )
     _reserve(path)
     return array
@@ -58,26 +58,26 @@ def check_tiff_type(dtype: np.dtype[Any]) -> None:
         )
 
 
-def _ome_metadata(shape: tuple[int, ...], about: Description) -> dict[str, Any]:
+def _ome_metadata(shape: tuple[int, ...], description: Description) -> dict[str, Any]:
     """Attributes and elements of OME-XML, as tifffile takes them."""
-    metadata: dict[str, Any] = {"axes": about.axes}
-    if about.unit != "pixel" or about.voxel_size != (1.0, 1.0, 1.0):
-        for name, size in zip("ZYX", about.voxel_size, strict=True):
-            metadata |= {f"PhysicalSize{name}": size, f"PhysicalSize{name}Unit": about.unit}
-    if about.seconds is not None:
-        metadata |= {"TimeIncrement": about.seconds, "TimeIncrementUnit": "s"}
-    if about.is_moved:
-        metadata["Plane"] = _plane_positions(shape, about)
+    metadata: dict[str, Any] = {"axes": description.axes}
+    if description.unit != "pixel" or description.voxel_size != (1.0, 1.0, 1.0):
+        for name, size in zip("ZYX", description.voxel_size, strict=True):
+            metadata |= {f"PhysicalSize{name}": size, f"PhysicalSize{name}Unit": description.unit}
+    if description.seconds is not None:
+        metadata |= {"TimeIncrement": description.seconds, "TimeIncrementUnit": "s"}
+    if description.is_moved:
+        metadata["Plane"] = _plane_positions(shape, description)
     channel: dict[str, Any] = {}
-    if names := about.names_of_channels():
+    if names := description.names_of_channels():
         channel["Name"] = names
-    if colors := about.colors_of_channels():
+    if colors := description.colors_of_channels():
         channel["Color"] = [_ome_color(color) for color in colors]
     if channel:
         metadata["Channel"] = channel
-    if about.is_labels:
-        names_by_label = {str(value): name for value, name in about.label_names().items()}
-        colors_by_label = {str(c.output_value): c.color for c in about.classes}
+    if description.is_labels:
+        names_by_label = {str(value): name for value, name in description.label_names().items()}
+        colors_by_label = {str(c.output_value): c.color for c in description.classes}
         metadata["Description"] = "Labels: " + ", ".join(
             f"{value} {name}" for value, name in names_by_label.items()
         )
@@ -88,14 +88,14 @@ def _ome_metadata(shape: tuple[int, ...], about: Description) -> dict[str, Any]:
     return metadata
 
 
-def _plane_positions(shape: tuple[int, ...], about: Description) -> dict[str, list[Any]]:
+def _plane_positions(shape: tuple[int, ...], description: Description) -> dict[str, list[Any]]:
     """Where the first voxel of each plane lies, plane by plane in the order of the file."""
-    z, y, x = about.translation
+    z, y, x = description.translation
     planes = math.prod(shape[:-2])
-    depths = np.arange(shape[-3]) * about.voxel_size[0] + z
+    depths = np.arange(shape[-3]) * description.voxel_size[0] + z
     positions = {"Z": np.resize(depths, planes).tolist(), "Y": [y] * planes, "X": [x] * planes}
     return {f"Position{name}": values for name, values in positions.items()} | {
-        f"Position{name}Unit": [about.unit] * planes for name in "ZYX"
+        f"Position{name}Unit": [description.unit] * planes for name in "ZYX"
     }
 
 

@@ -14,8 +14,8 @@ from napari_unet3d.data.io.ome import OmeImage, listed
 from napari_unet3d.errors import BadInputError
 
 _CURE = (
-    "If its acquisition or its copying was stopped early, copy it again, or open what is there in "
-    "Fiji and save it as a new stack."
+    "If its acquisition or its copying was stopped early, copy it again, or open the planes that "
+    "are there in Fiji and save it as a new stack."
 )
 _SHOWN_AXES = {"T": "t", "C": "channel", "Z": "z", "I": "z", "Q": "z"}
 
@@ -29,8 +29,8 @@ def check_complete(
 ) -> None:
     """Raise `IncompleteError` unless the voxels that a TIFF promises are in the file.
 
-    What the descriptions promise (OME-XML, ImageJ's, tifffile's, Micro-Manager's) is counted
-    against the pages that hold voxels within the length of their files.
+    The planes that the descriptions promise (OME-XML, ImageJ's, tifffile's, Micro-Manager's) are
+    counted against the pages that hold voxels within the length of their files.
 
     Parameters
     ----------
@@ -39,17 +39,17 @@ def check_complete(
     series
         Those of its series that make up the image: one, or many of one slice each.
     ome
-        What its OME-XML says, if it has one.
+        The promise of its OME-XML, if it has one.
     """
     for each in series:
         if missing := _missing_planes(tif, each):
             raise IncompleteError(_incomplete(path, missing, each))
     promised = _promised(tif, series[0], ome)
-    found = sum(_n_planes(each, "YX" if tif.is_imagej else "YXS") for each in series)
-    if promised > found:
+    held = sum(_n_planes(each, "YX" if tif.is_imagej else "YXS") for each in series)
+    if promised > held:
         raise IncompleteError(
             f"'{path}' is damaged, or is not complete: its description promises {promised} "
-            f"planes, and it holds {found}. {_CURE}"
+            f"planes, and it holds {held}. {_CURE}"
         )
     _check_micromanager(tif, series[0], path)
 

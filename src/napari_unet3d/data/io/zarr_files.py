@@ -27,7 +27,8 @@ from napari_unet3d.data.io.ngff import (
 from napari_unet3d.data.io.ome import listed
 from napari_unet3d.data.io.zarr_chunks import GuardedZarr, missing_chunks
 from napari_unet3d.data.lazy import rearranged
-from napari_unet3d.data.volume import Volume, unnamed_axes
+from napari_unet3d.data.shapes import unnamed_axes
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray")
@@ -48,7 +49,7 @@ def read_zarr(path: Path, wishes: Wishes | None = None) -> Volume:
     path
         The folder of a group or an array.
     wishes
-        What the caller says of the image in place of the file.
+        Axes and sizes that the caller gives in place of those of the file.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def _plain(array: Any, path: Path, wishes: Wishes) -> Volume:
     if letters is None:
         shape = array.shape
         letters = "?" * max(0, len(shape) - 2) + "YX"
-        # Nothing is asked about labels, which have no channels, nor about what has been said.
+        # Labels have no channels, and given axes need no question.
         settled = wishes.axes or (len(shape) == 4 and (wishes.labels or shape[0] > MOST_CHANNELS))
         if not settled:
             letters = unnamed_axes(shape, path.name)
@@ -84,22 +85,22 @@ def _plain(array: Any, path: Path, wishes: Wishes) -> Volume:
 
 
 def _image(group: Any, path: Path, wishes: Wishes, notes: list[str]) -> Volume:
-    found, version = multiscales_of(dict(group.attrs))
-    if not found:
+    multiscales, version = multiscales_of(dict(group.attrs))
+    if not multiscales:
         return _inner_image(group, path, wishes)
     what = f"'{path.name}'"
     check_version(version, f"'{path}'")
-    if len(found) > 1:
-        notes.append(f"{what} holds {len(found)} images: the first one is used.")
+    if len(multiscales) > 1:
+        notes.append(f"{what} holds {len(multiscales)} images: the first one is used.")
     arrays = {
         dataset["path"]: group[dataset["path"]]
-        for dataset in found[0]["datasets"]
+        for dataset in multiscales[0]["datasets"]
         if dataset["path"] in group
     }
     if not arrays:
-        missing = [repr(dataset["path"]) for dataset in found[0]["datasets"]]
+        missing = [repr(dataset["path"]) for dataset in multiscales[0]["datasets"]]
         raise BadInputError(_damaged(path, f"its arrays {listed(missing)} are missing"))
-    multiscale = parse_multiscale(found[0])
+    multiscale = parse_multiscale(multiscales[0])
     level = _finest(multiscale, arrays, path, notes)
     array = arrays[level.path]
     if len(multiscale.names) != len(array.shape):

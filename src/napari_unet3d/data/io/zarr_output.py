@@ -20,7 +20,7 @@ _UNIT_NAMES = {"nm": "nanometer", "µm": "micrometer", "mm": "millimeter"}
 
 
 def create_zarr(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], about: Description, name: str
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], description: Description, name: str
 ) -> Any:
     """Make an OME-Zarr image of one resolution and return its array.
 
@@ -28,7 +28,7 @@ def create_zarr(
     when they are 0, so that a lost one can be told from one that holds nothing.
     """
     group = zarr.open_group(store=str(path), mode="w", zarr_format=2)
-    group.attrs.update(_ngff_metadata(about, name))
+    group.attrs.update(_ngff_metadata(description, name))
     chunk = [1] * (len(shape) - 3) + [min(a, b) for a, b in zip(_CHUNK, shape[-3:], strict=True)]
     return group.create_array(
         "0",
@@ -43,7 +43,7 @@ def create_zarr(
 
 
 def check_zarr(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks: int | None) -> str:
-    """Open what `create_zarr` made and compare it with what it must be.
+    """Open the result of `create_zarr` and compare it with the expected one.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def check_zarr(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks:
     Returns
     -------
     str
-        What is wrong; "" when it is complete.
+        The fault; "" when the result is complete.
     """
     try:
         group = zarr.open_group(store=str(path), mode="r")
@@ -69,20 +69,20 @@ def check_zarr(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], chunks:
         return "its description is missing"
     if array.shape != shape or array.dtype != dtype:
         return f"it holds {array.shape} {array.dtype} in place of {shape} {dtype}"
-    found = sum(not name.startswith(".") for _, _, names in os.walk(path / "0") for name in names)
-    if chunks is None or found == chunks:
+    there = sum(not name.startswith(".") for _, _, names in os.walk(path / "0") for name in names)
+    if chunks is None or there == chunks:
         return ""
-    return f"{found} of its {chunks} chunks are there"
+    return f"{there} of its {chunks} chunks are there"
 
 
 def is_image_group(path: Path) -> bool:
     """Whether a folder is the group of an OME-Zarr image, by its description."""
     for mark, keys in ((".zattrs", ()), ("zarr.json", ("attributes",))):
         try:
-            found = json.loads((path / mark).read_text(encoding="utf-8"))
+            attributes = json.loads((path / mark).read_text(encoding="utf-8"))
             for key in keys:
-                found = found.get(key, {})
-            if "multiscales" in found or "multiscales" in found.get("ome", {}):
+                attributes = attributes.get(key, {})
+            if "multiscales" in attributes or "multiscales" in attributes.get("ome", {}):
                 return True
         except (OSError, ValueError, AttributeError, TypeError):
             continue
@@ -98,32 +98,32 @@ def is_zarr_array(path: Path) -> bool:
         return (path / ".zarray").is_file()
 
 
-def _ngff_metadata(about: Description, name: str) -> dict[str, Any]:
+def _ngff_metadata(description: Description, name: str) -> dict[str, Any]:
     """Attributes of the group, NGFF 0.4."""
-    spatial = dict(zip("ZYX", about.voxel_size, strict=True))
-    position = dict(zip("ZYX", about.translation, strict=True))
+    spatial = dict(zip("ZYX", description.voxel_size, strict=True))
+    position = dict(zip("ZYX", description.translation, strict=True))
     axes = []
-    for axis in about.axes:
+    for axis in description.axes:
         axes.append({"name": axis.lower(), "type": _AXIS_TYPES.get(axis, "space")})
-        if axis in spatial and about.unit in _UNIT_NAMES:
-            axes[-1]["unit"] = _UNIT_NAMES[about.unit]
-        elif axis == "T" and about.seconds is not None:
+        if axis in spatial and description.unit in _UNIT_NAMES:
+            axes[-1]["unit"] = _UNIT_NAMES[description.unit]
+        elif axis == "T" and description.seconds is not None:
             axes[-1]["unit"] = "second"
-    steps = spatial | {"T": about.seconds or 1.0}
+    steps = spatial | {"T": description.seconds or 1.0}
     transforms: list[dict[str, Any]] = [
-        {"type": "scale", "scale": [float(steps.get(axis, 1.0)) for axis in about.axes]}
+        {"type": "scale", "scale": [float(steps.get(axis, 1.0)) for axis in description.axes]}
     ]
-    if about.is_moved:
-        moved = [float(position.get(axis, 0.0)) for axis in about.axes]
+    if description.is_moved:
+        moved = [float(position.get(axis, 0.0)) for axis in description.axes]
         transforms.append({"type": "translation", "translation": moved})
     dataset = {"path": "0", "coordinateTransformations": transforms}
     metadata: dict[str, Any] = {
         "multiscales": [{"version": "0.4", "name": name, "axes": axes, "datasets": [dataset]}]
     }
-    if about.is_labels:
-        metadata["image-label"] = _image_label(about)
-    elif "C" in about.axes and (names := about.names_of_channels()):
-        colors = about.colors_of_channels()
+    if description.is_labels:
+        metadata["image-label"] = _image_label(description)
+    elif "C" in description.axes and (names := description.names_of_channels()):
+        colors = description.colors_of_channels()
         metadata["omero"] = {
             "version": "0.4",
             "name": name,
@@ -135,13 +135,15 @@ def _ngff_metadata(about: Description, name: str) -> dict[str, Any]:
     return metadata
 
 
-def _image_label(about: Description) -> dict[str, Any]:
+def _image_label(description: Description) -> dict[str, Any]:
     """What makes readers open the image as labels: colors and names by value."""
-    colors = {0: (0, 0, 0, 0)} | {c.output_value: (*rgb(c.color), 255) for c in about.classes}
+    colors = {0: (0, 0, 0, 0)} | {c.output_value: (*rgb(c.color), 255) for c in description.classes}
     return {
         "version": "0.4",
         "colors": [{"label-value": v, "rgba": list(rgba)} for v, rgba in colors.items()],
-        "properties": [{"label-value": v, "class": n} for v, n in about.label_names().items()],
+        "properties": [
+            {"label-value": v, "class": n} for v, n in description.label_names().items()
+        ],
     }
 
 

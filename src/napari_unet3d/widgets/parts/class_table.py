@@ -1,11 +1,11 @@
-"""The class table: names, colors, label values and shortcuts of what is painted."""
+"""The class table: names, colors, label values and shortcuts of the classes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QKeyEvent, QKeySequence, QPixmap
+from qtpy.QtGui import QColor, QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -17,44 +17,42 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, PALETTE, ClassInfo, default_class
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
-from napari_unet3d.widgets.viewer.layers import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.swatches import swatch
 
 SHORTCUT_MODIFIER = "Alt"
 _NAME = 0
 _MAX_CLASSES = 254
-
-
-def swatch(color: str, size: int = 12) -> QIcon:
-    """A square of one color."""
-    pixmap = QPixmap(size, size)
-    pixmap.fill(QColor(color))
-    icon = QIcon(pixmap)
-    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint the color otherwise
-    return icon
+"""Classes of a uint8 annotation, without "unlabelled" and "background"."""
 
 
 class ClassTable(QWidget):
-    """Edits the classes; the first row, background, is always there."""
+    """Edits the classes; its first row, background, cannot be changed.
+
+    Parameters
+    ----------
+    asks_before_removal
+        Whether the remove button only emits `removeRequested`. The receiver then calls `remove`.
+    """
 
     valueChanged = Signal(tuple)
     """The classes (tuple of ClassInfo) were edited by the user."""
     labelChosen = Signal(int)
-    """The user chose the row of this label value: she wants to paint with it."""
+    """The user chose the row of this label value, to paint with it."""
     removeRequested = Signal(object)
-    """The user wants to remove this ClassInfo; emitted when `asks_before_removal`."""
+    """The user wants to remove this ClassInfo; emitted with `asks_before_removal` only."""
     undoRequested = Signal()
     """The user pressed Ctrl+Z while `set_undoable` was on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks_before_removal: bool = False) -> None:
         super().__init__()
+        self._asks_before_removal = asks_before_removal
         self._classes: tuple[ClassInfo, ...] = ()
-        self._removed: dict[int, ClassInfo] = {}  # whoever comes back has its name and color
+        self._removed: dict[int, ClassInfo] = {}  # a class that comes back has them again
         self._undoable = False
-        self.asks_before_removal = False
-        """Whether somebody listens to `removeRequested`, and calls `remove`."""
         self.table = NarrowTable("Classes", most_rows=7)
-        # Not by any key: "[" and "]" belong to napari's brush, digits to its labels.
+        # No other key starts to edit: "[" and "]" change napari's brush, digits choose labels.
         self.table.setEditTriggers(
             QAbstractItemView.EditTrigger.DoubleClicked
             | QAbstractItemView.EditTrigger.EditKeyPressed
@@ -102,7 +100,7 @@ class ClassTable(QWidget):
             self._fill()
 
     def selected_label(self) -> int:
-        """Label value of the selected row; background's when none is."""
+        """Label value of the selected row; that of background when no row is selected."""
         return self._label_at(self.table.currentRow())
 
     def select_label(self, value: int) -> None:
@@ -123,7 +121,7 @@ class ClassTable(QWidget):
         Parameters
         ----------
         value
-            Its label value; the lowest free one when None.
+            Its label value; the lowest free value when None.
         """
         taken = {c.value for c in self._classes}
         if value in taken or len(taken) >= _MAX_CLASSES:
@@ -136,39 +134,39 @@ class ClassTable(QWidget):
         self.table.editItem(self.table.item(self.table.currentRow(), _NAME))
 
     def add_all(self, values: Sequence[int]) -> None:
-        """Add classes for label values that are painted already."""
+        """Add classes for label values that are already painted."""
         for value in values:
             if value not in {c.value for c in self._classes}:
                 self.insert(self._removed.get(value) or self._new_class(value))
 
     def insert(self, info: ClassInfo) -> None:
-        """Put a class into the table and select it, as the user does."""
+        """Add a class to the table and select it, as a user does."""
         self._edit((*(c for c in self._classes if c.value != info.value), info))
         self.select_label(info.value)
 
     def remove_selected(self) -> None:
-        """Ask to remove the selected class; background and the last class cannot be removed."""
+        """Remove the selected class, or ask for it; background and the last class stay."""
         value = self.selected_label()
         info = next((c for c in self._classes if c.value == value), None)
         if info is None or len(self._classes) < 2 or not self.table.selectedItems():
             return
-        if self.asks_before_removal:
+        if self._asks_before_removal:
             self.removeRequested.emit(info)
         else:
             self.remove(value)
 
     def remove(self, value: int) -> None:
-        """Take the class with this label value out of the table."""
+        """Remove the class with this label value from the table."""
         self._removed |= {c.value: c for c in self._classes if c.value == value}
         self._edit(tuple(c for c in self._classes if c.value != value))
         self.select_label(BACKGROUND)
 
     def set_undoable(self, undoable: bool) -> None:
-        """Whether Ctrl+Z in the table brings back a class; else it goes to the layer."""
+        """Set whether Ctrl+Z in the table brings back a class; otherwise napari gets the key."""
         self._undoable = undoable
 
     def _new_class(self, value: int) -> ClassInfo:
-        """A class in its default color, or in one that no other class has."""
+        """Make a class in its default color, or in a free color where another class has that."""
         info = default_class(value)
         used = {c.color for c in self._classes}
         if info.color in used:
@@ -177,7 +175,7 @@ class ClassTable(QWidget):
         return info
 
     def set_color(self, value: int, color: str) -> None:
-        """Give the class with label `value` another color, as the user does."""
+        """Give the class with label `value` another color, as a user does."""
         self._edit(
             tuple(
                 c.model_copy(update={"color": color}) if c.value == value else c
@@ -200,10 +198,10 @@ class ClassTable(QWidget):
 
     def _choose_color(self) -> None:
         value = self.selected_label()
-        found = next((c for c in self._classes if c.value == value), None)
-        if found is None:
+        info = next((c for c in self._classes if c.value == value), None)
+        if info is None:
             return
-        color = QColorDialog.getColor(QColor(found.color), self, f"Color of {found.name}")
+        color = QColorDialog.getColor(QColor(info.color), self, f"Color of {info.name}")
         if color.isValid():
             self.set_color(value, color.name())
 
@@ -249,7 +247,7 @@ class ClassTable(QWidget):
         label_item = cell(str(value), RIGHT)
         key_item = cell(f" {SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
         if value == BACKGROUND:
-            tip = "Background: everything that is none of your classes. Paint some of it too."
+            tip = "Background: everything that belongs to no class. Paint some of it too."
         else:
             name_item.setFlags(name_item.flags() | Qt.ItemFlag.ItemIsEditable)
             tip = f"Label {value}. Click to paint with it, double-click the name to rename."

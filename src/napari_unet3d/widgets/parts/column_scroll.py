@@ -1,4 +1,4 @@
-"""A scroll area for a column of widgets: scrolls up and down, and is never too narrow."""
+"""A scroll area for a column of widgets that scrolls vertically only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QStyle, QWidget
 
 
 class ColumnScroll(QScrollArea):
-    """As wide as its column needs, scroll bar included: nothing is cut at the right edge."""
+    """As wide as its column and a scroll bar need, so that nothing is cut at the right edge."""
 
     def __init__(self, column: QWidget) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Connections to napari's events, which outlive a widget unless they are let go of."""
+"""Connections to events of napari, which would keep a closed widget alive."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from qtpy.QtCore import QObject
 
 
 class Connections:
-    """Emitters and their callbacks; cleared at the latest when `owner` is deleted by Qt."""
+    """Connects emitters to callbacks, until `clear`, or until Qt deletes the owner.
+
+    Parameters
+    ----------
+    owner
+        The widget or object that the callbacks belong to.
+    """
 
     def __init__(self, owner: QObject) -> None:
         self._pairs: list[tuple[Any, Callable[..., Any]]] = []
-        pairs = self._pairs  # not self: when Qt deletes the owner nothing of it may be touched
+        pairs = self._pairs  # without self: when Qt deletes the owner, it must not be used
         owner.destroyed.connect(lambda *_: _clear(pairs))
 
     def add(self, *pairs: tuple[Any, Callable[..., Any]]) -> None:
-        """Connect callbacks to emitters."""
+        """Connect emitters to callbacks, each pair an emitter and its callback."""
         for emitter, callback in pairs:
             emitter.connect(callback)
             self._pairs.append((emitter, callback))
 
     def clear(self) -> None:
-        """Disconnect all."""
+        """Disconnect all of them."""
         _clear(self._pairs)
 
 

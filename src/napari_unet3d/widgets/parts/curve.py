@@ -1,4 +1,4 @@
-"""The loss while training, and the IoU on the held-out slices, over time."""
+"""Plots the training loss, and the IoU on the held-out slices, over time."""
 
 from __future__ import annotations
 
@@ -9,15 +9,29 @@ from typing import Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_unet3d.widgets.viewer.theme import Colors, theme_colors
+from napari_unet3d.widgets.parts.colors import Colors
 
 _MOST_POINTS = 1000
+"""Points of the loss: more than its pixels, and few enough to be redrawn ten times a second."""
 _SMOOTHING = 0.9
+"""Weight of the earlier losses in the moving average, which makes a trend visible in the noise."""
 
 
 @dataclass(frozen=True)
 class CurveState:
-    """All that a curve shows."""
+    """The value of a curve.
+
+    Parameters
+    ----------
+    loss, iou
+        Points (seconds, smoothed loss) and (seconds, IoU).
+    average
+        The moving average of the loss.
+    stride
+        Every `stride`-th loss becomes a point.
+    seen
+        Number of losses so far.
+    """
 
     loss: tuple[tuple[float, float], ...] = ()
     iou: tuple[tuple[float, float], ...] = ()
@@ -31,7 +45,7 @@ class Curve(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        import pyqtgraph  # costs a quarter of a second: only once a dock is opened
+        import pyqtgraph  # takes a quarter of a second, so not before a dock is opened
 
         self._loss: list[tuple[float, float]] = []
         self._stride, self._seen = 1, 0
@@ -64,7 +78,6 @@ class Curve(QWidget):
             layout.addWidget(plot)
         self.iou_plot.setYRange(0, 1)
         self.iou_plot.setXLink(self.loss_plot)
-        self.apply_theme(theme_colors())
         self.clear()
 
     def clear(self) -> None:
@@ -72,20 +85,20 @@ class Curve(QWidget):
         self.set_state(CurveState())
 
     def state(self) -> CurveState:
-        """What is shown, for `set_state`."""
+        """The present curves, for `set_state`."""
         return CurveState(
             tuple(self._loss), tuple(self._iou), self._average, self._stride, self._seen
         )
 
     def set_state(self, state: CurveState) -> None:
-        """Show what was shown before."""
+        """Show the curves of a state."""
         self._loss, self._iou, self._average = list(state.loss), list(state.iou), state.average
         self._stride, self._seen = state.stride, state.seen
         self.draw()
 
     def add_loss(self, elapsed: float, loss: float) -> None:
-        """Remember a loss, unless it is no number; `draw` shows it."""
-        if not math.isfinite(loss):  # it would stay in the average for ever
+        """Add a loss, unless it is NaN or infinite; `draw` shows it."""
+        if not math.isfinite(loss):  # the average would never recover
             return
         self._average = (
             loss if self._average is None else _SMOOTHING * self._average + (1 - _SMOOTHING) * loss
@@ -98,11 +111,11 @@ class Curve(QWidget):
             self._stride *= 2
 
     def add_iou(self, elapsed: float, iou: float) -> None:
-        """Remember a mean IoU on the held-out slices; `draw` shows it."""
+        """Add a mean IoU on the held-out slices; `draw` shows it."""
         self._iou.append((elapsed, iou))
 
     def draw(self) -> None:
-        """Show what was added."""
+        """Redraw the curves."""
         self.hint.setVisible(not self._loss)
         self.loss_plot.setVisible(bool(self._loss))
         self.iou_plot.setVisible(bool(self._iou))
@@ -116,7 +129,7 @@ class Curve(QWidget):
             plot.setLabel("bottom", "seconds" if below else "")
 
     def points(self) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-        """The (seconds, smoothed loss) and (seconds, IoU) that are shown."""
+        """The points (seconds, smoothed loss) and (seconds, IoU) that are shown."""
         return list(self._loss), list(self._iou)
 
     def apply_theme(self, colors: Colors) -> None:

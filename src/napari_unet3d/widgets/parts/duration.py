@@ -1,4 +1,4 @@
-"""A time budget that is read and typed as people say it: "90 s", "5 min", "2 h"."""
+"""A time budget that is typed as people say it: "90 s", "5 min", "2 h"."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from napari_unet3d.session.texts import show_duration
 from napari_unet3d.widgets.parts.typed_box import TypedBox, read_number, shown
 
 STEPS = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
-"""What the arrow keys step through, seconds."""
+"""Seconds. The arrow keys step through these budgets."""
 LONGEST = 30 * 86400.0
-"""Seconds of the longest training, 30 days."""
+"""Seconds of the longest budget, 30 days: a longer one is a typing error."""
 _SECONDS = {
     1: ("", "s", "sec", "second", "seconds"),
     60: ("m", "min", "mins", "minute", "minutes"),
@@ -22,13 +22,13 @@ _CURE = "Write a time such as 90 s, 5 min, 3:20 min or 2 h."
 
 
 def write_duration(seconds: float) -> str:
-    """Seconds as `show_duration` does it where that is exact, else as a number of seconds."""
+    """Write seconds as `show_duration` does, or in full where that would round them."""
     text = show_duration(seconds)
     return text if read_duration(text) == seconds else f"{seconds!r} s"
 
 
 def read_duration(text: str) -> float | None:
-    """Seconds in a text such as "90", "90 s", "1.5 min", "3:20 min"; None when it is none."""
+    """Read seconds from a text such as "90", "1.5 min" or "3:20 min"; None for other texts."""
     text = text.strip().lower()
     if match := re.fullmatch(r"(\d{1,6}):([0-5]?\d)\s*(min|h|m)?", text, re.ASCII):
         minor, major = (60.0, 3600.0) if match[3] == "h" else (1.0, 60.0)
@@ -47,7 +47,7 @@ def read_duration(text: str) -> float | None:
 
 
 class DurationBox(TypedBox):
-    """Edits seconds; `value()` is in seconds, None when nothing is typed."""
+    """Edits a time in seconds; None when nothing is typed."""
 
     def __init__(self) -> None:
         super().__init__(_read, write_duration, _step, optional=True, empty=_CURE)
@@ -66,7 +66,7 @@ class DurationBox(TypedBox):
             self._kept = "" if value is None else write_duration(value)
 
     def replace(self, by: str | None) -> None:
-        """Show `by` instead, which takes the place of the time; the time again when None."""
+        """Show the text `by` instead of the time, and disable the box; undo this when None."""
         if by is not None:
             if self._kept is None:
                 self._kept = self._line.text()

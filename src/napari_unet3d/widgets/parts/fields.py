@@ -1,10 +1,10 @@
-"""Editors made from pydantic fields: one place for bounds, texts and defaults."""
+"""Editors made from pydantic fields, which hold bounds, texts and defaults."""
 
 from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -33,10 +33,15 @@ from napari_unet3d.widgets.parts.typed_box import (
 
 
 class FieldEditor(QWidget):
-    """Edits the value of one field; the subclass is chosen by `make_editor`.
+    """Edits the value of one field; `make_editor` chooses the subclass.
 
-    What is typed stays as it is typed. Where it cannot be used, `value` raises, and a line under
-    the field says why as soon as the field is left.
+    A typed text stays as it is typed. If it cannot be used, `value` raises, and a line under the
+    field says why when the user leaves the field.
+
+    Parameters
+    ----------
+    widget
+        The widget that edits the value.
     """
 
     valueChanged = Signal()
@@ -62,7 +67,7 @@ class FieldEditor(QWidget):
         Raises
         ------
         BadInputError
-            What is typed cannot be used; says why, and what can.
+            The typed text cannot be used; says why, and which text can.
         """
         raise NotImplementedError
 
@@ -71,7 +76,7 @@ class FieldEditor(QWidget):
         raise NotImplementedError
 
     def show_problem(self) -> None:
-        """Say under the field what is wrong with it, or nothing."""
+        """Show the problem of the typed text under the field; nothing if it has none."""
         try:
             self.value()
         except BadInputError as error:
@@ -80,7 +85,7 @@ class FieldEditor(QWidget):
             self._say("")
 
     def _edited(self, *_: Any) -> None:
-        if self.problem.text():  # not before the first complaint: one is still typing
+        if self.problem.text():  # not before the field was left once: the user still types
             self.show_problem()
         self.valueChanged.emit()
 
@@ -130,7 +135,7 @@ class ChoiceEditor(FieldEditor):
 
 
 class NumberEditor(FieldEditor):
-    """Edits a number; nothing typed stands for "automatic" when optional."""
+    """Edits a number; an empty field means "automatic" when optional."""
 
     def __init__(self, bounds: Bounds, *, whole: bool, optional: bool) -> None:
         self.box = NumberBox(bounds, whole=whole, optional=optional)
@@ -146,7 +151,7 @@ class NumberEditor(FieldEditor):
 
 
 class DurationEditor(FieldEditor):
-    """Edits a time in seconds, in a box that is given."""
+    """Edits a time in seconds, in the given box."""
 
     def __init__(self, box: DurationBox) -> None:
         self.box = box
@@ -182,7 +187,7 @@ class TextEditor(FieldEditor):
 
 
 class ShapeEditor(FieldEditor):
-    """Three sizes "z, y, x"; nothing typed stands for "automatic" when optional."""
+    """Edits three sizes "z, y, x"; an empty field means "automatic" when optional."""
 
     def __init__(self, *, optional: bool) -> None:
         self.line = QLineEdit()
@@ -200,7 +205,7 @@ class ShapeEditor(FieldEditor):
         if len(parts) != 3 or not all(re.fullmatch(r"0*[1-9]\d{0,8}", part) for part in parts):
             more = f", or leave it empty for {AUTOMATIC}" if self._optional else ""
             raise BadInputError(
-                f"'{shown(text)}' is no size. Write three whole numbers above 0 in the order "
+                f"'{shown(text)}' is not a size. Write three whole numbers above 0 in the order "
                 f"z, y, x, such as 16, 64, 64{more}."
             )
         return tuple(int(part) for part in parts)
@@ -210,7 +215,7 @@ class ShapeEditor(FieldEditor):
 
 
 class RangeEditor(FieldEditor):
-    """Two numbers "low, high", the second above the first."""
+    """Edits two numbers "low, high", the second above the first."""
 
     def __init__(self) -> None:
         self.line = QLineEdit()
@@ -222,16 +227,16 @@ class RangeEditor(FieldEditor):
     def value(self) -> tuple[float, float]:
         text = self.line.text().strip("()[] \t")
         parts = [part for part in re.split(r"\s*;\s*|,\s+|\s+", text) if part]
-        if len(parts) == 1:  # a comma without a blank stands between the numbers, or is decimal
+        if len(parts) == 1:  # the only comma stands between the numbers
             parts = text.split(",")
         if len(parts) != 2:
             raise BadInputError(
-                f"'{shown(text)}' is no range. Write two numbers, such as 0.1, 99.9."
+                f"'{shown(text)}' is not a range. Write two numbers, such as 0.1, 99.9."
             )
         low, high = (float(read_number(part)) for part in parts)
         if not low < high:
             raise BadInputError(
-                f"'{shown(text)}' is no range: the second number must be above the first."
+                f"'{shown(text)}' is not a range: the second number must be above the first."
             )
         return low, high
 
@@ -240,9 +245,24 @@ class RangeEditor(FieldEditor):
 
 
 class ModelEditor(FieldEditor):
-    """All fields of a pydantic model as a form; tool tips are the fields' descriptions."""
+    """Edits all fields of a pydantic model in a form, with their descriptions as tool tips.
 
-    def __init__(self, model: type[BaseModel], skip: Iterable[str] = ()) -> None:
+    Parameters
+    ----------
+    model
+        The model.
+    skip
+        Fields that are left out.
+    choices
+        Values that are offered for a field, where its annotation does not list them.
+    """
+
+    def __init__(
+        self,
+        model: type[BaseModel],
+        skip: Iterable[str] = (),
+        choices: Mapping[str, Iterable[Any]] | None = None,
+    ) -> None:
         form = QWidget()
         super().__init__(form)
         self.model = model
@@ -256,7 +276,8 @@ class ModelEditor(FieldEditor):
         for name, field in model.model_fields.items():
             if name in skipped:
                 continue
-            editor = make_editor(field)
+            offered = (choices or {}).get(name)
+            editor = make_editor(field) if offered is None else ChoiceEditor(offered)
             editor.setValue(field.get_default(call_default_factory=True))
             title = _title(name)
             label = QLabel(title)
@@ -281,7 +302,7 @@ class ModelEditor(FieldEditor):
         Raises
         ------
         BadInputError
-            A field cannot be used; names it, and says why and what can.
+            A typed text cannot be used; names the field, the reason and the cure.
         """
         values: dict[str, Any] = {}
         for name, editor in self.editors.items():
@@ -289,7 +310,7 @@ class ModelEditor(FieldEditor):
                 values[name] = editor.value()
             except BadInputError as error:
                 editor.show_problem()
-                if isinstance(editor, ModelEditor):  # it has named its field already
+                if isinstance(editor, ModelEditor):  # its message names the field
                     raise
                 raise BadInputError(f"Advanced setting '{_title(name).lower()}': {error}") from None
         return values
@@ -308,7 +329,7 @@ def _title(name: str) -> str:
 
 
 def make_editor(field: FieldInfo) -> FieldEditor:
-    """The editor that suits a field's annotation and bounds."""
+    """Make the editor that suits the annotation and the bounds of a field."""
     kinds = _kinds(field.annotation)
     optional = types.NoneType in kinds
     kinds = [kind for kind in kinds if kind is not types.NoneType]
@@ -336,15 +357,15 @@ def _kinds(annotation: Any) -> list[Any]:
 
 
 def _bounds(field: FieldInfo) -> Bounds:
-    found = {
+    bounds = {
         name: bound
         for limit in field.metadata
         for name in ("ge", "gt", "le", "lt")
         if (bound := getattr(limit, name, None)) is not None
     }
     return Bounds(
-        low=found.get("gt", found.get("ge")),
-        high=found.get("lt", found.get("le")),
-        low_excluded="gt" in found,
-        high_excluded="lt" in found,
+        low=bounds.get("gt", bounds.get("ge")),
+        high=bounds.get("lt", bounds.get("le")),
+        low_excluded="gt" in bounds,
+        high_excluded="lt" in bounds,
     )

@@ -1,4 +1,4 @@
-"""What to do next, in words: a function of what is open and painted."""
+"""Says what to do next, from what is open and painted, and after a training."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.texts import starved_text
 
 _HIGHEST = 255
 """The largest label value of a class."""
 _NAMED = 3
-"""Slices and labels that a sentence names at the most; more would not be read."""
+"""Slices or labels that a sentence names; the others are counted, as nobody reads long lists."""
 _ENOUGH = 3
-"""Painted slices from which the accuracy rises slowly (docs/benchmarks.md)."""
+"""Painted slices. With more of them the accuracy rises slowly (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """All that the hint depends on.
+    """Everything that the hint depends on.
 
     Parameters
     ----------
     image, annotation
-        Whether one is chosen.
+        Whether an image and an annotation are chosen.
     slices
         The painted slices.
     classes
@@ -42,14 +44,14 @@ class Situation:
 
 @dataclass(frozen=True)
 class Hint:
-    """What to do next.
+    """The next step.
 
     Parameters
     ----------
     text
         One or two sentences.
     missing
-        Label values that are painted and in no class: a button may add classes for them.
+        Label values that are painted and have no class: a button can add classes for them.
     """
 
     text: str
@@ -57,7 +59,7 @@ class Hint:
 
     @property
     def button(self) -> str:
-        """What the button says that adds the missing classes; "" when there are none."""
+        """Text of the button that adds the missing classes; "" when none is missing."""
         if not self.missing:
             return ""
         noun = "class" if len(self.missing) == 1 else "classes"
@@ -65,7 +67,7 @@ class Hint:
 
 
 def next_step(now: Situation) -> Hint:
-    """Say what to do next."""
+    """Find the next step of annotating, up to the start of a training."""
     if not now.image:
         return Hint("Open a 3D stack to begin: File ▸ Open, or File ▸ Open Sample ▸ napari-unet3d.")
     if not now.annotation:
@@ -87,6 +89,27 @@ def next_step(now: Situation) -> Hint:
     return Hint(_lacking(now, trained) or _ready(trained, now.held_out))
 
 
+def after_training(bundle: ModelBundle, layer: str) -> str:
+    """Say what to do after a training: look, paint, continue; or give it more time.
+
+    Parameters
+    ----------
+    bundle
+        The model that was trained.
+    layer
+        Name of the layer that shows its result.
+    """
+    if bundle.record.starved:
+        return (
+            f"{starved_text(bundle)} The model is kept in this window: choose a longer budget and "
+            "press Continue training."
+        )
+    return (
+        f"The model is kept in this window. Look at the layer '{layer}', paint a slice where it "
+        "is wrong, then press Continue training."
+    )
+
+
 def _unknown(unknown: Sequence[int], slices: Iterable[PaintedSlice]) -> Hint:
     where = [s.ref for s in slices if any(s.counts.get(value) for value in unknown)]
     one = len(unknown) == 1
@@ -104,7 +127,7 @@ def _unknown(unknown: Sequence[int], slices: Iterable[PaintedSlice]) -> Hint:
 
 
 def _lacking(now: Situation, trained: Sequence[PaintedSlice]) -> str:
-    """What must still be painted before a training can be useful; "" when nothing."""
+    """Say what must still be painted before a training is useful; "" when nothing."""
     values = _values(trained)
     held_out = [s for s in now.slices if s.ref in now.held_out]
     where = " on the slices to train on" if held_out else ""
@@ -137,7 +160,7 @@ def _values(slices: Iterable[PaintedSlice]) -> set[int]:
 
 
 def _list(items: Iterable[object]) -> str:
-    """Name items as "a", "a and b", "a, b, c and 4 more"."""
+    """Write items as "a", "a and b" or "a, b, c and 4 more"."""
     names = [str(item) for item in items]
     if len(names) > _NAMED + 1:
         names = [*names[:_NAMED], f"{len(names) - _NAMED} more"]

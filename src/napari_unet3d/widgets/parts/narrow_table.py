@@ -1,4 +1,4 @@
-"""A small table for a narrow dock: as high as its rows, rows are selected as a whole."""
+"""A table for a narrow dock: as high as its rows, which are selected as a whole."""
 
 from __future__ import annotations
 
@@ -20,13 +20,21 @@ _KEYS = frozenset(
     }
 )
 _EDGES = 6
-"""Pixels above and below the rows: a focus ring of 2 and a margin of 1 on each side."""
+"""Pixels above and below the rows together: a focus ring of 2 and a margin of 1 on each side."""
 LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
 RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
 
 
 class NarrowTable(QTableWidget):
-    """Columns are as wide as needed, except `stretched`; Tab leaves the table."""
+    """A table whose columns are as wide as needed; Tab leaves it.
+
+    Parameters
+    ----------
+    name
+        Its name for screen readers.
+    most_rows
+        Rows up to which it grows; with more, it scrolls.
+    """
 
     def __init__(self, name: str, most_rows: int) -> None:
         super().__init__(0, 0)
@@ -45,7 +53,7 @@ class NarrowTable(QTableWidget):
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
 
     def keyPressEvent(self, e: QKeyEvent | None) -> None:
-        """Move in the table; all other keys go on to napari, as if the canvas had the focus."""
+        """Move in the table; napari gets all other keys, as if its canvas had the focus."""
         if e is None:
             return
         plain = e.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
@@ -56,7 +64,7 @@ class NarrowTable(QTableWidget):
 
     def showEvent(self, a0: QShowEvent | None) -> None:
         super().showEvent(a0)
-        self.fit_height()  # only now the fonts and margins of the style are known
+        self.fit_height()  # before, the fonts and margins of the style are not known
 
     def changeEvent(self, a0: QEvent | None) -> None:
         super().changeEvent(a0)
@@ -64,7 +72,7 @@ class NarrowTable(QTableWidget):
             self.fit_height()
 
     def set_titles(self, items: list[QTableWidgetItem], stretched: int) -> None:
-        """Name the columns; `stretched` takes the room the others leave."""
+        """Name the columns; the column `stretched` takes the width that the others leave."""
         self.setColumnCount(len(items))
         for column, item in enumerate(items):
             self.setHorizontalHeaderItem(column, item)
@@ -77,7 +85,7 @@ class NarrowTable(QTableWidget):
             )
 
     def fit_height(self) -> None:
-        """Be as high as the rows, up to the most there should be."""
+        """Set the height to that of the rows, up to `most_rows`."""
         self.resizeRowsToContents()
         edges = self.contentsMargins().top() + self.contentsMargins().bottom() + _EDGES
         rows = sum(self.rowHeight(row) for row in range(min(self.rowCount(), self._most_rows)))
@@ -85,7 +93,7 @@ class NarrowTable(QTableWidget):
 
 
 def cell(text: str, alignment: Qt.AlignmentFlag = LEFT) -> QTableWidgetItem:
-    """An item of a table that cannot be edited."""
+    """Make an item of a table that cannot be edited."""
     item = QTableWidgetItem(text)
     item.setTextAlignment(alignment)
     item.setFlags(Qt.ItemFlag.ItemIsSelectable | Qt.ItemFlag.ItemIsEnabled)

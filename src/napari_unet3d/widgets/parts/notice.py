@@ -1,4 +1,4 @@
-"""One message of the dock with what to press: what is wrong with the layers, and the cure."""
+"""The notice: a problem of the layers, with buttons that cure it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
 @dataclass(frozen=True)
 class Notice:
-    """What is said, and the buttons below it.
+    """A text and the buttons below it.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class Notice:
     answers
         Text and action of each button.
     blocks
-        Nothing can be trained before this is settled.
+        Whether nothing can be trained before this is settled.
     """
 
     text: str
@@ -28,7 +28,7 @@ class Notice:
 
 
 class NoticeBox(QWidget):
-    """Shows one notice; nothing when there is none."""
+    """Shows one notice; hidden when there is none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,17 +54,17 @@ class NoticeBox(QWidget):
         self.hide()
 
     def value(self) -> Notice | None:
-        """What is shown."""
+        """The notice that is shown; None when none is."""
         return self._notice
 
     def setValue(self, notice: Notice | None) -> None:
-        """Show another notice, or none."""
+        """Show another notice; hide it when None."""
         old = self._notice
         self._notice = notice
         texts = () if notice is None else tuple(text for text, _ in notice.answers)
         if old is None or texts != tuple(text for text, _ in old.answers):
             self._make_buttons(texts)
-        # Zero-width spaces: a path may be broken after each folder.
+        # A zero-width space lets a line break after each folder of a path.
         self.text.setText("" if notice is None else notice.text.replace("/", "/\u200b"))
         self.setVisible(notice is not None)
         blocks = notice is not None and notice.blocks
@@ -76,7 +76,7 @@ class NoticeBox(QWidget):
     def _make_buttons(self, texts: tuple[str, ...]) -> None:
         for button in self.buttons:
             button.hide()
-            button.deleteLater()  # it may be the one whose click is just handled
+            button.deleteLater()  # not at once: its click may be the reason for this call
         self.buttons = [QPushButton(text) for text in texts]
         for i, button in enumerate(self.buttons):
             button.clicked.connect(lambda _checked=False, i=i: self._pressed(i))

@@ -16,7 +16,7 @@ _EVENTS = frozenset({QEvent.Type.Resize, QEvent.Type.Move, QEvent.Type.Show})
 
 
 class KeepOnScreen(QObject):
-    """Leaves what lies below the screen free, by the bottom margin of the widget's layout.
+    """Sets the bottom margin of the widget's layout to the height that lies below the screen.
 
     The widget's `minimumSizeHint` must not count that margin, or the window could not shrink.
     """
@@ -24,7 +24,7 @@ class KeepOnScreen(QObject):
     def __init__(self, widget: QWidget) -> None:
         super().__init__(widget)
         self._widget = widget
-        self._window: weakref.ref[QWidget] | None = None  # it must not be kept alive
+        self._window: weakref.ref[QWidget] | None = None  # weak, so that a closed window is deleted
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self.update)
@@ -43,7 +43,7 @@ class KeepOnScreen(QObject):
         return False
 
     def update(self) -> None:
-        """Set the margin."""
+        """Set the margin for the present place of the window."""
         layout = self._widget.layout()
         if layout is None or not self._widget.isVisible():
             return
@@ -59,5 +59,5 @@ class KeepOnScreen(QObject):
         end = self._widget.mapToGlobal(self._widget.rect().bottomLeft())
         own, there = self._widget.screen(), QGuiApplication.screenAt(end)
         if own is None or (there is not None and there is not own):
-            return 0  # another screen goes on there
+            return 0  # the bottom lies on another screen
         return end.y() - own.availableGeometry().bottom()

@@ -1,4 +1,4 @@
-"""What came out: scores on the held-out slices, and where to put the result."""
+"""Shows the scores on the held-out slices, and offers to save and apply the model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QAbstractItemView, QGridLayout, QLabel, QPushButton, 
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.events import ClassScore, mean
-from napari_unet3d.widgets.parts.class_table import swatch
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
+from napari_unet3d.widgets.parts.swatches import swatch
 
 Row = tuple[str, str | None, float | None, float | None]
 """Name, color, IoU and Dice."""
@@ -22,7 +22,7 @@ _NOT_MEASURED = (
 
 
 class Results(QWidget):
-    """Shows scores; asks to save and to apply the model."""
+    """Shows a text and a table of scores; has buttons to save, load and apply."""
 
     saveSegmentationRequested = Signal()
     saveModelRequested = Signal()
@@ -73,18 +73,18 @@ class Results(QWidget):
         self.set_available(segmentation=False, model=False, busy=False)
 
     def set_available(self, *, segmentation: bool, model: bool, busy: bool) -> None:
-        """What there is to save and to apply; nothing can be asked for while `busy`."""
+        """Enable the buttons whose object exists; none while something runs (`busy`)."""
         self.save_segmentation.setEnabled(segmentation and not busy)
         self.save_model.setEnabled(model and not busy)
         self.apply.setEnabled(model and not busy)
         self.load_model.setEnabled(not busy)
 
     def set_text(self, text: str) -> None:
-        """Say something instead of scores."""
+        """Show a text instead of scores."""
         self.set_state((text or _NO_RUN, []))
 
     def state(self) -> tuple[str, list[Row]]:
-        """What is shown, for `set_state`."""
+        """The present text and rows, for `set_state`."""
         return self.text.text(), self._rows
 
     def set_scores(
@@ -97,10 +97,22 @@ class Results(QWidget):
         scored: float = 1.0,
         final: bool = True,
     ) -> None:
-        """Show the scores on the held-out slices; say so when there are none.
+        """Show the scores on the held-out slices, or that no slice is held out.
 
-        `scored` is the share of their voxels that was measured; scores that are not `final`
-        are those of a quick look while training.
+        Parameters
+        ----------
+        scores
+            IoU and Dice of the classes.
+        classes
+            The class table, for names and colors.
+        slices
+            Names of the held-out slices.
+        distance
+            Slices from the held-out ones to the nearest trained one.
+        scored
+            Share of the painted voxels that was measured, 0 to 1.
+        final
+            Whether the finished model was measured; otherwise it was a quick look while training.
         """
         if not slices:
             self.set_text(_NOT_MEASURED)
@@ -116,7 +128,7 @@ class Results(QWidget):
         self.set_state((_explain(slices, distance, scored, final), rows))
 
     def set_state(self, state: tuple[str, list[Row]]) -> None:
-        """Show what was shown before."""
+        """Show the text and rows of a state."""
         text, self._rows = state
         self._fill(self._rows)
         self.text.setText(text)
@@ -158,5 +170,5 @@ def _explain(slices: Sequence[str], distance: int | None, scored: float, final: 
 
 
 def _percent(share: float) -> str:
-    """A share below 1 in percent: neither 0 % nor 100 %."""
+    """Write a share below 1 in percent, but neither as 0 % nor as 100 %."""
     return "less than 1 %" if share < 0.01 else f"{min(share, 0.99):.0%}".replace("%", " %")

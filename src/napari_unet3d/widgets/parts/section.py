@@ -7,9 +7,22 @@ from qtpy.QtWidgets import QLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidg
 
 
 class Section(QWidget):
-    """A heading that shows or hides what is below it; works with mouse and keyboard."""
+    """A heading that shows or hides the content below it, by mouse and keyboard.
+
+    Parameters
+    ----------
+    title
+        Text of the heading.
+    content
+        The widget or layout below it.
+    expanded
+        Whether the content is shown at first.
+    main
+        Whether the heading is bold, as that of a step of the work.
+    """
 
     toggled = Signal(bool)
+    """Whether the content is shown now."""
 
     def __init__(
         self, title: str, content: QWidget | QLayout, *, expanded: bool = True, main: bool = True

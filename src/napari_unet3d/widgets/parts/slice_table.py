@@ -1,34 +1,32 @@
-"""The slice ledger: every painted slice, its state and how much of each class it holds."""
+"""The slice table: every painted slice, its state, and the painted voxels of each class."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap, QResizeEvent
+from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.widgets.parts.class_table import swatch
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
-from napari_unet3d.widgets.viewer.layers import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.swatches import SWATCH, swatch, swatches
 
 _EMPTY = (
     "No slice is painted yet. Choose a class above and brush over some of it in the image, "
     "then some background. Three slices are a good start."
 )
 _MEASURED_ROWS = 8
-"""Rows that the table shows at most: with more its height stays, and need not be measured."""
+"""Rows that are visible at once. With more, the height stays and need not be measured."""
 _CELL_EDGES = 14
-"""Pixels beside the text of a cell, both sides together."""
+"""Pixels left and right of the text of a cell, together."""
 _FEW_CLASSES = 2
-"""Classes whose columns fit any dock."""
-_SWATCH = 12
-"""Pixels of a colored square, with the gap to the next."""
-_MOST_SWATCHES = 10
-"""Squares that fit beside slice and state in a dock of 300 pixels."""
+"""Classes. The columns of no more classes fit any dock."""
+_MOSTSWATCHES = 10
+"""Squares. So many fit beside slice and state in a dock of 300 pixels."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
     "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
@@ -37,14 +35,14 @@ _STATE_TIPS = {
 
 
 class SliceTable(QWidget):
-    """Shows painted slices; asks for a jump, for completion and for holding out."""
+    """Shows the painted slices, and edits which of them are held out."""
 
     jumpRequested = Signal(object)
-    """The user wants to see this SliceRef."""
+    """The user wants to see the slice of this SliceRef."""
     completeRequested = Signal(object)
-    """The rest of this SliceRef is background, the user says."""
+    """The user wants the unlabelled voxels of this SliceRef to become background."""
     valueChanged = Signal(frozenset)
-    """The user changed which slices are held out (frozenset of SliceRef)."""
+    """The held-out slices (frozenset of SliceRef) after a change of the user."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -106,7 +104,7 @@ class SliceTable(QWidget):
             self._update_rows(before)
 
     def set_share_read(self, share: float) -> None:
-        """Tell how much of the annotation was looked at, 0 to 1."""
+        """Show which share of the annotation was read, 0 to 1, while no paint was found."""
         self.hint.setText(_EMPTY if share >= 1 else f"Counting what is painted … {share:.0%}")
 
     def slices(self) -> list[PaintedSlice]:
@@ -114,7 +112,7 @@ class SliceTable(QWidget):
         return list(self._rows)
 
     def set_shown(self, ref: SliceRef | None) -> None:
-        """Tell which slice the viewer shows: its row is selected, the buttons act on it."""
+        """Select the row of the slice that the viewer shows; the buttons act on this slice."""
         if ref != self._shown:
             self._shown = ref
             self._select_shown()
@@ -156,7 +154,7 @@ class SliceTable(QWidget):
         ]
 
     def _is_narrow(self) -> bool:
-        """Whether a column for each class would press slice and state together."""
+        """Return whether a column for each class leaves too little width for slice and state."""
         width = self.fontMetrics().horizontalAdvance
         needed = width("x=1234") + width("complete") + 2 * _CELL_EDGES
         needed += len(self._labels()) * (width("  12345") + _CELL_EDGES)
@@ -169,10 +167,10 @@ class SliceTable(QWidget):
             titles = [cell("Slice"), cell("State")]
             if self._narrow:
                 titles.append(cell("Painted"))
-                n_swatches = min(len(labels), _MOST_SWATCHES)
-                self.table.setIconSize(QSize(n_swatches * _SWATCH, _SWATCH))
+                n_swatches = min(len(labels), _MOSTSWATCHES)
+                self.table.setIconSize(QSize(n_swatches * SWATCH, SWATCH))
             else:
-                self.table.setIconSize(QSize(_SWATCH, _SWATCH))
+                self.table.setIconSize(QSize(SWATCH, SWATCH))
             for value, name, color in () if self._narrow else labels:
                 # The label value, as in the class table: names would not fit a narrow dock.
                 item = cell(str(value), RIGHT)
@@ -198,7 +196,7 @@ class SliceTable(QWidget):
         self._select_shown()
 
     def _update_rows(self, before: list[PaintedSlice]) -> None:
-        """Draw what is different from the rows `before`; both are sorted."""
+        """Draw the rows that differ from the rows `before`; both are sorted."""
         labels = self._labels()
         places = {_place(painted) for painted in self._rows}
         rows = self.table.verticalHeader()
@@ -233,7 +231,7 @@ class SliceTable(QWidget):
         if self._narrow:
             items.append(cell(_count(sum(painted.counts.values())).strip()))
             painted_colors = [color for _, color, count in counts if count]
-            items[-1].setIcon(_swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
+            items[-1].setIcon(swatches(painted_colors, min(len(labels), _MOSTSWATCHES)))
         else:
             items += [cell(_count(count), RIGHT) for _, _, count in counts]
         done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)
@@ -293,21 +291,8 @@ class SliceTable(QWidget):
 
 
 def _place(painted: PaintedSlice) -> tuple[int, int, int]:
-    """By which rows are sorted; quicker to compare than a SliceRef."""
+    """Sorting key of a row; a tuple compares faster than a SliceRef."""
     return painted.ref.axis, painted.ref.index, painted.ref.time
-
-
-def _swatches(colors: Sequence[str], most: int) -> QIcon:
-    """A square for each of the first `most` colors, side by side."""
-    pixmap = QPixmap(most * _SWATCH, _SWATCH)
-    pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    for i, color in enumerate(colors[:most]):
-        painter.fillRect(i * _SWATCH, 1, _SWATCH - 2, _SWATCH - 2, QColor(color))
-    painter.end()
-    icon = QIcon(pixmap)
-    icon.addPixmap(pixmap, QIcon.Mode.Selected)  # Qt would tint the colors otherwise
-    return icon
 
 
 def _count(voxels: int) -> str:

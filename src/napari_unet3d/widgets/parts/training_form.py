@@ -1,16 +1,16 @@
-"""How to train: preset, budget, device, starting point, extra outputs, advanced settings."""
+"""Edits how to train: preset, budget, device, start, wanted outputs, advanced settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QLabel,
     QVBoxLayout,
@@ -19,12 +19,15 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.networks import NETWORKS, kind_of
 from napari_unet3d.prediction.outputs import optional_outputs
+from napari_unet3d.training.losses import LOSSES
+from napari_unet3d.widgets.parts.devices import DeviceChoice
 from napari_unet3d.widgets.parts.duration import DurationBox
 from napari_unet3d.widgets.parts.fields import DurationEditor, ModelEditor
+from napari_unet3d.widgets.parts.file_dialogs import ask_model_to_open
 from napari_unet3d.widgets.parts.section import Section
 from napari_unet3d.widgets.parts.typed_box import steady
-from napari_unet3d.widgets.run.saving import BUNDLE_FILTER
 
 PRESETS = (
     ("fast", "Fast preview", "A small network: a first impression within seconds."),
@@ -36,20 +39,14 @@ PRESETS = (
     ),
 )
 _BY_HAND = ("preset", "seconds", "device")
-_WITHOUT_CHOICE = ("loss",)
-"""Settings that have a single value so far."""
-
-
-@dataclass(frozen=True)
-class DeviceChoice:
-    """A device that can be chosen, as the user sees it."""
-
-    value: str
-    text: str
+"""Fields that have an editor of their own; the others are advanced settings."""
+_CHOICES = {"network": tuple(map(kind_of, NETWORKS)), "loss": tuple(LOSSES)}
+"""Settings that are names of our own; each is offered once there are several."""
+_WITHOUT_CHOICE = tuple(name for name, choices in _CHOICES.items() if len(choices) < 2)
 
 
 class TrainingForm(QWidget):
-    """Edits a TrainingConfig, and what else a run needs to know."""
+    """Edits a TrainingConfig, the start of the training, and the outputs that are wanted."""
 
     valueChanged = Signal()
 
@@ -91,7 +88,9 @@ class TrainingForm(QWidget):
         self.outputs = {output.name: QCheckBox(output.title) for output in optional_outputs()}
         for output in optional_outputs():
             self.outputs[output.name].setToolTip(output.tooltip)
-        self.advanced = ModelEditor(TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE))
+        self.advanced = ModelEditor(
+            TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE), choices=_CHOICES
+        )
         self.advanced_section = Section(
             "Advanced settings", self.advanced, expanded=False, main=False
         )
@@ -141,12 +140,12 @@ class TrainingForm(QWidget):
         Raises
         ------
         BadInputError
-            When a typed setting, e.g. a patch shape, cannot be used.
+            A typed setting cannot be used; names it and the cure.
         """
         try:
             advanced = self.advanced.value()
         except BadInputError:
-            self.advanced_section.setExpanded(True)  # where the field says what is wrong
+            self.advanced_section.setExpanded(True)  # the field shows its problem
             raise
         iterations = advanced["iterations"]
         seconds = self._seconds(needed=iterations is None)
@@ -157,9 +156,9 @@ class TrainingForm(QWidget):
                 device=self.device.currentData(),
                 **advanced,
             )
-        except ValidationError as error:  # what the editors let pass; the words are our own
+        except ValidationError as error:  # rules that no single editor can check
             first = error.errors()[0]
-            if (rule := first.get("ctx", {}).get("error")) is not None:  # of `config`, in words
+            if (rule := first.get("ctx", {}).get("error")) is not None:  # a rule of `config`
                 raise BadInputError(f"Advanced settings: {rule}.") from error
             name = str(first["loc"][0] if first["loc"] else "settings")
             field = TrainingConfig.model_fields.get(name)
@@ -169,7 +168,7 @@ class TrainingForm(QWidget):
             ) from error
 
     def _seconds(self, *, needed: bool) -> float | None:
-        """The budget; None when there is none and iterations take its place."""
+        """The budget; None when iterations are given instead."""
         try:
             seconds = self.budget.value()
         except BadInputError as error:
@@ -188,15 +187,20 @@ class TrainingForm(QWidget):
         """Names of the outputs that are wanted beside the labels."""
         return tuple(name for name, box in self.outputs.items() if box.isChecked())
 
+    def set_wanted_outputs(self, names: Collection[str]) -> None:
+        """Check the boxes of these outputs, and no others."""
+        for name, box in self.outputs.items():
+            box.setChecked(name in names)
+
     def prediction_config(self) -> PredictionConfig:
-        """What of the settings concerns a prediction too; never fails."""
+        """The settings that a prediction uses too. It can always be read."""
         return PredictionConfig(
             device=self.device.currentData(),
             precision=self.advanced.editors["precision"].value(),
         )
 
     def setValue(self, config: TrainingConfig) -> None:
-        """Show other settings."""
+        """Show another TrainingConfig."""
         self.preset.setCurrentIndex(self.preset.findData(config.preset))
         self.budget.setValue(config.seconds)
         if self.device.findData(config.device) < 0:
@@ -206,23 +210,27 @@ class TrainingForm(QWidget):
         self._show_dependent()
 
     def starting_point(self) -> str | Path:
-        """What to begin with: "nothing", "last", or the file of a model."""
+        """The start of the next training: "nothing", "last", or the file of a model."""
         chosen = str(self.start_from.currentData())
         if chosen == "file":
             return self._bundle_path or "nothing"
         return chosen
 
+    def set_starting_point(self, start: Literal["nothing", "last"]) -> None:
+        """Start from a new network, or from the current model."""
+        self.start_from.setCurrentIndex(self.start_from.findData(start))
+
     def set_starting_file(self, path: Path | None) -> None:
-        """Begin with this model file; with nothing when None."""
+        """Start from this model file; from a new network when None."""
         self._bundle_path = path
         index = self.start_from.findData("file")
         self.start_from.setItemText(index, f"Model file: {path.name}" if path else "Model file…")
         self.start_from.setCurrentIndex(index if path else 0)
 
-    # ---- what others know
+    # ---- what can be chosen
 
     def set_devices(self, choices: list[DeviceChoice], note: str | None) -> None:
-        """Offer these devices, and say why a GPU is not used."""
+        """Offer these devices, and show a note on why a GPU is not used; none when None."""
         now = self.device.currentData()
         self.device.clear()
         for choice in choices:
@@ -232,7 +240,7 @@ class TrainingForm(QWidget):
         self.device_note.setVisible(bool(note))
 
     def set_last_run(self, available: bool) -> None:
-        """Whether there is a last run to continue from."""
+        """Set whether a last run is available to start from."""
         index = self.start_from.findData("last")
         item = self.start_from.model().item(index)  # type: ignore[union-attr]
         item.setEnabled(available)
@@ -250,14 +258,12 @@ class TrainingForm(QWidget):
         self.preset.setToolTip(PRESETS[self.preset.currentIndex()][2])
         try:
             iterations = self.advanced.editors["iterations"].value()
-        except BadInputError:  # it is being typed
+        except BadInputError:  # the user still types
             return
         self.budget.replace(None if iterations is None else f"{iterations} iterations")
 
     def _start_activated(self, index: int) -> None:
         if self.start_from.itemData(index) != "file":
             return
-        path, _ = QFileDialog.getOpenFileName(
-            self, "Start from a trained model", str(self._bundle_path or ""), BUNDLE_FILTER
-        )
-        self.set_starting_file(Path(path) if path else self._bundle_path)
+        path = ask_model_to_open(self, "Start from a trained model", self._bundle_path)
+        self.set_starting_file(path or self._bundle_path)

@@ -1,7 +1,7 @@
-"""Boxes for typed values: what is typed is what is used, digit by digit.
+"""Boxes for typed values that use exactly what the user typed.
 
-Qt's own spin boxes round, drop keys that they do not like, and restore the old value. These boxes
-keep the text; what cannot be used is said in words.
+Qt's own spin boxes round numbers, ignore keys and restore old values. These boxes keep the text,
+and raise an error with words for a text that cannot be used.
 """
 
 from __future__ import annotations
@@ -21,16 +21,24 @@ from napari_unet3d.errors import BadInputError
 
 AUTOMATIC = "automatic"
 _LONGEST_TEXT = 60
-"""Characters of a number at the most: a float never needs more than 25."""
+"""Characters of the longest number that is read: a float needs no more than 25."""
 _SHOWN_TEXT = 30
-"""Characters of a wrong text that a message repeats."""
+"""Characters of a wrong text that a message repeats; the rest is cut."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,4})?", re.ASCII)
 _GROUPED = re.compile(r"[+-]?\d{1,3}([ \u00a0\u2009\u202f']\d{3})+(?=$|[.,e])", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The numbers that a field takes; None is no bound."""
+    """The range of the numbers that a field takes.
+
+    Parameters
+    ----------
+    low, high
+        The bounds; None for no bound.
+    low_excluded, high_excluded
+        Whether the bound itself cannot be used.
+    """
 
     low: float | None = None
     high: float | None = None
@@ -38,7 +46,7 @@ class Bounds:
     high_excluded: bool = False
 
     def hold(self, number: float) -> bool:
-        """Whether a number lies within."""
+        """Return whether a number lies within the bounds."""
         low, high = self.low, self.high
         above = low is None or (number > low if self.low_excluded else number >= low)
         return above and (high is None or (number < high if self.high_excluded else number <= high))
@@ -61,7 +69,7 @@ def read_number(text: str) -> Decimal:
     Raises
     ------
     BadInputError
-        The text is no number, or one that can be understood in two ways.
+        The text is not a number, or can be read as two different numbers.
     """
     plain = text.strip().lower().replace("\u2212", "-")  # the typographic minus
     if _GROUPED.match(plain):
@@ -79,7 +87,7 @@ def read_number(text: str) -> Decimal:
 
 
 def shown(text: str) -> str:
-    """A typed text as a message repeats it: in one line, not too long."""
+    """Shorten a typed text to a line that a message can repeat."""
     line = " ".join(text.split())
     return line if len(line) <= _SHOWN_TEXT else line[:_SHOWN_TEXT] + "…"
 
@@ -90,15 +98,15 @@ class TypedBox(QAbstractSpinBox):
     Parameters
     ----------
     read
-        From a text that is not empty to a value; raises BadInputError with words and cure.
+        Turns a text that is not empty into a value; raises BadInputError with reason and cure.
     write
-        From a value to the text that `read` turns into exactly this value.
+        Turns a value into a text that `read` turns into exactly this value.
     step
-        From a value (None: nothing is typed) and ±1 to the next value.
+        Takes a value (None for an empty field) and ±1, and returns the next value.
     optional
-        Whether nothing typed is a value too, None, shown as "automatic".
+        Whether the field may be empty. Its value is then None, shown as "automatic".
     empty
-        What to write into an empty field, as a sentence.
+        A sentence that says what to write into an empty field.
     """
 
     valueChanged = Signal()
@@ -124,12 +132,12 @@ class TypedBox(QAbstractSpinBox):
         steady(self)
 
     def value(self) -> Any:
-        """The value that is typed; None when nothing is, where that is allowed.
+        """The typed value; None for an empty field, if it is optional.
 
         Raises
         ------
         BadInputError
-            The text cannot be used; says why and what can.
+            The text cannot be used; says why, and which text can.
         """
         text = self._line.text().strip()
         if text and text.lower() not in (AUTOMATIC, "auto"):
@@ -148,7 +156,7 @@ class TypedBox(QAbstractSpinBox):
             for _ in range(abs(steps)):
                 value = self._step(value, 1 if steps > 0 else -1)
         except BadInputError:
-            return  # there is no next value of what is none
+            return  # the text is no value, so there is no next one
         self.setValue(value)
         self.selectAll()
 
@@ -163,11 +171,11 @@ class NumberBox(TypedBox):
     Parameters
     ----------
     bounds
-        The numbers that can be used.
+        The range of the numbers.
     whole
         Whether they are whole numbers.
     optional
-        Whether it may be left empty, for "automatic".
+        Whether the field may be empty, for "automatic".
     """
 
     def __init__(self, bounds: Bounds, *, whole: bool, optional: bool) -> None:
@@ -221,7 +229,7 @@ class NumberBox(TypedBox):
 def steady(box: QWidget) -> None:
     """Let the mouse wheel change `box` only while it has the focus.
 
-    Otherwise whoever scrolls the dock would change whatever comes under the pointer.
+    Otherwise scrolling the dock would change the boxes that come under the pointer.
     """
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     box.installEventFilter(_WheelGuard(box))
@@ -230,7 +238,7 @@ def steady(box: QWidget) -> None:
 class _WheelGuard(QObject):
     def eventFilter(self, a0: QObject | None, a1: QEvent | None) -> bool:
         if isinstance(a1, QWheelEvent) and isinstance(a0, QWidget) and not a0.hasFocus():
-            a1.ignore()  # so that what is around it scrolls
+            a1.ignore()  # the scroll area around the box gets it
             return True
         return False
 
@@ -240,7 +248,7 @@ def _write(number: float) -> str:
 
 
 def _next_nice(value: Decimal, way: int) -> Decimal:
-    """The next of 1, 2, 5, 10, 20, 50 … and their fractions, above or below."""
+    """The next number above or below among 1, 2, 5 times a power of ten."""
     power = Decimal(10) ** value.adjusted()
     nice = [power * digit for digit in (Decimal("0.5"), 1, 2, 5, 10)]
     if way > 0:

@@ -10,16 +10,16 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLineEdit, QWidget
 Size = tuple[float, float, float]
 UNITS = ("µm", "nm", "mm", "pixel")
 _WIDTH = 36
-"""Pixels. A number of four digits and a point fits, and the row fits a dock of 300 pixels."""
+"""Pixels. A number of four digits and a point fits; the row fits a dock of 300 pixels."""
 _UNIT_WIDTH = 76
 """Pixels. "pixel" and the arrow fit; the rest is for the numbers."""
 
 
 class VoxelSizeEdit(QWidget):
-    """Voxel size along z, y, x, and its unit."""
+    """Edits the voxel size along z, y, x, and its unit."""
 
     valueChanged = Signal(tuple, str)
-    """The user typed another size (z, y, x), or chose another unit."""
+    """The size (z, y, x) and the unit, after the user changed one of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class VoxelSizeEdit(QWidget):
 
     def _show(self) -> None:
         for edit, size in zip(self.edits, self._size, strict=True):
-            # What the user types meanwhile stays; what he typed last is finished by now.
+            # A number that the user is typing stays.
             if not (edit.hasFocus() and edit.isModified()):
                 edit.setText(f"{size:.6g}")
                 edit.setCursorPosition(0)
 
     def _typed(self) -> None:
-        """Take over the numbers that were typed; others keep all their digits."""
+        """Take over the numbers that were typed; the others keep all their digits."""
         size = tuple(
             _number(edit.text(), old) if edit.isModified() else old
             for edit, old in zip(self.edits, self._size, strict=True)

@@ -1,1 +1,1 @@
-"""A run in its thread, and what is shown of it."""
+"""One run in its thread, its report and its layers."""

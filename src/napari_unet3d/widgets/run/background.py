@@ -1,4 +1,4 @@
-"""Asks something that may take a while in a thread, and answers in the main thread."""
+"""Calls slow functions in threads, and hands their results over in the main thread."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from napari_unet3d.widgets.run.worker import Worker
 
 
 class Background(QObject):
-    """Questions in threads; whoever asks checks whether the answer still matters."""
+    """Runs functions in threads; the caller checks whether a result still matters."""
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._workers: list[Worker] = []
 
     def ask(self, question: Callable[[], Any], answer: Callable[[Any], None]) -> None:
-        """Call `answer` with what `question` returns; never if it fails."""
+        """Call `question` in a thread, then `answer` with its result; not if it raises."""
         worker = Worker(self)
         self._workers.append(worker)
 
@@ -33,14 +33,17 @@ class Background(QObject):
         worker.start(_once(question))
 
     def is_busy(self) -> bool:
-        """Whether an answer is still to come."""
+        """Whether a result is still to come."""
         return bool(self._workers)
 
     def cleanup(self) -> None:
-        """Want no answer any more; threads end after what they do now."""
+        """Drop all results that are still to come; each thread ends after its current step."""
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.abandon(0)
+            for signal in (worker.returned, worker.failed):
+                signal.disconnect()  # the callbacks would keep their widgets alive
+            worker.deleteLater()
 
 
 def _once(question: Callable[[], Any]) -> Generator[Any, None, Any]:

@@ -1,4 +1,4 @@
-"""The layer that shows a prediction while it is made, and when it is done."""
+"""Shows a prediction as layers, while it is made and when it is finished."""
 
 from __future__ import annotations
 
@@ -20,11 +20,23 @@ from napari_unet3d.widgets.viewer.layers import (
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 
 _HIDING = ("translucent", "translucent_no_depth", "opaque")
-"""Blending modes of images that hide what is below them."""
+"""Blending modes of images that hide the layers below them."""
 
 
 class PredictionView:
-    """Shows the arrays of one run as layers; takes everything back when it is cancelled."""
+    """Shows the arrays of one run as layers, and removes them when it is cancelled.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    outputs
+        The arrays of the run, by the names of the outputs.
+    image
+        The image that is segmented.
+    classes
+        The classes of the model.
+    """
 
     def __init__(
         self,
@@ -41,7 +53,7 @@ class PredictionView:
         self._hidden: list[Layer] = []
 
     def open(self) -> None:
-        """Add the layer above its image and what hides that, and hide earlier predictions."""
+        """Add the layer above the image and all layers that hide it; hide earlier predictions."""
         for layer in self._viewer.layers:
             if role_of(layer) == "prediction" and layer.visible:
                 layer.visible = False
@@ -49,12 +61,12 @@ class PredictionView:
         self._add()
 
     def refresh(self) -> None:
-        """Redraw what the run has written."""
+        """Redraw the layer, into whose array the run has written."""
         if self.layer is not None and self.layer in self._viewer.layers and self.layer.visible:
             self.layer.refresh(extent=False, thumbnail=False)
 
     def finish(self) -> Labels:
-        """Show the result, in a new layer if the user deleted the first one."""
+        """Show the finished result, in a new layer if the user deleted the first one."""
         if self.layer is None or self.layer not in self._viewer.layers:
             self._add()
         assert self.layer is not None
@@ -66,7 +78,7 @@ class PredictionView:
         return self.layer
 
     def discard(self) -> None:
-        """Take the layer away and show again what was hidden for it."""
+        """Remove the layer, and show the layers again that were hidden for it."""
         if self.layer is not None and self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
         self.layer = None
@@ -94,7 +106,7 @@ class PredictionView:
 
 
 def _hides(layer: Layer) -> bool:
-    """Whether nothing below this layer can be seen."""
+    """Return whether this layer hides all layers below it."""
     return (
         isinstance(layer, Image)
         and layer.visible

@@ -1,4 +1,4 @@
-"""One run at a time: starts it, ends it, and keeps the layers in step with it."""
+"""Starts and ends one run at a time, and keeps the prediction layer in step with it."""
 
 from __future__ import annotations
 
@@ -24,33 +24,43 @@ from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.run.worker import Worker
 
 _PATIENCE_MS = 1500
-"""Milliseconds that Cancel waits for the thread: one reading of a large file, or one tile on a
-slow computer, may take longer, and then ends by itself."""
+"""Milliseconds that Cancel waits for the thread, so that the window is free within two seconds.
+Reading a large file, or one tile on a slow computer, may take longer and then ends by itself."""
 
 Phase = Literal["ready", "checking", "training", "segmenting", "saving"]
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run came to its end."""
+    """The result of a run.
+
+    Parameters
+    ----------
+    bundle
+        The model that made the segmentation.
+    layer
+        The layer that shows it.
+    """
 
     bundle: ModelBundle
     layer: Labels
 
 
 class Runner(QObject):
-    """Runs generators in a thread; the only one that adds and removes prediction layers."""
+    """Runs generators in a thread. Only the runner adds and removes prediction layers."""
 
     phaseChanged = Signal(str)
+    """The new phase, one of `Phase`."""
     eventsArrived = Signal(list)
+    """Events of the run, at most ten times a second."""
     trained = Signal(object)
-    """A ModelBundle is there: training is over, the segmentation begins."""
+    """The trained ModelBundle: the training is over, and the segmentation begins."""
     finished = Signal(object)
-    """Finished; None after `cancel`."""
+    """`Finished`; None after `cancel`."""
     saved = Signal(object)
-    """What a saving generator returned."""
+    """The return value of a generator that was given to `save`."""
     failed = Signal(object)
-    """The exception; the layers are as they were before the run."""
+    """The exception. The layers are as they were before the run."""
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -64,9 +74,9 @@ class Runner(QObject):
         self._patience.setInterval(_PATIENCE_MS)
         self._patience.timeout.connect(self._free)
         self.lingers = False
-        """Whether the step that was cancelled last was still going on when the run was over."""
+        """Whether the thread of the last run, which was cancelled, still ends its step."""
         self._ending = _Ending()
-        # When Qt deletes the window before anything else could end the run.
+        # Ends the run when Qt deletes the window before anything else could do so.
         self.destroyed.connect(self._ending)
 
     def run(
@@ -75,12 +85,22 @@ class Runner(QObject):
         control: TrainingControl,
         view: PredictionView,
     ) -> None:
-        """Start a training (whose `control` this is) or a prediction, shown in `view`."""
+        """Start a training or a prediction.
+
+        Parameters
+        ----------
+        generator
+            Yields events, and returns the model; None when it was cancelled.
+        control
+            Stops and cancels the training in `generator`.
+        view
+            Shows the result.
+        """
         self._control, self._view = control, view
         self._start(generator, "checking")
 
     def save(self, generator: Generator[Any, None, Any]) -> None:
-        """Start to write a file."""
+        """Start to write a file; `generator` yields the fraction done."""
         self._view = None
         self._start(generator, "saving")
 
@@ -89,15 +109,15 @@ class Runner(QObject):
         return self.phase != "ready"
 
     def watch(self, ref: SliceRef | None) -> None:
-        """Name the slice to be predicted live."""
+        """Predict this slice while training; none when None."""
         self._control.watch(ref)
 
     def stop(self) -> None:
-        """End the training and segment with its model."""
+        """End the training, and segment with its model."""
         self._control.stop()
 
     def cancel(self) -> None:
-        """End the run and leave the layers as they were, within two seconds.
+        """End the run within two seconds; the layers are then as before.
 
         A step that takes longer ends in the background, and its result is dropped.
         """
@@ -109,9 +129,19 @@ class Runner(QObject):
                 self._patience.start()
 
     def abandon(self, seconds: float) -> bool:
-        """Cancel without a word, because the window goes away; whether the thread has ended.
+        """Cancel because the window closes; emit nothing more.
 
         A file that is being written is written to its end.
+
+        Parameters
+        ----------
+        seconds
+            The longest time to wait for the thread.
+
+        Returns
+        -------
+        bool
+            Whether the thread has ended.
         """
         if self._worker is None:
             return True
@@ -125,7 +155,7 @@ class Runner(QObject):
         return worker.abandon(seconds)
 
     def discard_view(self) -> None:
-        """Take the unfinished prediction away."""
+        """Remove the layer of an unfinished prediction."""
         if self._view is not None:
             self._view.discard()
             self._view = None
@@ -141,7 +171,7 @@ class Runner(QObject):
         self._worker.failed.connect(self._failed)
         self._set_phase(phase)
         saving = phase == "saving"
-        self._ending.orders = () if saving else (self._control.cancel, self._worker.closing())
+        self._ending.set_orders(*(() if saving else (self._control.cancel, self._worker.closing())))
         self._worker.start(generator, to_its_end=saving)
 
     def _set_phase(self, phase: Phase) -> None:
@@ -173,7 +203,7 @@ class Runner(QObject):
             self._view.open()
 
     def _free(self) -> None:
-        """The thread did not end in time after a cancel: go on without it."""
+        """Go on without the thread, which did not end in time after `cancel`."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -203,7 +233,7 @@ class Runner(QObject):
                 result = None
             elif view is not None:
                 result = Finished(result, view.finish())
-        except Exception as error:  # the viewer refused a layer: the run is over all the same
+        except Exception as error:  # the viewer refused a layer; the run is over in any case
             signal, result = self.failed, error
         self._ended()
         signal.emit(result)
@@ -217,14 +247,14 @@ class Runner(QObject):
 
 
 def _leave_alone(worker: Worker) -> None:
-    """Let a file be written to its end without the dock, and tell how that went."""
+    """Let a file be written to its end without the dock, and report the result."""
     _let_end(worker)
     worker.returned.connect(lambda path: show_info(f"Saved {path}"))
     worker.failed.connect(lambda error: show_error(f"napari-unet3d: {error_text(error)}"))
 
 
 def _let_end(worker: Worker) -> None:
-    """Let a thread end by itself; nobody listens to it any more."""
+    """Let a thread end by itself, and ignore what it tells."""
     for signal in (worker.eventsArrived, worker.returned, worker.failed):
         signal.disconnect()
     worker.setParent(QCoreApplication.instance())
@@ -233,11 +263,16 @@ def _let_end(worker: Worker) -> None:
 
 
 class _Ending:
-    """Tells the thread to end; knows nothing of Qt, so that it works when Qt is gone."""
+    """Tells the thread to end. It has no Qt object, so that it works after Qt deleted them."""
 
     def __init__(self) -> None:
-        self.orders: tuple[Callable[[], None], ...] = ()
+        self._orders: tuple[Callable[[], None], ...] = ()
+
+    def set_orders(self, *orders: Callable[[], None]) -> None:
+        """Call these functions to end the thread."""
+        self._orders = orders
 
     def __call__(self, *_: Any) -> None:
-        for order in self.orders:
+        # Python's garbage collector may have emptied this object before Qt calls it.
+        for order in getattr(self, "_orders", ()):
             order()

@@ -1,8 +1,8 @@
-"""One generator in one thread, with what it yields handed over in the main thread.
+"""Runs a generator in a thread, and hands its events over in the main thread.
 
-A plain daemon thread and a timer instead of a Qt worker: the thread never touches Qt, events
-are coalesced by construction (one batch per tick), any exception arrives (superqt's worker
-swallows RuntimeErrors), and neither napari nor Qt waits for the thread without limit.
+This is a plain daemon thread and a timer, not a Qt worker. The thread never touches Qt. Events
+arrive in one batch per tick. Every exception arrives, while superqt's worker swallows
+RuntimeErrors. Neither napari nor Qt waits for the thread without limit.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from typing import Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 _TICK_MS = 100
+"""Milliseconds between two batches of events: the display follows, and redraws cost little."""
 _EXIT_SECONDS = 60.0
-"""How long the end of the program waits for the last step: torch crashes when it is cut off."""
+"""Seconds that the end of the program waits for the last step: torch crashes when the interpreter
+ends in the middle of one."""
 
 
 class Worker(QObject):
     """Runs a generator to its end, once."""
 
     eventsArrived = Signal(list)
-    """What the generator yielded since the last tick, at most ten times a second."""
+    """The events (list) since the last tick, at most ten times a second."""
     returned = Signal(object)
     """The generator's return value; None after `close`."""
     failed = Signal(object)
@@ -37,20 +39,31 @@ class Worker(QObject):
         self._queue: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._close = threading.Event()
         self._thread: threading.Thread | None = None
+        self._at_exit: Callable[[], None] | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._tick)
 
     def start(self, generator: Generator[Any, None, Any], *, to_its_end: bool = False) -> None:
-        """Start the thread; the end of the program waits for it, or cuts it short."""
-        self._thread = threading.Thread(
+        """Start the thread.
+
+        Parameters
+        ----------
+        generator
+            The work; it is closed when `close` was called, at its next event.
+        to_its_end
+            Whether the end of the program waits for the last event. Otherwise it closes the
+            generator.
+        """
+        thread = threading.Thread(
             target=_run, args=(generator, self._queue, self._close), name="unet3d", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
         self._at_exit = (
-            partial(_finish, self._thread, self._queue)
+            partial(_finish, thread, self._queue)
             if to_its_end
-            else partial(_join, self._thread, self._close)
+            else partial(_join, thread, self._close)
         )
         atexit.register(self._at_exit)
         self._timer.start()
@@ -60,15 +73,15 @@ class Worker(QObject):
         return self._timer.isActive()
 
     def closing(self) -> Callable[[], None]:
-        """What `close` does, for when this object is gone."""
+        """A function that does what `close` does, even after Qt has deleted this object."""
         return self._close.set
 
     def close(self) -> None:
-        """Close the generator when it yields next; `returned` then gives None."""
+        """Close the generator at its next event; `returned` then emits None."""
         self._close.set()
 
     def abandon(self, seconds: float) -> bool:
-        """Close, wait up to `seconds` for the thread, and emit nothing any more.
+        """Close the generator, wait up to `seconds` for the thread, and emit nothing more.
 
         Returns
         -------
@@ -81,8 +94,14 @@ class Worker(QObject):
             self._thread.join(seconds)
             if self._thread.is_alive():
                 return False
-            atexit.unregister(self._at_exit)
+            self._forget_exit()
         return True
+
+    def _forget_exit(self) -> None:
+        """The thread has ended: the end of the program need not wait for it."""
+        if self._at_exit is not None:
+            atexit.unregister(self._at_exit)
+            self._at_exit = None
 
     def _tick(self) -> None:
         events = []
@@ -96,8 +115,8 @@ class Worker(QObject):
                 continue
             self._timer.stop()
             assert self._thread is not None
-            self._thread.join()  # it has put its last word into the queue
-            atexit.unregister(self._at_exit)
+            self._thread.join()  # this was the last entry of its queue
+            self._forget_exit()
             if events:
                 self.eventsArrived.emit(events)
             if kind == "failed":
@@ -118,7 +137,7 @@ def _finish(thread: threading.Thread, queue: SimpleQueue[tuple[str, Any]]) -> No
     thread.join()
     while not queue.empty():
         kind, content = queue.get()
-        if kind == "failed":  # there is no window any more that could tell
+        if kind == "failed":  # no window is left to show it
             print(f"napari-unet3d: {content}", file=sys.stderr)
 
 
@@ -137,5 +156,5 @@ def _run(
             queue.put(("event", event))
         generator.close()
         queue.put(("returned", None))
-    except BaseException as error:  # whatever it is, the user is told and the UI is freed
+    except BaseException as error:  # the user is told, and the window is freed, in any case
         queue.put(("failed", error))

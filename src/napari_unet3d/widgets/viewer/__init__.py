@@ -1,1 +1,1 @@
-"""All that touches layers and the viewer."""
+"""Layers and the napari viewer: reading, adding, matching and following them."""

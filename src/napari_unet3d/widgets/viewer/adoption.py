@@ -1,7 +1,7 @@
-"""Which Labels layers may hold the annotation, and with which classes.
+"""Decides which Labels layers may hold the annotation, and with which classes.
 
-A Labels layer of the user's own may be work of hours: it is never taken without being asked for,
-and what it holds is not written over.
+A Labels layer that the user made may be hours of work. The plugin never paints in it unasked, and
+never overwrites it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.viewer.layers import role_of
 
 _HIGHEST = 255
+"""The largest label value of a class: annotations are stored as uint8."""
 
 
 def may_annotate(layer: Layer, image: Image | None) -> TypeGuard[Labels]:
-    """Whether this layer can be offered as the annotation of `image`."""
+    """Return whether this layer can be offered as the annotation of `image`."""
     return (
         isinstance(layer, Labels)
         and image is not None
@@ -34,7 +35,7 @@ def may_annotate(layer: Layer, image: Image | None) -> TypeGuard[Labels]:
 
 
 def can_be_painted(data: Any) -> bool:
-    """Whether voxels can be written: not in dask arrays, nor in what was opened for reading."""
+    """Return whether voxels can be written; dask arrays and read-only files cannot."""
     if isinstance(data, np.ndarray):
         return data.flags.writeable
     if hasattr(data, "__dask_graph__") or getattr(data, "read_only", False):
@@ -42,7 +43,7 @@ def can_be_painted(data: Any) -> bool:
     return hasattr(data, "__setitem__")
 
 
-def taken_unasked(layer: Labels) -> bool:
+def can_be_taken_unasked(layer: Labels) -> bool:
     """Whether nothing of the user's can be lost: a layer of ours, or one without any paint."""
     if role_of(layer) == "annotation":
         return True
@@ -55,13 +56,13 @@ def taken_unasked(layer: Labels) -> bool:
 
 
 def classes_of(layer: Labels) -> tuple[ClassInfo, ...]:
-    """Classes for the label values of a layer that brings no class table.
+    """Make classes for the label values of a layer that has no class table.
 
     Raises
     ------
     BadInputError
-        These are no classes: values outside 0…255, more values than classes are found for
-        (the rule of `SparseAnnotation.from_labels`), or labels of another layout.
+        The labels are no classes: they have values outside 0 … 255, more different values than
+        `SparseAnnotation.from_labels` takes for classes, or axes or a dtype of another kind.
     """
     values = sorted(count_values(layer.data))
     if len(values) > MOST_CLASSES or any(not 0 <= value <= _HIGHEST for value in values):
@@ -75,7 +76,7 @@ def classes_of(layer: Labels) -> tuple[ClassInfo, ...]:
 
 
 def _class(layer: Labels, value: int) -> ClassInfo:
-    """A class in the color that the user gave to this label, if he did."""
+    """Make a class; it has the color that the user gave to this label, if any."""
     info = default_class(value)
     colormap = layer.colormap
     if isinstance(colormap, DirectLabelColormap) and value in colormap.color_dict:

@@ -1,8 +1,8 @@
-"""Which image a layer of ours belongs to, kept in the metadata of both.
+"""Records in the metadata which image a layer of the plugin belongs to.
 
-An image gets an identifier when it is chosen first. Annotations, predictions and their companions
-list the images they belong to: usually one, and more where the user chose to use the same paint
-for, say, a filtered copy.
+An image gets an identifier when it is first chosen. Annotations, predictions and their companions
+list the images they belong to. Usually that is one image. It is more where the user chose to use
+the same paint for, say, a filtered copy.
 """
 
 from __future__ import annotations
@@ -18,56 +18,70 @@ from napari_unet3d.widgets.viewer.layers import base_name, metadata_of, remember
 
 def image_id(image: Layer) -> str | None:
     """The identifier of an image; None when it was never chosen."""
-    found = metadata_of(image).get("id")
-    return found if isinstance(found, str) else None
+    identifier = metadata_of(image).get("id")
+    return identifier if isinstance(identifier, str) else None
 
 
 def identify(image: Image) -> str:
-    """The identifier of an image, which gets one if it has none."""
-    found = image_id(image)
-    if found is None:
-        found = uuid.uuid4().hex
-        remember(image, id=found)
-    return found
+    """Return the identifier of an image, which gets one if it has none."""
+    identifier = image_id(image)
+    if identifier is None:
+        identifier = uuid.uuid4().hex
+        remember(image, id=identifier)
+    return identifier
 
 
 def separate(images: Iterable[Image]) -> None:
-    """Make duplicates images of their own: they bring the identifier of their original."""
+    """Give duplicates an identifier of their own: napari copies that of the original."""
     seen: set[str] = set()
     for image in sorted(images, key=lambda x: x.source.parent is not None):
-        found = image_id(image)
-        if found in seen:
-            found = uuid.uuid4().hex
-            remember(image, id=found)
-        if found is not None:
-            seen.add(found)
+        identifier = image_id(image)
+        if identifier in seen:
+            identifier = uuid.uuid4().hex
+            remember(image, id=identifier)
+        if identifier is not None:
+            seen.add(identifier)
 
 
 def bind(layer: Layer, image: Image, *, alone: bool = False) -> None:
-    """Note that a layer of ours belongs to an image, too; to no other one if `alone`."""
+    """Record that a layer of the plugin belongs to `image`.
+
+    Parameters
+    ----------
+    layer
+        The annotation, prediction or companion.
+    image
+        The image.
+    alone
+        Whether the layer belongs to no other image then.
+    """
     entry = {"id": identify(image), "name": base_name(image.name), "path": image.source.path}
     others = [] if alone else [x for x in _entries(layer) if x["id"] != entry["id"]]
     remember(layer, images=[*others, entry])
 
 
 def belongs_to(layer: Layer, image: Layer) -> bool:
-    """Whether a layer of ours belongs to this image."""
-    found = image_id(image)
-    return found is not None and any(x["id"] == found for x in _entries(layer))
+    """Return whether a layer of the plugin belongs to this image."""
+    identifier = image_id(image)
+    return identifier is not None and any(x["id"] == identifier for x in _entries(layer))
 
 
 def owners(layer: Layer, images: Iterable[Layer]) -> list[str]:
-    """The names of the images that a layer belongs to: as they are, or were when it was bound."""
-    names = {image_id(x): x.name for x in images}
-    found = (str(names.get(x["id"], x.get("name", ""))) for x in _entries(layer))
-    return [name for name in found if name]
+    """The names of the images that a layer belongs to.
+
+    An image among the open `images` has its name of now, any other one its name when the layer
+    was bound to it.
+    """
+    open_names = {image_id(x): x.name for x in images}
+    names = (str(open_names.get(x["id"], x.get("name", ""))) for x in _entries(layer))
+    return [name for name in names if name]
 
 
 def is_free_for(layer: Layer, image: Image, images: Iterable[Layer]) -> bool:
-    """Whether a layer belongs to no open image, and `image` may be the one it belonged to.
+    """Return whether a layer belongs to no open image and may belong to `image`.
 
-    A layer whose image was closed is taken for the one of an image that was opened from the same
-    file or, where neither came from a file, has the same name.
+    A layer whose image was closed may belong to an image from the same file or, where neither
+    came from a file, of the same name.
     """
     entries = _entries(layer)
     open_ids = {image_id(x) for x in images}
@@ -81,7 +95,7 @@ def is_free_for(layer: Layer, image: Image, images: Iterable[Layer]) -> bool:
 
 
 def _entries(layer: Layer) -> list[dict[str, Any]]:
-    found = metadata_of(layer).get("images", ())
-    if not isinstance(found, (list, tuple)):
+    entries = metadata_of(layer).get("images", ())
+    if not isinstance(entries, (list, tuple)):
         return []
-    return [x for x in found if isinstance(x, dict) and isinstance(x.get("id"), str)]
+    return [x for x in entries if isinstance(x, dict) and isinstance(x.get("id"), str)]

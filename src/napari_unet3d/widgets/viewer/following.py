@@ -1,4 +1,4 @@
-"""Moves what lies on an image along with it, and tells when a layer was moved."""
+"""Moves the layers of the plugin along with their image, and tells when a layer was moved."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MOVES = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labe
 class Following(QObject):
     """Watches all images and Labels layers of a viewer.
 
-    Layers of ours that belong to an image and lay on it before it moved lie on it afterwards.
-    One that the user had moved away stays where it is.
+    When an image moves, the layers of the plugin that belong to it and lay on it move with it. A
+    layer that the user had moved away stays where it is.
     """
 
     moved = Signal()
-    """An image or a Labels layer lies elsewhere now, or has other data."""
+    """An image or a Labels layer was moved, or has other data."""
     painted = Signal(object)
-    """There is new paint in this Labels layer."""
+    """The user painted in this Labels layer."""
 
     def __init__(self, viewer: Any, parent: QObject) -> None:
         super().__init__(parent)
@@ -36,7 +36,7 @@ class Following(QObject):
         self._following = False
 
     def sync(self) -> None:
-        """Watch the layers that are there now."""
+        """Watch the layers that the viewer holds now."""
         layers = [x for x in self._viewer.layers if isinstance(x, (Image, Labels))]
         for layer in [x for x in self._watched if x not in layers]:
             self._watched.pop(layer)[0].clear()
@@ -69,7 +69,7 @@ class Following(QObject):
         self._before[layer] = placement_of(layer)
 
     def _moved(self, moved: Layer) -> None:
-        if self._following:  # the move of a layer that follows
+        if self._following:  # this layer is being moved along with its image
             return
         before, self._before[moved] = self._before[moved], placement_of(moved)
         if isinstance(moved, Image) and image_id(moved) is not None:

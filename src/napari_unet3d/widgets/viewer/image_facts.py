@@ -1,4 +1,4 @@
-"""What the dock finds out about an image when it is chosen: what is wrong, and its voxel size."""
+"""Finds problems and the voxel size of an image when it is chosen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from napari_unet3d.data.io.file_metadata import Geometry
 from napari_unet3d.data.io.reading import read_geometry
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.parts.voxel_size import Size
-from napari_unet3d.widgets.run.background import Background
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import (
     FirstAxis,
@@ -27,34 +26,48 @@ from napari_unet3d.widgets.viewer.layers import (
 )
 
 _CHECKED_AT_ONCE = 2**28
-"""Voxels. Images in memory up to this size are searched for NaN when chosen: about a second in
-a thread. Larger ones, and those on disk, are searched when the training starts."""
+"""Voxels. Images in memory up to this size are searched for NaN when they are chosen, which takes
+a second in a thread. Larger images, and images on disk, are searched when a training starts."""
+
+Ask = Callable[[Callable[[], Any], Callable[[Any], None]], None]
+"""Calls the first function in a thread, and the second one with its result in the main thread."""
 
 
 class ImageFacts(QObject):
-    """Follows the chosen image: what is wrong with it, and its voxel size in the dock."""
+    """Follows the chosen image: finds its problems, and shows its voxel size in the dock.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    parent
+        The Qt parent.
+    choice
+        Shows the voxel size, and a note on it.
+    ask
+        Runs slow functions in a thread.
+    """
 
     changed = Signal()
-    """Something else is wrong with the image now."""
+    """The problem of the image is another one."""
 
-    def __init__(self, viewer: Any, parent: QObject, choice: LayerChoice) -> None:
+    def __init__(self, viewer: Any, parent: QObject, choice: LayerChoice, ask: Ask) -> None:
         super().__init__(parent)
-        self._viewer, self._choice = viewer, choice
-        self._background = Background(self)
+        self._viewer, self._choice, self._ask = viewer, choice, ask
         self._image: Image | None = None
         self._data: Any = None
         self._value_problem = self._file_note = ""
         choice.voxel_size.valueChanged.connect(self._edited)
 
     def set_image(self, image: Image | None) -> None:
-        """Look at another image."""
+        """Follow another image."""
         self._image, self._file_note = image, ""
         self._look()
         if image is not None and (path := file_without_voxel_size(image)) is not None:
             self._read_file(image, path)
 
     def refresh(self) -> bool:
-        """The image may lie elsewhere or have other data now; whether it has other data."""
+        """Look again at an image that may have changed; return whether it has other data."""
         if self._image is not None and self._image.data is not self._data:
             self._look()
             return True
@@ -62,22 +75,17 @@ class ImageFacts(QObject):
         return False
 
     def header_problem(self) -> str:
-        """What is wrong as far as can be told without reading the image; "" if nothing."""
+        """The problem that can be found without reading the voxels; "" if there is none."""
         if self._image is None:
             return ""
         return header_problem(self._image, self._choice.first_axis_value())
 
     def problem(self) -> str:
-        """What is wrong as far as is known; "" if nothing."""
+        """The problem that is known so far; "" if there is none."""
         return self.header_problem() or self._value_problem
 
-    def is_busy(self) -> bool:
-        """Whether something is still to be found out."""
-        return self._background.is_busy()
-
     def cleanup(self) -> None:
-        """Let go of the image and of threads."""
-        self._background.cleanup()
+        """Forget the image."""
         self._image = self._data = None
 
     # ---- inside
@@ -91,7 +99,7 @@ class ImageFacts(QObject):
             return
         if (check := value_check(image, axis)) is not None:
             of, data = weakref.ref(image), image.data
-            self._background.ask(check, lambda text: self._values_checked(of, data, text))
+            self._ask(check, lambda text: self._values_checked(of, data, text))
 
     def _values_checked(self, of: weakref.ref[Image], data: Any, problem: str) -> None:
         if problem and of() is self._image and data is self._data:
@@ -112,12 +120,12 @@ class ImageFacts(QObject):
             if note:
                 self._viewer.reset_view()
 
-        self._background.ask(lambda: read_geometry(path), take)
+        self._ask(lambda: read_geometry(path), take)
 
     def _edited(self, size: Size, unit: str) -> None:
         if self._image is not None:
             self._file_note = ""
-            remember(self._image, voxel_size_read=True)  # the user knows better than the file
+            remember(self._image, voxel_size_read=True)  # the file must not overwrite it
             set_voxel_size(self._image, size, unit)
 
     def _show_voxel_size(self) -> None:
@@ -127,14 +135,14 @@ class ImageFacts(QObject):
                 edit.setValue(*voxel_size_of(image))
                 self._choice.set_note(mixed_units(image) or self._file_note)
                 return
-        except BadInputError:  # said by `problem`
+        except BadInputError:  # `problem` reports it
             pass
         edit.setValue((1.0, 1.0, 1.0), "pixel")
         self._choice.set_note("")
 
 
 def header_problem(image: Image, first_axis: FirstAxis) -> str:
-    """What is wrong with an image, as far as can be told without reading it; "" if nothing."""
+    """Find a problem of an image without reading its voxels; "" if there is none."""
     try:
         image_volume(image, first_axis)[0].check_header()
     except BadInputError as error:
@@ -143,9 +151,9 @@ def header_problem(image: Image, first_axis: FirstAxis) -> str:
 
 
 def value_check(image: Image, first_axis: FirstAxis) -> Callable[[], str] | None:
-    """A function that finds NaN, infinite and constant values, for a thread; None if too large.
+    """Make a function that finds NaN, infinite and constant values; None for a large image.
 
-    It holds the array, not the layer.
+    The function is for a thread. It holds the array, not the layer.
     """
     volume, _ = image_volume(image, first_axis)
     data = volume.data
@@ -165,7 +173,7 @@ def value_check(image: Image, first_axis: FirstAxis) -> Callable[[], str] | None
 
 
 def file_without_voxel_size(image: Image) -> str | None:
-    """The file of an image whose voxel size napari's reader may have dropped."""
+    """The file of an image whose voxel size napari's reader may have lost; None if it was kept."""
     path = image.source.path
     if path is None or metadata_of(image).get("voxel_size_read") or not _has_no_size(image):
         return None
@@ -173,17 +181,17 @@ def file_without_voxel_size(image: Image) -> str | None:
 
 
 def take_voxel_size(image: Image, geometry: Geometry | None) -> str:
-    """Give an image the voxel size of its file, unless it has one or has another shape.
+    """Give an image the voxel size of its file, unless it has one, or the shapes differ.
 
     Returns
     -------
     str
-        What to tell the user; "" when nothing was taken over.
+        A note for the user; "" when the image stays as it was.
     """
     if geometry is None or not _has_no_size(image) or not _same_stack(image, geometry):
         return ""
     if geometry.unit == "pixel" and geometry.voxel_size == (1.0, 1.0, 1.0):
-        return ""  # the file does not say
+        return ""  # the file has no voxel size
     remember(image, voxel_size_read=True)
     set_voxel_size(image, geometry.voxel_size, geometry.unit)
     size = " × ".join(f"{n:.4g}" for n in geometry.voxel_size)
@@ -191,7 +199,7 @@ def take_voxel_size(image: Image, geometry: Geometry | None) -> str:
 
 
 def set_voxel_size(image: Image, size: Size, unit: str) -> None:
-    """Set scale and units of z, y, x; flips, rotation and position stay."""
+    """Set scale and units of z, y, x; flips, rotation and position stay as they are."""
     if image.ndim < 3:
         return
     old = np.asarray(image.scale, float)
@@ -208,7 +216,7 @@ def _has_no_size(image: Image) -> bool:
 
 
 def _same_stack(image: Image, geometry: Geometry) -> bool:
-    """Whether the layer shows the file's stack: all of it, or one of its channels or times."""
+    """Return whether the layer shows all of the file, or one of its channels or time points."""
     shape = labels_shape(image, "time")
     others: tuple[Any, ...] = geometry.shape[:-3]
     return shape[-3:] == tuple(geometry.shape[-3:]) and shape[:-3] in (

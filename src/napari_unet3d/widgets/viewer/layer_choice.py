@@ -1,4 +1,4 @@
-"""Which image is segmented, and which layer holds the paint."""
+"""Chooses the image and the annotation among the layers; edits voxel size and time points."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from napari_unet3d.widgets.viewer.layers import FirstAxis, labels_shape, stack_n
 
 
 def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
-    """Time points in a text such as "0,3" or "0-4, 7"; None, for all, when it is empty.
+    """Read time points from a text such as "0,3" or "0-4, 7"; None, for all, when it is empty.
 
     Raises
     ------
     BadInputError
-        The text is something else, or names a time point that is not there.
+        The text is something else, or names a time point that the image does not have.
     """
     times: set[int] = set()
     for part in filter(None, re.split(r"[,;\s]+", re.sub(r"\s*[-–]\s*", "-", text.strip()))):
@@ -34,18 +34,21 @@ def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last >= n_times:
             raise BadInputError(
-                f"Time points: '{part}' is not there. The image has {n_times}, from 0 to "
-                f"{n_times - 1}."
+                f"The image has no time point '{part}'. It has {n_times}, from 0 to {n_times - 1}."
             )
         times.update(range(first, last + 1))
     return tuple(sorted(times)) or None
 
 
 class LayerChoice(QWidget):
-    """Chooses an Image and an annotation layer among those offered."""
+    """Chooses an Image and an annotation layer among the layers that are offered."""
 
     valueChanged = Signal()
+    """Another layer is chosen, or the first axis has another meaning."""
+    timesChanged = Signal()
+    """The text of the time points is another one."""
     newAnnotationRequested = Signal()
+    """The user wants a new annotation layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,20 +105,21 @@ class LayerChoice(QWidget):
         self.image.currentIndexChanged.connect(self._changed)
         self.first_axis.currentIndexChanged.connect(self._changed)
         self.annotation.currentIndexChanged.connect(self._changed)
+        self.times.textChanged.connect(lambda _text: self.timesChanged.emit())
         self.new_button.clicked.connect(self.newAnnotationRequested)
         self.set_layers([], [])
 
     def value(self) -> tuple[Image | None, Labels | None]:
-        """The chosen image and annotation layer."""
+        """The chosen image and annotation layer; None where none is chosen."""
         return self.image.currentData(), self.annotation.currentData()
 
     def chosen(self) -> tuple[Image, Labels]:
-        """The chosen image and annotation layer, both there.
+        """The chosen image and annotation layer.
 
         Raises
         ------
         BadInputError
-            One of them is not.
+            The image or the annotation is not chosen.
         """
         image, annotation = self.value()
         if image is None:
@@ -130,7 +134,7 @@ class LayerChoice(QWidget):
         return image, annotation
 
     def setValue(self, image: Image | None, annotation: Labels | None) -> None:
-        """Choose other layers; emits once when that is a change."""
+        """Choose other layers; emits once if that is a change."""
         before = self.value()
         with QSignalBlocker(self.image), QSignalBlocker(self.annotation):
             for box, layer in ((self.image, image), (self.annotation, annotation)):
@@ -139,7 +143,7 @@ class LayerChoice(QWidget):
             self._changed()
 
     def first_axis_value(self) -> FirstAxis:
-        """What the first axis of a 4D image is."""
+        """The meaning of the first axis of a 4D image."""
         return "channels" if self.first_axis.currentData() == "channels" else "time"
 
     def times_value(self) -> tuple[int, ...] | None:
@@ -148,15 +152,19 @@ class LayerChoice(QWidget):
         Raises
         ------
         BadInputError
-            What is typed names no time points of the image.
+            The text names no time points of the image.
         """
         image, _ = self.value()
         if image is None or not self._is_series(image):
             return None
         return read_times(self.times.text(), labels_shape(image, "time")[0])
 
+    def set_times(self, times: Sequence[int] | None) -> None:
+        """Show other time points; all of them when None."""
+        self.times.setText("" if times is None else ",".join(map(str, times)))
+
     def set_note(self, text: str) -> None:
-        """Say where the voxel size comes from; nothing when empty."""
+        """Show a note on the voxel size; none when `text` is empty."""
         self.note.setText(text)
         self.note.setVisible(bool(text))
 
@@ -166,9 +174,14 @@ class LayerChoice(QWidget):
         annotations: Sequence[Labels],
         remarks: Mapping[str, str] | None = None,
     ) -> None:
-        """Offer these layers; what is chosen stays chosen as long as it is there.
+        """Offer these layers; a chosen layer stays chosen if it is among them.
 
-        `remarks` are added to the names of layers.
+        Parameters
+        ----------
+        images, annotations
+            The layers.
+        remarks
+            Text to be added to the names of layers, by name.
         """
         before = self.value()
         with QSignalBlocker(self.image), QSignalBlocker(self.annotation):
@@ -221,7 +234,7 @@ def _fill(
     no_choice: str | None,
     remarks: Mapping[str, str] | None = None,
 ) -> None:
-    """Offer `layers`, and before them to choose none of them if that has a text."""
+    """Offer `layers`, and before them "none of them" with the text `no_choice`, unless None."""
     chosen = box.currentData()
     box.clear()
     if no_choice is not None:

@@ -1,7 +1,7 @@
-"""Layers ↔ core: Image layer → Volume, and the layers the plugin adds.
+"""Makes a Volume of an Image layer, and makes the layers that the plugin adds.
 
-Nothing here keeps state: what must survive closing the dock (class table, held-out slices)
-lies in ``layer.metadata["napari-unet3d"]``.
+Classes and held-out slices, which outlive a closed dock, are stored in
+``layer.metadata["napari-unet3d"]``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from napari_unet3d.data.lazy import Rearranged
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction.outputs import LayerOptions, chosen_outputs
+from napari_unet3d.prediction.output import LayerOptions
+from napari_unet3d.prediction.outputs import chosen_outputs
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 
@@ -30,8 +32,6 @@ Role = Literal["annotation", "prediction", "companion", "truth"]
 _ROLES: tuple[Role, ...] = ("annotation", "prediction", "companion", "truth")
 
 METADATA_KEY = "napari-unet3d"
-BACKGROUND_COLOR = "#7a5fd0"
-"""Color of painted background: far from every class color and from gray images."""
 _UNKNOWN_COLOR = "#ff00ff"
 _UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "pixel": "pixel"}
 
@@ -40,7 +40,7 @@ _UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "pixel": "
 
 
 def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, tuple[str, ...]]:
-    """The image of a layer as the core sees it, and notes for the user.
+    """Make a Volume of an Image layer, without reading its voxels.
 
     Parameters
     ----------
@@ -48,12 +48,19 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
         3D (ZYX) or 4D, after leading axes of length 1; only the finest level of a multiscale
         image is used.
     first_axis : {"time", "channels"}
-        What the first axis of a 4D image is.
+        Meaning of the first axis of a 4D image.
+
+    Returns
+    -------
+    volume : Volume
+        The image, with voxel size, unit and name.
+    notes : tuple of str
+        Sentences for the user, such as that only one resolution level is used.
 
     Raises
     ------
     BadInputError
-        For RGB and 2D images, more than four axes, and voxel sizes that are no numbers.
+        The image is RGB or 2D, has more than four axes, or a voxel size that is not above zero.
     """
     name = layer.name
     if layer.rgb:
@@ -91,7 +98,7 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
 
 
 def mixed_units(layer: Layer) -> str:
-    """Say that units of z, y, x cannot be brought together; "" when they can."""
+    """Say that the units of z, y, x cannot be converted into each other; "" if they can."""
     units = [str(unit) for unit in layer.units[-3:]]
     if "pixel" not in units or set(units) == {"pixel"}:
         return ""
@@ -102,7 +109,7 @@ def mixed_units(layer: Layer) -> str:
 
 
 def stack_ndim(image: Image) -> int:
-    """Axes of an image without leading ones of length 1, which mean nothing; RGB not counted."""
+    """Number of axes of an image, without leading axes of length 1, and without RGB."""
     shape = _shape(image)
     leading = 0
     while len(shape) - leading > 3 and shape[leading] == 1:
@@ -111,19 +118,24 @@ def stack_ndim(image: Image) -> int:
 
 
 def _without_leading(data: Any, n: int) -> Any:
-    """Drop `n` leading axes of length 1 without reading what is lazy."""
+    """Drop `n` leading axes of length 1 without reading lazy data."""
     if n == 0:
         return data
     if isinstance(data, np.ndarray) or hasattr(data, "__dask_graph__"):
         return data[(0,) * n]
-    return Rearranged(data, range(n, data.ndim))  # others would read all of it
+    return Rearranged(data, range(n, data.ndim))  # indexing other arrays would read them
 
 
 def voxel_size_of(layer: Layer) -> tuple[tuple[float, float, float], str]:
-    """Voxel size (z, y, x) and its unit, from the layer's scale and units.
+    """Read the voxel size (z, y, x) and its unit from the layer's scale and units.
 
-    A flipped axis (negative scale) has the size of its absolute value. Units are brought
-    together as those of files are (`common_unit`).
+    The size along a flipped axis (negative scale) is the absolute value. Different units are
+    converted as those of files are (`common_unit`).
+
+    Raises
+    ------
+    BadInputError
+        A size is not above zero, or not finite.
     """
     scale = [abs(float(value)) for value in layer.scale[-3:]]
     if not all(np.isfinite(value) and value > 0 for value in scale):
@@ -139,14 +151,14 @@ def voxel_size_of(layer: Layer) -> tuple[tuple[float, float, float], str]:
             try:
                 scale[axis] *= float((1 * unit).to("micrometer").magnitude)
                 name = "µm"
-            except Exception:  # not a length: sizes are relative then
+            except Exception:  # pint: not a length, so sizes are relative
                 name = "pixel"
         names.append(name)
     return common_unit(scale, names)
 
 
 def labels_shape(layer: Image, first_axis: FirstAxis) -> tuple[int, ...]:
-    """Shape of labels for this image: without leading axes of length 1, and without channels."""
+    """Shape of the labels of an image: without leading axes of length 1, and without channels."""
     shape = _shape(layer)[-stack_ndim(layer) :]
     return shape[1:] if len(shape) == 4 and first_axis == "channels" else shape
 
@@ -157,38 +169,38 @@ def _shape(layer: Image) -> tuple[int, ...]:
     return shape[:-1] if layer.rgb else shape
 
 
-# ---------------------------------------------------------------- what the plugin remembers
+# ---------------------------------------------------------------- metadata of the plugin
 
 
 def metadata_of(layer: Layer) -> dict[str, Any]:
     """The plugin's own part of a layer's metadata."""
-    found = layer.metadata.get(METADATA_KEY)
-    return dict(found) if isinstance(found, Mapping) else {}
+    metadata = layer.metadata.get(METADATA_KEY)
+    return dict(metadata) if isinstance(metadata, Mapping) else {}
 
 
 def role_of(layer: Layer) -> Role | None:
-    """What the plugin made this layer for; None for the user's own layers."""
+    """The role of a layer of the plugin; None for a layer of the user."""
     role = metadata_of(layer).get("role")
     return role if role in _ROLES else None
 
 
 def remember(layer: Layer, **values: Any) -> None:
-    """Keep values in the plugin's own part of a layer's metadata."""
+    """Store values in the plugin's own part of a layer's metadata."""
     layer.metadata = {**layer.metadata, METADATA_KEY: {**metadata_of(layer), **values}}
 
 
 def read_classes(layer: Layer) -> tuple[ClassInfo, ...]:
-    """The class table that travels with a layer; () when there is none."""
+    """The classes that are stored in a layer; () when none are."""
     try:
         return tuple(ClassInfo.model_validate(c) for c in metadata_of(layer).get("classes", ()))
-    except (ValidationError, TypeError):  # edited by someone else: start anew
+    except (ValidationError, TypeError):  # someone else has edited the metadata
         return ()
 
 
 def write_classes(layer: Labels, classes: Sequence[ClassInfo]) -> None:
-    """Keep the class table with the annotation layer and paint it in the classes' colors.
+    """Store classes in an annotation layer, and show it in their colors.
 
-    Features that somebody else gave the layer stay.
+    Features that are not of the plugin stay.
     """
     ours = class_features(read_classes(layer), annotation=True)
     features = layer.features
@@ -199,7 +211,7 @@ def write_classes(layer: Labels, classes: Sequence[ClassInfo]) -> None:
 
 
 def read_held_out(layer: Labels) -> frozenset[SliceRef]:
-    """The slices of this annotation that are kept for measuring."""
+    """The held-out slices that are stored in an annotation layer."""
     try:
         return frozenset(SliceRef(*map(int, s)) for s in metadata_of(layer).get("held_out", ()))
     except (TypeError, ValueError):
@@ -207,12 +219,12 @@ def read_held_out(layer: Labels) -> frozenset[SliceRef]:
 
 
 def write_held_out(layer: Labels, held_out: Iterable[SliceRef]) -> None:
-    """Keep the held-out slices with the annotation layer."""
+    """Store the held-out slices in an annotation layer."""
     remember(layer, held_out=[[r.axis, r.index, r.time] for r in sorted(held_out)])
 
 
 def starting_classes() -> tuple[ClassInfo, ...]:
-    """The class table of a new annotation layer (background is always there)."""
+    """The classes of a new annotation layer, beside background."""
     return (default_class(FIRST_CLASS, "structure"),)
 
 
@@ -220,7 +232,7 @@ def starting_classes() -> tuple[ClassInfo, ...]:
 
 
 def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectLabelColormap:
-    """Colors of the class table; label 0 is transparent."""
+    """Make a colormap with the colors of the classes; label 0 is transparent."""
     colors: dict[int | None, str] = {
         c.value if annotation else c.output_value: c.color for c in classes
     }
@@ -232,14 +244,14 @@ def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectL
 
 
 def class_features(classes: Sequence[ClassInfo], *, annotation: bool) -> dict[str, list[Any]]:
-    """Names by label value, which napari shows in the status bar."""
+    """Make features with the name of each label value, which napari shows in its status bar."""
     first = {0: "unlabelled", BACKGROUND: "background"} if annotation else {0: "background"}
     names = first | {c.value if annotation else c.output_value: c.name for c in classes}
     return {"index": list(names), "class": list(names.values())}
 
 
 def unique_name(wanted: str, taken: Iterable[str]) -> str:
-    """`wanted`, or "wanted 2", "wanted 3" … when it is taken."""
+    """Return `wanted`, or "wanted 2", "wanted 3" … when it is taken."""
     names = set(taken)
     number, name = 1, wanted
     while name in names:
@@ -249,7 +261,7 @@ def unique_name(wanted: str, taken: Iterable[str]) -> str:
 
 
 def base_name(name: str) -> str:
-    """A layer's name without napari's " [1]" for duplicates."""
+    """Return the name of a layer without the " [1]" that napari adds to duplicates."""
     return re.sub(r" \[\d+\]$", "", name)
 
 
@@ -257,7 +269,7 @@ def base_name(name: str) -> str:
 
 
 def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[str] = ()) -> Labels:
-    """An empty annotation layer that lies on the image."""
+    """Make an empty annotation layer that lies on the image."""
     shape = labels_shape(image, first_axis)
     layer = Labels(
         empty_labels(shape, image.name),
@@ -274,7 +286,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
 def prediction_layer(
     array: np.ndarray, name: str, classes: Sequence[ClassInfo], transform: Mapping[str, Any]
 ) -> Labels:
-    """A Labels layer that shows `array` (not a copy) in the classes' colors."""
+    """Make a Labels layer that shows `array` itself, not a copy, in the colors of the classes."""
     layer = Labels(array, name=name, opacity=0.5, **transform)
     layer.colormap = class_colormap(classes, annotation=False)
     layer.features = class_features(classes, annotation=False)

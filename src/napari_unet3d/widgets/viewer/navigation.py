@@ -1,4 +1,4 @@
-"""Viewer dimensions ↔ SliceRef: which slice is shown, and how to get to another."""
+"""Translates between the dimensions of the viewer and a SliceRef."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_unet3d.data.slices import SliceRef
 
 
 def shown_slice(viewer: Any, layer: Layer) -> SliceRef | None:
-    """The slice of `layer` (ZYX or TZYX) that the viewer shows; None in 3D or outside."""
+    """The slice of `layer` (ZYX or TZYX) that is shown; None in 3D or beyond the layer."""
     dims = viewer.dims
     if dims.ndisplay != 2 or dims.ndim < layer.ndim:
         return None
@@ -32,7 +32,7 @@ def shown_slice(viewer: Any, layer: Layer) -> SliceRef | None:
 
 
 def show_slice(viewer: Any, layer: Layer, ref: SliceRef) -> None:
-    """Turn the viewer to a slice: plane, position along its axis, time point."""
+    """Make the viewer show a slice of `layer`, in 2D."""
     dims = viewer.dims
     dims.ndisplay = 2
     first = dims.ndim - layer.ndim

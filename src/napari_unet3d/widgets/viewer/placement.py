@@ -1,4 +1,4 @@
-"""Where layers lie in the world: whether they lie on one another, and moving them there."""
+"""Compares and sets the places of layers in the world."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from napari.layers import Layer
 from napari_unet3d.errors import BadInputError
 
 _TOLERANCE = 0.05
-"""Voxels. Less than this moves no stroke onto another voxel; rounding of sizes stays below."""
+"""Voxels. A smaller difference moves no stroke to another voxel, and covers rounded sizes."""
 
 MOVE = "Move it onto the image"
-"""What the button says that cures a layer that lies elsewhere."""
+"""Text of the button that moves a layer onto its image; messages name it."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Placement:
     Parameters
     ----------
     matrix
-        (ndim + 1, ndim + 1), homogeneous.
+        From voxels to the world, homogeneous, (ndim + 1, ndim + 1).
     units
-        One per axis (pint units).
+        The pint unit of each axis.
     """
 
     matrix: np.ndarray
@@ -39,7 +39,7 @@ class Placement:
 
 
 def placement_of(layer: Layer) -> Placement:
-    """The layer's complete transform: scale, translation, rotation, shear, affine and units."""
+    """Read the complete transform: scale, translation, rotation, shear, affine and units."""
     matrix = np.eye(layer.ndim + 1)
     origin = np.asarray(layer.data_to_world((0.0,) * layer.ndim))
     for axis, unit_vector in enumerate(np.eye(layer.ndim)):
@@ -49,9 +49,15 @@ def placement_of(layer: Layer) -> Placement:
 
 
 def same_place(one: Placement, other: Placement, shape: tuple[int, ...]) -> bool:
-    """Whether voxels of an array of `shape` lie at the same place with both transforms.
+    """Return whether both transforms put the voxels of an array at the same places.
 
-    The last ``len(shape)`` axes are compared; lengths in different units are converted.
+    Parameters
+    ----------
+    one, other
+        The transforms. Their last ``len(shape)`` axes are compared; lengths in different units
+        are converted.
+    shape
+        Shape of the array, in voxels.
     """
     ndim = len(shape)
     if ndim > min(len(one.units), len(other.units)):
@@ -70,17 +76,17 @@ def same_place(one: Placement, other: Placement, shape: tuple[int, ...]) -> bool
 
 
 def _factor(unit: Any, target: Any) -> float:
-    """How many `target` one `unit` is; 1 where they cannot be converted, as napari does."""
+    """One `unit` in `target` units; 1 where they cannot be converted, as in napari."""
     if unit == target:
         return 1.0
     try:
         return float((1 * unit).to(target).magnitude)
-    except Exception:  # pixels beside a length
+    except Exception:  # pixels and a length
         return 1.0
 
 
 def lies_on(layer: Layer, image: Layer) -> bool:
-    """Whether each voxel of `layer` lies on the voxel of `image` with the same index."""
+    """Return whether each voxel of `layer` lies on the voxel of `image` with the same index."""
     shape = tuple(int(n) for n in layer.data.shape)
     return same_place(placement_of(image), placement_of(layer), shape)
 
@@ -95,13 +101,13 @@ def check_lies_on(layer: Layer, image: Layer) -> None:
 
 
 def move_onto(layer: Layer, image: Layer) -> None:
-    """Give a layer the transform, units and axis labels of an image's last axes."""
+    """Give a layer the transform, units and axis labels of the last axes of an image."""
     for name, value in spatial_transform(image, layer.ndim).items():
         setattr(layer, name, value)
 
 
 def spatial_transform(layer: Layer, ndim: int) -> dict[str, Any]:
-    """The layer's transform, units and axis labels for its last `ndim` axes."""
+    """Transform, units and axis labels of the last `ndim` axes, as options of a layer."""
     first = layer.ndim - ndim
     if first == 0:
         return {

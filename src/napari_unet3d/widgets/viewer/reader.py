@@ -1,4 +1,4 @@
-"""napari's File ▸ Open for TIFF and OME-Zarr, with voxel size, position and axis names."""
+"""Reads TIFF and OME-Zarr for File ▸ Open, with voxel size, position and axis names."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from napari_unet3d.widgets.viewer.samples import LayerData, placement, volume_la
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
-    """Napari's reader hook: how to open a path, or None for what other readers are for.
+    """Return the function that opens a path, or None to leave it to other readers.
 
-    Several files that are to be stacked are left to napari's own reader.
+    napari calls this. Several files that are to be stacked are left to its own reader.
     """
     if not isinstance(path, str) or "://" in path:
         return None
@@ -28,7 +28,7 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 
 
 def read(path: str) -> list[LayerData]:
-    """Open an image; what is lazy stays lazy, and channels become one layer each.
+    """Open an image; lazy data stay lazy, and each channel becomes a layer.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def _channel_layers(volume: Volume) -> LayerData:
 
 
 def _takeable(data: Any) -> Any:
-    """Data of which napari can take one channel without reading the others."""
+    """Wrap lazy data so that napari can take one channel without reading the others."""
     if isinstance(data, np.ndarray):
         return data
     import dask.array  # comes with napari

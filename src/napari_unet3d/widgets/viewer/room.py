@@ -1,4 +1,4 @@
-"""What fits into the memory: annotations and results of large stacks."""
+"""Checks whether annotations and results fit into the memory, and makes empty annotations."""
 
 from __future__ import annotations
 
@@ -16,23 +16,31 @@ import torch
 from qtpy.QtCore import QStandardPaths
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks.device import free_memory
 from napari_unet3d.prediction.outputs import chosen_outputs
 
 _SHARE_FOR_ANNOTATION = 0.5
-"""Part of the free memory. The result takes as much again."""
+"""Share of the free memory. The result takes as much again."""
 _SHARE_FOR_RESULT = 0.9
-"""Part of the free memory. The network needs the rest, and shrinks its tiles to fit."""
+"""Share of the free memory. The rest is for the network, whose tiles shrink to fit into it."""
 
 
 def empty_labels(shape: tuple[int, ...], name: str) -> Any:
-    """Zeros (uint8): in memory, or in a folder of the user's where they do not fit.
+    """Make zeros (uint8) in memory, or in a folder if they do not fit.
 
-    The folder has the image's `name` and the date; it is removed at the end when nothing was
-    painted.
+    The folder lies among the user's data and has the name of the image and the date. It is removed
+    when nothing was painted.
+
+    Parameters
+    ----------
+    shape
+        ZYX or TZYX.
+    name
+        Name of the image.
     """
     if math.prod(shape) <= _SHARE_FOR_ANNOTATION * _free():
         return np.zeros(shape, np.uint8)
@@ -46,9 +54,14 @@ def empty_labels(shape: tuple[int, ...], name: str) -> Any:
 
 
 def snapshot(labels: Any) -> tuple[Any, str]:
-    """Labels as they are now, to train on while painting goes on; and what to tell the user.
+    """Copy labels, so that a training does not see what is painted meanwhile.
 
-    Labels on disk that do not fit into the memory are handed over themselves.
+    Returns
+    -------
+    labels : array
+        The copy; the labels themselves if they lie on disk and do not fit into the memory.
+    note : str
+        A sentence for the user if the labels were not copied, else "".
     """
     if isinstance(labels, SparseLabels):
         return labels.snapshot(), ""

@@ -1,4 +1,4 @@
-"""Sample data for File ▸ Open Sample; made by code, so no network is needed."""
+"""Sample data for File ▸ Open Sample. They are simulated, so nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def nuclei() -> list[LayerData]:
 def _layers(sample: samples.Sample) -> list[LayerData]:
     classes = [c.model_dump() for c in sample.classes]
     image = volume_layer(sample.image)
-    # A new annotation of this stack begins with its classes; the truth moves with the stack.
+    # The classes are for a new annotation of this stack. The ground truth moves with the stack.
     owner = {"id": uuid.uuid4().hex, "name": sample.image.name, "path": None}
     image[1]["metadata"] = {METADATA_KEY: {"classes": classes, "id": owner["id"]}}
     truth = {
@@ -43,7 +43,7 @@ def _layers(sample: samples.Sample) -> list[LayerData]:
 
 
 def volume_layer(volume: Volume) -> LayerData:
-    """The Image layer of a volume with axes ZYX, CZYX or TZYX."""
+    """Data and options of the Image layer of a volume with axes ZYX, CZYX or TZYX."""
     plane = volume.crop(
         0, (volume.shape[0] // 2, 0, 0), (volume.shape[0] // 2 + 1, *volume.shape[1:])
     )

@@ -1,8 +1,7 @@
-"""napari's undo history of a Labels layer: what it says, and edits that cost it little.
+"""Reads napari's undo history of a Labels layer, and edits in ways that need little of it.
 
-napari emits no event that says what an undo or redo has changed, so its history is looked at. The
-attributes are private; where a napari has others, undo and redo are found by reading the layer
-again.
+napari emits no event with the voxels that an undo or redo changed. They are read from its history,
+whose attributes are private. With a napari that has other ones, the layer is read again instead.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.data.slices import SliceRef, read_slice, voxels_to_complete
 
 _FEW_PLANES = 8
-"""xy planes that are read again after an undo in any case, since it takes little time."""
+"""xy planes. An edit of no more planes is read again after an undo, since that is quick."""
 
 
 class UndoWatch:
-    """Tells a ledger what was painted, undone and redone in a layer."""
+    """Tells a ledger which voxels were painted, undone and redone in a layer."""
 
     def __init__(self, layer: Labels) -> None:
         self._layer = layer
@@ -30,11 +29,11 @@ class UndoWatch:
         self._is_older = bool(self._undo or self._redo)
 
     def stroke_is_open(self) -> bool:
-        """Whether the mouse is down: the layer holds paint that no event has told yet."""
+        """Return whether the mouse is down: no event has told this paint yet."""
         return bool(getattr(self._layer, "_block_history", False))
 
     def painted(self, ledger: SliceLedger, atoms: Any) -> None:
-        """Tell what napari's paint event says was changed."""
+        """Tell the ledger the changes of a paint event (its `value`)."""
         for atom in atoms:
             _tell(ledger, atom, undone=False)
         before, (self._undo, self._redo) = self._undo, self._items()
@@ -43,26 +42,26 @@ class UndoWatch:
             ledger.doubt()  # something was undone or redone, and not redrawn yet
 
     def replayed(self, ledger: SliceLedger) -> bool:
-        """Tell what was undone or redone since the last call; return whether anything was."""
+        """Tell the ledger what was undone or redone since the last call; return whether it was."""
         before, (self._undo, self._redo) = self._redo, self._items()
         now, same = self._redo, 0
         while same < min(len(before), len(now)) and before[same] is now[same]:
             same += 1
         undone, left = now[same:], before[same:]
-        # Items leave the list when they are redone, and when new paint makes them void.
+        # Items leave the redo list when they are redone, and when new paint replaces them.
         redone = left if left and self._undo and _are_same(self._undo[-1], left[0]) else []
         edits = [(atom, False) for item in reversed(redone) for atom in reversed(item)]
         edits += [(atom, True) for item in undone for atom in item]
         for atom, was_undone in edits:
             box = _tell(ledger, atom, was_undone)
-            # What lay there before is taken from the history; others may have written there.
+            # The history gives the old labels, but other code may have written there since.
             planes = range(*box[-3].indices(ledger.labels.shape[-3]))
             if self._is_older or ledger.was_surprised or len(planes) <= _FEW_PLANES:
                 ledger.doubt(box)
         return bool(redone or undone)
 
     def _items(self) -> tuple[list[Any], list[Any]]:
-        """What can be undone and redone; the next one last."""
+        """The items that can be undone, and redone; the next one last."""
         undo, redo = (getattr(self._layer, f"_{name}_history", ()) for name in ("undo", "redo"))
         return list(undo), list(redo)
 
@@ -72,7 +71,7 @@ def _same_items(first: list[Any], second: list[Any]) -> bool:
 
 
 def _are_same(first: list[Any], second: list[Any]) -> bool:
-    """Whether two items hold the same edits; napari turns their order when it moves an item."""
+    """Return whether two items hold the same edits; napari reverses them when it moves an item."""
     return {id(atom) for atom in first} == {id(atom) for atom in second}
 
 
@@ -99,8 +98,8 @@ def complete_slice(layer: Labels, ref: SliceRef, displayed: bool) -> None:
     ref
         The slice.
     displayed
-        Whether the viewer shows slices of this orientation. Then the bucket does it, of which
-        napari's history keeps 2 bytes a voxel; index arrays take 7 and more.
+        Whether the viewer shows slices of this orientation. Then the fill tool is used, which
+        takes 2 bytes a voxel in the history; index arrays take 7 and more.
     """
     plane = read_slice(layer.data, ref)
     unlabelled = plane == UNLABELLED

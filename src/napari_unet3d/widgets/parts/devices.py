@@ -1,15 +1,40 @@
-"""The devices this computer offers, in words."""
+"""The devices of this computer, as the training form offers them."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 
 from napari_unet3d.networks import device as devices
-from napari_unet3d.widgets.parts.training_form import DeviceChoice
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """A device that can be chosen.
+
+    Parameters
+    ----------
+    value
+        Its name in the configuration, such as "cuda:0".
+    text
+        Its name on the screen.
+    """
+
+    value: str
+    text: str
 
 
 def find_devices() -> tuple[list[DeviceChoice], str | None]:
-    """What can be chosen, and why a GPU is not used (None when there is nothing to say)."""
+    """Find the devices that can be chosen; takes seconds where a GPU is tried.
+
+    Returns
+    -------
+    choices : list of DeviceChoice
+        "auto" first.
+    note : str or None
+        Why a GPU is not used; None where nothing needs to be said.
+    """
     automatic = devices.pick_device("auto")
     choices = [DeviceChoice("auto", f"Automatic: {_short(automatic)}")]
     for i in range(torch.cuda.device_count()):

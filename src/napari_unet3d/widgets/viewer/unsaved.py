@@ -1,12 +1,12 @@
-"""Knows which annotations are in no file, and asks before they are lost.
+"""Finds annotations that are in no file, and asks before they are lost.
 
-What was saved is remembered as a checksum in the layer's metadata, so that it outlives the dock.
+The metadata of a layer hold a checksum of what was saved, so that it outlives the dock.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,23 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
-from napari_unet3d.data.annotation import find_painted_slices
+from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.widgets.run.saving import ask_segmentation, save_labels
-from napari_unet3d.widgets.viewer.layers import METADATA_KEY, metadata_of, role_of, voxel_size_of
+from napari_unet3d.widgets.parts.file_dialogs import ask_segmentation
+from napari_unet3d.widgets.viewer.layers import metadata_of, remember, role_of, voxel_size_of
+from napari_unet3d.widgets.viewer.lifetime import Override
+from napari_unet3d.widgets.viewer.saving import save_labels
 
 _SAVED = "saved_checksum"
 
 
 def mark_saved(layer: Labels) -> None:
-    """Remember that what the layer holds now is in a file."""
-    ours = {**metadata_of(layer), _SAVED: _checksum(layer.data)}
-    layer.metadata = {**layer.metadata, METADATA_KEY: ours}
+    """Record that the labels, as they are now, are in a file."""
+    remember(layer, **{_SAVED: _checksum(layer.data)})
 
 
 def is_unsaved(layer: Layer) -> bool:
-    """Whether this is an annotation of ours with paint that is in no file."""
+    """Return whether this is an annotation of the plugin with paint that is in no file."""
     if role_of(layer) != "annotation" or not isinstance(layer, Labels):
         return False
     checksum = _checksum(layer.data)
@@ -38,21 +39,27 @@ def is_unsaved(layer: Layer) -> bool:
 
 
 class UnsavedPaint(QObject):
-    """Follows what is saved from a viewer, and asks before its annotations are lost."""
+    """Follows which annotations of a viewer are saved, and asks before others are lost.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    parent
+        The parent of the dialogs.
+    """
 
     def __init__(self, viewer: Any, parent: QWidget) -> None:
         super().__init__(parent)
         self._viewer, self._window = viewer, parent
-        self._save = viewer.layers.save
-        viewer.layers.save = self._save_and_remember  # napari tells nobody that it saved
+        self._save_override = Override(viewer.layers, "save", self._save_and_remember)
 
     def stop(self) -> None:
         """Follow no longer."""
-        if vars(self._viewer.layers).get("save") == self._save_and_remember:
-            del self._viewer.layers.save
+        self._save_override.stop()
 
     def note_file(self, layer: Labels | None) -> None:
-        """Take an annotation that napari read from a file as saved, when it is first met."""
+        """Mark an annotation as saved when it is first chosen and napari read it from a file."""
         if layer is not None and layer.source.path is not None and _SAVED not in metadata_of(layer):
             mark_saved(layer)
 
@@ -61,7 +68,7 @@ class UnsavedPaint(QObject):
         return [layer for layer in self._viewer.layers if is_unsaved(layer)]
 
     def may_close(self) -> bool:
-        """Ask what to do with them; whether the window may be closed."""
+        """Ask what to do with unsaved annotations; return whether the window may be closed."""
         layers = self.layers()
         if not layers:
             return True
@@ -82,7 +89,7 @@ class UnsavedPaint(QObject):
         return chosen is drop or (chosen is save and all(map(self._ask_and_save, layers)))
 
     def _ask_and_save(self, layer: Labels) -> bool:
-        """Ask for a file and write the annotation; whether that was done."""
+        """Ask for a file and write the annotation; return whether it was written."""
         target = ask_segmentation(self._window, layer.name)
         if target is None:
             return False
@@ -96,11 +103,14 @@ class UnsavedPaint(QObject):
         QApplication.restoreOverrideCursor()
         return True
 
-    def _save_and_remember(self, path: str, *, selected: bool = False, **options: Any) -> Any:
+    def _save_and_remember(
+        self, save: Callable[..., Any], path: str, *, selected: bool = False, **options: Any
+    ) -> Any:
+        """Do what ``viewer.layers.save`` does, and mark the annotations that it wrote."""
         layers: Iterable[Layer] = list(self._viewer.layers)
         if selected:
             layers = [x for x in layers if x in self._viewer.layers.selection]
-        written = self._save(path, selected=selected, **options)
+        written = save(path, selected=selected, **options)
         if written:
             for layer in layers:
                 if isinstance(layer, Labels) and role_of(layer) == "annotation":
@@ -125,7 +135,7 @@ def _describe(layer: Labels) -> str:
 
 
 def _checksum(labels: Any) -> int:
-    """A number that changes with what is painted; 0 when nothing is."""
+    """A number that differs for different paint; 0 when nothing is painted."""
     checksum, painted = 0, False
     for where in np.ndindex(*labels.shape[:-2]):
         plane = np.ascontiguousarray(labels[where])

@@ -1,4 +1,4 @@
-"""The part of the dock that is always visible: the button, progress, and what is going on."""
+"""The run bar: the buttons that start and end a run, its progress, a message and a status."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from qtpy.QtWidgets import (
 )
 
 Action = tuple[str, Callable[[], object]]
-"""What a button under the message says, and what it does."""
+"""Text of a button under the message, and the function that it calls."""
 _SCALE = 1000
+"""Steps of the progress bar: more than its pixels in a narrow dock."""
 _PASSING_MS = 10_000
-"""Milliseconds after which a status line vanishes when nothing runs: it tells what happened, and
-must not look like how things are."""
+"""Milliseconds after which a status line vanishes when nothing runs: it reports an event, and must
+not look like the present state."""
 _ANEW, _CONTINUE = "Train && se&gment", "Continue training && se&gment"
 _MOST_MESSAGE = 220
-"""Pixels of a message that are shown without scrolling: about twelve lines."""
+"""Pixels of a message that are shown without scrolling: twelve lines, beside the sections."""
 _FRAME = 4
-"""Pixels that napari's style adds above and below."""
+"""Pixels that napari's style adds above and below a text."""
 _LEAST_MESSAGE = 36
-"""Pixels of a message that stay visible on the smallest screen: two lines."""
+"""Pixels of a message, two lines, that stay visible on the smallest screen."""
 
 
-class Footer(QWidget):
-    """Asks to start, stop and cancel; shows one message and one status line."""
+class RunBar(QWidget):
+    """Offers to start, stop and cancel a run; shows one message and one status line."""
 
     startRequested = Signal()
     stopRequested = Signal()
@@ -107,14 +108,14 @@ class Footer(QWidget):
         self.show_ready()
 
     def show_ready(self) -> None:
-        """Nothing runs: offer to start."""
+        """Offer to start: nothing runs."""
         self._running = False
         self.start_button.show()
         for widget in (self.stop_button, self.cancel_button, self.progress):
             widget.hide()
 
     def show_running(self, *, can_stop: bool) -> None:
-        """Something runs: offer to stop (while training) and to cancel."""
+        """Offer to stop, while training, and to cancel: something runs."""
         self._running = True
         had_focus = self.start_button.hasFocus()
         self.start_button.hide()
@@ -123,16 +124,16 @@ class Footer(QWidget):
         self.cancel_button.show()
         self.cancel_button.setEnabled(True)
         self.progress.show()
-        if had_focus:  # not on Cancel: Space would end the run that was just begun
+        if had_focus:  # Cancel must not get it: Space would end the run that just began
             self.progress.setFocus()
 
     def show_ending(self, *, cancelled: bool) -> None:
-        """The user's wish to end was heard; after Stop one may still cancel."""
+        """Show that the run is being ended; after Stop, the user may still cancel."""
         self.stop_button.setEnabled(False)
         self.cancel_button.setEnabled(not cancelled)
 
     def set_continues(self, continues: bool) -> None:
-        """Whether the button goes on from a trained model, or starts anew."""
+        """Set whether the button continues a trained model, or trains a new one."""
         text = _CONTINUE if continues else _ANEW
         self.start_button.setText(text)
         self.start_button.setAccessibleName(
@@ -140,12 +141,12 @@ class Footer(QWidget):
         )
 
     def set_progress(self, fraction: float, text: str) -> None:
-        """Fraction done and what is being done."""
+        """Show the fraction that is done, 0 to 1, and the name of the phase."""
         self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
         self.progress.setFormat(f"{text} %p %")
 
     def set_status(self, text: str) -> None:
-        """The one line of figures, or of what happened; the latter vanishes after a while."""
+        """Show a line of figures, or of what happened; the latter vanishes after ten seconds."""
         self.status.setText(text)
         self.status.setVisible(bool(text))
         if text and not self._running:
@@ -154,16 +155,16 @@ class Footer(QWidget):
             self._passing.stop()
 
     def set_message(self, text: str, error: bool = False, actions: Sequence[Action] = ()) -> None:
-        """Say what to do next, or what went wrong and the cure.
+        """Show what to do next, or what went wrong and the cure.
 
         Parameters
         ----------
         text
-            Plain text; the message disappears when it is empty.
+            Plain text; the message is hidden when it is empty.
         error
-            Whether something went wrong: such a message stays until its cause is gone.
+            Whether something went wrong. Such a message stays until its cause is gone.
         actions
-            Buttons under the text: what each says, and what is called when it is pressed.
+            Buttons under the text.
         """
         self._error, self._kept = error, False
         self.message.setText(text)
@@ -178,20 +179,20 @@ class Footer(QWidget):
         self._words.fit()
 
     def ask(self, text: str, actions: Sequence[Action]) -> None:
-        """Say something that no hint replaces: a question, or an offer to undo."""
+        """Show a question or an offer to undo, which no hint replaces."""
         self.set_message(text, actions=actions)
         self._kept = True
 
     def is_error(self) -> bool:
-        """Whether the message tells of something that went wrong."""
+        """Return whether the message says that something went wrong."""
         return self._error and bool(self.message.text())
 
     def is_kept(self) -> bool:
-        """Whether the message is to stay until the user does something: an error or `ask`."""
+        """Return whether the message stays until the user acts: an error, or a message of `ask`."""
         return self.is_error() or (self._kept and bool(self.message.text()))
 
     def action_buttons(self) -> dict[str, QPushButton]:
-        """The buttons under the message, by what they say."""
+        """The buttons under the message, by their texts."""
         return {button.text().replace("&&", "&"): button for button in self._action_buttons}
 
     def _show_actions(self, actions: Sequence[Action]) -> None:
@@ -200,7 +201,7 @@ class Footer(QWidget):
         for button in self._action_buttons:
             layout.removeWidget(button)
             button.hide()
-            button.deleteLater()  # not at once: it may be the one that was pressed
+            button.deleteLater()  # not at once: its click may be the reason for this call
         self._action_buttons = []
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -214,7 +215,7 @@ class Footer(QWidget):
 
 
 class _Words(QScrollArea):
-    """A text that is as high as it needs, and scrolls where the window is low."""
+    """Shows a text in its full height, or scrolls it where the window is low."""
 
     def __init__(self, label: QLabel) -> None:
         super().__init__()
@@ -236,7 +237,7 @@ class _Words(QScrollArea):
     def fit(self) -> None:
         """Show the scroll bar only if the text needs it.
 
-        Qt decides by the width beside a bar that is still there, and so would keep it.
+        Qt decides by the width beside a bar that is shown, and would therefore keep it.
         """
         room = self.maximumViewportSize()
         fits = self._label.heightForWidth(room.width()) <= room.height()

@@ -1,0 +1,153 @@
+"""The union of networks: told apart by kind, open for another one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, ValidationError
+
+import napari_unet3d
+from napari_unet3d import networks
+from napari_unet3d.config import TrainingConfig
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks import NETWORKS, AnyNetwork, kind_of, network_of_kind
+from napari_unet3d.networks.unet import UNet3D, UNetConfig
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.training.trainer import Trainer
+from toy_networks import Branches, Plain
+
+
+class Holder(BaseModel):
+    network: AnyNetwork
+
+
+@pytest.fixture
+def with_toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a line in `networks/__init__.py` does."""
+    monkeypatch.setattr(networks, "NETWORKS", (*NETWORKS, Plain, Branches))
+
+
+def test_every_network_has_its_own_kind_and_describes_its_settings():
+    kinds = [kind_of(network) for network in NETWORKS]
+    assert len(set(kinds)) == len(kinds)
+    assert TrainingConfig().network in kinds
+    for network in NETWORKS:
+        assert network_of_kind(kind_of(network)) is network
+        assert all(field.description for field in network.model_fields.values())
+
+
+def test_an_unknown_kind_is_refused_with_the_kinds_there_are(with_toys):
+    with pytest.raises(BadInputError, match=r"'resnet'.*'unet', 'plain', 'branches'"):
+        network_of_kind("resnet")
+    with pytest.raises(ValidationError, match=r"'resnet'.*'unet', 'plain', 'branches'"):
+        Holder.model_validate({"network": {"kind": "resnet"}})
+
+
+@pytest.mark.parametrize("kind", [None, 3, ["unet"], {}])
+def test_a_kind_that_is_no_word_is_refused(kind):
+    with pytest.raises(ValidationError, match=r"Choose one of 'unet'"):
+        Holder.model_validate({"network": {"kind": kind}})
+
+
+@pytest.mark.parametrize("value", [None, "unet", 5, []])
+def test_what_describes_no_network_is_refused(value):
+    with pytest.raises(ValidationError, match="must be a JSON object"):
+        Holder.model_validate({"network": value})
+
+
+@pytest.mark.parametrize(
+    "network", [UNetConfig(n_classes=3), Plain(width=6, padded=False), Branches(in_channels=2)]
+)
+def test_a_network_comes_back_from_json_whole(network, with_toys):
+    holder = Holder(network=network)
+    assert holder.network is network
+    assert Holder.model_validate_json(holder.model_dump_json()) == holder
+    assert Holder.model_validate(holder.model_dump()) == holder
+
+
+def test_a_description_without_a_kind_is_a_u_net():
+    description = UNetConfig(widths=(4, 8), strides=((1, 2, 2),), kernels=((1, 3, 3),) * 2)
+    old = description.model_dump(exclude={"kind"})
+    assert Holder.model_validate({"network": old}).network == description
+
+
+def test_what_is_wrong_with_a_network_is_named_with_its_place():
+    with pytest.raises(ValidationError) as error:
+        Holder.model_validate({"network": {"kind": "unet", "widths": [1]}})
+    assert error.value.errors()[0]["loc"] == ("network", "widths", 0)
+
+
+def test_a_network_knows_its_configuration():
+    config = UNetConfig(widths=(4, 8), strides=((1, 2, 2),), kernels=((1, 3, 3),) * 2)
+    network = config.build()
+    assert isinstance(network, UNet3D)
+    assert network.config is config
+    assert any(name.startswith(config.head) for name in network.state_dict())
+
+
+def test_public_names():
+    assert napari_unet3d.UNetConfig is UNetConfig
+    assert napari_unet3d.UNet3D is UNet3D
+    assert napari_unet3d.NetworkConfig is networks.NetworkConfig
+
+
+# --- a network that the product has never heard of ------------------------------------------
+
+
+def bright_cube(classes: int = 1) -> tuple[Volume, SparseAnnotation]:
+    """A bright cube in noise, one slice of it painted; the last column is another class."""
+    truth = np.zeros((8, 24, 24), np.uint8)
+    truth[2:6, 8:18, 6:16] = 2
+    if classes == 2:
+        truth[:, :, -1] = 3
+    image = np.random.default_rng(0).normal(100, 5, truth.shape) + 40.0 * truth
+    labels = np.zeros_like(truth)
+    labels[4] = np.maximum(truth[4], 1)
+    return Volume.from_array(image.astype(np.float32)), SparseAnnotation.from_labels(labels)
+
+
+def train(network: str, classes: int = 1, **more: Any) -> ModelBundle:
+    config = TrainingConfig(network=network, iterations=3, device="cpu", pixel_classifier=False)
+    events = Trainer(*bright_cube(classes), config, **more).run()
+    while True:
+        try:
+            next(events)
+        except StopIteration as end:
+            return end.value
+
+
+def test_an_unknown_network_is_refused_before_the_training():
+    with pytest.raises(BadInputError, match=r"'resnet'. Choose one of 'unet'"):
+        train("resnet")
+
+
+@pytest.mark.parametrize("kind", ["plain", "branches"])
+def test_another_network_trains_is_saved_and_segments(kind, with_toys, tmp_path):
+    path = train(kind).save(tmp_path / "m.unet3d")
+    bundle = ModelBundle.load(path)
+    assert bundle.network.kind == kind == bundle.record.config.network
+    volume, _ = bright_cube()
+    labels = np.full(volume.shape, 7, np.uint8)
+    for _ in predict(bundle, volume, labels):
+        pass
+    assert set(np.unique(labels)) <= {0, 2}
+
+
+def test_another_network_can_be_fine_tuned_for_other_classes(with_toys):
+    first = train("branches")
+    second = train("unet", classes=2, start_from=first)
+    assert second.network == first.network.model_copy(update={"n_classes": 3})
+    assert second.record.config.network == "branches", "it stays what it was"
+    assert second.weights["out.weight"].shape[0] == 3
+
+
+def test_another_network_can_be_resumed(with_toys):
+    first = train("plain")
+    config = TrainingConfig(iterations=5, device="cpu", pixel_classifier=False)
+    trainer = Trainer(*bright_cube(), config, start_from=first, resume=True)
+    assert trainer.iteration == 3
