@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, PredictionConfig, TrainingConfig, default_class
+from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef, parse_slices
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import ClassScore, HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.session import NamedModel, RunSettings, Session, SessionRecord
 
-NETWORK = NetworkConfig(
+NETWORK = UNetConfig(
     widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same"
 )
 
