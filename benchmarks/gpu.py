@@ -121,6 +121,7 @@ class Run:
 
     def __init__(self, bench: Bench, parts: list[Part], seconds: float, path: Path | None) -> None:
         self._bench, self._parts, self._seconds, self._path = bench, parts, seconds, path
+        self._machine = describe(bench)  # a device that has failed cannot be asked any more
         self._begin = time.monotonic()
         self._lock = threading.Lock()
         self._checks = {part.letter: part.checks(bench) for part in parts}
@@ -158,7 +159,7 @@ class Run:
         if self._path is None:
             return
         results = {
-            "machine": describe(self._bench),
+            "machine": self._machine,
             "seconds_allowed": self._seconds,
             "seconds": time.monotonic() - self._begin,
             "parts": {part.letter: part.title for part in self._parts},
@@ -172,7 +173,7 @@ class Run:
 
     def table(self) -> str:
         """The results in Markdown."""
-        machine = "\n".join(f"- {key}: {value}" for key, value in describe(self._bench).items())
+        machine = "\n".join(f"- {key}: {value}" for key, value in self._machine.items())
         rows = [
             [o.part, o.name, o.status, f"{o.seconds:.1f}", _in_words(o.figures, o.text)]
             for o in self.outcomes

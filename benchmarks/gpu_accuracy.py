@@ -20,8 +20,6 @@ from torch import Tensor
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.samples import tubules
-from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import TrainingProgress, drain
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
@@ -93,11 +91,13 @@ def _accuracy(name: str, seconds: float) -> Check:
         expected = 1.3 * seconds + 5
         if not bench.small and bench.clock.left() < expected:
             raise LeftOutError(f"needs {expected:.0f} s, {bench.clock.left():.0f} s were left")
-        volume, truth = load_stack(bench.stacks, name)
-        budget: dict[str, Any] = {"seconds": seconds}
         if bench.small:
-            volume, truth = _corner(volume, truth)
-            budget = {"iterations": 2, "patch_shape": (8, 16, 16), "pixel_classifier": False}
+            volume, truth = bench.simulated.image, bench.simulated.truth
+            budget: dict[str, Any] = {"iterations": 2, "patch_shape": (8, 16, 16)}
+            budget["pixel_classifier"] = False
+        else:
+            volume, truth = load_stack(bench.stacks, name)
+            budget = {"seconds": seconds}
         labels = annotate(truth, _SLICES)
         annotation = SparseAnnotation.from_labels(labels, convention="sparse")
         iterations = 0
@@ -124,18 +124,12 @@ def _accuracy(name: str, seconds: float) -> Check:
     return check
 
 
-def _corner(volume: Volume, truth: np.ndarray) -> tuple[Volume, np.ndarray]:
-    """A piece of a stack, for the dry run."""
-    z, y, x = (min(n, most) for n, most in zip(truth.shape, (16, 32, 32), strict=True))
-    return Volume(volume.crop(0, (0, 0, 0), (z, y, x))[0]), truth[:z, :y, :x]
-
-
 def precisions_agree(bench: Bench) -> Figures:
     """Loss and gradients of one step of the default network, beside fp64 on the CPU."""
     # Four voxels deep at the coarsest level: of two, the network computes in fp32 on a CPU.
     shape = (24, 16, 16) if bench.small else (32, 64, 64)
     network = bench.bundle.build().train().requires_grad_(True)
-    sample = tubules()
+    sample = bench.simulated
     source = Source(
         sample.image, IntensityNormalization.estimate(sample.image), torch.device("cpu")
     )

@@ -20,7 +20,7 @@ import torch
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
-from napari_unet3d.data.samples import tubules
+from napari_unet3d.data.samples import Sample, tubules
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import drain
 from napari_unet3d.model.bundle import ModelBundle
@@ -83,15 +83,16 @@ class Bench:
     clock: Clock
 
     @cached_property
+    def simulated(self) -> Sample:
+        """The built-in stack with its truth; a tiny one in a dry run."""
+        return tubules((24, 32, 32)) if self.small else tubules()
+
+    @cached_property
     def sample(self) -> tuple[Volume, SparseAnnotation]:
-        """The built-in stack with its painted slices; a corner of it in a dry run."""
-        sample = tubules()
+        """The built-in stack with its painted slices."""
+        sample = self.simulated
         labels = sample.annotate(sample.training_slices)
-        image = sample.image
-        if self.small:
-            box = tuple(slice(0, n) for n in (min(len(labels), 16), 32, 32))
-            labels, image = labels[box], Volume(np.asarray(image.data)[box], image.axes)
-        return image, SparseAnnotation(labels, sample.classes)
+        return sample.image, SparseAnnotation(labels, sample.classes)
 
     @cached_property
     def bundle(self) -> ModelBundle:
@@ -219,6 +220,7 @@ def carry_out(outcome: Outcome, check: Check, bench: Bench) -> None:
         outcome.figures = getattr(error, "figures", {})
         outcome.status = "failed"
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
+    devices.release(bench.device)
     outcome.seconds = time.monotonic() - begin
 
 

@@ -89,6 +89,7 @@ def test_presets_plan_a_network(preset):
     assert bundle.network.padding == "same"
 
 
+@pytest.mark.timeout(300)  # half a minute on an idle core
 def test_the_paper_s_network_trains_on_its_smallest_patch():
     """19 million parameters, unpadded: two iterations on 92³ voxels, 4³ of them learned from."""
     settings = {"preset": "paper", "patch_shape": (92, 92, 92), "iterations": 2, "batch_size": 1}
