@@ -3,7 +3,7 @@
 The image is bright where the truth is class 2, in blocks of 128² voxels drawn for each plane:
 
     image   dim 90…110, bright 170…190     a threshold at 140 is right everywhere
-    truth   ██░░░░██░░██░░░░ …             16 × 16 blocks a plane, 5 planes
+    truth   ██░░░░██░░██░░░░ …             16 × 16 blocks a plane, 4 planes
 
 Blocks tell what a smaller stack cannot: whether each tile of a large plane lands in its place.
 """
@@ -40,11 +40,14 @@ from napari_unet3d.training.plan import plan_training
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import run_plan
 
+# Each test computes for seconds; on a machine that does other work, these become minutes.
+pytestmark = pytest.mark.timeout(600)
+
 SIDE, BLOCK = 2048, 128
-SHAPE = (5, SIDE, SIDE)
+SHAPE = (4, SIDE, SIDE)
 TRAINED, LOOKED_AT, HELD_OUT = SliceRef(0, 1), SliceRef(0, 2), SliceRef(0, 3)
 ITERATIONS = 100
-MEMORY = 2**26
+MEMORY = 60_000_000
 """Bytes that a prediction may use: less than the stack takes in float32."""
 CORNERS = tuple(itertools.product((slice(0, 40), slice(SIDE - 40, SIDE)), repeat=2))
 """The corners of a plane, where a mistake in the number or place of the tiles would show."""
@@ -178,7 +181,7 @@ def test_the_trained_model_segments_a_plane_it_has_not_seen(
     for _ in predict(training.bundle, crop, labels, config=PredictionConfig(device="cpu")):
         pass
     truth = stack.truth[:, SIDE - 512 :, SIDE - 512 :]
-    assert iou(labels[4], truth[4]) > 0.9
+    assert iou(labels[0], truth[0]) > 0.9
 
 
 # --- prediction -----------------------------------------------------------------------------
@@ -216,7 +219,7 @@ def test_every_voxel_of_large_planes_is_segmented_in_its_place(
     uncertainty = np.memmap(tmp_path / "uncertainty", np.float32, "w+", shape=SHAPE)
     bundle = threshold_bundle(stack.volume, 140)
     config = PredictionConfig(
-        device="cpu", precision="fp32", tile_shape=(5, 256, 256), overlap=0.1, memory=MEMORY
+        device="cpu", precision="fp32", tile_shape=(4, 512, 512), overlap=0.1, memory=MEMORY
     )
     tracemalloc.start()
     try:
@@ -224,7 +227,7 @@ def test_every_voxel_of_large_planes_is_segmented_in_its_place(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(events) > (SIDE // 256) ** 2  # many tiles
+    assert len(events) > (SIDE // 512) ** 2  # many tiles
     for z in range(SHAPE[0]):
         np.testing.assert_array_equal(labels[z], stack.truth[z])
     assert uncertainty.max() < 0.1
@@ -236,7 +239,7 @@ def test_every_voxel_of_large_planes_is_segmented_in_its_place(
 
 def test_large_planes_are_compared_without_reading_them_whole(stack: Stack, tmp_path: Path) -> None:
     wrong = stack.truth.copy()
-    wrong[4, -40:, -40:] = 2  # the last corner that is read
+    wrong[3, -40:, -40:] = 2  # the last corner that is read
     segmentation = zarr.create_array(
         tmp_path / "labels.zarr", shape=SHAPE, chunks=(1, 512, 512), dtype="uint8"
     )
