@@ -41,9 +41,6 @@ class Background(QObject):
         workers, self._workers = self._workers, []
         for worker in workers:
             worker.abandon(0)
-            for signal in (worker.returned, worker.failed):
-                signal.disconnect()  # the callbacks would keep their widgets alive
-            worker.deleteLater()
 
 
 def _once(question: Callable[[], Any]) -> Generator[Any, None, Any]:

@@ -44,7 +44,7 @@ def can_be_painted(data: Any) -> bool:
 
 
 def can_be_taken_unasked(layer: Labels) -> bool:
-    """Whether nothing of the user's can be lost: a layer of ours, or one without any paint."""
+    """Return whether the plugin made this layer, or nothing is painted in it."""
     if role_of(layer) == "annotation":
         return True
     try:
