@@ -269,7 +269,7 @@ class Learner:
         return training_state(self.network, self._optimizer, scale)
 
     def _make_scaler(self, scale: float) -> torch.amp.GradScaler:
-        """A scaler of gradients; of others than fp16, it only tells AdamW what is not finite."""
+        """A scaler of fp16 gradients; in other formats it lets AdamW skip what is not finite."""
         fp16 = self.plan.precision == "fp16"
         return torch.amp.GradScaler(
             self.plan.device.type,

@@ -54,7 +54,7 @@ class LossMeter:
             self.settle()
 
     def settle(self) -> None:
-        """Read the loss that waits to be read, if there is one."""
+        """Read the loss that still waits to be read, if any."""
         waiting, self._waiting = self._waiting, None
         self._read(waiting)
 

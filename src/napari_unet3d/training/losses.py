@@ -14,7 +14,7 @@ from torch.nn import functional
 from napari_unet3d.config import TrainingConfig
 
 Loss = Callable[[Tensor, Tensor, Tensor | None, TrainingConfig], Tensor]
-"""Computes a scalar from labelled voxels only, of which there is at least one.
+"""Computes a scalar from labelled voxels, one or more.
 
 Its arguments are the logits (M, K) in float32, the output index (M,) of each voxel, the class
 weights (K,) or None, and the settings of the training.
