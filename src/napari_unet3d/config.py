@@ -25,6 +25,8 @@ VoxelSize = tuple[float, float, float]
 Small = Annotated[int, Field(ge=1, le=7)]
 SmallTriple = tuple[Small, Small, Small]
 _DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$"
+_NAME = r"^[a-z][a-z0-9_-]{0,49}$"
+"""Names of networks, losses and executors, which the modules that know them check."""
 Preset = Literal["fast", "balanced", "paper"]
 Normalization = Literal["batch", "tile", "instance", "channel", "none"]
 
@@ -104,8 +106,7 @@ class TrainingConfig(_Frozen):
     )
     network: str = Field(
         "unet",
-        max_length=50,
-        pattern=r"^[a-z][a-z0-9_-]*$",
+        pattern=_NAME,
         description="Kind of network; a model that is trained further keeps its own.",
     )
     seconds: float | None = Field(
@@ -172,6 +173,7 @@ class TrainingConfig(_Frozen):
     )
     loss: str = Field(
         "ce_dice",
+        pattern=_NAME,
         description="Loss over the labelled voxels; 'ce_dice' is cross-entropy plus soft Dice.",
     )
     dice_share: float = Field(
@@ -221,5 +223,7 @@ class PredictionConfig(_Frozen):
         None, gt=0, description="Bytes that may be used; planned from free memory when empty."
     )
     executor: str = Field(
-        "serial", description="How the blocks of a stack are carried out: serial, one by one."
+        "serial",
+        pattern=_NAME,
+        description="How the blocks of a stack are carried out: serial, one by one.",
     )
