@@ -7,21 +7,18 @@ that a network calls as functions, without a module, are not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm, prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from napari_unet3d.config import AXIS_NAMES, Triple
 from napari_unet3d.networks.layers import ChannelNorm
-
-if TYPE_CHECKING:
-    from napari_unet3d.networks.architecture import Architecture
 
 _FIRST_SIDE, _LAST_SIDE = 128, 512
 """Voxels: sides of the cubes that are tried to find one that the network takes. A padded network
@@ -32,6 +29,19 @@ _LONG_STEP = 2**6 * 3**3 * 5**2 * 7
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 _POOLINGS = (nn.MaxPool3d, nn.AvgPool3d)
 _NORMALIZATIONS = (nn.BatchNorm3d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm, ChannelNorm)
+
+
+class Traceable(Hashable, Protocol):
+    """Builds a network; `architecture.Architecture` does."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def in_channels(self) -> int: ...  # noqa: D102
+    @property
+    def n_classes(self) -> int: ...  # noqa: D102
+    def build(self) -> nn.Module: ...  # noqa: D102
+
 
 Operation = Literal["convolution", "up-convolution", "pooling", "normalization"]
 
@@ -112,7 +122,7 @@ class Measured:
     shrink: Triple
 
 
-def walk(config: Architecture, tile: Triple) -> Walk:
+def walk(config: Traceable, tile: Triple) -> Walk:
     """Layers that a tile goes through, and the shape of the output.
 
     Raises
@@ -133,7 +143,7 @@ def walk(config: Architecture, tile: Triple) -> Walk:
     return traced
 
 
-def fits(config: Architecture, axis: int, size: int) -> bool:
+def fits(config: Traceable, axis: int, size: int) -> bool:
     """Whether the network takes tiles of `size` voxels along `axis`.
 
     The axes are taken to be independent of each other: the other two have the size of
@@ -150,7 +160,7 @@ def fits(config: Architecture, axis: int, size: int) -> bool:
 
 
 @lru_cache(maxsize=64)
-def measured(config: Architecture) -> Measured:
+def measured(config: Traceable) -> Measured:
     """Measure what holds for every tile.
 
     Raises
@@ -180,13 +190,13 @@ def measured(config: Architecture) -> Measured:
     return Measured(base, stride, shrink)
 
 
-def receptive_field(config: Architecture) -> Triple:
+def receptive_field(config: Traceable) -> Triple:
     """Input voxels that one output voxel depends on at most; see `Architecture`."""
     base = measured(config).base
     return _triple(_reach(config, base, axis) for axis in range(3))
 
 
-def parameter_count(config: Architecture) -> int:
+def parameter_count(config: Traceable) -> int:
     """Parameters of the network, those of normalizations left out."""
     with torch.device("meta"):
         modules = list(config.build().modules())
@@ -194,7 +204,7 @@ def parameter_count(config: Architecture) -> int:
     return sum(p.numel() for module in counted for p in module.parameters(recurse=False))
 
 
-def _reach(config: Architecture, base: Triple, axis: int) -> int:
+def _reach(config: Traceable, base: Triple, axis: int) -> int:
     """Walk back from one output voxel; each layer widens the range of voxels it depends on."""
     reach, unit = 1, Fraction(1)  # voxels of a map, and input voxels per voxel of that map
     for layer, before, after in reversed(_strides(config, base, axis)):
@@ -218,15 +228,13 @@ def _covered(voxels: int, kernel: Fraction | int, factor: Fraction) -> int:
     return int((voxels + kernel - 2) // factor) + 1
 
 
-def _period(config: Architecture, base: Triple, axis: int) -> int:
+def _period(config: Traceable, base: Triple, axis: int) -> int:
     """Smallest common multiple of the strides of all maps along an axis."""
     maps = _strides(config, base, axis)
     return lcm(*(stride.numerator for _, before, after in maps for stride in (before, after)))
 
 
-def _strides(
-    config: Architecture, base: Triple, axis: int
-) -> list[tuple[Layer, Fraction, Fraction]]:
+def _strides(config: Traceable, base: Triple, axis: int) -> list[tuple[Layer, Fraction, Fraction]]:
     """Input voxels per voxel of each layer's input and output map, along an axis.
 
     A longer tile tells: its maps are longer by what was added, divided by their stride. Maps of a
@@ -245,14 +253,14 @@ def _strides(
     return strides
 
 
-def _output(config: Architecture, tile: Triple) -> Triple | None:
+def _output(config: Traceable, tile: Triple) -> Triple | None:
     """Shape of the output; None when the network does not take the tile."""
     traced = _trace(config, tile)
     return None if isinstance(traced, str) else traced[1]
 
 
 @lru_cache(maxsize=1024)
-def _trace(config: Architecture, tile: Triple) -> Walk | str:
+def _trace(config: Traceable, tile: Triple) -> Walk | str:
     """Run the network on a tile without values; a text says why it does not take the tile."""
     layers: list[Layer] = []
     with torch.device("meta"), torch.no_grad():

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from napari_unet3d.data.axes import arrange_axes
+from napari_unet3d.data.io.axes import arrange_axes
 from napari_unet3d.data.io.file_metadata import (
     Length,
     Placement,

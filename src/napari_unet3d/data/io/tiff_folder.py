@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_unet3d.data.axes import arrange_axes
+from napari_unet3d.data.io.axes import arrange_axes
 from napari_unet3d.data.io.file_metadata import (
     Wishes,
     make_volume,

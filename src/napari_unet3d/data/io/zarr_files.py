@@ -9,7 +9,7 @@ from typing import Any
 
 import zarr
 
-from napari_unet3d.data.axes import MOST_CHANNELS, arrange_axes
+from napari_unet3d.data.io.axes import MOST_CHANNELS, arrange_axes
 from napari_unet3d.data.io.file_metadata import (
     Placement,
     Wishes,
