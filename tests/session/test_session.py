@@ -19,9 +19,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.session import NamedModel, RunSettings, Session, SessionRecord
 
-NETWORK = UNetConfig(
-    widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same"
-)
+NETWORK = UNetConfig(widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same")
 
 
 @pytest.fixture
