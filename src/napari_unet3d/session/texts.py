@@ -121,10 +121,14 @@ def prediction_line(progress: PredictionProgress, reading: Reading) -> str:
 
 def starved_text(bundle: ModelBundle) -> str:
     """Say that the training was too short for the network, and what the result rests on."""
-    result = "mainly the pixel classifier's" if bundle.pixels else "hardly more than chance"
+    result = (
+        "comes mainly from the pixel classifier"
+        if bundle.pixels
+        else "is hardly better than chance"
+    )
     return (
-        f"The network has hardly learned: it had {_iterations(bundle.record.iterations)} only, "
-        f"and the result is {result}."
+        f"The network has hardly learned: it had only {_iterations(bundle.record.iterations)}, "
+        f"and the result {result}."
     )
 
 

@@ -157,7 +157,8 @@ def _named(classes: Sequence[ClassInfo], names: Mapping[int, str]) -> tuple[Clas
     painted = [c.output_value for c in classes]
     for value in names:
         if value not in painted:
-            raise BadInputError(f"--names: class {value} is not painted; painted are {painted}")
+            listed = ", ".join(map(str, painted))
+            raise BadInputError(f"--names: class {value} is not painted. Painted classes: {listed}")
     return tuple(
         settings.validated(
             ClassInfo, **c.model_dump() | {"name": names.get(c.output_value, c.name)}
