@@ -6,9 +6,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QPaintEvent
 from qtpy.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter
 
-_FRAME_PIXELS = 8
-"""Pixels. Padding at the right of the text in the style sheet of the dock."""
-
 
 class ElidedBox(QComboBox):
     """Shows the beginning and the end of a chosen text that does not fit; its list shows it all."""
@@ -26,7 +23,7 @@ class ElidedBox(QComboBox):
             self,
         )
         return self.fontMetrics().elidedText(
-            self.currentText(), Qt.TextElideMode.ElideMiddle, field.width() - _FRAME_PIXELS
+            self.currentText(), Qt.TextElideMode.ElideMiddle, field.width()
         )
 
     def paintEvent(self, e: QPaintEvent | None) -> None:
