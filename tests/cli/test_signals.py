@@ -109,7 +109,7 @@ def test_a_polite_signal_keeps_the_model(
     assert bundle.record.iterations == 3
     assert not bundle.record.completed
     assert os.listdir(tmp_path) == ["out.unet3d"]
-    assert "hardly learned: it had 3 iterations" in outcome.err
+    assert "hardly learned: it had only 3 iterations" in outcome.err
     assert f"--resume {tmp_path / 'out.unet3d'}" in outcome.err
 
 
@@ -246,7 +246,9 @@ def test_what_is_interrupted_can_be_resumed(
     assert "last checkpoint is kept" in outcome.err
     assert os.listdir(tmp_path) == [checkpoint_of(tmp_path).name]
     ahead = train("--iterations", "8")
-    assert f"{checkpoint_of(tmp_path)} is there" in ahead.err
+    assert (
+        f"{checkpoint_of(tmp_path)} is the checkpoint of a training that was cut off" in ahead.err
+    )
     straight = ModelBundle.load(tmp_path / "out.unet3d")
     again = train("--iterations", "8", "--resume", checkpoint_of(tmp_path), "--overwrite")
     assert again.code == 0

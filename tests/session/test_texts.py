@@ -116,5 +116,5 @@ def test_a_training_that_was_too_short() -> None:
     )
     bundle = random_bundle(network, [2])
     text = starved_text(bundle)
-    assert text.startswith("The network has hardly learned: it had ")
-    assert text.endswith("the result is hardly more than chance.")
+    assert text.startswith("The network has hardly learned: it had only ")
+    assert text.endswith("the result is hardly better than chance.")

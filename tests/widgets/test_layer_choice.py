@@ -68,3 +68,19 @@ def test_no_annotation_is_a_choice_too(qtbot: Any) -> None:
     choice.set_layers([], [])
     with pytest.raises(BadInputError, match="No image"):
         choice.chosen()
+
+
+def test_a_long_name_is_shortened_and_not_cut_off(qtbot: Any) -> None:
+    choice = LayerChoice()
+    qtbot.addWidget(choice)
+    choice.resize(300, 200)
+    choice.show()
+    name = "a very long name of a stack annotation"
+    choice.set_layers([Image(np.zeros((4, 5, 6)), name="cells")], [])
+    choice.set_layers([choice.image.currentData()], [Labels(np.zeros((4, 5, 6), int), name=name)])
+    choice.annotation.setCurrentIndex(1)
+    assert choice.image.shown_text() == "cells"
+    beginning, end = choice.annotation.shown_text().split("…")
+    assert name.startswith(beginning) and beginning
+    assert name.endswith(end) and end
+    assert choice.annotation.itemText(1) == name

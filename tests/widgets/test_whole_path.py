@@ -125,6 +125,21 @@ def test_nothing_open_and_nothing_painted_are_said_at_the_button(
     assert len(dock._viewer.layers) == 2
 
 
+def test_an_error_goes_when_its_cause_is_mended_in_the_tables(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
+    for z in (3, 6):
+        ready.annotator.jump(SliceRef(0, z))
+        hands.press(ready.slice_table.hold_out_button)
+    hands.press(ready.run_bar.start_button)
+    wait_ready(ready, qtbot)
+    assert ready.run_bar.is_error()
+    assert "All paint is on held-out slices" in ready.run_bar.message.text()
+    hands.press(ready.slice_table.hold_out_button)
+    assert not ready.run_bar.is_error()
+    assert "Ready to train on 1 slice" in ready.run_bar.message.text()
+
+
 def test_cancel_leaves_everything_as_it_was(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     before = state(ready._viewer)

@@ -28,7 +28,7 @@ def evaluate(
         typer.Option(
             help="What 0 is in the truth. dense: background. slices: background on slices with "
             "paint; the others do not count. sparse: unlabelled, does not count; 1 is "
-            "background. auto: as it looks, which is said."
+            "background. auto: guessed from the numbers; the guess is printed."
         ),
     ] = "auto",
     as_json: AsJson = False,

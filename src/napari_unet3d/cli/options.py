@@ -37,12 +37,11 @@ VoxelSize = Annotated[
 ]
 Axes = Annotated[
     str | None,
-    typer.Option(
-        metavar="AXES", help="What the image's axes are, in their order, as in TZYX or CZYX."
-    ),
+    typer.Option(metavar="AXES", help="Axes of the image in their order, such as TZYX or CZYX."),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace what has the name of the output already.")
+    bool,
+    typer.Option("--overwrite", help="Replace a file or folder that has the name of the output."),
 ]

@@ -94,7 +94,7 @@ def predict(
         tile_shape=settings.three("--tile", tile, int),
         precision=precision,
     )
-    chosen = None if times is None else [settings.number(part) for part in times.split(",")]
+    chosen = settings.time_points(times)
     reading = settings.reading(axes, voxel_size)
     errors.set_quiet(quiet)
     from napari_unet3d.cli.tasks import inputs

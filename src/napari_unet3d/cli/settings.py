@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -82,16 +82,26 @@ def class_names(text: str | None) -> dict[int, str]:
         value, separator, name = part.partition("=")
         if not separator or not name.strip():
             raise BadInputError(f"--names {text}: write value=name, as in 2=nucleus,3=membrane")
-        names[number(value)] = name.strip()
+        try:
+            names[int(value)] = name.strip()
+        except ValueError:
+            raise BadInputError(
+                f"--names: {_short(value)} is not a whole number; write value=name, as in "
+                "2=nucleus,3=membrane"
+            ) from None
     return names
 
 
-def number(text: str) -> int:
-    """Read a whole number; `BadInputError` when it is none."""
+def time_points(text: str | None) -> list[int] | None:
+    """Read time points from a text such as "0,3"; None when the option is not given."""
+    if text is None:
+        return None
     try:
-        return int(text)
+        return [int(part) for part in text.split(",")]
     except ValueError:
-        raise BadInputError(f"{text!r} is not a whole number") from None
+        raise BadInputError(
+            f"--times {_short(text)}: write whole numbers, counted from 0, as in 0,3"
+        ) from None
 
 
 def three(option: str, text: str | None, make: Callable[[str], Number]) -> list[Number] | None:
@@ -131,9 +141,19 @@ def validated(make: Callable[..., T], **given: Any) -> T:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         words = _WORDS.get(first["type"])
-        said = first["msg"] if words is None else words.format(**first.get("ctx", {}))
+        said = first["msg"] if words is None else words.format(**_plain(first.get("ctx", {})))
         if first["type"] == "string_pattern_mismatch" and name == "device":
             said = "use auto, cpu, cuda, cuda:N (the number of a GPU, such as cuda:0) or mps"
-        value = repr(first["input"])
-        value = value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}…"
-        raise BadInputError(f"{name} = {value}: {said}") from error
+        raise BadInputError(f"{name} = {_short(repr(first['input']))}: {said}") from error
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}…"
+
+
+def _plain(bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Write whole numbers without a decimal point: "above 0" rather than "above 0.0"."""
+    return {
+        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        for name, bound in bounds.items()
+    }

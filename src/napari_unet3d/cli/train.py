@@ -111,6 +111,7 @@ def train(
     errors.set_quiet(quiet)
     from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
     from napari_unet3d.cli.tasks.training import train_files
+    from napari_unet3d.session.texts import show_iterations
 
     with terminating():
         bundle = train_files(
@@ -131,5 +132,5 @@ def train(
     if as_json:
         tell_json({"model": output, **training_as_dict(bundle), "notes": errors.notes})
         return
-    tell(f"Model: {output} ({bundle.record.iterations} iterations)")
+    tell(f"Model: {output} ({show_iterations(bundle.record.iterations)})")
     print_scores(bundle)

@@ -104,7 +104,7 @@ def training_line(
     progress: TrainingProgress, started: TrainingStarted | None, reading: Reading
 ) -> str:
     """Write iterations, the times of the whole run, memory and device."""
-    parts = [_iterations(progress.iteration), *times(reading)]
+    parts = [show_iterations(progress.iteration), *times(reading)]
     parts.append(f"{progress.memory / 2**30:.1f} GB")
     if started is not None:
         parts.append(started.device.partition(" (")[0])  # `plan_line` has the whole name
@@ -121,10 +121,14 @@ def prediction_line(progress: PredictionProgress, reading: Reading) -> str:
 
 def starved_text(bundle: ModelBundle) -> str:
     """Say that the training was too short for the network, and what the result rests on."""
-    result = "mainly the pixel classifier's" if bundle.pixels else "hardly more than chance"
+    result = (
+        "comes mainly from the pixel classifier"
+        if bundle.pixels
+        else "is hardly better than chance"
+    )
     return (
-        f"The network has hardly learned: it had {_iterations(bundle.record.iterations)} only, "
-        f"and the result is {result}."
+        f"The network has hardly learned: it had only {show_iterations(bundle.record.iterations)}, "
+        f"and the result {result}."
     )
 
 
@@ -138,5 +142,6 @@ def error_text(error: Any) -> str:
     return f"Something unexpected failed ({problem}). Your annotation is untouched."
 
 
-def _iterations(number: int) -> str:
+def show_iterations(number: int) -> str:
+    """Write a number of iterations: "1 iteration", "12 iterations"."""
     return "1 iteration" if number == 1 else f"{number} iterations"

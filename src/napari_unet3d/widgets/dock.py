@@ -123,7 +123,7 @@ class SegmentationDock(QWidget):
         self._scroll_timer = QTimer(self)
         self._scroll_timer.setSingleShot(True)
         self._scroll_target: Section | None = None
-        self._slices = self.annotator.slices()
+        self._slices, self._tables = self.annotator.slices(), self._table_values()
 
         self._lay_out()
         self._apply_theme()
@@ -242,12 +242,20 @@ class SegmentationDock(QWidget):
     # ---- the next step
 
     def _forget_error(self) -> None:
-        """Remove an error when the paint changes, which may have been the cure."""
-        slices = self.annotator.slices()
-        if slices != self._slices:
-            self._slices = slices
-            if self.run_bar.is_kept() and not self.runner.is_running():
-                self.run_bar.set_message("")
+        """Remove an error when paint, classes or held-out slices change: that may be the cure.
+
+        A question, such as whether to remove a class, goes with the paint that it is about.
+        """
+        slices, table = self.annotator.slices(), self._table_values()
+        painted, edited = slices != self._slices, table != self._tables
+        self._slices, self._tables = slices, table
+        if self.runner.is_running():
+            return
+        if (painted and self.run_bar.is_kept()) or (edited and self.run_bar.is_error()):
+            self.run_bar.set_message("")
+
+    def _table_values(self) -> tuple[Any, ...]:
+        return self.class_table.value(), self.slice_table.value()
 
     def _show_hint(self) -> None:
         """Show what to do next, unless something runs or an error is shown."""

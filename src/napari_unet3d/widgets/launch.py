@@ -32,9 +32,9 @@ def check_window() -> None:
         missing.append("a Qt binding such as PyQt6")
     if missing:
         raise NoWindowError(
-            f"The window needs {' and '.join(missing)}, not installed here. Install it with\n"
+            f"The window needs {' and '.join(missing)}, which is not installed. Install it with\n"
             '    pip install "napari-unet3d[all]"\n'
-            "Without a window there is the command line: napari-unet3d --help"
+            "Or use the command line, which needs no window: napari-unet3d --help"
         )
     if sys.platform.startswith("linux") and not any(map(os.environ.get, _DISPLAYS)):
         raise NoWindowError(

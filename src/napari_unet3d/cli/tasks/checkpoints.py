@@ -36,8 +36,8 @@ class CheckpointFile:
         """Tell of a checkpoint of an earlier training, unless this training continues it."""
         if self.path.is_file() and (start_from is None or not is_same_file(self.path, start_from)):
             errors.print(
-                f"{self.path} is there, of a training that was cut off. --resume {self.path} goes "
-                "on from it; this training will replace it."
+                f"{self.path} is the checkpoint of a training that was cut off. To continue it, "
+                f"use --resume {self.path}; this training will replace it."
             )
 
     def write(self, bundle: ModelBundle) -> None:
@@ -48,12 +48,12 @@ class CheckpointFile:
         except (BadInputError, RunFailedError, OSError) as error:
             if not self._complained:
                 self._complained = True
-                errors.print(f"No checkpoint could be written, training goes on: {error}")
+                errors.print(f"No checkpoint could be written; the training goes on. {error}")
             return
         if not self.written:
             errors.print(
-                f"Checkpoint: {self.path} (should this training be cut off, go on with --resume "
-                f"{self.path})"
+                f"Checkpoint: {self.path}. If this training is cut off, continue it with --resume "
+                f"{self.path}"
             )
         self.written = True
 
@@ -66,16 +66,18 @@ class CheckpointFile:
         if self.path.exists():
             errors.print(f"The checkpoint {self.path} could not be removed.")
         else:
-            errors.print(f"The model is saved, its checkpoint {self.path} removed.")
+            errors.print(f"The model is saved; its checkpoint {self.path} was removed.")
 
     def remember(self) -> None:
         """Tell where the last checkpoint is, since the training was cut off."""
         if self.written:
-            errors.print(f"The last checkpoint is kept: --resume {self.path} goes on from it.")
+            errors.print(
+                f"The last checkpoint is kept. To continue from it, use --resume {self.path}"
+            )
 
     def _check_space(self, bundle: ModelBundle) -> None:
         """Raise `RunFailedError` when the disk has no room for both checkpoint and model."""
         groups = (bundle.weights, bundle.pixels, bundle.state)
         size = sum(t.numel() * t.element_size() for group in groups for t in group.values())
         if shutil.disk_usage(self.path.parent).free < 2 * size:
-            raise RunFailedError("the disk is nearly full")
+            raise RunFailedError("The disk is nearly full: free some space.")

@@ -111,7 +111,7 @@ def _check_own(folder: Path) -> None:
     existing = [folder / name for name in (_MODEL, _RESULT, _OVERLAY) if (folder / name).exists()]
     if len(existing) in (1, 2) and folder.name != DEMO_FOLDER:
         raise BadInputError(
-            f"'{existing[0]}' is there and is not of an earlier demo: it is not replaced. Give "
+            f"'{existing[0]}' exists and was not written by a demo, so it is not replaced. Give "
             "another folder with -o."
         )
 

@@ -37,6 +37,7 @@ from napari_unet3d.session.texts import (
     look_text,
     plan_line,
     show_duration,
+    show_iterations,
     step_text,
     times,
 )
@@ -158,7 +159,7 @@ class TrainingRun:
         self._state = "saving"
         if self._signal is not None:
             name = signal.Signals(self._signal).name
-            errors.print(f"stopped by {name} after {bundle.record.iterations} iterations")
+            errors.print(f"stopped by {name} after {show_iterations(bundle.record.iterations)}")
         return save(bundle)
 
     def _heard(self, number: int) -> None:

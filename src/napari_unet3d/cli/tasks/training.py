@@ -21,6 +21,7 @@ from napari_unet3d.data.slices import parse_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
+from napari_unet3d.session.texts import show_iterations
 from napari_unet3d.training.trainer import TrainingFailedError
 
 _USAGE = "train takes IMAGE ANNOTATION; give a model to start from with --from"
@@ -113,7 +114,7 @@ def train_files(
             save_model(failure.bundle, place)
             raise RunFailedError(
                 f"{str(failure).rstrip('.')}. What was learned in "
-                f"{failure.bundle.record.iterations} iterations is kept: {output}"
+                f"{show_iterations(failure.bundle.record.iterations)} is kept: {output}"
             ) from failure
     say_how_to_go_on(trained, output)
     return trained
@@ -157,7 +158,8 @@ def _named(classes: Sequence[ClassInfo], names: Mapping[int, str]) -> tuple[Clas
     painted = [c.output_value for c in classes]
     for value in names:
         if value not in painted:
-            raise BadInputError(f"--names: class {value} is not painted; painted are {painted}")
+            listed = ", ".join(map(str, painted))
+            raise BadInputError(f"--names: class {value} is not painted. Painted classes: {listed}")
     return tuple(
         settings.validated(
             ClassInfo, **c.model_dump() | {"name": names.get(c.output_value, c.name)}

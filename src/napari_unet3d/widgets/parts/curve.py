@@ -53,7 +53,7 @@ class Curve(QWidget):
         self._average: float | None = None
         self.loss_plot: Any = pyqtgraph.PlotWidget()
         self.iou_plot: Any = pyqtgraph.PlotWidget()
-        self._smooth_line = self.loss_plot.plot()
+        self._smooth_line = self.loss_plot.plot(symbolSize=6)
         self._iou_line = self.iou_plot.plot(symbol="o", symbolSize=6)
         self.hint = QLabel("Appears here while training.")
         layout = QVBoxLayout(self)
@@ -76,6 +76,8 @@ class Curve(QWidget):
             plot.getAxis("left").enableAutoSIPrefix(False)
             plot.getAxis("bottom").enableAutoSIPrefix(False)
             layout.addWidget(plot)
+        # A number at the edge of the changing range would be cut in half.
+        self.loss_plot.getAxis("left").setStyle(hideOverlappingLabels=True)
         self.iou_plot.setYRange(0, 1)
         self.iou_plot.setXLink(self.loss_plot)
         self.clear()
@@ -120,6 +122,7 @@ class Curve(QWidget):
         self.loss_plot.setVisible(bool(self._loss))
         self.iou_plot.setVisible(bool(self._iou))
         self._smooth_line.setData([x for x, _ in self._loss], [y for _, y in self._loss])
+        self._smooth_line.setSymbol("o" if len(self._loss) == 1 else None)  # no line to see yet
         self._iou_line.setData([x for x, _ in self._iou], [y for _, y in self._iou])
         seen = [x for x, _ in (*self._loss[-1:], *self._iou[-1:])]
         self.loss_plot.setXRange(0, max(seen, default=1.0), padding=0.02)
@@ -143,5 +146,6 @@ class Curve(QWidget):
                 plot.getAxis(side).setTextPen(colors.text)
         self._smooth_line.setPen(pyqtgraph.mkPen(colors.text, width=2))
         self._iou_line.setPen(pyqtgraph.mkPen(colors.text, width=2))
-        self._iou_line.setSymbolBrush(colors.text)
-        self._iou_line.setSymbolPen(colors.text)
+        for line in (self._smooth_line, self._iou_line):
+            line.setSymbolBrush(colors.text)
+            line.setSymbolPen(colors.text)

@@ -162,11 +162,11 @@ def _explain(slices: Sequence[str], distance: int | None, scored: float, final: 
     if distance is not None and distance > 0:
         text += f" The nearest trained slice is {distance} slice{'s' * (distance > 1)} away."
     caution = (
-        "slices of the same stack resemble each other, so expect less on another stack."
+        "Slices of the same stack resemble each other, so expect lower scores on another stack."
         if len(slices) > 1
-        else "one slice of the same stack is no independent evidence; hold out more to be sure."
+        else "One slice of the same stack is no independent evidence: hold out more to be sure."
     )
-    return f"{text} Mind: {caution}"
+    return f"{text} {caution}"
 
 
 def _percent(share: float) -> str:

@@ -25,7 +25,7 @@ _CELL_EDGES = 14
 """Pixels left and right of the text of a cell, together."""
 _FEW_CLASSES = 2
 """Classes. The columns of no more classes fit any dock."""
-_MOSTSWATCHES = 10
+_MOST_SWATCHES = 10
 """Squares. So many fit beside slice and state in a dock of 300 pixels."""
 _STATE_TIPS = {
     "complete": "Complete: every voxel of this slice is labelled.",
@@ -167,7 +167,7 @@ class SliceTable(QWidget):
             titles = [cell("Slice"), cell("State")]
             if self._narrow:
                 titles.append(cell("Painted"))
-                n_swatches = min(len(labels), _MOSTSWATCHES)
+                n_swatches = min(len(labels), _MOST_SWATCHES)
                 self.table.setIconSize(QSize(n_swatches * SWATCH, SWATCH))
             else:
                 self.table.setIconSize(QSize(SWATCH, SWATCH))
@@ -231,7 +231,7 @@ class SliceTable(QWidget):
         if self._narrow:
             items.append(cell(_count(sum(painted.counts.values())).strip()))
             painted_colors = [color for _, color, count in counts if count]
-            items[-1].setIcon(swatches(painted_colors, min(len(labels), _MOSTSWATCHES)))
+            items[-1].setIcon(swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
         else:
             items += [cell(_count(count), RIGHT) for _, _, count in counts]
         done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)

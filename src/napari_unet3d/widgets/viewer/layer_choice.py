@@ -10,6 +10,7 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QLineEdit, QPushButton, QWidget
 
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.parts.elided_box import ElidedBox
 from napari_unet3d.widgets.parts.typed_box import steady
 from napari_unet3d.widgets.parts.voxel_size import VoxelSizeEdit
 from napari_unet3d.widgets.viewer.layers import FirstAxis, labels_shape, stack_ndim
@@ -214,8 +215,8 @@ class LayerChoice(QWidget):
         return stack_ndim(image) == 4 and self.first_axis_value() == "time"
 
 
-def _layer_box(name: str, tip: str) -> QComboBox:
-    box = QComboBox()
+def _layer_box(name: str, tip: str) -> ElidedBox:
+    box = ElidedBox()
     steady(box)
     box.setAccessibleName(name)
     box.setToolTip(tip)
