@@ -29,9 +29,16 @@ SHORT, LONG = Schedule(300, 0.3), Schedule(900, 0.1)
 
 @pytest.fixture
 def all_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it a test has a tenth of them."""
+    """Without it a test has a thirtieth of them."""
     monkeypatch.setattr(fit, "SHORT", SHORT)
     monkeypatch.setattr(fit, "LONG", LONG)
+
+
+@pytest.fixture
+def a_tenth_of_the_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for what is easy to learn."""
+    monkeypatch.setattr(fit, "SHORT", Schedule(SHORT.iterations // 10, SHORT.dropout))
+    monkeypatch.setattr(fit, "LONG", Schedule(LONG.iterations // 10, LONG.dropout))
 
 
 def _never() -> bool:
@@ -98,6 +105,7 @@ def _bright_and_dark() -> list[PixelSample]:
     return samples
 
 
+@pytest.mark.usefixtures("a_tenth_of_the_iterations")
 def test_it_learns_what_brightness_tells() -> None:
     samples = _bright_and_dark()
     classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, _endless)
