@@ -25,7 +25,11 @@ _RESIDENT_SHARE = 0.25
 """Share of the free memory of a device that a resident stack may take. Patches and tiles are
 planned for half of what is free, and the sum of the tiles takes the rest."""
 _SLAB = 16
-"""Planes that become resident at once: the depth of a training patch on a CPU."""
+"""Planes that become resident at once. A training patch on a GPU is up to 32 planes deep, so a
+patch needs two or three slabs, and a training on a few slices does not read the whole stack."""
+
+GIVEN_UP = "Out of memory on the GPU: the image is not kept there any more, which is slower."
+"""What the user reads after `Source.give_up` has freed memory."""
 
 
 def open_source(
@@ -120,6 +124,16 @@ class Source:
             inside = inside[:, z[:, None, None], y[:, None], x]
         return to_device(inside, self.device)
 
+    def give_up(self) -> bool:
+        """Free the memory of the device that the source can do without, for good.
+
+        Returns
+        -------
+        bool
+            Whether it held any.
+        """
+        return False
+
     def _normalized(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
         return self.intensity.apply(self.volume.crop(time, start, stop))
 
@@ -185,6 +199,13 @@ class ResidentSource(Source):
             if _is_rearranged(index):
                 box = box.index_select(axis, to_device(index - first, self.device))
         return box
+
+    def give_up(self) -> bool:
+        """Free the gray values on the device; from now on, boxes are read as `Source` does it."""
+        held = bool(self._times)
+        self._times.clear()
+        self._most_times = 0
+        return held
 
     def _resident(self, time: int, first: int, stop: int) -> Tensor | None:
         """The time point, with the planes first…stop-1 filled; None where it does not fit."""
