@@ -70,10 +70,11 @@ def test_a_network_comes_back_from_json_whole(network, with_toys):
     assert Holder.model_validate(holder.model_dump()) == holder
 
 
-def test_a_description_without_a_kind_is_a_u_net():
+def test_a_description_without_a_kind_is_refused():
+    """Files of the time when the U-Net was the only network get their kind as they are opened."""
     description = UNetConfig(widths=(4, 8), strides=((1, 2, 2),), kernels=((1, 3, 3),) * 2)
-    old = description.model_dump(exclude={"kind"})
-    assert Holder.model_validate({"network": old}).network == description
+    with pytest.raises(ValidationError, match="with a 'kind'"):
+        Holder.model_validate({"network": description.model_dump(exclude={"kind"})})
 
 
 def test_what_is_wrong_with_a_network_is_named_with_its_place():
@@ -130,7 +131,7 @@ def test_an_unknown_network_is_refused_before_the_training():
 def test_another_network_trains_is_saved_and_segments(kind, with_toys, tmp_path):
     path = train(kind).save(tmp_path / "m.unet3d")
     bundle = ModelBundle.load(path)
-    assert bundle.network.kind == kind == bundle.record.config.network
+    assert bundle.network.kind == kind == bundle.record.training_config.network
     volume, _ = bright_cube()
     labels = np.full(volume.shape, 7, np.uint8)
     for _ in predict(bundle, volume, labels):
@@ -142,7 +143,7 @@ def test_another_network_can_be_fine_tuned_for_other_classes(with_toys):
     first = train("branches")
     second = train("unet", classes=2, start_from=first)
     assert second.network == first.network.model_copy(update={"n_classes": 3})
-    assert second.record.config.network == "branches", "it stays what it was"
+    assert second.record.training_config.network == "branches", "it stays what it was"
     assert second.weights["out.weight"].shape[0] == 3
 
 
@@ -150,4 +151,4 @@ def test_another_network_can_be_resumed(with_toys):
     first = train("plain")
     config = TrainingConfig(iterations=5, device="cpu", pixel_classifier=False)
     trainer = Trainer(*bright_cube(), config, start_from=first, resume=True)
-    assert trainer.iteration == 3
+    assert trainer.plan.first_iteration == 3

@@ -42,7 +42,7 @@ def network_of_kind(kind: object) -> type[NetworkConfig]:
 def _validated(value: Any) -> Any:
     if isinstance(value, NETWORKS):
         return value
-    if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+    if not isinstance(value, dict) or "kind" not in value:
         raise ValueError("the description of a network must be a JSON object with a 'kind'")
     return network_of_kind(value["kind"]).model_validate(value)
 
