@@ -39,15 +39,16 @@ from napari_unet3d.prediction.tiling import blending_weights, overlap_slices, pl
 from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
-"""Voxels of the largest tile on a CPU: one takes about half a second, which a cancel waits for."""
+"""Voxels of the largest tile on a CPU. Such a tile takes about half a second, and a cancel waits
+for it."""
 
 PIXEL_CHUNK = 1_000_000
 """Voxels whose features are computed at once in an image of one channel; fewer in thin boxes, whose
 halo is large."""
 
 _SMALLEST_SIDE = 32
-"""Voxels of the shortest side of the boxes that are cut for the pixel classifier: the halo that
-its features need would cost more than a smaller box."""
+"""Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
+smaller box, which its features need, would take more time than the box."""
 
 
 class NotFiniteError(RunFailedError):

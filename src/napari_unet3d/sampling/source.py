@@ -23,7 +23,7 @@ Beyond = Literal["mirror", "nearest"]
 
 _RESIDENT_SHARE = 0.25
 """Share of the free memory of a device that a resident stack may take. Patches and tiles are
-planned for half of what is free, and the sum of the tiles takes the rest."""
+planned for half of the free memory, and the sum of the tiles for the last quarter."""
 _SLAB = 16
 """Planes that become resident at once. A training patch on a GPU is up to 32 planes deep, so a
 patch needs two or three slabs, and a training on a few slices does not read the whole stack."""
@@ -183,7 +183,7 @@ class ResidentSource(Source):
         if values is None:
             return super().crop(time, start, stop)
         (a, b, c), (d, e, f) = start, stop
-        # A copy: what is done to a box must not reach the next one.
+        # A copy, since the caller may change the box in place.
         return values[:, a:d, b:e, c:f].clone(memory_format=torch.contiguous_format)
 
     def read(
@@ -210,7 +210,7 @@ class ResidentSource(Source):
     def _resident(self, time: int, first: int, stop: int) -> Tensor | None:
         """The time point, with the planes first…stop-1 filled; None where it does not fit."""
         if not 0 <= time < self.volume.n_times:
-            return None  # the error is the plain source's
+            return None  # `Source` then raises the error
         if time not in self._times:
             while len(self._times) >= self._most_times:
                 if not self._times:
