@@ -29,9 +29,9 @@ from napari_unet3d.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 _BUDGETS = (5.0, 15.0, 60.0)
-"""Seconds of training."""
+"""Seconds of training: from a quick first result to the default budget."""
 _SLICES = 3
-"""Annotated xy slices of each stack."""
+"""Annotated xy slices of each stack, one of the numbers that `accuracy.py` measures."""
 _LARGEST_ERROR = {"fp32": 5e-3, "bf16": 0.3, "fp16": 0.1}
 """Relative error of all gradients together. On a CPU, fp32 has 3e-6 to 3e-4 and bf16 0.1 to 0.2,
 of which the direction of a step keeps a cosine of 0.98 and more."""

@@ -28,8 +28,8 @@ from napari_unet3d.training.control import TrainingControl
 
 _FULL_PRECISION = 1e-5
 """Relative error of a convolution or a product in fp32. TF32 has 11 bits: about 3e-4."""
-_MOST_WAITS = 1.0
-"""Waits for the GPU in one training step: for the loss that is shown."""
+_WAITS_ALLOWED = 1.0
+"""Waits of the CPU for the GPU in one training step. One is needed, for the loss that is shown."""
 
 
 def device_trial(bench: Bench) -> Figures:
@@ -59,8 +59,8 @@ def tf32_is_off(bench: Bench) -> Figures:
     a, b = a.to(bench.device), b.to(bench.device)
 
     def errors() -> list[float]:
-        found = functional.conv3d(x, w, padding=1), a @ b
-        return [relative_error(f, t) for f, t in zip(found, truth, strict=True)]
+        results = functional.conv3d(x, w, padding=1), a @ b
+        return [relative_error(r, t) for r, t in zip(results, truth, strict=True)]
 
     with devices.computing(bench.device):
         convolution, product_ = errors()
@@ -145,7 +145,7 @@ def waits_in_a_step(bench: Bench) -> Figures:
     waits = [w for w in caught if "synchroniz" in str(w.message)]
     places = Counter(f"{Path(w.filename).name}:{w.lineno}" for w in waits)
     figures = {"per step": len(waits) / 10, "places": dict(places.most_common())}
-    require(figures["per step"] <= _MOST_WAITS, "the GPU idles while the CPU waits", figures)
+    require(figures["per step"] <= _WAITS_ALLOWED, "the GPU idles while the CPU waits", figures)
     return figures
 
 
@@ -163,9 +163,9 @@ def warps(bench: Bench) -> Figures:
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         crop, codes = image[(slice(None), *box)], target[box]
         expected = warp.sample(crop, codes, start, shape)
-        found = warp.sample(crop.to(bench.device), codes.to(bench.device), start, shape)
-        errors.append(relative_error(found[0], expected[0]))
-        labels.append(float((found[1].cpu() == expected[1]).float().mean()))
+        sampled = warp.sample(crop.to(bench.device), codes.to(bench.device), start, shape)
+        errors.append(relative_error(sampled[0], expected[0]))
+        labels.append(float((sampled[1].cpu() == expected[1]).float().mean()))
     figures = {"gray values, relative error": max(errors), "equal labels": min(labels)}
     require(max(errors) < 1e-3 and min(labels) > 0.999, "warps differ from the CPU's", figures)
     return figures
@@ -242,12 +242,12 @@ def random_numbers(bench: Bench) -> Figures:
     """Whether a trial and a training leave the device's global random numbers alone."""
 
     def states() -> list[torch.Tensor]:
-        found = [torch.get_rng_state()]
+        states = [torch.get_rng_state()]
         if bench.device.type == "cuda":
-            found.append(torch.cuda.get_rng_state(bench.device))
+            states.append(torch.cuda.get_rng_state(bench.device))
         if bench.device.type == "mps":
-            found.append(torch.mps.get_rng_state())
-        return found
+            states.append(torch.mps.get_rng_state())
+        return states
 
     devices.pick_device(str(bench.device))
     before = states()

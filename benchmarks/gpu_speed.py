@@ -29,9 +29,11 @@ _SHAPES: tuple[Triple, ...] = (
 """Patches and tiles (z, y, x), voxels, from small up to what a large GPU holds."""
 _DRY_SHAPES: tuple[Triple, ...] = ((8, 16, 16),)
 _SHARE = 0.8
-"""Share of the free memory up to which shapes are tried."""
+"""Share of the free memory up to which shapes are tried; the rest is for the libraries."""
 _STEPS = 8
+"""Steps of a training that are timed, after two that load libraries."""
 _ROUNDS = 5
+"""Timings of which the median counts; the first one, which loads libraries, is left out."""
 
 
 def _shapes(bench: Bench, training: bool) -> list[Triple]:

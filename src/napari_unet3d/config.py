@@ -122,7 +122,8 @@ class TrainingConfig(_Frozen):
         description="auto, cpu, cuda, cuda:N or mps.",
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="Number format of the convolutions; auto picks what is fast here."
+        "auto",
+        description="Number format of the convolutions; auto picks what is fast here.",
     )
     normalization: Normalization | None = Field(
         None, description="Normalization of the network; the preset's when empty."
@@ -156,7 +157,7 @@ class TrainingConfig(_Frozen):
     pixel_classifier: bool = Field(
         True,
         description="Support the network with a classifier of single voxels, which learns in "
-        "seconds; how much say it has is measured on the annotated slices. Not for the paper's.",
+        "seconds; its weight is fitted on the annotated slices. Not for the paper's network.",
     )
     class_shift: bool = Field(
         False,

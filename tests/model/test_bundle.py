@@ -349,6 +349,13 @@ def test_tampered_description(saved, change):
     refused(saved)
 
 
+def test_the_reason_of_a_refusal_is_plain_and_short(saved):
+    rewritten(saved, with_description(lambda d: d["network"].update(kind="x" * 5000)))
+    with pytest.raises(BadInputError, match=r"network: There is no network of the kind") as error:
+        ModelBundle.load(saved)
+    assert len(str(error.value)) < len(str(saved)) + 300
+
+
 def test_tampered_settings_are_never_used(saved):
     change = {"device": "cpu; rm", "code": "__import__('os')"}
     rewritten(saved, with_description(lambda d: d["record"]["config"].update(change)))

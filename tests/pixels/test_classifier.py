@@ -10,9 +10,9 @@ from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import filter_bank
 
 
-def test_log_probabilities_are_those_of_a_distribution() -> None:
+def test_log_probabilities_are_those_of_a_distribution(device: torch.device) -> None:
     torch.manual_seed(0)
-    image = torch.randn(1, 24, 40, 36)
+    image = torch.randn(1, 24, 40, 36).to(device)
     shape = (24, 40, 36)
 
     def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
@@ -20,10 +20,10 @@ def test_log_probabilities_are_those_of_a_distribution() -> None:
         z, y, x = (i.clamp(0, n - 1) for i, n in zip(index, shape, strict=True))
         return image[:, z[:, None, None], y[:, None], x]
 
-    classifier = PixelClassifier(1, 3).eval()
+    classifier = PixelClassifier(1, 3).eval().to(device)
     found = classifier.log_probabilities(read, (0, 0, 0), shape, (1, 1, 1))
     assert found.shape == (3, *shape)
-    assert torch.allclose(found.exp().sum(0), torch.ones(shape), atol=1e-5)
+    assert torch.allclose(found.exp().sum(0), torch.ones(shape, device=device), atol=1e-5)
     features = filter_bank(read, (0, 0, 0), shape, (1, 1, 1))
     at_once = classifier.voxel_log_probabilities(features.flatten(1).T).T.reshape(found.shape)
     assert torch.allclose(found, at_once, atol=1e-4)

@@ -24,12 +24,13 @@ from napari_unet3d.pixels.fit import (
     mean_iou,
 )
 
+CPU = torch.device("cpu")
 SHORT, LONG = Schedule(300, 0.3), Schedule(900, 0.1)
 
 
 @pytest.fixture
 def all_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it a test has a thirtieth of them."""
+    """All iterations; without this fixture, a test has a thirtieth of them."""
     monkeypatch.setattr(fit, "SHORT", SHORT)
     monkeypatch.setattr(fit, "LONG", LONG)
 
@@ -93,7 +94,7 @@ def test_classes_are_halved_where_a_half_would_hold_one_only() -> None:
 # --- fitting --------------------------------------------------------------------------------
 
 
-def _bright_and_dark() -> list[PixelSample]:
+def _bright_and_dark(device: torch.device = CPU) -> list[PixelSample]:
     """Two slices whose first feature tells the class of most voxels."""
     generator = torch.Generator().manual_seed(0)
     samples = []
@@ -101,13 +102,13 @@ def _bright_and_dark() -> list[PixelSample]:
         target = torch.randint(2, (150,), generator=generator)
         features = torch.randn(150, feature_count(1), generator=generator)
         features[:, 0] += 5 * target
-        samples.append(_sample(SliceRef(0, z), target, features))
+        samples.append(_sample(SliceRef(0, z), target.to(device), features.to(device)))
     return samples
 
 
 @pytest.mark.usefixtures("a_tenth_of_the_iterations")
-def test_it_learns_what_brightness_tells() -> None:
-    samples = _bright_and_dark()
+def test_it_learns_what_brightness_tells(device: torch.device) -> None:
+    samples = _bright_and_dark(device)
     classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, _endless)
     assert not classifier.training
     assert not any(p.requires_grad for p in classifier.parameters())
@@ -153,8 +154,8 @@ def _same(a: PixelClassifier, b: PixelClassifier) -> bool:
     return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
-def test_without_time_there_is_a_classifier_but_no_cross_fitting() -> None:
-    classifier, cross_fitted = fit_pixels(_bright_and_dark(), 1, 2, 0, lambda: 0.0)
+def test_without_time_there_is_a_classifier_but_no_cross_fitting(device: torch.device) -> None:
+    classifier, cross_fitted = fit_pixels(_bright_and_dark(device), 1, 2, 0, lambda: 0.0)
     assert cross_fitted == []
     assert not classifier.training
 

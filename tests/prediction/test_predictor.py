@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
 
 @pytest.mark.parametrize("normalization", ["batch", "channel"])
-def test_tiled_equals_untiled(trained, normalization):
+def test_tiled_equals_untiled(trained, normalization, device):
     """Mean difference of the probabilities below 0.01, and 99 % of the labels the same.
 
     Not exact: zero padding reaches as far as the receptive field into each tile. Without
@@ -42,15 +42,21 @@ def test_tiled_equals_untiled(trained, normalization):
     """
     image, truth = blobs((13, 52, 60))
     volume = Volume(image)
-    whole, p, _, events = run(trained[normalization], volume, tile_shape=(16, 52, 60))
+    whole, p, _, events = run(
+        trained[normalization], volume, device=str(device), tile_shape=(16, 52, 60)
+    )
     assert n_tiles(events) == 1
-    tiled, q, _, events = run(trained[normalization], volume, tile_shape=(16, 32, 32))
+    tiled, q, _, events = run(
+        trained[normalization], volume, device=str(device), tile_shape=(16, 32, 32)
+    )
     assert n_tiles(events) >= 4
     assert np.abs(p - q).mean() < 0.01
     assert (whole == tiled).mean() > 0.99
     assert (whole == truth).mean() > 0.8, "the network has learned too little to compare"
 
-    _, seams, _, _ = run(trained[normalization], volume, tile_shape=(16, 32, 32), overlap=0.0)
+    _, seams, _, _ = run(
+        trained[normalization], volume, device=str(device), tile_shape=(16, 32, 32), overlap=0.0
+    )
     assert np.abs(p - seams).mean() > 1.5 * np.abs(p - q).mean()
 
 
@@ -117,12 +123,12 @@ def test_tile_statistics_depend_on_the_tiling():
     ids=["same", "same-given", "valid", "valid-given"],
 )
 @pytest.mark.parametrize("shape", [(2, 3, 5), (3, 40, 41), (31, 7, 9), (17, 33, 29)], ids=str)
-def test_any_size(config, tile, shape):
+def test_any_size(config, tile, shape, device):
     """Odd, and thinner than a tile: all voxels get probabilities."""
     rng = np.random.default_rng(0)
     volume = Volume(rng.normal(size=shape).astype(np.float32))
     tile = None if tile is None else next_fitting(config, tile)
-    out, p, u, _ = run(random_bundle(config), volume, tile_shape=tile)
+    out, p, u, _ = run(random_bundle(config), volume, device=str(device), tile_shape=tile)
     assert out.shape == shape
     assert set(np.unique(out)) <= {0, 2}
     np.testing.assert_allclose(p.sum(0), 1, atol=1e-5)
@@ -130,13 +136,13 @@ def test_any_size(config, tile, shape):
     assert u.max() <= 1
 
 
-def test_channels():
+def test_channels(device):
     config = SAME.model_copy(update={"in_channels": 2})
     bundle = random_bundle(config)
     image = np.stack([blobs(seed=s)[0] for s in (0, 1)])
-    out, p, _, _ = run(bundle, Volume(image, "CZYX"))
+    out, p, _, _ = run(bundle, Volume(image, "CZYX"), device=str(device))
     assert out.shape == image.shape[1:]
-    _, swapped, _, _ = run(bundle, Volume(image[::-1].copy(), "CZYX"))
+    _, swapped, _, _ = run(bundle, Volume(image[::-1].copy(), "CZYX"), device=str(device))
     assert np.abs(p - swapped).max() > 0.01
 
 
@@ -172,6 +178,8 @@ def test_an_output_that_is_none_is_not_made():
     out = np.zeros(volume.shape, np.uint8)
     steps = predict(random_bundle(SAME), volume, out, probabilities=None, uncertainty=None)
     assert len(list(steps)) == 1
+    with pytest.raises(BadInputError, match="give an array for the labels"):
+        predict(random_bundle(SAME), volume, None)
     with pytest.raises(BadInputError, match="'objects' is not an output"):
         predict(random_bundle(SAME), volume, out, objects=None)
 

@@ -17,7 +17,9 @@ from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.networks.planning import halve
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.prediction.shortage import BoxTooLargeError, MemoryPlan, ShortageError
+from napari_unet3d.sampling.source import GIVEN_UP, ResidentSource, resident_bytes
 from predictions import CPU, SAME, blobs, engine_of, n_tiles, run, with_pixels
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
@@ -238,6 +240,39 @@ def test_the_sum_of_a_full_gpu_is_kept_in_the_main_memory(trained, monkeypatch):
     assert probabilities.device == CPU
     np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
     assert engine.plan() == (16, 40, 48)
+
+
+@pytest.mark.parametrize(("place", "held"), [("tile", False), ("sum", True)])
+def test_an_image_that_is_kept_on_the_device_makes_way_for_the_network(
+    trained, monkeypatch, place, held
+):
+    """Before the tile is halved; not where the main memory is short, which this cannot help."""
+    volume = Volume(blobs((16, 40, 48))[0])
+    engine = engine_of(trained["channel"], volume, tile_shape=(16, 40, 48))
+    resident = ResidentSource(volume, engine.source.intensity, CPU, resident_bytes(volume))
+    engine = Engine(engine.mixture, resident, "fp32", tile_shape=(16, 40, 48))
+    box = slice_box(volume.shape, SliceRef(0, 7))
+    expected = engine.predict(0, box)
+    if place == "tile":
+        forward, failures = UNet3D.forward, [torch.OutOfMemoryError("CUDA out of memory")]
+
+        def short_once(self, x):
+            if failures:
+                raise failures.pop()
+            return forward(self, x)
+
+        monkeypatch.setattr(UNet3D, "forward", short_once)
+        steps = engine.probabilities(0, box)
+        assert next(steps) == Notice(GIVEN_UP)
+        assert next(steps) == 1
+    else:
+        short_of_zeros(monkeypatch, 0)
+        with pytest.raises(BoxTooLargeError):
+            list(engine.probabilities(0, box))
+        monkeypatch.undo()
+    assert resident.give_up() == held
+    assert engine.plan() == (16, 40, 48)
+    np.testing.assert_array_equal(engine.predict(0, box), expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")

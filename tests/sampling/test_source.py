@@ -108,6 +108,18 @@ def test_what_lies_outside_is_refused(kind, time, stop):
         source.crop(time, (0, 0, 0), stop)
 
 
+def test_a_source_that_gives_up_its_memory_reads_the_same_values(device):
+    plain, resident = pair(volume(), device=device)
+    assert not plain.give_up()
+    assert not resident.give_up()  # it holds nothing yet
+    for source in pair(volume(), device=device):
+        before = source.read(0, *BOXES[3])
+        assert source.give_up() == isinstance(source, ResidentSource)
+        assert torch.equal(source.read(0, *BOXES[3]), before)
+        assert torch.equal(source.crop(0, *BOXES[1]), plain.crop(0, *BOXES[1]))
+        assert not source.give_up()  # it keeps nothing any more
+
+
 # --- how often the stack is read ------------------------------------------------------------
 
 

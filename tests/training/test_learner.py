@@ -25,6 +25,7 @@ from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNet3D
+from napari_unet3d.sampling.source import GIVEN_UP, ResidentSource, resident_bytes
 from napari_unet3d.training import losses as losses_module
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.learner import Learner
@@ -174,6 +175,20 @@ def test_a_loss_is_one_function_and_one_line(monkeypatch):
 
 
 # --- memory ---------------------------------------------------------------------------------
+
+
+def test_an_image_that_is_kept_on_the_device_makes_way_before_the_patch_is_halved():
+    learner = make_learner()
+    source = learner.sampler.source
+    resident = ResidentSource(
+        source.volume, source.intensity, source.device, resident_bytes(source.volume)
+    )
+    learner.sampler.source = resident
+    before, images = learner.patch_shape, learner.draw(0.0)[0]
+    assert learner.shrink("no room") == Notice(GIVEN_UP)
+    assert learner.patch_shape == before
+    assert torch.equal(learner.draw(0.0)[0], images)
+    assert learner.shrink("no room").text.startswith("Out of memory: patch halved")
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])

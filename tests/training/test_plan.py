@@ -140,6 +140,15 @@ def test_little_memory_means_smaller_patches_and_a_note(monkeypatch):
     assert not any("memory" in note for note in plenty.notes)
 
 
+def test_a_stored_setting_that_is_not_allowed_any_more_is_told_once():
+    start = random_bundle(SMALL)
+    record = start.record.model_copy(update={"config": {**start.record.config, "old": 1}})
+    plan = make_plan(start=start.model_copy(update={"record": record}))
+    (note,) = (note for note in plan.notes if "not known any more" in note)
+    assert '"old"' in note
+    assert not any("not known" in n for n in make_plan(start=start).notes)
+
+
 def test_fp32_on_a_cpu_takes_two_patches_a_step():
     assert make_plan(precision="fp32").batch_size == 2
     assert make_plan(precision="bf16").batch_size == 1

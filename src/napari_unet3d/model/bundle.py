@@ -35,9 +35,11 @@ FORMAT = "napari-unet3d"
 
 _LARGEST_HEADER = 16 * 2**20
 """Bytes. A larger header is damaged: that of a model is about 30 kB."""
+_SHOWN_OF_AN_ERROR = 200
+"""Characters of a text about a damaged file that are shown: a hostile file may hold any text."""
 _LARGEST_WEIGHT = 1e15
-"""Beyond it, the variances that a normalization computes are infinite in fp32. Weights of trained
-networks are below 100, running variances below a million."""
+"""Absolute value. Beyond it, the variances that a normalization computes are infinite in fp32.
+Weights of trained networks are below 100, running variances below a million."""
 
 _STATE = "training/"
 """Prefix of the tensors that only resuming needs."""
@@ -253,8 +255,9 @@ def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")[:_SHOWN_OF_AN_ERROR]
         raise BadInputError(
-            f"{path} is damaged: {where[:100] or 'its description'}: {first['msg']}"
+            f"{path} is damaged: {where[:100] or 'its description'}: {reason}"
         ) from error
 
 

@@ -14,20 +14,22 @@ from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.pixels.fit import mean_iou
 
 _NETWORK_WEIGHTS = torch.linspace(0, 1, 11)
-"""Weights of the network that are tried; the pixel classifier has the rest."""
+"""Weights of the network that are tried, in steps of 0.1; the pixel classifier has the rest."""
 _TRUST_IN_SEEN_VOXELS = 0.5
 """The fitted weight of the network is halved: it was fitted on voxels the network was trained on,
 where it looks better than it is. Fitted weights are 0.6 to 1; the best ones are 0.3 to 0.5."""
 _TEMPERATURES = torch.logspace(-0.5, 1, 31)
-"""Temperatures that are tried: from 0.3, which makes probabilities surer, to 10."""
+"""Temperatures that are tried: from 0.3, which makes probabilities surer, to 10, which makes all
+classes almost equal; in steps of 12 %."""
 _SHIFTS = torch.linspace(-3, 3, 25)
-"""Shifts of a class's log-probability that are tried."""
+"""Shifts of a class's log-probability that are tried, in steps of 0.25. A shift by 3 makes a class
+20 times as probable."""
 _SHIFT_PENALTY_IOU = 0.002
-"""Mean IoU that a shift by 1 must gain, so that noise does not move the border."""
+"""Mean IoU that a shift by 1 must gain, so that noise does not move the borders of the classes."""
 _ROUNDS = 2
 """Rounds over the classes when several are shifted, since each shift changes the others."""
 _CLASSES_FOR_ROUNDS = 10
-"""With more classes than this there is one round: each takes 25 trials a class."""
+"""Classes. With more of them one round has to do, since a round takes 25 trials for each class."""
 
 
 def fit_calibration(

@@ -21,7 +21,7 @@ _INCLUSIVE_BOUNDS = {"greater_than_equal": "ge", "less_than_equal": "le"}
 _NAMED = 5
 """Unknown settings that a note names; a damaged file may hold any number of them."""
 _SHOWN = 40
-"""Characters of a stored name or value that a note shows."""
+"""Characters of a stored name or value that a note shows, so that two fit into a line."""
 
 
 def read_settings(

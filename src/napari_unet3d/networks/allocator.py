@@ -9,7 +9,10 @@ from typing import Any
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # parameters of mallopt(3)
 _DEFAULTS = ((_TRIM_THRESHOLD, 128 * 1024), (_TOP_PAD, 128 * 1024), (_MMAP_MAX, 65536))
+"""Bytes, and a number of blocks for the last: the values that glibc starts with."""
 _KEEP = ((_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 2**26), (_MMAP_MAX, 0))
+"""Bytes, and a number of blocks for the last: nothing is given back below 2 GiB, 64 MiB are taken
+at once, and no block is mapped on its own."""
 
 
 def keep_freed() -> None:

@@ -86,7 +86,7 @@ def _try_once(device: str, precision: Precision, repeatable: bool) -> None:
 
 
 def unused_gpu() -> str | None:
-    """Why a GPU of this machine is not used, with the cure; None when no GPU lies idle."""
+    """Why a GPU of this machine is not used, and what helps; None when no GPU is left unused."""
     for gpu in _gpus():
         if (why := failure(gpu, "fp32")) is not None:
             return f"A GPU is here, but PyTorch {torch.__version__} cannot use it: {why}."

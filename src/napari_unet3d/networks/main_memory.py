@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 _NO_LIMIT = 1 << 62
+"""Bytes: more than any machine has."""
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 

@@ -16,16 +16,18 @@ from napari_unet3d.networks.geometry import (
 )
 
 _TRAINING_BYTES_FP32, _TRAINING_BYTES_HALF = 10.4, 7.0
-"""Bytes per value of a feature map: measured on a CPU with batch norm in fp32, and estimated under
-autocast, which keeps half of the maps in half precision."""
+"""Bytes per value of a feature map. The first was measured on a CPU with batch norm, the second is
+an estimate for autocast, which keeps half of the maps in half precision."""
 _PREDICTION_BYTES_FP32, _PREDICTION_BYTES_HALF = 4.0, 3.0
 """Bytes per value of a feature map, as if all maps were kept to the end of the forward pass."""
 _UNPADDED_PATCH = (116, 132, 132)
 """Voxels (z, y, x) of the paper's patch, from which the patch of an unpadded network is halved."""
 _UNPADDED_FACTOR = 8
-"""Factor on the voxels of a patch of an unpadded network, which learns from the middle only."""
+"""Factor on the voxels of a patch of an unpadded network, which learns from the middle only: the
+paper's patch has 37 times as many voxels as its output."""
 _SHORTEST_SIDE = 16
-"""Voxels of a side of the patch in the annotated slice, unless the stack is smaller."""
+"""Voxels: shortest side of a patch within the annotated slice, unless the stack is smaller. Three
+poolings leave 2 of 16."""
 _GROWTH_STEPS = 64
 """Steps by which a patch grows until no normalized map has a single voxel. Few are needed; a map
 that has one voxel whatever the patch must not be waited for."""

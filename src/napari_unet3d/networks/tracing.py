@@ -21,8 +21,8 @@ from napari_unet3d.config import AXIS_NAMES, Triple
 from napari_unet3d.networks.layers import ChannelNorm
 
 _FIRST_SIDE, _LAST_SIDE = 128, 512
-"""Voxels: sides of the cubes that are tried to find one that the network takes. A padded network
-that pools by up to 64 takes the first or one of the 63 after it."""
+"""Voxels: smallest and largest side of the cubes that are tried, until the network takes one. A
+padded network that pools by up to 64 takes one of the first 64 cubes."""
 _LONG_STEP = 2**6 * 3**3 * 5**2 * 7
 """Voxels by which an axis is lengthened to measure strides: divisible by every usual stride."""
 
@@ -237,8 +237,8 @@ def _period(config: Traceable, base: Triple, axis: int) -> int:
 def _strides(config: Traceable, base: Triple, axis: int) -> list[tuple[Layer, Fraction, Fraction]]:
     """Input voxels per voxel of each layer's input and output map, along an axis.
 
-    A longer tile tells: its maps are longer by what was added, divided by their stride. Maps of a
-    constant size, such as those of a global pooling, are left out.
+    They are measured with a longer tile: each map grows by the added voxels divided by its stride.
+    Maps of a constant size, such as those of a global pooling, are left out.
     """
     short = _trace(config, base)
     long = _trace(config, _replaced(base, axis, base[axis] + _LONG_STEP))

@@ -44,6 +44,7 @@ def train_once(
     Exception
         Whatever PyTorch raises: the device cannot do one of the operations.
     """
+    # Only the CPU draws from torch's shared generator here, so no generator of a GPU is kept.
     with torch.random.fork_rng(devices=[]):
         network = _network().to(device, memory_format=form)  # type: ignore[call-overload]
         x = torch.rand(1, 2, 8, 8, 8)

@@ -20,7 +20,8 @@ from napari_unet3d.networks.layers import Convolution, Pool, normalization
 from napari_unet3d.networks.tracing import Layer, Operation, Walk
 
 _STRIDES_OF_PRESET = {"fast": 2, "balanced": 3}
-"""Poolings at most. Three, as in the paper, see 100 voxels; two are quicker and see 44."""
+"""Largest number of poolings. With three, as in the paper, the network sees 100 voxels; with two it
+is quicker and sees 44."""
 _SHORTEST_POOLED_AXIS = 8
 """Voxels. A shorter axis is not pooled: fewer than 4 would be left."""
 
@@ -181,7 +182,7 @@ class UNetConfig(Architecture):
 
     def receptive_field(self) -> Triple:
         """Input voxels that one output voxel depends on at most, along z, y and x."""
-        # How many depends on where the voxel lies in its pooling cell: the largest number counts.
+        # The number depends on where the voxel lies in its pooling cell: the largest one counts.
         z, y, x = (
             max(self._reach(axis, position) for position in range(self.stride()[axis]))
             for axis in range(3)

@@ -12,12 +12,12 @@ from napari_unet3d.config import Triple, VoxelSize
 from napari_unet3d.pixels.features import Read, feature_count, filter_bank
 
 _HIDDEN = 64
-"""Units of each of the two hidden layers."""
+"""Units of each of the two hidden layers, three for each feature of an image of one channel."""
 _DROPOUT_GROUP = 32
 """Voxels that share a dropout mask: drawing one for each voxel takes half the time of a fit."""
 _SMALLEST_LOG_PROBABILITY = -14.0
-"""Much like the bound of the network's log-probabilities, so that both learners are as sure as each
-other at most."""
+"""Log-probability below which none is passed on. It is close to the bound of the network's, -13.8,
+so that neither learner can be much surer than the other."""
 _CHUNK = 1 << 15
 """Voxels that go through the layers at once: their hidden units, 8 MiB, stay in the cache."""
 

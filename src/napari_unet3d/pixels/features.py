@@ -21,10 +21,10 @@ PER_SCALE = 5
 """Features of a scale: smoothed gray value, length of the gradient, three eigenvalues of the
 Hessian."""
 _CUTOFF = 3
-"""Standard deviations, beyond which a Gaussian is cut off."""
+"""Standard deviations beyond which a Gaussian is cut off; 0.3 % of it lie there."""
 _ISOTROPIC_RATIO = 2.0
-"""Voxels that are up to twice as large along an axis count as isotropic, since microscopes resolve
-less along z: the IoU of plant cells rises by 0.03."""
+"""Ratio of two voxel sizes. Voxels that are up to twice as large along an axis count as isotropic,
+since microscopes resolve less along z: the IoU of plant cells rises by 0.03."""
 
 Read = Callable[[tuple[int, ...], tuple[int, ...]], Tensor]
 """Reads gray values (C, z, y, x) from start to stop, which may lie outside the volume."""

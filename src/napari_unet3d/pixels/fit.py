@@ -40,13 +40,14 @@ random forest in 3 s; thousands of iterations without dropout lose up to 0.06 th
 LONG = Schedule(iterations=900, dropout=0.1)
 """For slices that resemble each other: the IoU of chloroplasts rises from 0.80 to 0.88."""
 _BATCH = 2048
-"""Voxels of a step."""
+"""Voxels of a step of the optimizer, drawn at random; a step on them takes milliseconds."""
 _LEARNING_RATE, _WEIGHT_DECAY = 5e-3, 1e-2
-"""Of AdamW; the rate falls to 0 along a cosine."""
+"""Settings of AdamW. The rate is the first one; it falls to 0 along a cosine."""
 _SMALLEST_STD = 1e-3
-"""A feature that varies less on the labelled voxels counts as constant, and is not scaled up."""
+"""Standard deviation. A feature that varies less on the labelled voxels counts as constant, and is
+not scaled up."""
 _FOLDS = 2
-"""Parts of the samples for cross-fitting; more of them would take longer."""
+"""Parts of the samples for cross-fitting, which fits one classifier for each part: the fewest."""
 _CHUNK = 1 << 15
 """Voxels classified at once in cross-fitting: 0.01 s, after which an interruption is noticed."""
 

@@ -38,7 +38,7 @@ sparse: an annotation, in which 0 does not count and 1 is background."""
 PIECE_VOXELS = 2**22
 """Voxels that are compared at once: 4 MB of labels, 40 MB with the temporary arrays."""
 _CLASSES_LISTED = 8
-"""Numbers of classes that a message lists before it says "…"."""
+"""Numbers of classes that a message lists before it ends in "…", so that it stays a line long."""
 
 
 @dataclass(frozen=True)

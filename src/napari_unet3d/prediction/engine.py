@@ -36,18 +36,19 @@ from napari_unet3d.prediction.shortage import (
     needing_memory,
 )
 from napari_unet3d.prediction.tiling import blending_weights, overlap_slices, plan_tiles
-from napari_unet3d.sampling.source import Source
+from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
-"""Voxels of the largest tile on a CPU: one takes about half a second, which a cancel waits for."""
+"""Voxels of the largest tile on a CPU. Such a tile takes about half a second, and a cancel waits
+for it."""
 
 PIXEL_CHUNK = 1_000_000
 """Voxels whose features are computed at once in an image of one channel; fewer in thin boxes, whose
 halo is large."""
 
 _SMALLEST_SIDE = 32
-"""Voxels of the shortest side of the boxes that are cut for the pixel classifier: the halo that
-its features need would cost more than a smaller box."""
+"""Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
+smaller box, which its features need, would take more time than the box."""
 
 
 class NotFiniteError(RunFailedError):
@@ -160,9 +161,10 @@ class Engine:
     def probabilities(self, time: int, box: Box) -> Generator[int | Notice, None, Tensor]:
         """Predict one box at one time point.
 
-        After a lack of memory the box is begun again: with smaller tiles where the network
-        lacked it, with the sum in the main memory where the GPU lacked it for the sum. The box is
-        also begun again, in fp32, where the network gives no finite values in a shorter format.
+        After a lack of memory the box is begun again. An image that was kept on the GPU makes way
+        first. Then the network gets smaller tiles if it lacked memory, and the sum of the tiles
+        moves to the main memory if the GPU lacked memory for the sum. The box is also begun again,
+        in fp32, where the network gives no finite values in a shorter format.
 
         Yields
         ------
@@ -192,8 +194,18 @@ class Engine:
             except _NotFiniteTilesError:
                 pass
             # Outside the except block, whose traceback would keep the tensors alive.
+            freed = shortage is not None and self._free_source(shortage)
             devices.make_room(self.device)
-            yield Notice(self._room.answer(shortage, box) if shortage else self._use_fp32())
+            if freed:
+                yield Notice(GIVEN_UP)
+            else:
+                yield Notice(self._room.answer(shortage, box) if shortage else self._use_fp32())
+
+    def _free_source(self, shortage: ShortageError) -> bool:
+        """Free the image that the source keeps on the GPU; False where that cannot help."""
+        if shortage.place == "sum" and self._room.sum_device.type == "cpu":
+            return False  # the main memory was short
+        return self.source.give_up()
 
     def _use_fp32(self) -> str:
         """Compute in fp32 from now on; returns what the user reads."""

@@ -1,4 +1,4 @@
-"""What an output of a prediction is: the class that every output is made from.
+"""The class of all outputs of a prediction.
 
 torch is imported where it is used: the command line makes its options from the outputs when it
 starts.

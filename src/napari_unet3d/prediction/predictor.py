@@ -76,6 +76,8 @@ def predict(
         output: outputs[output.name] if output.optional else out
         for output in chosen_outputs(outputs)
     }
+    if out is None:
+        raise BadInputError("`out` is None: give an array for the labels")
     wanted = {output: array for output, array in arrays.items() if array is not None}
     chosen = tuple(range(volume.n_times) if times is None else dict.fromkeys(times))
     check_volume(bundle, volume, chosen)

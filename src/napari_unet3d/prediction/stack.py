@@ -27,8 +27,10 @@ from napari_unet3d.prediction.output import Output
 from napari_unet3d.prediction.shortage import BoxTooLargeError
 
 _SHARE = 4
-"""One part in so many of the free memory is for the sum of a block, and of the main memory for its
-outputs. A tile takes up to two parts, a stack that is kept on a GPU up to one."""
+"""Divisor of the free memory: a quarter is for the sum of a block, and on a GPU a quarter of the
+main memory is for its outputs. A tile is planned for half, an image that is kept on a GPU for the
+last quarter. Together they could use all that was free; the plan of a tile leaves room, since it
+counts all feature maps as if they were kept, and the image makes way when memory is short."""
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,8 @@ def block_voxels(engine: Engine, classes: Sequence[ClassInfo]) -> int:
     The free memory is read before the network has run, which on a GPU loads libraries and finds
     out what its convolutions need. It is not read again after the first tile: the sum of the
     first block, as large as those of the others, is there before its first tile is computed. So a
-    plan that is too large shows at the first tile, which costs one tile and ends in a `Notice`,
-    and never in the middle of a stack.
+    plan that is too large usually shows at the first tile, and costs one tile and a `Notice`.
+    Later tiles can still lack memory, where other programs take it; `Engine` answers that too.
     """
     values = sum(output.values_per_voxel(classes) for output in outputs.OUTPUTS)
     k = len(classes) + 1

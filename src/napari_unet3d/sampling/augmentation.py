@@ -19,10 +19,11 @@ from napari_unet3d.config import AugmentationConfig, Triple, VoxelSize
 from napari_unet3d.networks.resampling import sample_linearly, to_device
 
 _ISOTROPIC = 1.5
-"""Axes whose voxel sizes differ by less than this factor may be turned into each other."""
+"""Ratio of two voxel sizes. Below it, a patch may be turned by any angle in the plane of the two
+axes; above it only by `tilt`, since the axes differ too much in resolution."""
 
 _FIXED_POINT_STEPS = 3
-"""Steps of the inversion of a deformation at one voxel: its slope is far below 1, so that the
+"""Steps that invert a deformation at one voxel. The slope of a deformation is far below 1, so the
 error falls below a tenth of a voxel."""
 
 
@@ -95,7 +96,7 @@ class Warp:
         start
             Voxel index of the crop's first voxel in the volume.
         volume_shape
-            Shape of the whole volume; what lies outside it is unlabelled.
+            Shape of the whole volume; voxels outside it are unlabelled.
 
         Returns
         -------

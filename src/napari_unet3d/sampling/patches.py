@@ -116,7 +116,7 @@ class PatchSampler:
                 if device.type == "cpu":
                     labelled = bool(target.any())
                 else:
-                    # Erased meanwhile, the drawn voxel is 0 in the crop.
+                    # The drawn voxel is 0 in the crop if its paint was erased meanwhile.
                     drawn = codes[tuple(voxel - np.asarray(start))]
                     labelled = bool(drawn) and warp.covers(voxel, self._margin)
                 if labelled:

@@ -17,16 +17,17 @@ from napari_unet3d.pixels.fit import PixelSample
 from napari_unet3d.sampling.patches import PatchSampler
 
 _LARGEST_SIDE, _SMALLEST_SIDE = 256, 96
-"""Voxels. A part of a slice has the area of a square of the first side, or of a smaller one where
-there are many slices, so that each has its turn; below the second side the halo is most of it."""
+"""Voxels. A part of a slice has the area of a square with the first side. With many slices the
+square is smaller, so that each slice gives a part; below the second side, most voxels that are read
+belong to the halo."""
 _AREA = 800_000
 """Voxels of all parts together in an image of one channel; their features take a few seconds."""
 _SMALLEST_AREA = 2000
-"""Smaller parts count as this many voxels, since their halo is read too."""
+"""Voxels. Smaller parts count as this many, since their halo is read too."""
 _LABELLED = 300_000
-"""Labelled voxels of all parts together in an image of one channel."""
+"""Labelled voxels of all parts together in an image of one channel; their features take 25 MB."""
 _SMALLEST_QUOTA = 2000
-"""Labelled voxels that a part may give in any case, in an image of one channel."""
+"""Labelled voxels that a part may give however many parts there are, in an image of one channel."""
 
 _Part = tuple[SliceRef, Box]
 

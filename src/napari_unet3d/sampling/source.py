@@ -23,9 +23,13 @@ Beyond = Literal["mirror", "nearest"]
 
 _RESIDENT_SHARE = 0.25
 """Share of the free memory of a device that a resident stack may take. Patches and tiles are
-planned for half of what is free, and the sum of the tiles takes the rest."""
+planned for half of the free memory, and the sum of the tiles for the last quarter."""
 _SLAB = 16
-"""Planes that become resident at once: the depth of a training patch on a CPU."""
+"""Planes that become resident at once. A training patch on a GPU is up to 32 planes deep, so a
+patch needs two or three slabs, and a training on a few slices does not read the whole stack."""
+
+GIVEN_UP = "Out of memory on the GPU: the image is not kept there any more, which is slower."
+"""What the user reads after `Source.give_up` has freed memory."""
 
 
 def open_source(
@@ -120,6 +124,16 @@ class Source:
             inside = inside[:, z[:, None, None], y[:, None], x]
         return to_device(inside, self.device)
 
+    def give_up(self) -> bool:
+        """Free the memory of the device that the source can do without, for good.
+
+        Returns
+        -------
+        bool
+            Whether it held any.
+        """
+        return False
+
     def _normalized(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
         return self.intensity.apply(self.volume.crop(time, start, stop))
 
@@ -169,7 +183,7 @@ class ResidentSource(Source):
         if values is None:
             return super().crop(time, start, stop)
         (a, b, c), (d, e, f) = start, stop
-        # A copy: what is done to a box must not reach the next one.
+        # A copy, since the caller may change the box in place.
         return values[:, a:d, b:e, c:f].clone(memory_format=torch.contiguous_format)
 
     def read(
@@ -186,10 +200,17 @@ class ResidentSource(Source):
                 box = box.index_select(axis, to_device(index - first, self.device))
         return box
 
+    def give_up(self) -> bool:
+        """Free the gray values on the device; from now on, boxes are read as `Source` does it."""
+        held = bool(self._times)
+        self._times.clear()
+        self._most_times = 0
+        return held
+
     def _resident(self, time: int, first: int, stop: int) -> Tensor | None:
         """The time point, with the planes first…stop-1 filled; None where it does not fit."""
         if not 0 <= time < self.volume.n_times:
-            return None  # the error is the plain source's
+            return None  # `Source` then raises the error
         if time not in self._times:
             while len(self._times) >= self._most_times:
                 if not self._times:

@@ -17,7 +17,7 @@ from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.geometry import shrink
 from napari_unet3d.networks.planning import halve
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.sampling.source import open_source
+from napari_unet3d.sampling.source import GIVEN_UP, open_source
 from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.checkpoint import (
     load_training_state,
@@ -206,6 +206,8 @@ class Learner:
     def shrink(self, reason: str) -> Notice:
         """Take half of the patch from now on, since memory did not suffice.
 
+        An image that was kept on the GPU makes way first; the patch then stays as it is.
+
         Parameters
         ----------
         reason
@@ -217,6 +219,9 @@ class Learner:
             The patch cannot be smaller.
         """
         self.drop_step()
+        if self.sampler.source.give_up():
+            devices.make_room(self.plan.device)
+            return Notice(GIVEN_UP)
         old = self.patch_shape
         for axis in self.plan.axes:
             patch = self._current_patches[axis]

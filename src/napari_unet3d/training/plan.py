@@ -224,6 +224,7 @@ def _notes(plan: TrainingPlan, choice: _PatchChoice) -> tuple[str, ...]:
     notes = [devices.unused_gpu() if not plan.on_gpu else None]
     if plan.start_from is not None:
         notes.append(voxel_size_note(plan.start_from, plan.volume))
+        notes += plan.start_from.record.config_notes
     if choice.is_short_of_memory:
         notes.append(
             f"Little memory is free: the patch is only {describe_shape(plan.main_patch())} "
