@@ -19,7 +19,7 @@ from napari_unet3d.sampling.source import nearest_index
 
 
 def _reader(image: np.ndarray) -> Read:
-    """Reads (1, z, y, x); outside of the image its border goes on."""
+    """Reads (1, z, y, x); outside the image, edge voxels are repeated."""
 
     def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
         index = [nearest_index(a, b, n) for a, b, n in zip(start, stop, image.shape, strict=True)]
