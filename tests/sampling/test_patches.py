@@ -92,7 +92,7 @@ def test_deformed_patches_rarely_miss_the_slice():
     ids=["odd", "even", "odd-turned"],  # turned about a corner, single voxels may get lost
 )
 def test_unpadded_patch_is_centered_on_a_labelled_voxel(augmentation, shape):
-    """As in the authors' code, the voxel is in the center: a small output would miss it elsewhere."""
+    """As in the authors' code, the voxel is in the center: a small output would miss others."""
     labels = np.zeros(SHAPE, np.uint8)
     rng = np.random.default_rng(0)
     for _ in range(40):  # single voxels: to hit one by chance is not likely
