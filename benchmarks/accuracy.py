@@ -1,4 +1,4 @@
-"""Accuracy on what is not annotated after a short training, ours beside other methods.
+"""Accuracy on unannotated voxels after a short training, beside that of other methods.
 
     python benchmarks/accuracy.py
     python benchmarks/accuracy.py --data FOLDER --slices 1 3 5 planes --seconds 30 60 180 600 \

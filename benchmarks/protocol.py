@@ -30,7 +30,7 @@ PLANES = "planes"
 """One annotated slice in the middle of each orientation."""
 CALIBRATION_BINS = 15
 SAMPLED_VOXELS = 2_000_000
-"""Voxels, at the most, from which calibration and retention are computed."""
+"""Voxels. Calibration and retention are computed from no more than these."""
 REACHED = 0.9
 """Share of the final IoU whose time is reported."""
 

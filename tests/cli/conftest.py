@@ -49,7 +49,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def train(run: Callable[..., Outcome], work: Path, tmp_path: Path) -> Callable[..., Outcome]:
-    """`train` with the usual files; what is given takes their place."""
+    """Run `train` with the usual files; arguments replace them."""
 
     def call(
         *more: Any,

@@ -1,4 +1,4 @@
-"""`info`: what is in a file, and what the machine offers."""
+"""`info` describes a model, an image or the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sparse annotations: what is learned, and checks that name the cure.
+"""Sparse annotations: which voxels are learned from, and checks that name the cure.
 
 Most tests use a stack of 6 × 8 × 10 voxels.
 """

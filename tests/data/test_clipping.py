@@ -1,4 +1,4 @@
-"""Where gray values are clipped: never through what is painted, the same for the same stack."""
+"""Painted classes are never clipped, and the same stack gives the same percentiles."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_gray_values_are_looked_up_in_small_boxes(monkeypatch):
 
 
 class Wide:
-    """A lazy image of large planes, which counts what is read at once."""
+    """A lazy image of large planes that counts the voxels of each reading."""
 
     chunks: tuple[int, ...] | None = None
 

@@ -70,7 +70,7 @@ def test_the_better_classifier_gets_the_say() -> None:
     noise = torch.randn(honest.shape, generator=torch.Generator().manual_seed(1))
     bad = noise.log_softmax(1)
     found = fit_calibration(honest, bad, target)
-    assert found.network == pytest.approx(found.pixels)  # half of the say at the most
+    assert found.network == pytest.approx(found.pixels)  # its weight is halved
     found = fit_calibration(bad, honest, target)
     assert found.pixels > 5 * found.network
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import BaseModel, ValidationError
 
 import napari_unet3d
@@ -16,6 +17,8 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import NETWORKS, AnyNetwork, kind_of, network_of_kind
+from napari_unet3d.networks.architecture import Architecture
+from napari_unet3d.networks.geometry import next_fitting
 from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.trainer import Trainer
@@ -39,6 +42,43 @@ def test_every_network_has_its_own_kind_and_describes_its_settings():
     for network in NETWORKS:
         assert network_of_kind(kind_of(network)) is network
         assert all(field.description for field in network.model_fields.values())
+
+
+def depends_on_classes(network: type[Architecture]) -> set[str]:
+    """Parameters and buffers whose shapes depend on the number of classes."""
+    with torch.device("meta"):
+        two, three = (network(n_classes=n).build().state_dict() for n in (2, 3))
+    return {n for n in two.keys() | three.keys() if n not in two or n not in three
+            or two[n].shape != three[n].shape}  # fmt: skip
+
+
+class _Misnamed(Branches):
+    head = "head."
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, Plain, Branches])
+def test_only_the_head_depends_on_the_number_of_classes(network):
+    names = depends_on_classes(network)
+    assert names, f"nothing of {network.__name__} depends on the number of classes"
+    others = sorted(n for n in names if not n.startswith(network.head))
+    assert not others, f"name these '{network.head}…', or set `head` of {network.__name__}"
+
+
+def test_a_head_with_another_name_is_found():
+    assert not any(n.startswith(_Misnamed.head) for n in depends_on_classes(_Misnamed))
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, Plain, Branches])
+def test_a_sample_does_not_depend_on_the_others_of_its_batch(network):
+    torch.manual_seed(0)
+    config = network()
+    if getattr(config, "normalization", None) == "tile":  # the paper's, of the tiles of a batch
+        config = config.model_copy(update={"normalization": "batch"})
+    module = config.build().eval()
+    batch = torch.randn(2, config.in_channels, *next_fitting(config, (1, 1, 1)))
+    with torch.inference_mode():
+        together, alone = module(batch)[:1], module(batch[:1])
+    assert torch.allclose(together, alone, atol=1e-4), "a batch must not change a prediction"
 
 
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(with_toys):

@@ -11,6 +11,7 @@ from napari_unet3d.networks.geometry import (
     excess,
     feature_map_values,
     fits,
+    is_padded,
     next_fitting,
     output_shape,
     receptive_field,
@@ -298,3 +299,25 @@ def test_plans_for_any_network(network, shape):
 def test_patch_of_any_network_is_no_thicker_than_it_can_see():
     assert plan_patch(Plain(), CUBE, 0, 300_000, 16)[0] == 9
     assert plan_patch(Plain(kernels=(1, 3, 3)), CUBE, 0, 300_000, 16)[0] == 5
+
+
+def test_a_network_that_cuts_off_little_has_no_patch_like_the_paper_s():
+    network, stack = Plain(padded=False), (16, 48, 48)
+    assert not is_padded(network), "the precondition"
+    patches = plan_patches(network, stack, False, 10**12, "fp32")
+    for axis, patch in patches.items():
+        # The output is planned like that of a padded network; what is cut off comes on top.
+        padded = plan_patch(Plain(), stack, axis, 300_000, 16)
+        assert output_shape(network, patch) == padded
+    small, large = (
+        plan_patches(network, (300, 300, 300), False, 10**12, "fp32", small)
+        for small in (True, False)
+    )
+    assert all(prod(small[a]) < prod(large[a]) / 2 for a in range(3))
+
+
+def test_the_paper_s_network_has_the_paper_s_patch_on_any_stack():
+    for stack in ((16, 48, 48), (300, 1000, 1000)):
+        for small in (False, True):
+            patches = plan_patches(PAPER_NETWORK, stack, False, 10**12, "fp32", small)
+            assert patches == dict.fromkeys(range(3), (116, 132, 132))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from test_geometry import CONFIGS
+from torch import nn
 
 from napari_unet3d.networks import tracing
 from napari_unet3d.networks.architecture import Architecture
@@ -176,3 +177,17 @@ def test_sum_of_layers_is_the_work_of_the_network():
             config.build().eval()(torch.zeros(2, 1, *tile))
         work = sum(layer.multiply_adds for layer in walk(config, tile)[0])
         assert counter.get_total_flops() == 2 * 2 * work
+
+
+class _Broken(Plain):
+    """Its head takes more channels than its body gives."""
+
+    def build(self) -> nn.Module:
+        network = super().build()
+        network.head = nn.Conv3d(9, self.n_classes, 1)
+        return network
+
+
+def test_a_network_that_takes_no_cube_is_refused_with_the_layer_where_it_fails():
+    with pytest.raises(ValueError, match=r"takes no cube.*layer 'head'.*forward pass"):
+        tracing.measured(_Broken())

@@ -52,7 +52,7 @@ def _endless() -> float:
 
 
 def _sample(ref: SliceRef, target: Tensor, features: Tensor) -> PixelSample:
-    """A sample with these features; nobody looks at its box."""
+    """A sample with these features; its box is not used."""
     box = Box((0, 0, 0), (1, 1, len(target)))
     return PixelSample(ref, box, torch.arange(len(target)), features, target.long())
 

@@ -1,4 +1,4 @@
-"""IoU and Dice: right numbers, and none for what is absent."""
+"""IoU and Dice are right, and a class that is absent has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack is cut into blocks at the borders of chunks; what is written, and when."""
+"""A stack is cut into blocks at the borders of chunks, and each block is written once."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from bundles import random_bundle
-from napari_unet3d.config import PredictionConfig
+from napari_unet3d.config import PredictionConfig, default_class
+from napari_unet3d.data.boxes import Box
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.stack import ResultArrays
 from predictions import SAME, blobs, n_tiles, run
+from toy_predictions import SecondClass
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
@@ -171,3 +175,23 @@ def test_writing_that_fails_is_a_clear_failure():
     out = np.zeros(volume.shape, np.uint8).view(FullDisk)
     with pytest.raises(RunFailedError, match="No space left"):
         list(predict(random_bundle(SAME), volume, out, config=PredictionConfig(device="cpu")))
+
+
+class _Broadcast(SecondClass):
+    """It names two channels, and gives one, which numpy would write into both."""
+
+    def channel_names(self, classes):
+        return ("first", "second")
+
+    def block(self, probabilities, classes):
+        return super().block(probabilities, classes)[None]
+
+
+def test_an_output_of_another_shape_than_it_promises_is_refused():
+    array = np.full((2, 3, 4, 5), 7, np.uint8)
+    box = Box((0, 0, 0), (3, 4, 5))
+    probabilities = torch.full((2, 3, 4, 5), 0.5)
+    arrays = ResultArrays({_Broadcast(): array}, (default_class(2),), series=False)
+    with pytest.raises(TypeError, match=r"'second_class' gives the shape \(1, 3, 4, 5\).*\(2, 3,"):
+        arrays.write(0, box, probabilities)
+    assert (array == 7).all(), "nothing is written"

@@ -1,4 +1,4 @@
-"""Where tiles lie: they cover what is wanted, whatever its size."""
+"""Tiles cover a box of any size."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_deformed_patches_rarely_miss_the_slice():
     ids=["odd", "even", "odd-turned"],  # turned about a corner, single voxels may get lost
 )
 def test_unpadded_patch_is_centered_on_a_labelled_voxel(augmentation, shape):
-    """As in the authors' code: its output is small, so that the voxel must not lie aside."""
+    """As in the authors' code, the voxel is in the center: a small output would miss others."""
     labels = np.zeros(SHAPE, np.uint8)
     rng = np.random.default_rng(0)
     for _ in range(40):  # single voxels: to hit one by chance is not likely
@@ -140,7 +140,7 @@ def test_patch_larger_than_the_volume():
 
 
 def test_the_labelled_voxel_may_lie_anywhere_near_the_middle():
-    """To both sides alike: a network shall not learn that labels lie left of the center."""
+    """Patches shift to both sides alike: else a network learns where labels lie in a patch."""
     found = sampler(painted(SliceRef(0, 10)), shapes=(7, 13, 13))
     at = [int((found.batch(n, 1, None)[1][0] > 0).any((1, 2)).int().argmax()) for n in range(300)]
     assert len(set(at)) > 2

@@ -83,7 +83,7 @@ def test_an_interruption_leaves_one_sample_at_least(sample: Sample) -> None:
 
 @pytest.mark.parametrize(("asked", "complete"), [(0, 0), (6, 0), (11, 1)])
 def test_a_stop_leaves_what_is_complete(sample: Sample, asked: int, complete: int) -> None:
-    """It is heard at the next scale: choosing the two parts asks twice, each sample 6 times."""
+    """Stop takes effect at the next scale: choosing two parts asks twice, each sample 6 times."""
     refs = (SliceRef(0, 3), SliceRef(0, 12))
     count = itertools.count()
     samples = sample_pixels(_annotated(sample, refs), _never, lambda: next(count) >= asked)

@@ -1,4 +1,4 @@
-"""Gray values on the device: read box by box, or kept there; equal to the bit."""
+"""Gray values read box by box equal those kept on the device, to the bit."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def test_other_precisions_store_no_scale():
 
 
 class SkippingOnDevice(Learner):
-    """Learns as on an NVIDIA GPU, where AdamW itself skips what is not finite."""
+    """Learns as on an NVIDIA GPU, where AdamW itself skips steps that are not finite."""
 
     @property
     def skips_on_device(self) -> bool:

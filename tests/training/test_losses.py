@@ -1,4 +1,4 @@
-"""The loss: what is not labelled counts for nothing, exactly."""
+"""An unlabelled voxel never changes the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of a training: what is refused, and what is chosen."""
+"""The plan of a training: which input it refuses, and which sizes it chooses."""
 
 from __future__ import annotations
 

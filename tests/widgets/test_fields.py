@@ -1,4 +1,4 @@
-"""What is typed is what is used: real keys for every editor that is made from the settings."""
+"""Every editor of a setting yields the value that was typed with real keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to do next: a function of what is open and painted; no window."""
+"""The hint on what to do next depends on open layers and paint only; no window is needed."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_what_others_write_is_found_at_a_redraw_not_by_moving(annotate: Any, qtb
 
 
 def test_undo_into_another_array_is_counted(annotate: Any, qtbot: Any) -> None:
-    """napari keeps the history: what is undone was painted in the array before."""
+    """The undo history is napari's own: an undone stroke was in the array before."""
     _, layer, annotator = annotate(np.zeros(SHAPE, np.uint8))
     layer.paint((0, 9, 9), 1)
     layer.data_setitem(tuple(np.array(i) for i in ((0, 9), (3, 3), (4, 4))), 2)

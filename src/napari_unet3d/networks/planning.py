@@ -8,10 +8,10 @@ from napari_unet3d.config import Triple
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import (
     feature_map_values,
-    is_padded,
     next_fitting,
     output_shape,
     receptive_field,
+    shrink,
     smallest_map,
 )
 
@@ -21,10 +21,11 @@ an estimate for autocast, which keeps half of the maps in half precision."""
 _PREDICTION_BYTES_FP32, _PREDICTION_BYTES_HALF = 4.0, 3.0
 """Bytes per value of a feature map, as if all maps were kept to the end of the forward pass."""
 _UNPADDED_PATCH = (116, 132, 132)
-"""Voxels (z, y, x) of the paper's patch, from which the patch of an unpadded network is halved."""
+"""Voxels (z, y, x) of the paper's patch, from which the patch of a network that cuts off most of it
+is halved."""
 _UNPADDED_FACTOR = 8
-"""Factor on the voxels of a patch of an unpadded network, which learns from the middle only: the
-paper's patch has 37 times as many voxels as its output."""
+"""Factor on the voxels of a patch of such a network, which learns from the middle only: the paper's
+patch has 37 times as many voxels as its output."""
 _SHORTEST_SIDE = 16
 """Voxels: shortest side of a patch within the annotated slice, unless the stack is smaller. Three
 poolings leave 2 of 16."""
@@ -68,11 +69,11 @@ def plan_patch(
     thin_axis
         Axis perpendicular to the annotated slice.
     voxels
-        Approximate size of the patch.
+        Approximate size of the patch; of its output, where the network cuts off less than most.
     depth
         Approximate size along the thin axis, voxels. It is reduced to the receptive field.
     """
-    if not is_padded(network):
+    if _cuts_off_most(network):
         return _shrink_to(network, next_fitting(network, _UNPADDED_PATCH), voxels)
     # What lies farther from the annotated slice than the network sees teaches nothing.
     depth = min(depth, receptive_field(network)[thin_axis])
@@ -83,7 +84,8 @@ def plan_patch(
     first, second = sorted(flat, key=lambda a: shape[a])
     shape[first] = min(shape[first], side)
     shape[second] = min(shape[second], max(side, area // shape[first]))
-    return _normalizable(network, next_fitting(network, (shape[0], shape[1], shape[2])))
+    z, y, x = (n + cut for n, cut in zip(shape, shrink(network), strict=True))
+    return _normalizable(network, next_fitting(network, (z, y, x)))
 
 
 def plan_patches(
@@ -110,7 +112,7 @@ def plan_patches(
         Number format of the convolutions.
     small
         Whether the patches are for the first part of a training: a third of the voxels. Those of
-        an unpadded network stay as large, since its output would become tiny.
+        a network that cuts off most of a patch stay as large, since its output would become tiny.
 
     Returns
     -------
@@ -118,7 +120,7 @@ def plan_patches(
         Axis → shape (z, y, x).
     """
     voxels, depth = (2_000_000, 32) if accelerator else (300_000, 16)
-    if not is_padded(network):
+    if _cuts_off_most(network):
         voxels *= _UNPADDED_FACTOR
     elif small:
         voxels //= 3
@@ -151,6 +153,15 @@ def halve(network: Architecture, shape: Triple) -> Triple | None:
         if fitting[axis] < shape[axis] and smallest_map(network, fitting) > 1:
             return fitting
     return None
+
+
+def _cuts_off_most(network: Architecture) -> bool:
+    """Whether a network without padding, such as the paper's, uses little of a patch.
+
+    It cuts off more than half of the paper's patch along an axis.
+    """
+    pairs = zip(shrink(network), _UNPADDED_PATCH, strict=True)
+    return any(2 * cut > n for cut, n in pairs)
 
 
 def _normalizable(network: Architecture, shape: Triple) -> Triple:

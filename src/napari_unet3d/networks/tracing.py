@@ -168,19 +168,25 @@ def measured(config: Traceable) -> Measured:
     ValueError
         The network takes no cube of a usual size, or gives more voxels than it takes.
     """
-    sides = range(_FIRST_SIDE, _LAST_SIDE + 1)
-    side = next((n for n in sides if _output(config, (n, n, n)) is not None), None)
-    if side is None:
+    cubes = ((n, n, n) for n in range(_FIRST_SIDE, _LAST_SIDE + 1))
+    base, reason = None, ""
+    for cube in cubes:
+        traced = _trace(config, cube)
+        if not isinstance(traced, str):
+            base = cube
+            break
+        reason = traced
+    if base is None:
         raise ValueError(
             f"the network '{config.kind}' takes no cube of {_FIRST_SIDE} to {_LAST_SIDE} voxels, "
-            "so its shapes cannot be measured: its class must define them"
+            f"so its shapes cannot be measured; {reason}. Correct its forward pass, or let its "
+            "class define `walk`, `fits`, `stride` and `receptive_field`"
         )
-    base = (side, side, side)
     stride = _triple(_period(config, base, axis) for axis in range(3))
     shrink = _triple(
         min(
             n - output[axis]
-            for n in range(side, side + stride[axis])
+            for n in range(base[axis], base[axis] + stride[axis])
             if (output := _output(config, _replaced(base, axis, n))) is not None
         )
         for axis in range(3)
@@ -263,16 +269,21 @@ def _output(config: Traceable, tile: Triple) -> Triple | None:
 def _trace(config: Traceable, tile: Triple) -> Walk | str:
     """Run the network on a tile without values; a text says why it does not take the tile."""
     layers: list[Layer] = []
+    entered: list[str] = []
     with torch.device("meta"), torch.no_grad():
         network = config.build().eval()
         for name, module in network.named_modules():
             if (operation := _operation(module)) is not None:
+                module.register_forward_pre_hook(lambda *_, name=name: entered.append(name))
                 module.register_forward_hook(_recorder(layers, name, operation))
         try:
             output: Tensor = network(torch.empty(1, config.in_channels, *tile))
         except (RuntimeError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            return f"a tile of {tile} voxels does not fit the network '{config.kind}': {reason}"
+            where = f" (at or after its layer '{entered[-1]}')" if entered else ""
+            return (
+                f"a tile of {tile} voxels does not fit the network '{config.kind}': {reason}{where}"
+            )
     if output.ndim != 5 or tuple(output.shape[:2]) != (1, config.n_classes):
         raise TypeError(
             f"the network '{config.kind}' gives the shape {tuple(output.shape)} for a tile of "

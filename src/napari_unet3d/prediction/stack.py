@@ -65,7 +65,7 @@ class ResultArrays:
         """Write the result of a box; by halves where memory does not suffice to do it at once."""
         try:
             for output, array in self.arrays.items():
-                values = output.block(probabilities, self.classes)
+                values = self._values(output, probabilities)
                 every = (slice(None),) * (values.ndim - 3)
                 _assign(array, (*((time,) if self.series else ()), *every, *box.slices), values)
                 del values  # before the next output is made
@@ -84,6 +84,18 @@ class ResultArrays:
         n, m = first.shape[axis], second.shape[axis]
         self.write(time, first, probabilities.narrow(1 + axis, 0, n))
         self.write(time, second, probabilities.narrow(1 + axis, n, m))
+
+    def _values(self, output: Output, probabilities: Tensor) -> NDArray[Any]:
+        """The output for a box. Numpy would repeat a channel that is given once, without a word."""
+        values = output.block(probabilities, self.classes)
+        names = output.channel_names(self.classes)
+        wanted = (*((len(names),) if names else ()), *probabilities.shape[1:])
+        if values.shape != wanted:
+            raise TypeError(
+                f"the output '{output.name}' gives the shape {values.shape} for a box, it must "
+                f"give {wanted}: a channel for each of its `channel_names`, if any, then z, y, x"
+            )
+        return values
 
 
 class StackPrediction:

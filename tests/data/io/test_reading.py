@@ -1,4 +1,4 @@
-"""Files: what goes in comes out, voxel size included, and what is broken says so."""
+"""Files keep voxels and voxel size, and a broken file is refused with a reason."""
 
 from __future__ import annotations
 

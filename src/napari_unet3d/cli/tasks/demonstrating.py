@@ -107,7 +107,7 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
 
 
 def _check_own(folder: Path) -> None:
-    """Refuse to replace files that no demo wrote: a demo that came to its end wrote all three."""
+    """Refuse to replace files of other origin: a finished demo leaves three, not one or two."""
     existing = [folder / name for name in (_MODEL, _RESULT, _OVERLAY) if (folder / name).exists()]
     if len(existing) in (1, 2) and folder.name != DEMO_FOLDER:
         raise BadInputError(

@@ -49,7 +49,7 @@ class ImageFacts(QObject):
     """
 
     changed = Signal()
-    """The problem of the image is another one."""
+    """Emitted when the problem of the image changes."""
 
     def __init__(self, viewer: Any, parent: QObject, choice: LayerChoice, ask: Ask) -> None:
         super().__init__(parent)
@@ -181,7 +181,7 @@ def file_without_voxel_size(image: Image) -> str | None:
 
 
 def take_voxel_size(image: Image, geometry: Geometry | None) -> str:
-    """Give an image the voxel size of its file, unless it has one, or the shapes differ.
+    """Give an image the voxel size of its file, where it has none and the shapes are the same.
 
     Returns
     -------
