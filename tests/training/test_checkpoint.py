@@ -7,11 +7,12 @@ import torch
 from toy_stack import SMALL, TRAINED, annotate, make_plan, make_trainer, run, same_tensors
 
 from bundles import random_bundle
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.training.checkpoint import (
     load_training_state,
+    load_weights,
     stored_scale,
     training_state,
 )
@@ -102,3 +103,12 @@ def test_the_scale_of_fp16_gradients_is_kept(tmp_path):
     state = training_state(network, optimizer, 512.0)
     path = random_bundle(SMALL, state=state).save(tmp_path / "m.unet3d")
     assert stored_scale(ModelBundle.load(path).state) == 512.0
+
+
+def test_weights_outside_the_head_that_depend_on_the_classes_are_named():
+    network, other = (UNet3D(SMALL.model_copy(update={"n_classes": n})) for n in (2, 3))
+    weights = network.state_dict()
+    other.add_module("last", other.head)
+    misnamed = weights | {"last.weight": weights["head.weight"]}
+    with pytest.raises(RunFailedError, match=r"'last.weight' of the network 'unet'.*'head\.'"):
+        load_weights(other, misnamed, head=False)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.architecture import Network
 
@@ -104,9 +104,22 @@ def load_weights(network: Network, weights: Mapping[str, Tensor], head: bool = T
         Its tensors by name.
     head
         False leaves the head as it is, for other classes than those of the weights.
+
+    Raises
+    ------
+    RunFailedError
+        Weights beside the head depend on the number of classes, which is a fault of the network.
     """
     prefix = network.config.head
     loaded = {n: t for n, t in weights.items() if head or not n.startswith(prefix)}
+    own = network.state_dict()
+    for name, tensor in loaded.items():
+        if name in own and own[name].shape != tensor.shape:
+            raise RunFailedError(
+                f"The weights '{name}' of the network '{network.config.kind}' have the shape "
+                f"{tuple(tensor.shape)}, and the network takes {tuple(own[name].shape)}. Only "
+                f"parameters whose names begin with '{prefix}' may depend on the classes."
+            )
     network.load_state_dict(loaded, strict=head)
 
 
