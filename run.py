@@ -25,7 +25,7 @@ STAMP = VENV / "installed"  # the fingerprint of what .venv holds, or UNFINISHED
 UNFINISHED = "unfinished"
 CONSTRAINTS = ROOT / "constraints-cpu.txt"
 DISK_GIB = 3  # with the CPU build of PyTorch; the CUDA build takes 9
-WORKERS = 4  # processes of pytest at most: each takes up to 2 GiB of memory
+WORKERS = 4  # processes of pytest: no more, since each takes up to 2 GiB of memory
 
 # What Qt and OpenGL load on Linux, and the Debian package of each.
 LIBRARIES = {
@@ -200,7 +200,9 @@ def test(arguments):
     install_system_libraries(with_screen=True)
     prepare("all,test")
     validate = ["npe2", "validate", "napari-unet3d"]
-    pytest = ["pytest", "-n", "logical", f"--maxprocesses={WORKERS}", "--dist", "worksteal"]
+    # One process more than cores: the tests of the window wait for a quarter of their time.
+    workers = min(WORKERS, (os.cpu_count() or 1) + 1)
+    pytest = ["pytest", "-n", str(workers), "--dist", "worksteal"]
     if can_run("import PyQt6.QtWidgets, PyQt6.QtOpenGLWidgets"):
         validate.append("--imports")
     else:

@@ -97,7 +97,7 @@ def test_names_are_checked_by_the_users_numbers(train, tmp_path) -> None:
     labels = write(tmp_path / "dense.tif", TWO)
     outcome = train("--labels", "dense", "--names", "3=wall", labels=labels)
     assert outcome.code == 2
-    assert "[1, 2]" in outcome.err
+    assert "Painted classes: 1, 2" in outcome.err
 
 
 # --- the wrong way round --------------------------------------------------------------------

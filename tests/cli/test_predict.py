@@ -83,7 +83,7 @@ def test_predict_bad_input_leaves_no_file(run, work, tmp_path):
         ([image, image], "image.tif"),
         ([tmp_path / "no.unet3d", image], "no.unet3d"),
         ([model, image, "--times", "3"], "time point 3"),
-        ([model, image, "--times", "a"], "'a'"),
+        ([model, image, "--times", "a"], "--times a"),
         ([model, image, "--memory", "0"], "memory"),
         ([model, image, "--device", "tpu"], "tpu"),
         ([model, image, "--probabilities", tmp_path / "p.png"], "p.png"),

@@ -56,7 +56,8 @@ def test_it_gives_what_the_dense_prediction_of_a_single_tile_gives(
     with torch.inference_mode():
         probabilities = bundle.build_mixture(folded=True)(torch.from_numpy(gray)[None])
     assert probabilities.shape == (1, 3, *SHAPE)
-    np.testing.assert_array_equal(probabilities[0].numpy(), expected)
+    # The order of the channels in memory may change the rounding of the convolutions.
+    np.testing.assert_allclose(probabilities[0].numpy(), expected, rtol=0, atol=1e-6)
 
 
 def test_an_unpadded_network_and_its_pixel_classifier_look_at_the_same_voxels() -> None:
