@@ -1,4 +1,4 @@
-"""Accuracy on what is not annotated after a short training, ours beside other methods.
+"""Accuracy on unannotated voxels after a short training, beside that of other methods.
 
     python benchmarks/accuracy.py
     python benchmarks/accuracy.py --data FOLDER --slices 1 3 5 planes --seconds 30 60 180 600 \
@@ -30,7 +30,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import networks
 import numpy as np
 import peers
 import report
@@ -51,12 +50,14 @@ from protocol import (
     watched_slice,
 )
 
+import networks
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import SlicePreview, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.training.events import SlicePreview, TrainingControl, TrainingProgress
+from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
 GRACE = 1800.0

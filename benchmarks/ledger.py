@@ -54,8 +54,8 @@ def main() -> None:
 def _row(shape: tuple[int, int, int], paint: str) -> str:
     from napari.components import ViewerModel
 
-    from napari_unet3d.widgets.navigation import show_slice
-    from napari_unet3d.widgets.undo import UndoWatch, complete_slice
+    from napari_unet3d.widgets.viewer.navigation import show_slice
+    from napari_unet3d.widgets.viewer.undo import UndoWatch, complete_slice
 
     labels = np.zeros(shape, np.uint8)
     PAINTS[paint](labels)

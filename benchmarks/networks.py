@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from protocol import Floats, Labels, Look, Result, need
 
-from napari_unet3d.config import AugmentationConfig, Triple
+from napari_unet3d.config import AugmentationConfig, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.patches import PatchSampler
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.model import device as devices
-from napari_unet3d.training.loss import masked_loss
+from napari_unet3d.networks import device as devices
+from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.sampling.source import Source
+from napari_unet3d.training.losses import masked_loss
 
 PATCH_VOXELS = 140_000
 LOOKING_SHARE = 0.08
@@ -154,7 +155,8 @@ def _train(
     annotation = SparseAnnotation.from_labels(labels)
     annotation.check(volume)
     intensity = IntensityNormalization.estimate(volume)
-    sampler = PatchSampler(volume, annotation, intensity, dict.fromkeys(range(3), patch), seed=seed)
+    sampler = PatchSampler(Source(volume, intensity, device), annotation, seed=seed)
+    shapes = dict.fromkeys(range(3), patch)
     augmentation = AugmentationConfig(spatial_share=0)
     torch.manual_seed(seed)
     network = build(len(annotation.classes) + 1).to(
@@ -203,10 +205,10 @@ def _train(
     while (elapsed := time.perf_counter() - begin) < seconds:
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
-        patches, target = sampler.batch(step, 1, device, augmentation)
+        patches, target = sampler.batch(step, 1, shapes, augmentation)
         with devices.autocast(device, precision):
             logits = network(patches.contiguous(memory_format=torch.channels_last_3d))
-        loss = masked_loss(logits, target)
+        loss = masked_loss(logits, target, TrainingConfig(dice_share=0.5))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0, error_if_nonfinite=False)

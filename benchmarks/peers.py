@@ -23,7 +23,7 @@ from napari_unet3d.data.volume import Volume
 FOREST_VOXELS = 60_000
 FOREST_BLOCK = 500_000
 WALKER_VALUES = 4_000_000
-"""Voxels times classes of the random walk at the most: larger stacks are walked coarsely."""
+"""Voxels times classes of the largest random walk. Larger stacks are walked more coarsely."""
 WALKER_CONTRAST = 1300.0
 """scikit-image's `beta`; its default, 130, was worse on all four stacks that were tried."""
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet3d.data.annotation import SliceRef
-from napari_unet3d.data.files import read_labels, read_volume
+from napari_unet3d.data.io.reading import read_labels, read_volume
 from napari_unet3d.data.samples import tubules
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.prediction.scores import Overlap, mean
+from napari_unet3d.events import mean
+from napari_unet3d.prediction.scores import Overlap
 
 SAMPLE = "tubules"
 """Name of the built-in stack, which is used where no folder is given."""
@@ -29,7 +30,7 @@ PLANES = "planes"
 """One annotated slice in the middle of each orientation."""
 CALIBRATION_BINS = 15
 SAMPLED_VOXELS = 2_000_000
-"""Voxels, at the most, from which calibration and retention are computed."""
+"""Voxels. Calibration and retention are computed from no more than these."""
 REACHED = 0.9
 """Share of the final IoU whose time is reported."""
 

@@ -47,14 +47,14 @@ def main() -> None:
 
     print(f"{'':12}{'median':>9}{'p95':>9}{'max':>9}   delay of a {TIMER_MS} ms timer, ms")
     _print("idle", _delays(app, 5, lambda: True))
-    dock.footer.start_button.click()
+    dock.run_bar.start_button.click()
     started = time.monotonic()
     _spin(app, 60, lambda: dock.runner.phase == "checking")
     _print("training", _delays(app, 10 * options.seconds, lambda: dock.runner.phase == "training"))
     _print("segmenting", _delays(app, 600, lambda: dock.runner.phase == "segmenting"))
-    print(dock.footer.status.text(), f"({time.monotonic() - started:.1f} s in all)")
+    print(dock.run_bar.status.text(), f"({time.monotonic() - started:.1f} s in all)")
 
-    dock.footer.start_button.click()
+    dock.run_bar.start_button.click()
     _spin(app, 60, lambda: dock.runner.phase != "training" or not dock.curve.points()[0])
     started = time.monotonic()
     viewer.close()

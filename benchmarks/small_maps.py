@@ -22,8 +22,8 @@ from protocol import cpu_name
 from torch import Tensor, nn
 
 from napari_unet3d import SparseAnnotation, Trainer, TrainingConfig, tubules
-from napari_unet3d.model.unet import Convolution
-from napari_unet3d.training.events import TrainingProgress
+from napari_unet3d.events import TrainingProgress
+from napari_unet3d.networks.layers import Convolution
 
 MAPS = ((16, (16, 80, 80)), (32, (16, 40, 40)), (64, (8, 34, 36)), (128, (4, 17, 18)))
 

@@ -41,20 +41,30 @@ from report import markdown
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_unet3d.config import NetworkConfig, PredictionConfig, TrainingConfig, Triple
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
-from napari_unet3d.data.volume import Volume, describe_shape
-from napari_unet3d.model import device as devices
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.geometry import Convolution, walk
-from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.predictor import Predictor, label_table, predict
-from napari_unet3d.training.evaluator import Evaluator
-from napari_unet3d.training.events import TrainingControl, TrainingProgress
-from napari_unet3d.training.loss import masked_loss
+from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Architecture
+from napari_unet3d.networks.geometry import is_padded, walk
+from napari_unet3d.networks.tracing import Layer
+from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.scores import label_table
+from napari_unet3d.sampling.source import Source
+from napari_unet3d.training.averaging import average_weights
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.learner import Learner
+from napari_unet3d.training.listening import Listener
+from napari_unet3d.training.losses import masked_loss
+from napari_unet3d.training.plan import Patches, TrainingPlan
 from napari_unet3d.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -71,28 +81,24 @@ Seconds = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
-class Layer:
+class TimedLayer:
     """One convolution with the shapes that it works on.
 
     Attributes
     ----------
     convolution
         As `geometry.walk` lists it.
-    in_shape, out_shape
-        (z, y, x) of its maps.
     first
         Whether its input is the image, which needs no gradient.
     """
 
-    convolution: Convolution
-    in_shape: Triple
-    out_shape: Triple
+    convolution: Layer
     first: bool
 
     @property
     def upward(self) -> bool:
         """Whether it is an up-convolution."""
-        return self.convolution.name.startswith("up")
+        return self.convolution.operation == "up-convolution"
 
     @property
     def forward_flop(self) -> int:
@@ -105,21 +111,12 @@ class Layer:
         return self.forward_flop * (2 if self.first else 3)
 
 
-def list_layers(config: NetworkConfig, patch: Triple) -> list[Layer]:
+def list_layers(config: Architecture, patch: Triple) -> list[TimedLayer]:
     """The convolutions of a padded network, with their shapes, in the order of the forward pass."""
-    if config.padding != "same":
+    if not is_padded(config):
         raise ValueError("only padded networks are measured; leave the preset as it is")
-    shapes = [patch]
-    for stride in config.strides:
-        z, y, x = (n // s for n, s in zip(shapes[-1], stride, strict=True))
-        shapes.append((z, y, x))
-    found: list[Layer] = []
-    for convolution in walk(config, patch)[0]:
-        kind, *rest = convolution.name.split(".")
-        level = int(rest[0]) if rest else 0
-        below = shapes[level + 1] if kind == "up" else shapes[level]
-        found.append(Layer(convolution, below, shapes[level], first=not found))
-    return found
+    convolutions = [layer for layer in walk(config, patch)[0] if layer.is_convolution]
+    return [TimedLayer(c, first=i == 0) for i, c in enumerate(convolutions)]
 
 
 class LayerTimer:
@@ -133,12 +130,12 @@ class LayerTimer:
         Number format.
     """
 
-    def __init__(self, layer: Layer, dtype: torch.dtype) -> None:
+    def __init__(self, layer: TimedLayer, dtype: torch.dtype) -> None:
         c = layer.convolution
         self.layer = layer
         channels = (c.in_channels, c.out_channels)
-        self._x = _random(1, c.in_channels, *layer.in_shape, dtype=dtype)
-        self._gradient = _random(1, c.out_channels, *layer.out_shape, dtype=dtype)
+        self._x = _random(1, c.in_channels, *c.in_shape, dtype=dtype)
+        self._gradient = _random(1, c.out_channels, *c.shape, dtype=dtype)
         order = channels if layer.upward else channels[::-1]
         self._weight = (_random(*order, *c.kernel, dtype=dtype) * 0.1).requires_grad_()
         self._x.requires_grad_(not layer.first)
@@ -185,9 +182,11 @@ class Steps:
 
     def __init__(self, volume: Volume, annotation: SparseAnnotation, small: bool) -> None:
         config = TrainingConfig(device="cpu", iterations=10**6, small_patch_share=float(small))
-        self.trainer = Trainer(volume, annotation, config)
+        trainer = Trainer(volume, annotation, config)
+        self.plan = trainer.plan
+        self.patches = self.plan.small_patches if small else self.plan.patches
         self._control = TrainingControl()
-        self._events = self.trainer.run(self._control)
+        self._events = trainer.run(self._control)
         self.take(STEPS)
 
     def take(self, count: int) -> list[float]:
@@ -213,40 +212,41 @@ class Steps:
 
 
 class Parts:
-    """The parts of a training step, called one by one as the `Trainer` calls them.
+    """The parts of a training step, called one by one as a `Learner` calls them.
 
     Parameters
     ----------
-    trainer
-        Planned for the patches of interest; its sampler draws the batches.
+    plan
+        What is trained.
+    patches
+        The patches of interest.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer, self._number = trainer, 0
-        network = UNet3D(trainer.network_config).to(memory_format=torch.channels_last_3d)
-        self._network = network.train()
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-        self._evaluator = Evaluator(
-            network, trainer.sampler, CPU, trainer.precision, 0.99, lambda: False
-        )
+    def __init__(self, plan: TrainingPlan, patches: Patches) -> None:
+        self._plan, self._patches, self._number = plan, patches, 0
+        learner = Learner(plan, Listener(TrainingControl()))
+        self._sampler, self._network, self._average = (
+            learner.sampler, learner.network, learner.average,
+        )  # fmt: skip
+        self._optimizer = torch.optim.AdamW(self._network.parameters(), lr=1e-4)
 
     def step(self) -> dict[str, float]:
         """Seconds of each part of one step."""
-        trainer, config = self._trainer, self._trainer.config
+        plan, config = self._plan, self._plan.config
         self._number += 1
         times = [time.perf_counter()]
 
         def lap() -> None:
             times.append(time.perf_counter())
 
-        image, target = trainer.sampler.batch(
-            self._number, trainer.batch_size, CPU, config.augmentation
+        image, target = self._sampler.batch(
+            self._number, plan.batch_size, self._patches, config.augmentation
         )
         lap()
-        with devices.autocast(CPU, trainer.precision):
+        with devices.autocast(CPU, plan.precision):
             logits = self._network(image.contiguous(memory_format=torch.channels_last_3d))
         lap()
-        loss = masked_loss(logits, target, dice_share=config.dice_share)
+        loss = masked_loss(logits, target, config)
         lap()
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -254,7 +254,7 @@ class Parts:
         nn.utils.clip_grad_norm_(self._network.parameters(), 1.0)
         self._optimizer.step()
         lap()
-        self._evaluator.update(self._network, self._number)
+        average_weights(self._average, self._network, self._number, config.weight_averaging)
         lap()
         names = ("sampling", "forward", "loss", "backward", "optimizer", "averaging")
         return {n: b - a for n, a, b in zip(names, times, times[1:], strict=False)}
@@ -265,10 +265,9 @@ def measure_training(volume: Volume, annotation: SparseAnnotation, repeats: int)
     runs = {name: Steps(volume, annotation, name == "small") for name in ("small", "full")}
     timers, parts = {}, {}
     for name, run in runs.items():
-        trainer = run.trainer
-        layers = list_layers(trainer.network_config, trainer.patch_shape)
-        timers[name] = [LayerTimer(layer, DTYPES[trainer.precision]) for layer in layers]
-        parts[name] = Parts(trainer)
+        layers = list_layers(run.plan.network, run.plan.main_patch(run.patches))
+        timers[name] = [LayerTimer(layer, DTYPES[run.plan.precision]) for layer in layers]
+        parts[name] = Parts(run.plan, run.patches)
     steps: Seconds = {name: [] for name in runs}
     part_times: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
     forward: dict[str, list[list[float]]] = {name: [] for name in runs}
@@ -291,10 +290,10 @@ def measure_training(volume: Volume, annotation: SparseAnnotation, repeats: int)
             forward[name],
             training[name],
             steps[name],
-            run.trainer.batch_size,
+            run.plan.batch_size,
         ) | {
-            "patch": run.trainer.patch_shape,
-            "precision": run.trainer.precision,
+            "patch": run.plan.main_patch(run.patches),
+            "precision": run.plan.precision,
             "parts_s": {
                 part: statistics.median(p[part] for p in part_times[name])
                 for part in part_times[name][0]
@@ -304,7 +303,7 @@ def measure_training(volume: Volume, annotation: SparseAnnotation, repeats: int)
 
 
 def training_figures(
-    layers: Sequence[Layer],
+    layers: Sequence[TimedLayer],
     forward: Sequence[Sequence[float]],
     training: Sequence[Sequence[float]],
     steps: Sequence[float],
@@ -337,7 +336,7 @@ def training_figures(
                 "name": layer.convolution.name,
                 "channels": (layer.convolution.in_channels, layer.convolution.out_channels),
                 "kernel": layer.convolution.kernel,
-                "shape": layer.out_shape,
+                "shape": layer.convolution.shape,
                 "gflop": layer.forward_flop / 1e9,
                 "forward_s": ahead,
                 "forward_gflops": layer.forward_flop / ahead / 1e9,
@@ -416,8 +415,9 @@ METHODS: dict[str, Callable[[ModelBundle, Volume, Triple], np.ndarray]] = {
 def planned_tile(bundle: ModelBundle, volume: Volume) -> Triple:
     """The tile that our prediction plans."""
     intensity = IntensityNormalization.estimate(volume)
-    predictor = Predictor(bundle.build(), intensity, CPU, devices.pick_precision(CPU))
-    return predictor.plan(volume.shape)
+    source = Source(volume, intensity, CPU)
+    mixture = bundle.build_mixture(folded=False)
+    return Engine(mixture, source, devices.pick_precision(CPU)).plan()
 
 
 def run_alone(job: dict[str, Any]) -> dict[str, Any]:

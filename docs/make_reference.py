@@ -1,11 +1,15 @@
-"""Write docs/reference.md from the package itself: public names, command line, settings.
+"""Write the pages that follow from the package itself.
 
-python docs/make_reference.py            write it
-python docs/make_reference.py --check    exit with 1 when it is stale
+docs/reference.md has the public names, the command line and the settings; docs/modules.md has a
+line for each module.
+
+python docs/make_reference.py            write them
+python docs/make_reference.py --check    exit with 1 when one is stale
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -21,8 +25,30 @@ from pydantic import BaseModel
 
 import napari_unet3d
 from napari_unet3d import cli, config
+from napari_unet3d.networks import NETWORKS
 
 TARGET = Path(__file__).with_name("reference.md")
+MODULES = Path(__file__).with_name("modules.md")
+PACKAGE = Path(napari_unet3d.__file__).parent
+FOLDERS = (
+    "",
+    "widgets",
+    "widgets/run",
+    "widgets/viewer",
+    "widgets/parts",
+    "cli",
+    "cli/tasks",
+    "session",
+    "training",
+    "prediction",
+    "sampling",
+    "model",
+    "pixels",
+    "networks",
+    "data",
+    "data/io",
+)
+"""From what a person sees down to what all others use."""
 GROUPS = {
     "Image and annotation": [
         "Volume",
@@ -38,7 +64,7 @@ GROUPS = {
     "Errors": ["BadInputError", "RunFailedError"],
 }
 EVENTS = {
-    "napari_unet3d.training.events": (
+    "napari_unet3d.events": (
         "TrainingStarted",
         "Forecast",
         "PixelsStarted",
@@ -47,8 +73,10 @@ EVENTS = {
         "Checkpoint",
         "HeldOutScores",
         "SlicePreview",
+        "PredictionProgress",
+        "PredictionStarted",
+        "Notice",
     ),
-    "napari_unet3d.prediction.predictor": ("PredictionProgress", "Notice"),
 }
 TRIPLE = tuple[int, int, int]
 
@@ -67,6 +95,33 @@ def make() -> str:
         *_settings(),
     ]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+# --- the modules ----------------------------------------------------------------------------
+
+
+def make_modules() -> str:
+    """The page of modules: the first paragraph of each docstring."""
+    folders = {p.parent.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py")}
+    if missing := {f if f != "." else "" for f in folders} - set(FOLDERS):
+        raise SystemExit(f"docs/make_reference.py does not know the folders {sorted(missing)}")
+    parts = [
+        "# Modules",
+        "<!-- Written by docs/make_reference.py: edit the docstrings, then run it. -->",
+        "From what a person sees down to what all others use. [Architecture](architecture.md) says "
+        "how they work together.",
+    ]
+    for folder in FOLDERS:
+        parts.append(f"## {folder or 'napari_unet3d'}")
+        modules = sorted((PACKAGE / folder).glob("*.py"))
+        rows = [(f"`{m.name}`", _first_paragraph(m)) for m in modules if m.stem != "__init__"]
+        parts += [_first_paragraph(PACKAGE / folder / "__init__.py"), _table(("", ""), rows)]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _first_paragraph(module: Path) -> str:
+    text = ast.get_docstring(ast.parse(module.read_text(encoding="utf-8"))) or ""
+    return _prose(text.partition("\n\n")[0])
 
 
 # --- the command line -----------------------------------------------------------------------
@@ -246,16 +301,17 @@ def _one_line(text: str) -> str:
 def _settings() -> Iterator[str]:
     yield "## Settings"
     yield (
-        "Every setting is defined once, in `config.py`; the form of the dock, the command line's "
-        "`--set NAME=VALUE`, Python and the saved model all read it there. A value outside of its "
-        "bounds is refused before anything starts."
+        "Every setting is defined once, in `config.py` or beside its network; the form "
+        "of the dock, the command line's `--set NAME=VALUE`, Python and the saved model all read "
+        "it there. A value outside of its bounds is refused before anything starts."
     )
-    for name, model in vars(config).items():
+    defined = [c for c in vars(config).values() if getattr(c, "__module__", "") == config.__name__]
+    for model in (*defined, *NETWORKS):
         if not (inspect.isclass(model) and issubclass(model, BaseModel)):
             continue
-        if model.__module__ != config.__name__ or name.startswith("_"):
+        if model.__name__.startswith("_"):
             continue
-        yield f"### {name}"
+        yield f"### {model.__name__}"
         yield _numpydoc(model.__doc__)
         schema = model.model_json_schema()["properties"]
         rows = [
@@ -269,6 +325,9 @@ def _settings() -> Iterator[str]:
             for field, info in model.model_fields.items()
         ]
         yield _table(("Name", "Type", "Default", "Bounds", "Meaning"), rows)
+    yield "### NetworkConfig"
+    kinds = " or ".join(f"[{n.__name__}](#{n.__name__.lower()})" for n in NETWORKS)
+    yield f"The configuration of any network, told apart by `kind`: {kinds}."
 
 
 def _setting_default(info: Any) -> str:
@@ -327,17 +386,22 @@ def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def main() -> int:
-    """Write the page, or check it."""
-    text = make()
+    """Write the pages, or check them."""
+    pages = {TARGET: make(), MODULES: make_modules()}
     if sys.argv[1:] == ["--check"]:
-        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-            return 0
-        print(f"{TARGET} is stale: run  python docs/make_reference.py")
-        return 1
+        stale = [
+            page
+            for page, text in pages.items()
+            if not page.is_file() or page.read_text(encoding="utf-8") != text
+        ]
+        for page in stale:
+            print(f"{page} is stale: run  python docs/make_reference.py")
+        return int(bool(stale))
     if sys.argv[1:]:
         print(inspect.cleandoc(__doc__ or ""))
         return 2
-    TARGET.write_text(text, encoding="utf-8", newline="\n")
+    for page, text in pages.items():
+        page.write_text(text, encoding="utf-8", newline="\n")
     return 0
 
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
-from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
+from napari_unet3d.config import TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.model.bundle import ModelBundle, TrainingRecord
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.record import TrainingRecord
+from napari_unet3d.networks.unet import UNet3D, UNetConfig
 
 
 def random_bundle(
-    network: NetworkConfig, values: Sequence[int] | None = None, *, seed: int = 0, **changes: Any
+    network: UNetConfig, values: Sequence[int] | None = None, *, seed: int = 0, **changes: Any
 ) -> ModelBundle:
     """A model with random weights; of the classes 2, 3, … where no `values` are given."""
     values = values or range(2, network.n_classes + 1)

@@ -25,6 +25,9 @@ GUI_FIXTURES = VIEWER_FIXTURES | {"qtbot", "qapp"}
 IDLE_POOLS = ("zarr_io", "asyncio_", "fsspecIO", "ThreadPoolExecutor-")
 """Threads that zarr, fsspec and dask keep for the next call; name threads of our own otherwise."""
 
+TEST_DEVICE = os.environ.get("UNET3D_TEST_DEVICE", "cpu")
+"""Device of the tests that take one. Where it is set, only these tests run."""
+
 torch.set_num_threads(1)
 
 os.environ["NAPARI_CONFIG"] = ""  # neither read nor written
@@ -47,9 +50,14 @@ def _has_qt(config: pytest.Config) -> bool:
     return bool(config.pluginmanager.hasplugin("pytest-qt"))
 
 
+def _shares_tests(config: pytest.Config) -> bool:
+    """Whether this process gives all tests to workers of pytest-xdist, which have own screens."""
+    return config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if not _has_window_system():
+    if not _has_window_system() and not _shares_tests(config):
         os.environ["QT_QPA_PLATFORM"] = "offscreen"
 
 
@@ -70,6 +78,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     no_qt = pytest.mark.skip(reason="Qt cannot be loaded here")
     no_window = pytest.mark.skip(reason="no X server, and no Xvfb to start one: nothing renders")
     no_shared = pytest.mark.skip(reason=f"{SHARED_DATA} is missing")
+    if "UNET3D_TEST_DEVICE" in os.environ:
+        chosen = [item for item in items if "device" in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected([item for item in items if item not in chosen])
+        items[:] = chosen
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & GUI_FIXTURES and not _has_qt(config):
@@ -85,6 +97,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def shared_data() -> Path:
     """Folder of the development stacks; a test that asks for it is skipped where it is missing."""
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """The device that `UNET3D_TEST_DEVICE` names, such as cuda:1 or mps; the CPU by default."""
+    return torch.device(TEST_DEVICE)
 
 
 @pytest.fixture(autouse=True)
@@ -155,11 +173,15 @@ def quick_garbage_collection():
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_pixels():
-    """Let pixel classifiers learn for a tenth of their iterations: most tests only need one."""
-    from napari_unet3d.training import pixel_fitting
+    """Let pixel classifiers learn for a thirtieth of their iterations: most tests only need one.
+
+    With a tenth, they still took five sixths of the time of a tiny training.
+    """
+    from napari_unet3d.pixels import fit
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("_CAREFUL", "_THOROUGH"):
-            iterations, dropout = getattr(pixel_fitting, name)
-            patch.setattr(pixel_fitting, name, (iterations // 10, dropout))
+        for name in ("SHORT", "LONG"):
+            schedule = getattr(fit, name)
+            shorter = fit.Schedule(schedule.iterations // 30, schedule.dropout)
+            patch.setattr(fit, name, shorter)
         yield

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from napari_unet3d.config import TrainingConfig
-from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"

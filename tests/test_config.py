@@ -9,17 +9,16 @@ from napari_unet3d.config import (
     BACKGROUND,
     FIRST_CLASS,
     PALETTE,
-    PAPER_NETWORK,
     UNLABELLED,
     AugmentationConfig,
     ClassInfo,
-    NetworkConfig,
     PredictionConfig,
     TrainingConfig,
     default_class,
 )
+from napari_unet3d.networks.unet import PAPER_NETWORK, UNetConfig
 
-MODELS = (ClassInfo, NetworkConfig, AugmentationConfig, TrainingConfig, PredictionConfig)
+MODELS = (ClassInfo, UNetConfig, AugmentationConfig, TrainingConfig, PredictionConfig)
 every_model = pytest.mark.parametrize("model", MODELS)
 
 
@@ -67,14 +66,14 @@ def test_settings_can_be_compared_and_hashed(model):
         (ClassInfo, {"value": 256, "name": "a", "color": "#000000"}),
         (ClassInfo, {"value": 2, "name": "", "color": "#000000"}),
         (ClassInfo, {"value": 2, "name": "a", "color": "red"}),
-        (NetworkConfig, {"widths": ()}),
-        (NetworkConfig, {"widths": (64, 128)}),
-        (NetworkConfig, {"kernels": ((3, 3, 3),) * 3}),
-        (NetworkConfig, {"kernels": ((3, 3, 3),) * 3 + ((3, 2, 3),)}),
-        (NetworkConfig, {"strides": ((2, 2, 0),) * 3}),
-        (NetworkConfig, {"n_classes": 1}),
-        (NetworkConfig, {"in_channels": 0}),
-        (NetworkConfig, {"normalization": "group"}),
+        (UNetConfig, {"widths": ()}),
+        (UNetConfig, {"widths": (64, 128)}),
+        (UNetConfig, {"kernels": ((3, 3, 3),) * 3}),
+        (UNetConfig, {"kernels": ((3, 3, 3),) * 3 + ((3, 2, 3),)}),
+        (UNetConfig, {"strides": ((2, 2, 0),) * 3}),
+        (UNetConfig, {"n_classes": 1}),
+        (UNetConfig, {"in_channels": 0}),
+        (UNetConfig, {"normalization": "group"}),
         (AugmentationConfig, {"rotation": 181}),
         (AugmentationConfig, {"scaling": 1.0}),
         (AugmentationConfig, {"noise": -0.1}),
@@ -116,7 +115,7 @@ def test_iterations_take_the_place_of_seconds():
 
 
 def test_default_network_is_the_paper_s():
-    assert NetworkConfig(in_channels=3, n_classes=3) == PAPER_NETWORK
+    assert UNetConfig(in_channels=3, n_classes=3) == PAPER_NETWORK
     assert PAPER_NETWORK.widths == (64, 128, 256, 512)
     assert PAPER_NETWORK.padding == "valid"
 

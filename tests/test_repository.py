@@ -38,6 +38,24 @@ def test_core_loads_neither_qt_nor_napari() -> None:
     assert not loaded_after("import " + ", ".join(core)) & set(QT_AND_NAPARI)
 
 
+def test_no_module_is_longer_than_one_reads_in_a_sitting() -> None:
+    lengths = {
+        str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert len(lengths) > 100
+    assert not {name: length for name, length in lengths.items() if length > 400}
+
+
+def test_data_is_read_without_torch() -> None:
+    files = [path.relative_to(PACKAGE.parent) for path in (PACKAGE / "data").rglob("*.py")]
+    modules = [".".join(f.with_suffix("").parts).removesuffix(".__init__") for f in files]
+    assert {"napari_unet3d.data.ledger", "napari_unet3d.data.io.outputs"} < set(modules)
+    loaded = loaded_after("import " + ", ".join(modules))
+    assert "numpy" in loaded
+    assert "torch" not in loaded
+
+
 def test_every_public_name_of_the_package_can_be_imported() -> None:
     import napari_unet3d
 

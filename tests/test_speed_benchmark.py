@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig
-from napari_unet3d.model.geometry import walk
+from napari_unet3d.networks.geometry import walk
+from napari_unet3d.networks.unet import UNetConfig
 
 SOURCE = Path(__file__).resolve().parents[1] / "benchmarks" / "speed.py"
-NETWORK = NetworkConfig(
+NETWORK = UNetConfig(
     widths=(4, 8, 8),
     strides=((1, 2, 2), (2, 2, 2)),
     kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3)),
@@ -47,14 +47,14 @@ def speed() -> Iterator[ModuleType]:
 
 def test_layers_are_those_of_the_network_with_their_shapes(speed):
     layers = speed.list_layers(NETWORK, PATCH)
-    assert [layer.convolution for layer in layers] == walk(NETWORK, PATCH)[0]
-    assert all(prod(layer.out_shape) == layer.convolution.voxels for layer in layers)
-    found = {layer.convolution.name: (layer.in_shape, layer.out_shape) for layer in layers}
+    convolutions = [layer.convolution for layer in layers]
+    assert convolutions == [layer for layer in walk(NETWORK, PATCH)[0] if layer.is_convolution]
+    found = {layer.name: (layer.in_shape, layer.shape) for layer in convolutions}
     assert found["encoder.0.0"] == (PATCH, PATCH)
-    assert found["encoder.2.1"] == ((3, 3, 2), (3, 3, 2))
-    assert found["up.1"] == ((3, 3, 2), (6, 6, 4))
+    assert found["encoder.2.3"] == ((3, 3, 2), (3, 3, 2))
+    assert found["ups.1.0"] == ((3, 3, 2), (6, 6, 4))
     assert found["decoder.1.0"] == ((6, 6, 4), (6, 6, 4))
-    assert found["up.0"] == ((6, 6, 4), PATCH)
+    assert found["ups.0.0"] == ((6, 6, 4), PATCH)
     assert found["head"] == (PATCH, PATCH)
 
 
@@ -69,7 +69,7 @@ def test_only_the_first_layer_has_no_input_gradient(speed):
 
 def test_an_unpadded_network_is_refused(speed):
     with pytest.raises(ValueError, match="padded"):
-        speed.list_layers(NetworkConfig(), (132, 132, 116))
+        speed.list_layers(UNetConfig(), (132, 132, 116))
 
 
 def test_every_layer_can_be_timed(speed):

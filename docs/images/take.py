@@ -26,8 +26,8 @@ def main(seconds: float = 60) -> None:
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QApplication
 
-    from napari_unet3d.data.annotation import SliceRef
     from napari_unet3d.data.samples import tubules
+    from napari_unet3d.data.slices import SliceRef
 
     viewer = napari.Viewer(title="napari-unet3d")
     window = viewer.window._qt_window
@@ -82,8 +82,8 @@ def main(seconds: float = 60) -> None:
 
     dock.annotator.jump(SliceRef(0, 26))
     dock.form.budget.setValue(seconds)
-    dock.footer.start_button.click()
-    wait(30, lambda: dock.runner.phase == "training" and dock.footer.stop_button.isVisible())
+    dock.run_bar.start_button.click()
+    wait(30, lambda: dock.runner.phase == "training" and dock.run_bar.stop_button.isVisible())
     wait(0.7 * seconds, lambda: dock.runner.phase != "training")
     take("4-training")
     wait(600, lambda: not dock.runner.is_running())
@@ -99,7 +99,7 @@ def main(seconds: float = 60) -> None:
     viewer.layers["kidney tubules prediction"].opacity = 1
     wait(2)
     take("6-in-3d")
-    print(dock.footer.status.text())
+    print(dock.run_bar.status.text())
     viewer.close()
 
 

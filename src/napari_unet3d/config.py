@@ -25,6 +25,8 @@ VoxelSize = tuple[float, float, float]
 Small = Annotated[int, Field(ge=1, le=7)]
 SmallTriple = tuple[Small, Small, Small]
 _DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$"
+_NAME = r"^[a-z][a-z0-9_-]{0,49}$"
+"""Names of networks, losses and executors, which the modules that know them check."""
 Preset = Literal["fast", "balanced", "paper"]
 Normalization = Literal["batch", "tile", "instance", "channel", "none"]
 
@@ -67,58 +69,6 @@ def default_class(value: int, name: str | None = None) -> ClassInfo:
     return ClassInfo(value=value, name=name or f"class {value}", color=color)
 
 
-class NetworkConfig(_Frozen):
-    """A 3D U-Net (Çiçek et al. 2016, Fig. 2) and its variants."""
-
-    in_channels: int = Field(1, ge=1, le=64, description="Image channels.")
-    n_classes: int = Field(2, ge=2, le=255, description="Outputs, background included.")
-    widths: tuple[Annotated[int, Field(ge=2, le=2048)], ...] = Field(
-        (64, 128, 256, 512),
-        min_length=1,
-        max_length=7,
-        description="Channels at the end of each encoder level, finest first.",
-    )
-    strides: tuple[SmallTriple, ...] = Field(
-        ((2, 2, 2),) * 3, description="Max-pooling (z, y, x) between one level and the next."
-    )
-    kernels: tuple[SmallTriple, ...] = Field(
-        ((3, 3, 3),) * 4, description="Convolution kernel (z, y, x) of each level, odd."
-    )
-    padding: Literal["same", "valid"] = Field(
-        "valid", description="'valid' is the paper's; 'same' keeps the size of the tile."
-    )
-    normalization: Normalization = Field(
-        "tile",
-        description=(
-            "'batch': statistics re-estimated after training, independent of the tile; "
-            "'tile': batch norm with the current tile's statistics also at test time (paper); "
-            "'instance', 'channel' (layer norm over channels), 'none'."
-        ),
-    )
-    widen_before_pool: bool = Field(
-        True, description="First convolution of a level has half the level's width (paper)."
-    )
-    keep_up_channels: bool = Field(
-        True, description="Up-convolutions keep the channel count (paper); else they halve it."
-    )
-
-    @model_validator(mode="after")
-    def _lengths_match(self) -> Self:
-        levels = len(self.widths)
-        if len(self.strides) != levels - 1 or len(self.kernels) != levels:
-            raise ValueError(
-                f"{levels} widths need {levels - 1} strides and {levels} kernels, got "
-                f"{len(self.strides)} and {len(self.kernels)}"
-            )
-        if any(k % 2 == 0 for kernel in self.kernels for k in kernel):
-            raise ValueError(f"kernels must be odd, got {self.kernels}")
-        return self
-
-
-PAPER_NETWORK = NetworkConfig(in_channels=3, n_classes=3)
-"""The layout of Çiçek et al. 2016: 19,069,955 parameters, 132×132×116 → 44×44×28."""
-
-
 class AugmentationConfig(_Frozen):
     """Random changes of training patches (Çiçek et al. 2016, sec. 3)."""
 
@@ -154,6 +104,11 @@ class TrainingConfig(_Frozen):
         "balanced",
         description="fast: a preview in seconds; balanced: best per minute; paper: 2016 layout.",
     )
+    network: str = Field(
+        "unet",
+        pattern=_NAME,
+        description="Kind of network; a model that is trained further keeps its own.",
+    )
     seconds: float | None = Field(
         60.0, gt=0, le=30 * 86400, description="Time budget of the training, seconds."
     )
@@ -167,7 +122,8 @@ class TrainingConfig(_Frozen):
         description="auto, cpu, cuda, cuda:N or mps.",
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="Number format of the convolutions; auto picks what is fast here."
+        "auto",
+        description="Number format of the convolutions; auto picks what is fast here.",
     )
     normalization: Normalization | None = Field(
         None, description="Normalization of the network; the preset's when empty."
@@ -201,7 +157,7 @@ class TrainingConfig(_Frozen):
     pixel_classifier: bool = Field(
         True,
         description="Support the network with a classifier of single voxels, which learns in "
-        "seconds; how much say it has is measured on the annotated slices. Not for the paper's.",
+        "seconds; its weight is fitted on the annotated slices. Not for the paper's network.",
     )
     class_shift: bool = Field(
         False,
@@ -215,6 +171,11 @@ class TrainingConfig(_Frozen):
     weight_decay: float = Field(1e-2, ge=0, le=1, description="AdamW's decoupled weight decay.")
     weight_averaging: float = Field(
         0.99, ge=0, lt=1, description="Decay of the running average of the weights; 0 is off."
+    )
+    loss: str = Field(
+        "ce_dice",
+        pattern=_NAME,
+        description="Loss over the labelled voxels; 'ce_dice' is cross-entropy plus soft Dice.",
     )
     dice_share: float = Field(
         0.8, ge=0, le=1, description="Share of the Dice term in the loss; the rest is CE."
@@ -261,4 +222,9 @@ class PredictionConfig(_Frozen):
     )
     memory: int | None = Field(
         None, gt=0, description="Bytes that may be used; planned from free memory when empty."
+    )
+    executor: str = Field(
+        "serial",
+        pattern=_NAME,
+        description="How the blocks of a stack are carried out: serial, one by one.",
     )

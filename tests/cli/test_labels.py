@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from napari_unet3d.data.files import read_labels
+from blobs import LABELS, TRUTH, write
+from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.model.bundle import ModelBundle
-from test_cli import LABELS, TRUTH, write
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 MASK = (TRUTH == 2).astype(np.uint8)
@@ -97,7 +97,7 @@ def test_names_are_checked_by_the_users_numbers(train, tmp_path) -> None:
     labels = write(tmp_path / "dense.tif", TWO)
     outcome = train("--labels", "dense", "--names", "3=wall", labels=labels)
     assert outcome.code == 2
-    assert "[1, 2]" in outcome.err
+    assert "Painted classes: 1, 2" in outcome.err
 
 
 # --- the wrong way round --------------------------------------------------------------------

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import tifffile
 
+from blobs import IMAGE, SHAPE, TRUTH, VOXEL
 from napari_unet3d import cli
-from napari_unet3d.data.files import read_volume
+from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.model.bundle import ModelBundle
-from test_cli import IMAGE, SHAPE, TRUTH, VOXEL
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
@@ -74,12 +74,12 @@ def test_quiet_errors_are_said_and_the_next_command_speaks_again(train, tmp_path
 
 
 def test_predict_json_and_its_settings(run, work, tmp_path, monkeypatch) -> None:
-    from napari_unet3d.cli import work as commands
+    from napari_unet3d.session import job
 
     given = []
-    segment = commands.segment
+    segment = job.predict
     monkeypatch.setattr(
-        commands, "segment", lambda *a, **k: given.append(k["config"]) or segment(*a, **k)
+        job, "predict", lambda *a, **k: given.append(k["config"]) or segment(*a, **k)
     )
     outcome = run(
         "predict", work / "model.unet3d", work / "image.tif", "-o", tmp_path / "s.tif",
@@ -127,7 +127,7 @@ def test_voxel_size_and_axes_take_the_place_of_the_files(run, train, work, tmp_p
 def test_notes_of_an_image_are_printed_once(run, train, work, monkeypatch, tmp_path) -> None:
     from dataclasses import replace
 
-    from napari_unet3d.cli import info, inputs
+    from napari_unet3d.cli.tasks import describing, inputs
 
     note = "The file lacks a voxel size: 1 is taken."
 
@@ -135,7 +135,7 @@ def test_notes_of_an_image_are_printed_once(run, train, work, monkeypatch, tmp_p
         return replace(read_volume(path, **more), notes=(note,))
 
     monkeypatch.setattr(inputs, "read_volume", noted)
-    monkeypatch.setattr(info, "read_volume", noted)
+    monkeypatch.setattr(describing, "read_volume", noted)
     outcomes = [
         train("--iterations", "1", "--json"),
         run("info", work / "image.tif", "--json"),
@@ -187,6 +187,7 @@ def test_a_limit_of_files_is_told_before_anything_runs(work, tmp_path) -> None:
         (["--memory", "1e300"], "--memory"),
         (["--device", "cuda:999999999999999999999"], "cuda:N (the number of a GPU"),
         (["--times", "9" * 5000], "whole number"),
+        (["--times", "first"], "--times first: write whole numbers, counted from 0, as in 0,3"),
         (["-o", "~nosuchuser/s.tif"], "nosuchuser"),
         (["-o", "a" * 300 + ".tif"], "304 bytes"),
         (["--probabilities", "~nosuchuser/s.tif"], "nosuchuser"),
@@ -209,7 +210,7 @@ def test_bad_options_of_predict(run, work, tmp_path, more, words) -> None:
         ("seed=" + "9" * 5000, "seed"),
         ("patch_shape=" + "[" * 100_000, "patch_shape"),
         ("patch_shape=[8,8]", "three"),
-        ("learning_rate=0", "above 0"),
+        ("learning_rate=0", "it must be above 0\n"),
         ("weight_decay=2", "at most 1"),
         ("dice_share=x", "a number"),
         ("pixel_classifier=5", "true or false"),
@@ -258,7 +259,7 @@ def test_foreign_errors_become_words(train, monkeypatch, error, code, words) -> 
     def broken(*_, **__):
         raise error
 
-    monkeypatch.setattr("napari_unet3d.cli.work.Trainer", broken)
+    monkeypatch.setattr("napari_unet3d.session.job.Trainer", broken)
     outcome = train("--iterations", "1")
     assert outcome.code == code
     assert words in outcome.err
@@ -269,7 +270,7 @@ def test_debug_shows_where(train, monkeypatch) -> None:
     def broken(*_, **__):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("napari_unet3d.cli.work.Trainer", broken)
+    monkeypatch.setattr("napari_unet3d.session.job.Trainer", broken)
     monkeypatch.setenv("NAPARI_UNET3D_DEBUG", "1")
     with pytest.raises(OSError, match="Input/output"):
         train("--iterations", "1")

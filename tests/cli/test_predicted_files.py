@@ -14,12 +14,13 @@ import tifffile
 
 from bundles import random_bundle
 from napari_unet3d import cli
-from napari_unet3d.cli import inputs
-from napari_unet3d.config import ClassInfo, NetworkConfig
-from napari_unet3d.data.files import read_labels, read_volume
-from napari_unet3d.data.outputs import OutputArray, create_output
+from napari_unet3d.cli.tasks import inputs
+from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.io.outputs import OutputArray, create_output
+from napari_unet3d.data.io.reading import read_labels, read_volume
+from napari_unet3d.networks.unet import UNetConfig
 
-NETWORK = NetworkConfig(
+NETWORK = UNetConfig(
     widths=(4, 8),
     strides=((2, 2, 2),),
     kernels=((3, 3, 3), (3, 3, 3)),

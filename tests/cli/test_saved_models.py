@@ -16,13 +16,16 @@ import tifffile
 from bundles import random_bundle
 from limits import largest_file
 from napari_unet3d import cli
-from napari_unet3d.cli import signals, work
-from napari_unet3d.config import NetworkConfig, TrainingConfig
-from napari_unet3d.data import atomic
+from napari_unet3d.cli import signals
+from napari_unet3d.cli.tasks.models import check_model_path, save_model
+from napari_unet3d.cli.tasks.training import train_files
+from napari_unet3d.config import TrainingConfig
+from napari_unet3d.data.io import atomic
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks.unet import UNetConfig
 
-NETWORK = NetworkConfig(
+NETWORK = UNetConfig(
     widths=(4, 8),
     strides=((1, 2, 2),),
     kernels=((1, 3, 3), (3, 3, 3)),
@@ -58,7 +61,7 @@ def test_a_model_whose_folder_is_gone_is_saved_elsewhere(tmp_path, bundle, refug
     (refuge / "m.unet3d").write_text("precious")
     for count in (1, 2):
         with pytest.raises(RunFailedError, match=r"There is no folder.*was saved as"):
-            work.save_model(bundle, tmp_path / "gone" / "m.unet3d")
+            save_model(bundle, tmp_path / "gone" / "m.unet3d")
         assert len(list(refuge.iterdir())) == 1 + count
     assert (refuge / "m.unet3d").read_text() == "precious"
     copies = [p for p in refuge.iterdir() if p.name != "m.unet3d"]
@@ -70,12 +73,12 @@ def test_a_model_whose_folder_is_gone_is_saved_elsewhere(tmp_path, bundle, refug
 def test_a_name_that_is_no_unicode_loses_nothing(tmp_path, bundle, refuge):
     path = tmp_path / "gone" / os.fsdecode(b"m\xff.unet3d")
     with pytest.raises(RunFailedError, match="was saved as"):
-        work.save_model(bundle, path)
+        save_model(bundle, path)
     (copy,) = refuge.iterdir()
     assert same_weights(copy, bundle)
     path.parent.mkdir()
     with pytest.raises(BadInputError, match="not valid Unicode"):
-        work.check_model_path(path)
+        check_model_path(path)
 
 
 def test_a_folder_that_goes_during_the_training_loses_nothing(tmp_path, bundle, refuge):
@@ -85,7 +88,7 @@ def test_a_folder_that_goes_during_the_training_loses_nothing(tmp_path, bundle, 
     shutil.rmtree(folder)
     folder.write_text("a file")  # removing the temporary file fails, too
     with pytest.raises(RunFailedError, match=r"m\.unet3d could not be written.*was saved as"):
-        work.save_model(bundle, place)
+        save_model(bundle, place)
     (copy,) = refuge.iterdir()
     assert same_weights(copy, bundle)
 
@@ -99,7 +102,7 @@ def test_an_unexpected_error_loses_nothing(tmp_path, bundle, refuge, monkeypatch
 
     monkeypatch.setattr(ModelBundle, "save", fails_once)
     with pytest.raises(RunFailedError, match=r"MemoryError.*was saved as"):
-        work.save_model(bundle, tmp_path / "m.unet3d")
+        save_model(bundle, tmp_path / "m.unet3d")
     (copy,) = refuge.iterdir()
     assert same_weights(copy, bundle)
 
@@ -110,7 +113,7 @@ def test_where_nothing_can_be_written_the_first_reason_is_told(tmp_path, bundle,
         largest_file(2000),
         pytest.raises(RunFailedError, match=r"m\.unet3d could not be written.*it is lost"),
     ):
-        work.save_model(bundle, path)
+        save_model(bundle, path)
     assert not path.exists()
     assert not list(refuge.iterdir())
 
@@ -120,7 +123,7 @@ def test_a_file_that_appears_during_the_training_stays(tmp_path, bundle, refuge)
     place = atomic.Replacement(path)
     path.write_text("precious")
     with pytest.raises(RunFailedError, match=r"another name: .*m-1\.unet3d"):
-        work.save_model(bundle, place)
+        save_model(bundle, place)
     assert path.read_text() == "precious"
     assert same_weights(tmp_path / "m-1.unet3d", bundle)
     assert not list(refuge.iterdir()), "one copy is enough"
@@ -139,7 +142,7 @@ def test_a_signal_waits_until_the_model_is_saved(tmp_path, bundle, monkeypatch, 
         sync(path)
 
     monkeypatch.setattr(atomic, "_sync_all", interrupted)
-    work.save_model(bundle, tmp_path / "m.unet3d")
+    save_model(bundle, tmp_path / "m.unet3d")
     assert same_weights(tmp_path / "m.unet3d", bundle)
     assert "is being saved" in capfd.readouterr().err
     assert signal.getsignal(number) is before
@@ -158,7 +161,7 @@ def test_a_second_interrupt_drops_the_model_and_keeps_the_older_one(
     monkeypatch.setattr(atomic, "_sync_all", interrupted)
     monkeypatch.setattr(signals, "_ECHO_SECONDS", -1)  # the second one comes at once
     with pytest.raises(KeyboardInterrupt):
-        work.save_model(bundle, path)
+        save_model(bundle, path)
     assert path.read_text() == "older"
     assert sorted(os.listdir(tmp_path)) == ["m.unet3d", "temporary"]
     assert not list(refuge.iterdir())
@@ -167,7 +170,7 @@ def test_a_second_interrupt_drops_the_model_and_keeps_the_older_one(
 def test_a_model_can_be_saved_in_any_thread(tmp_path, bundle):
     """Handlers of signals can be set in the main thread only."""
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(work.save_model, bundle, tmp_path / "m.unet3d").result()
+        pool.submit(save_model, bundle, tmp_path / "m.unet3d").result()
     assert same_weights(tmp_path / "m.unet3d", bundle)
 
 
@@ -237,5 +240,5 @@ def test_a_model_does_not_replace_the_image(tmp_path):
     image = tmp_path / "image.unet3d"
     image.write_text("precious")
     with pytest.raises(BadInputError, match="is an input"):
-        work.train(image, tmp_path / "labels.tif", image, TrainingConfig(), overwrite=True)
+        train_files(image, tmp_path / "labels.tif", image, TrainingConfig(), overwrite=True)
     assert image.read_text() == "precious"

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from napari_unet3d import cli
-from napari_unet3d.cli import checkpoints, signals
-from napari_unet3d.data.outputs import create_output
+from napari_unet3d.cli import signals
+from napari_unet3d.cli.tasks import checkpoints
+from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.prediction.predictor import Predictor
+from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
@@ -98,7 +100,7 @@ def at_call(
 def test_a_polite_signal_keeps_the_model(
     train: Any, sent: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    at_call(monkeypatch, Trainer, "_step", 3, sent)
+    at_call(monkeypatch, Learner, "step", 3, sent)
     outcome = train("--iterations", "100000")
     assert outcome.code == 0, outcome.err
     assert "the model is kept" in outcome.err
@@ -107,7 +109,7 @@ def test_a_polite_signal_keeps_the_model(
     assert bundle.record.iterations == 3
     assert not bundle.record.completed
     assert os.listdir(tmp_path) == ["out.unet3d"]
-    assert "hardly learned: it had 3 iterations" in outcome.err
+    assert "hardly learned: it had only 3 iterations" in outcome.err
     assert f"--resume {tmp_path / 'out.unet3d'}" in outcome.err
 
 
@@ -116,7 +118,7 @@ def test_a_second_one_interrupts(
     train: Any, sent: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(signals, "_ECHO_SECONDS", -1.0)
-    at_call(monkeypatch, Trainer, "_step", 3, sent, sent)
+    at_call(monkeypatch, Learner, "step", 3, sent, sent)
     outcome = train("--iterations", "100000")
     assert outcome.code == (1 if sent == signal.SIGINT else 128 + sent)
     assert ("interrupted" if sent == signal.SIGINT else "ended by SIG") in outcome.err
@@ -129,7 +131,7 @@ def test_the_echo_of_a_signal_is_no_second_one(
 ) -> None:
     """A closed terminal's SIGHUP comes twice; `docker stop` may be heard beside it."""
     monkeypatch.setattr(signals, "_ECHO_SECONDS", 60.0)
-    at_call(monkeypatch, Trainer, "_step", 2, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
+    at_call(monkeypatch, Learner, "step", 2, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
     assert train("--iterations", "100000").code == 0
     assert ModelBundle.load(tmp_path / "out.unet3d").record.iterations == 2
 
@@ -138,7 +140,7 @@ def test_the_echo_of_a_signal_is_no_second_one(
 def test_nohup_is_respected(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        at_call(monkeypatch, Trainer, "_step", 2, signal.SIGHUP)
+        at_call(monkeypatch, Learner, "step", 2, signal.SIGHUP)
         outcome = train("--iterations", "4")
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -172,7 +174,7 @@ def test_while_the_model_is_saved_a_first_one_does_not_lose_it(
 def test_a_prediction_ends_and_leaves_nothing(
     run: Any, inputs: Path, sent: int, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    at_call(monkeypatch, Predictor, "_run", 1, sent)
+    at_call(monkeypatch, Engine, "_run", 1, sent)
     outcome = run(
         "predict", inputs / "model.unet3d", inputs / "image.tif", "-o", tmp_path / name,
         "--device", "cpu",
@@ -238,13 +240,15 @@ def test_what_is_interrupted_can_be_resumed(
 ) -> None:
     monkeypatch.setattr(signals, "_ECHO_SECONDS", -1.0)
     with monkeypatch.context() as patch:
-        at_call(patch, Trainer, "_step", 4, signal.SIGINT, signal.SIGINT)
+        at_call(patch, Learner, "step", 4, signal.SIGINT, signal.SIGINT)
         outcome = train("--iterations", "8", "--checkpoint-every", "0.000001")
     assert outcome.code == 1
     assert "last checkpoint is kept" in outcome.err
     assert os.listdir(tmp_path) == [checkpoint_of(tmp_path).name]
     ahead = train("--iterations", "8")
-    assert f"{checkpoint_of(tmp_path)} is there" in ahead.err
+    assert (
+        f"{checkpoint_of(tmp_path)} is the checkpoint of a training that was cut off" in ahead.err
+    )
     straight = ModelBundle.load(tmp_path / "out.unet3d")
     again = train("--iterations", "8", "--resume", checkpoint_of(tmp_path), "--overwrite")
     assert again.code == 0

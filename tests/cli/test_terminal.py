@@ -9,11 +9,12 @@ import sys
 
 import pytest
 
+from blobs import IMAGE, QUICK, write
 from bundles import random_bundle
 from napari_unet3d.cli.terminal import errors, guarded, tell, tell_json, visible
-from napari_unet3d.config import NetworkConfig, default_class
+from napari_unet3d.config import default_class
 from napari_unet3d.model.bundle import ModelBundle
-from test_cli import IMAGE, QUICK, write
+from napari_unet3d.networks.unet import UNetConfig
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 HOSTILE = "[/x][red]\x1b[31m\x9b2J\u202e\x07\r!"
@@ -143,7 +144,7 @@ def test_escaped_json_is_the_same_json(capsys) -> None:
 def hostile(tmp_path):
     """A model with a class and a unit that would steer a terminal."""
     classes = (default_class(2).model_copy(update={"name": HOSTILE}),)
-    network = NetworkConfig(widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2,
+    network = UNetConfig(widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2,
                             padding="same", normalization="none")  # fmt: skip
     bundle = random_bundle(
         network, [2], classes=classes, unit="[/x]\x1b[31m", voxel_size=(9.0, 9.0, 9.0)

@@ -1,4 +1,4 @@
-"""Sparse annotations: what is learned, and checks that name the cure.
+"""Sparse annotations: which voxels are learned from, and checks that name the cure.
 
 Most tests use a stack of 6 × 8 × 10 voxels.
 """
@@ -10,11 +10,8 @@ import pytest
 import zarr
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.data.annotation import (
-    SliceRef,
-    SparseAnnotation,
-    parse_slices,
-)
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slices import SliceRef, parse_slices
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 

@@ -1,4 +1,4 @@
-"""Where gray values are clipped: never through what is painted, the same for the same stack."""
+"""Painted classes are never clipped, and the same stack gives the same percentiles."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import pytest
 import zarr
 
 from napari_unet3d.data import clipping
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import painted_values
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 
 SHAPE = (30, 96, 100)
@@ -190,7 +191,7 @@ def test_gray_values_are_looked_up_in_small_boxes(monkeypatch):
 
 
 class Wide:
-    """A lazy image of large planes, which counts what is read at once."""
+    """A lazy image of large planes that counts the voxels of each reading."""
 
     chunks: tuple[int, ...] | None = None
 

@@ -17,7 +17,7 @@ from napari_unet3d.data.conventions import (
     looks_dense,
     read_convention,
 )
-from napari_unet3d.data.files import read_labels
+from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.samples import tubules
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from napari_unet3d.data import lazy
-from napari_unet3d.data.files import read_volume
+from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.lazy import RawPlanes, Rearranged, as_bad_input, rearranged
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_unet3d.data.ledger import PaintedSlice, SliceLedger, find_painted_slices
+from napari_unet3d.data.ledger import SliceLedger, find_painted_slices
 from napari_unet3d.data.paint_counts import PaintCounts, count_codes
+from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef, count_labels
 from napari_unet3d.errors import BadInputError
 

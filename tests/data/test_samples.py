@@ -7,8 +7,9 @@ import pytest
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.samples import Sample, nuclei, tubules
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
 
 SMALL = (16, 48, 48)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
-from napari_unet3d.data.files import read_labels
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.ledger import find_painted_slices
-from napari_unet3d.data.slices import voxels_to_complete
+from napari_unet3d.data.slices import SliceRef, voxels_to_complete
 from napari_unet3d.data.sparse_labels import SparseLabels
 
 SHAPE = (5, 700, 1100)

@@ -15,15 +15,17 @@ from safetensors.torch import load_file, save_file
 
 from bundles import random_bundle
 from limits import largest_file
-from napari_unet3d.config import NetworkConfig, TrainingConfig, default_class
+from napari_unet3d.config import TrainingConfig, default_class
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model.bundle import FORMAT_VERSION, HeldOutRecord, ModelBundle, TrainingRecord
-from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.pixels import PixelClassifier
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.migrations import FORMAT_VERSION
+from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
+from napari_unet3d.networks.unet import UNet3D, UNetConfig
+from napari_unet3d.pixels.classifier import PixelClassifier
 
-SMALL = NetworkConfig(
+SMALL = UNetConfig(
     widths=(4, 8),
     strides=((1, 2, 2),),
     kernels=((1, 3, 3), (3, 3, 3)),
@@ -33,7 +35,7 @@ SMALL = NetworkConfig(
 )
 
 
-def make_bundle(network: NetworkConfig = SMALL, **changes) -> ModelBundle:
+def make_bundle(network: UNetConfig = SMALL, **changes) -> ModelBundle:
     record = TrainingRecord(
         config=TrainingConfig(iterations=7),
         iterations=7,
@@ -49,7 +51,10 @@ def make_bundle(network: NetworkConfig = SMALL, **changes) -> ModelBundle:
         "voxel_size": (0.3, 0.1, 0.1),
         "unit": "µm",
         "record": record,
-        "state": {"optimizer/head.bias/step": torch.tensor(7.0)},
+        "state": {
+            "optimizer/head.bias/step": torch.tensor(7.0),
+            "scaler/scale": torch.tensor(1024.0),  # of fp16 gradients
+        },
     }
     return random_bundle(network, **(given | changes))
 
@@ -60,23 +65,6 @@ def with_pixels() -> ModelBundle:
     return make_bundle(pixels=pixels.state_dict(), calibration=calibration)
 
 
-@pytest.mark.parametrize(
-    ("changes", "starved"),
-    [
-        ({"iterations": 99}, True),
-        ({"iterations": 100}, False),
-        ({"iterations": 5, "iterations_before": 200}, False),
-        ({"iterations": 0, "completed": False}, True),
-        ({"iterations": 7, "config": TrainingConfig(iterations=7)}, False),  # as asked for
-        ({"iterations": 7, "config": TrainingConfig(iterations=900), "completed": False}, True),
-    ],
-)
-def test_a_network_of_few_iterations_is_starved(changes, starved):
-    record = make_bundle().record
-    given = record.model_dump() | {"config": TrainingConfig(seconds=60)} | changes
-    assert TrainingRecord(**given).starved == starved
-
-
 def test_the_pixel_classifier_is_kept(tmp_path):
     bundle = with_pixels()
     found = ModelBundle.load(bundle.save(tmp_path / "model.unet3d"))
@@ -84,25 +72,6 @@ def test_the_pixel_classifier_is_kept(tmp_path):
     assert set(found.weights) == set(bundle.weights)
     features = torch.randn(5, 21)
     assert torch.equal(found.build_pixels()(features), bundle.build_pixels()(features))
-
-
-def test_a_model_of_the_first_format_has_no_pixel_classifier(saved):
-    def older(metadata) -> None:
-        with_description(lambda d: d.pop("calibration"))(metadata)
-        metadata["format_version"] = "1"
-
-    rewritten(saved, older)
-    found = ModelBundle.load(saved)
-    assert found.build_pixels() is None
-    assert found.calibration == Calibration()
-
-
-def test_a_pixel_classifier_that_saw_other_features_has_no_say(tmp_path):
-    path = with_pixels().save(tmp_path / "model.unet3d")
-    rewritten(path, lambda metadata: metadata.update(format_version="2"))
-    found = ModelBundle.load(path)
-    assert found.build_pixels() is None
-    assert found.calibration == Calibration()
 
 
 @pytest.mark.parametrize("shift", [[0.0], [0.0] * 4])
@@ -116,6 +85,19 @@ def test_a_missing_pixel_classifier_is_noticed(tmp_path):
     without = {n: t for n, t in load_file(path).items() if not n.startswith("pixels/")}
     rewritten(path, lambda _: None, lambda _: without)
     assert "pixel classifier is missing" in refused(path)
+
+
+def test_a_pixel_classifier_that_has_no_weight_is_left_out(tmp_path):
+    """Whatever its shape is: an older one saw other features."""
+    path = with_pixels().save(tmp_path / "model.unet3d")
+
+    def alone(metadata) -> None:
+        with_description(lambda d: d.pop("calibration"))(metadata)
+
+    rewritten(path, alone, lambda t: t | {"pixels/mean": torch.zeros(3)})
+    found = ModelBundle.load(path)
+    assert found.build_pixels() is None
+    assert found.build_mixture(folded=True).is_network_alone
 
 
 def test_features_cannot_be_divided_by_zero(tmp_path):
@@ -307,7 +289,7 @@ def test_other_safetensors_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "version", [str(FORMAT_VERSION + 1), "99", "", "1.5", "-1", "²", "9" * 9999]
+    "version", [str(FORMAT_VERSION + 1), "99", "0", "", "1.5", "-1", "²", "9" * 9999]
 )
 def test_newer_or_strange_version(saved, version):
     rewritten(saved, lambda m: m.update(format_version=version))
@@ -341,6 +323,10 @@ def test_missing_description(saved):
         lambda d: d["network"].update(widths=[4, 8, 16]),
         lambda d: d["network"].update(kernels=[[2, 2, 2], [3, 3, 3]]),
         lambda d: d["network"].update(normalization="evil"),
+        lambda d: d["network"].update(kind="evil"),
+        lambda d: d["network"].update(kind=[]),
+        lambda d: d["network"].pop("kind"),
+        lambda d: d.update(network=[]),
         lambda d: d["network"].update(in_channels=0),
         lambda d: d["network"].update(n_classes=2),
         lambda d: d["classes"].pop(),
@@ -352,7 +338,9 @@ def test_missing_description(saved):
         lambda d: d.update(voxel_size=[0, 1, 1]),
         lambda d: d.update(voxel_size=[float("nan"), 1, 1]),
         lambda d: d["record"].update(iterations=-1),
-        lambda d: d["record"]["config"].update(device="cpu; rm"),
+        lambda d: d["record"].update(config=[]),
+        lambda d: d["record"].update(config=None),
+        lambda d: d["record"].update(code="__import__('os')"),
         lambda d: d.pop("record"),
     ],
 )
@@ -361,7 +349,31 @@ def test_tampered_description(saved, change):
     refused(saved)
 
 
-def test_tampering_is_what_the_last_test_is_about(saved):
+def test_the_reason_of_a_refusal_is_plain_and_short(saved):
+    rewritten(saved, with_description(lambda d: d["network"].update(kind="x" * 5000)))
+    with pytest.raises(BadInputError, match=r"network: There is no network of the kind") as error:
+        ModelBundle.load(saved)
+    assert len(str(error.value)) < len(str(saved)) + 300
+
+
+def test_tampered_settings_are_never_used(saved):
+    change = {"device": "cpu; rm", "code": "__import__('os')"}
+    rewritten(saved, with_description(lambda d: d["record"]["config"].update(change)))
+    record = ModelBundle.load(saved).record
+    assert record.training_config == TrainingConfig(iterations=7)
+    assert len(record.config_notes) == 2
+
+
+def test_settings_that_are_nested_without_end_are_refused(saved):
+    def nest(metadata) -> None:
+        inner = "[" * 400 + "]" * 400
+        metadata["bundle"] = metadata["bundle"].replace('"seed":0', f'"seed":{inner}')
+
+    rewritten(saved, nest)
+    refused(saved)
+
+
+def test_tampering_is_what_the_last_tests_are_about(saved):
     """Precondition: rewriting alone does no harm."""
     rewritten(saved, with_description(lambda d: None))
     ModelBundle.load(saved)

@@ -12,8 +12,7 @@ from scipy.ndimage import gaussian_filter
 from napari_unet3d.data.conventions import read_convention
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction import comparison
-from napari_unet3d.prediction.comparison import compare, guess_kind
+from napari_unet3d.prediction.comparison import PIECE_VOXELS, compare, guess_kind
 
 SHAPE = (20, 40, 44)
 
@@ -41,14 +40,14 @@ COMPLETE = np.where(np.isin(np.arange(20), (3, 9))[:, None, None], np.maximum(TR
 def by_hand(predicted, true, counted=None) -> dict[int, tuple]:
     """IoU, Dice and voxels of each class, over whole arrays."""
     counted = np.ones(true.shape, bool) if counted is None else counted
-    found = {}
+    by_class = {}
     for value in sorted({*np.unique(predicted), *np.unique(true)} - {0}):
         p, t = (predicted == value) & counted, (true == value) & counted
         both, either = (p & t).sum(), (p | t).sum()
-        found[int(value)] = (
+        by_class[int(value)] = (
             (both / either, 2 * both / (p.sum() + t.sum()), t.sum()) if either else (None, None, 0)
         )
-    return found
+    return by_class
 
 
 def scores(*arguments, **more) -> dict[int, tuple]:
@@ -61,16 +60,16 @@ def guessed(predicted, true) -> tuple[str, str]:
 
 @pytest.mark.parametrize("piece", [1, 500, 2**22])
 @pytest.mark.parametrize("chunks", [None, (3, 17, 44), (20, 8, 8)])
-def test_scores_do_not_depend_on_how_the_arrays_are_read(piece, chunks, monkeypatch) -> None:
+def test_scores_do_not_depend_on_how_the_arrays_are_read(piece, chunks) -> None:
     if piece == 1 and chunks is None:
         piece = 44  # no less than a row
-    monkeypatch.setattr(comparison, "_PIECE", piece)
     skip = [SliceRef(0, 4), SliceRef(2, 30)]
     counted = np.ones(SHAPE, bool)
     counted[4] = counted[:, :, 30] = False
     true = TRUTH if chunks is None else zarr.array(TRUTH, chunks=chunks)
-    assert scores(PREDICTED, true) == by_hand(PREDICTED, TRUTH)
-    assert scores(PREDICTED, true, skip=skip) == by_hand(PREDICTED, TRUTH, counted)
+    assert scores(PREDICTED, true, piece_voxels=piece) == by_hand(PREDICTED, TRUTH)
+    skipped = scores(PREDICTED, true, skip=skip, piece_voxels=piece)
+    assert skipped == by_hand(PREDICTED, TRUTH, counted)
 
 
 def test_time_series() -> None:
@@ -90,8 +89,8 @@ def test_other_number_formats(dtype) -> None:
 def test_a_class_that_is_only_on_skipped_slices_has_no_score() -> None:
     predicted, true = PREDICTED.copy(), TRUTH.copy()
     predicted[4, 0, 0] = true[4, 0, 0] = 9
-    found = scores(predicted, true, skip=[SliceRef(0, 4)])
-    assert found[9] == (None, None, 0)
+    by_class = scores(predicted, true, skip=[SliceRef(0, 4)])
+    assert by_class[9] == (None, None, 0)
 
 
 def test_memory_is_that_of_a_few_planes() -> None:
@@ -100,13 +99,13 @@ def test_memory_is_that_of_a_few_planes() -> None:
     true[10:20, 100:200, 100:200] = 2
     tracemalloc.start()
     try:
-        (found,) = compare(true, true).scores
+        (score,) = compare(true, true).scores
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert found.iou == 1
-    assert np.prod(shape) > 2 * comparison._PIECE, "small enough to be read at once"
-    assert peak < 20 * comparison._PIECE
+    assert score.iou == 1
+    assert np.prod(shape) > 2 * PIECE_VOXELS, "small enough to be read at once"
+    assert peak < 20 * PIECE_VOXELS
 
 
 # --- what the truth is taken for ------------------------------------------------------------
@@ -130,9 +129,9 @@ def test_slices_that_nobody_painted_do_not_count() -> None:
     kind, text = guessed(PREDICTED, ONE_SLICE)
     assert kind == "slices"
     assert "1 of 20 slices" in text
-    found = scores(PREDICTED, ONE_SLICE, "slices")
-    assert found == by_hand(PREDICTED[7], TRUTH[7])
-    assert found[2][0] > 5 * scores(PREDICTED, ONE_SLICE, "dense")[2][0], "empty slices count"
+    by_class = scores(PREDICTED, ONE_SLICE, "slices")
+    assert by_class == by_hand(PREDICTED[7], TRUTH[7])
+    assert by_class[2][0] > 5 * scores(PREDICTED, ONE_SLICE, "dense")[2][0], "empty slices count"
 
 
 def test_slices_of_any_orientation() -> None:

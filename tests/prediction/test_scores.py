@@ -1,11 +1,12 @@
-"""IoU and Dice: right numbers, and none for what is absent."""
+"""IoU and Dice are right, and a class that is absent has none."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from napari_unet3d.prediction.scores import Overlap, mean, show
+from napari_unet3d.events import mean
+from napari_unet3d.prediction.scores import Overlap, show
 
 PREDICTED = np.array([[2, 2, 0, 0], [3, 0, 0, 0]])
 TRUTH = np.array([[2, 0, 2, 2], [0, 0, 0, 0]])
@@ -18,21 +19,21 @@ def scores(values, predicted=PREDICTED, truth=TRUTH, mask=None):
 
 
 def test_counts_by_hand():
-    (found,) = scores([2])
+    (score,) = scores([2])
     # 1 in both, 2 predicted, 3 true.
-    assert found.iou == pytest.approx(1 / 4)
-    assert found.dice == pytest.approx(2 / 5)
-    assert found.voxels == 3
+    assert score.iou == pytest.approx(1 / 4)
+    assert score.dice == pytest.approx(2 / 5)
+    assert score.voxels == 3
 
 
 def test_class_that_is_predicted_but_not_there_has_score_0():
-    (found,) = scores([3])
-    assert (found.iou, found.dice, found.voxels) == (0, 0, 0)
+    (score,) = scores([3])
+    assert (score.iou, score.dice, score.voxels) == (0, 0, 0)
 
 
 def test_class_in_neither_has_no_score():
-    (found,) = scores([7])
-    assert (found.iou, found.dice, found.voxels) == (None, None, 0)
+    (score,) = scores([7])
+    assert (score.iou, score.dice, score.voxels) == (None, None, 0)
 
 
 def test_parts_add_up():
@@ -46,8 +47,8 @@ def test_parts_add_up():
 def test_mask_leaves_voxels_out():
     mask = np.ones(TRUTH.shape, bool)
     mask[0, 2:] = False
-    (found,) = scores([2], mask=mask)
-    assert found.iou == pytest.approx(1 / 2)
+    (score,) = scores([2], mask=mask)
+    assert score.iou == pytest.approx(1 / 2)
 
 
 def test_mean_leaves_out_what_is_absent():

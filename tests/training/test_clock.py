@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 
-from napari_unet3d.prediction.predictor import PredictionProgress
-from napari_unet3d.training.clock import Reading, RunClock, show_seconds
-from napari_unet3d.training.events import (
+from napari_unet3d.events import (
     FinishingStarted,
     Forecast,
     PixelsStarted,
+    PredictionProgress,
     TrainingProgress,
     TrainingStarted,
 )
+from napari_unet3d.training.clock import Reading, RunClock
 
 
 class Time:
@@ -96,7 +96,6 @@ def test_what_is_not_known_is_not_said_but_the_bar_moves(time: Time) -> None:
     clock = RunClock(time_points=1, now=time)
     clock.handle(started())
     assert clock.read().remaining is None
-    assert clock.plan(started()) is None
     time.now += 30
     clock.handle(progress(30))
     reading = clock.read()
@@ -111,24 +110,3 @@ def test_without_a_segmentation_nothing_follows_the_end(time: Time) -> None:
     clock.handle(started())
     clock.handle(FinishingStarted(60, 5))
     assert clock.read().remaining == pytest.approx(5)
-
-
-def test_the_plan_in_words(time: Time) -> None:
-    event = started(Forecast(60, 10, 15))
-    assert RunClock(2, time).plan(event) == (
-        "About 1 min 40 s in all: 1 min to train, then 40 s to measure and segment."
-    )
-    assert RunClock(0, time).plan(event) == (
-        "About 1 min 10 s in all: 1 min to train, then 10 s to measure and finish the model."
-    )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "1 s"), (59.4, "59 s"), (59.6, "1 min"), (100, "1 min 40 s"), (3599.6, "1 h"),
-        (7500, "2 h 5 min"), (7199, "2 h"),
-    ],
-)  # fmt: skip
-def test_seconds_as_people_say_them(seconds: float, text: str) -> None:
-    assert show_seconds(seconds) == text

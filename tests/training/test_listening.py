@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
+from toy_stack import HELD_OUT, run
+from toy_stack import make_trainer as make_toy_trainer
 
-from bundles import random_bundle
-from napari_unet3d.config import NetworkConfig, TrainingConfig
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
-from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.events import FinishingStarted, HeldOutScores, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.model.pixels import PixelClassifier
-from napari_unet3d.prediction.predictor import Predictor
-from napari_unet3d.training import listening, pixel_fitting
-from napari_unet3d.training.evaluator import Evaluator
-from napari_unet3d.training.events import (
-    FinishingStarted,
-    HeldOutScores,
-    TrainingControl,
-    TrainingProgress,
-)
+from napari_unet3d.pixels import fit
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.sampling.source import Source
+from napari_unet3d.training import listening
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.learner import Learner
+from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
-
-SHAPE = (12, 40, 44)
-SMALL = NetworkConfig(
-    widths=(4, 8, 8),
-    strides=((1, 2, 2), (2, 2, 2)),
-    kernels=((3, 3, 3),) * 3,
-    padding="same",
-    normalization="batch",
-    n_classes=2,
-)
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
@@ -49,30 +35,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_trainer(**settings: Any) -> Trainer:
-    rng = np.random.default_rng(0)
-    image = rng.normal(100, 10, SHAPE).astype(np.float32)
-    image[:, 10:30, 10:30] += 40
-    labels = np.zeros(SHAPE, np.uint8)
-    for z in (2, 5, 9):
-        labels[z] = 1
-        labels[z, 10:30, 10:30] = 2
-    given = {"device": "cpu", "patch_shape": (8, 24, 24), "iterations": 6} | settings
-    annotation = SparseAnnotation.from_labels(labels, held_out=[SliceRef(0, 5)])
-    config = TrainingConfig(**given)
-    return Trainer(Volume(image), annotation, config, start_from=random_bundle(SMALL))
-
-
-def run(
-    trainer: Trainer, control: TrainingControl, each: Callable[[Any], None] = lambda _: None
-) -> tuple[list[Any], ModelBundle | None]:
-    events, steps = [], trainer.run(control)
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return events, end.value
-        events.append(event)
-        each(event)
+    return make_toy_trainer(held_out=[HELD_OUT], **settings)
 
 
 class Calls:
@@ -93,20 +56,16 @@ class Calls:
 
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    control = TrainingControl()
-    scales = 0
+    control, scales, read = TrainingControl(), 0, Source.read
 
-    def reader(*_: Any) -> Any:
-        def read(start: tuple[int, ...], stop: tuple[int, ...]) -> torch.Tensor:
-            nonlocal scales
-            scales += 1
-            if scales == 3:
-                getattr(control, how)()
-            return torch.zeros((1, *(b - a for a, b in zip(start, stop, strict=True))))
+    def counted(self: Source, *given: Any, **named: Any) -> torch.Tensor:
+        nonlocal scales
+        scales += named.get("beyond") == "nearest"
+        if scales == 3:
+            getattr(control, how)()
+        return read(self, *given, **named)
 
-        return read
-
-    monkeypatch.setattr(pixel_fitting, "reader_for_pixels", reader)
+    monkeypatch.setattr(Source, "read", counted)
     _, bundle = run(make_trainer(), control)
     assert scales == 3  # a whole part takes five
     assert (bundle is None) == (how == "cancel")
@@ -114,8 +73,8 @@ def test_no_feature_is_computed_after_it(how: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_voxel_is_judged_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixel_fitting, "_ROWS", 100)  # of 3520 voxels
-    calls = Calls(monkeypatch, PixelClassifier, "judge")
+    monkeypatch.setattr(fit, "_CHUNK", 100)  # of 2880 voxels
+    calls = Calls(monkeypatch, PixelClassifier, "voxel_log_probabilities")
     control = TrainingControl()
     calls.at, calls.order = 4, control.stop
     seen: list[int] = []
@@ -133,7 +92,7 @@ def test_no_voxel_is_judged_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("how", ["stop", "cancel"])
 def test_a_step_ends_at_its_next_convolution(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     control = TrainingControl()
-    steps = Calls(monkeypatch, Trainer, "_step")
+    steps = Calls(monkeypatch, Learner, "step")
     forward = Calls(monkeypatch, nn.Conv3d, "forward")
     seen: list[int] = []
 
@@ -163,7 +122,7 @@ def test_a_step_ends_at_its_next_convolution(how: str, monkeypatch: pytest.Monke
 def test_a_step_that_ends_soon_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listening, "_STOP_PATIENCE", 60.0)
     control = TrainingControl()
-    steps = Calls(monkeypatch, Trainer, "_step")
+    steps = Calls(monkeypatch, Learner, "step")
     steps.at, steps.order = 3, control.stop
     _, bundle = run(make_trainer(pixel_classifier=False, iterations=1000), control)
     assert bundle is not None
@@ -179,7 +138,7 @@ def test_a_look_ends_at_its_next_convolution(look: str, monkeypatch: pytest.Monk
     control = TrainingControl()
     if look == "preview":
         control.watch(SliceRef(0, 4))
-    looks = Calls(monkeypatch, Evaluator, look)
+    looks = Calls(monkeypatch, Looks, look)
     forward = Calls(monkeypatch, nn.Conv3d, "forward")
     seen: list[int] = []
     looks.at, looks.order = 2, lambda: (control.stop(), seen.append(forward.count))
@@ -200,8 +159,8 @@ def test_the_end_is_short_after_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     def tiles(stop: bool) -> tuple[int, ModelBundle | None, list[Any]]:
         control = TrainingControl()
         with monkeypatch.context() as patch:
-            boxes = Calls(patch, Predictor, "predict")
-            reads = Calls(patch, Predictor, "read")
+            boxes = Calls(patch, Engine, "predict")
+            reads = Calls(patch, Engine, "read")
             before: list[int] = []
 
             def each(event: Any) -> None:

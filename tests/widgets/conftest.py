@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_unet3d.config import ClassInfo, default_class
-from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.slices import SliceRef
 
 SHAPE = (10, 40, 44)
 STRUCTURE = default_class(2, "structure")

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet3d.prediction.scores import ClassScore
-from napari_unet3d.training.events import HeldOutScores
+from napari_unet3d.events import ClassScore, HeldOutScores
 from napari_unet3d.training.trainer import Trainer
 
 pytestmark = pytest.mark.needs_window
@@ -22,9 +21,9 @@ def wait_ready(dock: Any, qtbot: Any) -> None:
 
 
 def run(dock: Any, hands: Any, qtbot: Any) -> None:
-    hands.press(dock.footer.start_button)
+    hands.press(dock.run_bar.start_button)
     wait_ready(dock, qtbot)
-    assert not dock.footer.is_error(), dock.footer.message.text()
+    assert not dock.run_bar.is_error(), dock.run_bar.message.text()
 
 
 def paint(dock: Any, z: int) -> None:
@@ -39,12 +38,12 @@ def test_one_bar_runs_from_0_to_100(
 ) -> None:
     bars: list[tuple[float, str]] = []
     messages: list[str] = []
-    progress, message = ready.footer.set_progress, ready.footer.set_message
+    progress, message = ready.run_bar.set_progress, ready.run_bar.set_message
     monkeypatch.setattr(
-        ready.footer, "set_progress", lambda *given: (bars.append(given), progress(*given))
+        ready.run_bar, "set_progress", lambda *given: (bars.append(given), progress(*given))
     )
     monkeypatch.setattr(
-        ready.footer,
+        ready.run_bar,
         "set_message",
         lambda text, **more: (messages.append(text), message(text, **more)),
     )
@@ -57,20 +56,20 @@ def test_one_bar_runs_from_0_to_100(
     assert phases[0] == "Checking the input"
     assert phases[-1] == "Segmenting the stack"
     assert any("in all: " in m and "to measure and segment" in m for m in messages)
-    assert ready.footer.status.text().startswith("Done in ")
+    assert ready.run_bar.status.text().startswith("Done in ")
 
 
 def test_after_a_run_one_looks_paints_and_goes_on(ready: Any, hands: Any, qtbot: Any) -> None:
-    footer, form = ready.footer, ready.form
-    assert footer.start_button.text() == "Train && se&gment"
+    run_bar, form = ready.run_bar, ready.form
+    assert run_bar.start_button.text() == "Train && se&gment"
     run(ready, hands, qtbot)
     assert form.starting_point() == "last"
-    assert footer.start_button.text() == "Continue training && se&gment"
-    assert "'cells prediction', paint a slice where it is wrong" in footer.message.text()
-    assert footer.status.isVisible()
+    assert run_bar.start_button.text() == "Continue training && se&gment"
+    assert "'cells prediction', paint a slice where it is wrong" in run_bar.message.text()
+    assert run_bar.status.isVisible()
     paint(ready, 8)
-    assert "paint a slice where it is wrong" not in footer.message.text()
-    assert not footer.status.isVisible()
+    assert "paint a slice where it is wrong" not in run_bar.message.text()
+    assert not run_bar.status.isVisible()
     first = ready.run_actions.bundle
     run(ready, hands, qtbot)
     second = ready.run_actions.bundle
@@ -79,8 +78,8 @@ def test_after_a_run_one_looks_paints_and_goes_on(ready: Any, hands: Any, qtbot:
 
     form.start_from.setCurrentIndex(form.start_from.findData("nothing"))
     form.start_from.activated.emit(form.start_from.currentIndex())  # as the mouse does
-    assert footer.start_button.text() == "Train && se&gment"
-    assert not footer.status.isVisible()  # the user has gone on
+    assert run_bar.start_button.text() == "Train && se&gment"
+    assert not run_bar.status.isVisible()  # the user has gone on
     run(ready, hands, qtbot)
     assert ready.run_actions.bundle.record.iterations_before == 0
     assert form.starting_point() == "last"  # the proposal of each run
@@ -105,13 +104,13 @@ def test_no_message_names_a_button_that_says_something_else(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: ready.runner.phase == "training", timeout=WAIT)
     ready._viewer.layers.remove(ready.choice.value()[1])
-    hands.press(ready.footer.stop_button)
+    hands.press(ready.run_bar.stop_button)
     wait_ready(ready, qtbot)
-    assert ready.footer.start_button.text() == "Train && se&gment"
-    assert "Continue training" not in ready.footer.message.text()
+    assert ready.run_bar.start_button.text() == "Train && se&gment"
+    assert "Continue training" not in ready.run_bar.message.text()
 
 
 def test_a_starved_run_says_so(ready: Any, hands: Any, qtbot: Any) -> None:
@@ -119,7 +118,7 @@ def test_a_starved_run_says_so(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.budget.setValue(1)
     run(ready, hands, qtbot)
     assert ready.run_actions.bundle.record.iterations < 100
-    text = ready.footer.message.text()
+    text = ready.run_bar.message.text()
     assert "hardly learned" in text
     assert "pixel classifier" in text
     assert "Continue training" in text
@@ -129,21 +128,21 @@ def test_a_starved_run_says_so(ready: Any, hands: Any, qtbot: Any) -> None:
 @pytest.mark.parametrize("what", ["paint", "settings", "time"])
 def test_what_happened_is_not_said_for_ever(ready: Any, hands: Any, qtbot: Any, what: str) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: ready.runner.phase == "training", timeout=WAIT)
-    assert not ready.footer._passing.isActive()  # what is going on is said as long as it does
-    hands.press(ready.footer.cancel_button)
+    assert not ready.run_bar._passing.isActive()  # what is going on is said as long as it does
+    hands.press(ready.run_bar.cancel_button)
     wait_ready(ready, qtbot)
-    assert "Cancelled" in ready.footer.status.text()
-    assert ready.footer._passing.isActive()
+    assert "Cancelled" in ready.run_bar.status.text()
+    assert ready.run_bar._passing.isActive()
     if what == "paint":
         paint(ready, 8)
     elif what == "settings":
-        ready.form.probabilities.click()
+        ready.form.outputs["probabilities"].click()
     else:
-        ready.footer._passing.timeout.emit()  # ten seconds later
-    assert not ready.footer.status.isVisible()
-    assert ready.footer.status.text() == ""
+        ready.run_bar._passing.timeout.emit()  # ten seconds later
+    assert not ready.run_bar.status.isVisible()
+    assert ready.run_bar.status.text() == ""
 
 
 def test_cancel_frees_the_window_while_a_file_is_read(
@@ -160,16 +159,16 @@ def test_cancel_frees_the_window_while_a_file_is_read(
         return trainer
 
     with monkeypatch.context() as patch:
-        patch.setattr("napari_unet3d.widgets.actions.Trainer", slow)
-        hands.press(ready.footer.start_button)
+        patch.setattr("napari_unet3d.session.job.Trainer", slow)
+        hands.press(ready.run_bar.start_button)
         assert ready.runner.phase == "checking"
-        hands.press(ready.footer.cancel_button)
+        hands.press(ready.run_bar.cancel_button)
         wait_ready(ready, qtbot)
     assert not read
     assert [t for t in threading.enumerate() if t.name == "unet3d"]
-    assert "Everything is as it was" in ready.footer.status.text()
-    assert "background" in ready.footer.status.text()
-    assert ready.footer.start_button.isVisible()
+    assert "Everything is as it was" in ready.run_bar.status.text()
+    assert "background" in ready.run_bar.status.text()
+    assert ready.run_bar.start_button.isVisible()
     run(ready, hands, qtbot)  # beside it
     model = ready.run_actions.bundle
     release.set()
@@ -179,25 +178,40 @@ def test_cancel_frees_the_window_while_a_file_is_read(
     qtbot.wait(200)
     assert read
     assert ready.run_actions.bundle is model
-    assert not ready.footer.is_error()
+    assert not ready.run_bar.is_error()
     assert sum(x.name.startswith("cells prediction") for x in ready._viewer.layers) == 1
+
+
+def test_the_dock_has_one_value(ready: Any, qtbot: Any) -> None:
+    settings = ready.value()
+    assert settings.outputs == ()
+    assert settings.times is None
+    changed = settings.model_copy(
+        update={
+            "training": settings.training.model_copy(update={"preset": "fast", "iterations": 7}),
+            "outputs": ("uncertainty",),
+        }
+    )
+    with qtbot.waitSignal(ready.valueChanged):
+        ready.setValue(changed)
+    assert ready.value() == changed
 
 
 def test_after_stop_one_may_still_cancel(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: ready.runner.phase == "training", timeout=WAIT)
-    hands.press(ready.footer.stop_button)
-    assert not ready.footer.stop_button.isEnabled()
-    assert ready.footer.cancel_button.isEnabled()
-    hands.press(ready.footer.cancel_button)
+    hands.press(ready.run_bar.stop_button)
+    assert not ready.run_bar.stop_button.isEnabled()
+    assert ready.run_bar.cancel_button.isEnabled()
+    hands.press(ready.run_bar.cancel_button)
     wait_ready(ready, qtbot)
-    assert "Cancelled" in ready.footer.status.text()
+    assert "Cancelled" in ready.run_bar.status.text()
     assert not ready.bundle_available()
 
 
 def test_the_share_that_was_measured_is_shown(ready: Any) -> None:
-    ready.run_actions.report.begin(ready.class_table.value(), [], training=True, time_points=1)
+    ready.report.begin(ready.class_table.value(), [], training=True, time_points=1)
     scores = HeldOutScores(3, 1.0, (ClassScore(2, 0.5, 0.6, 900),), ("z=6",), 3, 0.374)
     ready.runner.eventsArrived.emit([scores])
     text = ready.results.text.text()

@@ -13,8 +13,13 @@ from napari.layers import Image, Labels
 from napari.utils import DirectLabelColormap
 
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.adoption import can_be_painted, classes_of, may_annotate, taken_unasked
-from napari_unet3d.widgets.layers import new_annotation_layer
+from napari_unet3d.widgets.viewer.adoption import (
+    can_be_painted,
+    can_be_taken_unasked,
+    classes_of,
+    may_annotate,
+)
+from napari_unet3d.widgets.viewer.layers import new_annotation_layer
 
 SHAPE = (4, 8, 9)
 
@@ -28,10 +33,10 @@ def labels(*values: int, **options: Any) -> Labels:
 def test_only_our_layers_and_unlabelled_ones_are_taken_unasked() -> None:
     ours = new_annotation_layer(Image(np.zeros(SHAPE)), "time")
     ours.data[1, 2, 3] = 2
-    assert taken_unasked(ours)
-    assert taken_unasked(labels())
-    assert not taken_unasked(labels(1))
-    assert not taken_unasked(Labels(np.zeros((8, 9), np.uint8)))
+    assert can_be_taken_unasked(ours)
+    assert can_be_taken_unasked(labels())
+    assert not can_be_taken_unasked(labels(1))
+    assert not can_be_taken_unasked(Labels(np.zeros((8, 9), np.uint8)))
 
 
 def test_classes_are_the_labels_in_the_users_colors() -> None:

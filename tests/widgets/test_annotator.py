@@ -9,12 +9,12 @@ import pytest
 from napari.layers import Image
 
 from napari_unet3d.config import default_class
-from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.layers import new_annotation_layer, read_classes, read_held_out
-from napari_unet3d.widgets.navigation import show_slice, shown_slice
-from napari_unet3d.widgets.slice_table import SliceTable
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.viewer.layers import new_annotation_layer, read_classes, read_held_out
+from napari_unet3d.widgets.viewer.navigation import show_slice, shown_slice
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 
 from napari_unet3d.config import default_class
 from napari_unet3d.widgets.class_removal import find_voxels
-from napari_unet3d.widgets.layers import read_classes
+from napari_unet3d.widgets.viewer.layers import read_classes
 
 WALL = default_class(3, "wall").model_copy(update={"color": "#123456"})
 
@@ -45,13 +45,13 @@ def test_delete_asks_what_would_be_lost(two: Any, qtbot: Any) -> None:
     click_row(two, qtbot, 2)
     qtbot.keyClick(two.class_table.table, Qt.Key.Key_Delete)
     assert values(two) == [2, 3]
-    assert "'wall' is painted on 1 slice (20 voxels)" in two.footer.message.text()
+    assert "'wall' is painted on 1 slice (20 voxels)" in two.run_bar.message.text()
     layer.refresh()
     qtbot.wait(500)  # a redraw, and the scan that follows it, leave the question alone
-    two.footer.action_buttons()["Keep the class"].click()
+    two.run_bar.action_buttons()["Keep the class"].click()
     assert values(two) == [2, 3]
     np.testing.assert_array_equal(layer.data, before)
-    assert not two.footer.action_buttons()
+    assert not two.run_bar.action_buttons()
 
 
 def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any) -> None:
@@ -59,12 +59,12 @@ def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any) -> None
     before = layer.data.copy()
     click_row(two, qtbot, 2)
     two.class_table.remove_button.click()
-    two.footer.action_buttons()["Delete class and paint"].click()
+    two.run_bar.action_buttons()["Delete class and paint"].click()
     assert values(two) == [2]
     assert not (layer.data == 3).any()
     assert [c.value for c in read_classes(layer)] == [2]
-    assert "removed" in two.footer.message.text()
-    two.footer.action_buttons()["Undo"].click()
+    assert "removed" in two.run_bar.message.text()
+    two.run_bar.action_buttons()["Undo"].click()
     assert two.class_table.value()[1] == WALL
     np.testing.assert_array_equal(layer.data, before)
 
@@ -74,11 +74,11 @@ def test_deleted_paint_is_one_undo_step_of_napari(two: Any, qtbot: Any) -> None:
     before = layer.data.copy()
     click_row(two, qtbot, 2)
     two.class_table.remove_button.click()
-    two.footer.action_buttons()["Delete class and paint"].click()
+    two.run_bar.action_buttons()["Delete class and paint"].click()
     layer.undo()
     np.testing.assert_array_equal(layer.data, before)
-    qtbot.waitUntil(lambda: "Label 3 is painted" in two.footer.message.text(), timeout=3000)
-    two.footer.action_buttons()["Add class 3"].click()
+    qtbot.waitUntil(lambda: "Label 3 is painted" in two.run_bar.message.text(), timeout=3000)
+    two.run_bar.action_buttons()["Add class 3"].click()
     assert two.class_table.value()[1] == WALL  # with its name and color
 
 
@@ -86,7 +86,7 @@ def test_undo_leaves_what_was_painted_since(two: Any, qtbot: Any) -> None:
     layer = two.choice.value()[1]
     click_row(two, qtbot, 2)
     two.class_table.remove_button.click()
-    two.footer.action_buttons()["Delete class and paint"].click()
+    two.run_bar.action_buttons()["Delete class and paint"].click()
     layer.data_setitem((np.array([6]), np.array([0]), np.array([0])), 1)
     qtbot.keyClick(two.class_table.table, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert values(two) == [2, 3]
@@ -108,7 +108,7 @@ def test_background_and_the_last_class_stay(ready: Any, qtbot: Any) -> None:
         click_row(ready, qtbot, row)
         qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Delete)
     assert values(ready) == [2]
-    assert not ready.footer.action_buttons()
+    assert not ready.run_bar.action_buttons()
 
 
 @pytest.mark.needs_window
@@ -155,10 +155,10 @@ def test_unknown_paint_gets_its_class_by_a_button(ready: Any, qtbot: Any) -> Non
     layer = ready.choice.value()[1]
     layer.data_setitem((np.array([3]), np.array([0]), np.array([0])), 7)
     ready.annotator.rescan()
-    assert ready.footer.message.text().startswith("Label 7 is painted on z=3")
-    ready.footer.action_buttons()["Add class 7"].click()
+    assert ready.run_bar.message.text().startswith("Label 7 is painted on z=3")
+    ready.run_bar.action_buttons()["Add class 7"].click()
     assert values(ready) == [2, 7]
-    assert ready.footer.message.text().startswith("Ready")
+    assert ready.run_bar.message.text().startswith("Ready")
 
 
 @pytest.mark.needs_window
@@ -166,14 +166,14 @@ def test_the_error_of_unknown_paint_offers_the_class_too(ready: Any, qtbot: Any)
     layer = ready.choice.value()[1]
     layer.data_setitem((np.array([3]), np.array([0]), np.array([0])), 7)
     ready.annotator.rescan()
-    qtbot.mouseClick(ready.footer.start_button, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(ready.run_bar.start_button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: not ready.runner.is_running(), timeout=60_000)
-    assert ready.footer.is_error()
-    assert "class table" in ready.footer.message.text()
-    ready.footer.action_buttons()["Add class 7"].click()
+    assert ready.run_bar.is_error()
+    assert "class table" in ready.run_bar.message.text()
+    ready.run_bar.action_buttons()["Add class 7"].click()
     assert values(ready) == [2, 7]
-    assert not ready.footer.is_error()
-    assert ready.footer.message.text().startswith("Ready")
+    assert not ready.run_bar.is_error()
+    assert ready.run_bar.message.text().startswith("Ready")
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 6), (2, 4, 5, 6)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_unet3d.widgets.curve import Curve
+from napari_unet3d.widgets.parts.curve import Curve
 
 
 @pytest.fixture
@@ -61,3 +61,13 @@ def test_a_curve_can_be_shown_again(curve: Curve) -> None:
     curve.set_state(state)
     assert curve.points() == points
     assert curve.iou_plot.isVisible()
+
+
+def test_a_single_loss_is_visible(curve: Curve) -> None:
+    line = curve._smooth_line
+    curve.add_loss(1, 0.5)
+    curve.draw()
+    assert line.opts["symbol"] == "o"
+    curve.add_loss(2, 0.4)
+    curve.draw()
+    assert line.opts["symbol"] is None

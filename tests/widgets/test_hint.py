@@ -1,12 +1,13 @@
-"""What to do next: a function of what is open and painted; no window."""
+"""The hint on what to do next depends on open layers and paint only; no window is needed."""
 
 from __future__ import annotations
 
 import pytest
 
 from napari_unet3d.config import default_class
-from napari_unet3d.data.annotation import PaintedSlice, SliceRef
-from napari_unet3d.widgets.hint import Hint, Situation, next_step
+from napari_unet3d.data.painted_slices import PaintedSlice
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.widgets.parts.hint import Hint, Situation, next_step
 
 CLASSES = (default_class(2, "wall"),)
 

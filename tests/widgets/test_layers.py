@@ -11,10 +11,10 @@ import zarr
 from napari.layers import Image, Labels
 
 from napari_unet3d.config import ClassInfo, default_class
-from napari_unet3d.data.annotation import SliceRef
-from napari_unet3d.data.file_metadata import common_unit
+from napari_unet3d.data.io.file_metadata import common_unit
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets import layers, placement
+from napari_unet3d.widgets.viewer import layers, placement
 
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 TRANSFORM = {
@@ -209,8 +209,11 @@ def test_companions_lie_on_the_image() -> None:
         "p",
         (default_class(2, "cell"),),
         placement.spatial_transform(image, 3),
-        np.zeros((2, *DATA.shape), np.float32),
-        np.zeros(DATA.shape, np.float32),
+        {
+            "labels": np.zeros(DATA.shape, np.uint8),
+            "probabilities": np.zeros((2, *DATA.shape), np.float32),
+            "uncertainty": np.zeros(DATA.shape, np.float32),
+        },
     )
     assert [x.name for x in made] == ["p: probability of cell", "p: uncertainty"]
     for layer in made:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.widgets.launch import DOCK_NAME, add_dock
-from napari_unet3d.widgets.layers import read_classes, read_held_out
+from napari_unet3d.widgets.viewer.layers import read_classes, read_held_out
 
 pytestmark = pytest.mark.needs_window
 
@@ -45,17 +45,17 @@ def test_training_on_a_layer_that_lies_elsewhere_is_refused(
     annotation = ready.choice.value()[1]
     annotation.translate = (2, 0, 0)
     assert ready.pairing.notice.isVisible()
-    assert not ready.footer.message.isVisible()  # no "Ready." beside it
-    hands.press(ready.footer.start_button)
-    assert ready.footer.is_error()
-    assert "does not lie on" in ready.footer.message.text()
+    assert not ready.run_bar.message.isVisible()  # no "Ready." beside it
+    hands.press(ready.run_bar.start_button)
+    assert ready.run_bar.is_error()
+    assert "does not lie on" in ready.run_bar.message.text()
     assert not ready.runner.is_running()
     assert not ready.pairing.notice.isVisible()  # one fact is said once, with its button
-    (button,) = ready.footer.action_buttons().values()
+    (button,) = ready.run_bar.action_buttons().values()
     hands.press(button)
-    assert not ready.footer.is_error()
+    assert not ready.run_bar.is_error()
     assert not ready.pairing.notice.isVisible()
-    assert ready.footer.message.text().startswith("Ready to train")
+    assert ready.run_bar.message.text().startswith("Ready to train")
 
 
 def test_an_annotation_of_another_shape_is_refused_in_one_message(ready: Any, hands: Any) -> None:
@@ -63,18 +63,18 @@ def test_an_annotation_of_another_shape_is_refused_in_one_message(ready: Any, ha
     annotation.data = np.asarray(annotation.data)[:, 5:]  # as a plugin that crops does
     said = ready.pairing.notice.value().text
     assert "does not fit" in said
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     assert not ready.runner.is_running()
-    assert ready.footer.is_error()
-    assert ready.footer.message.text() == said
+    assert ready.run_bar.is_error()
+    assert ready.run_bar.message.text() == said
     assert not ready.pairing.notice.isVisible()
-    hands.press(ready.footer.action_buttons()["New annotation"])
+    hands.press(ready.run_bar.action_buttons()["New annotation"])
     assert ready.choice.value()[1] is not annotation
-    assert not ready.footer.is_error()
+    assert not ready.run_bar.is_error()
 
 
 def test_a_stroke_on_the_prediction_is_named(ready: Any, hands: Any, qtbot: Any) -> None:
-    from napari_unet3d.widgets.layers import prediction_layer
+    from napari_unet3d.widgets.viewer.layers import prediction_layer
 
     viewer, image = ready._viewer, ready.choice.value()[0]
     shown = prediction_layer(np.zeros(image.data.shape, np.uint8), "p", (), {})
@@ -160,7 +160,7 @@ def test_devices_are_tried_in_a_thread(
     viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_unet3d.widgets import dock as module
-    from napari_unet3d.widgets.devices import find_devices
+    from napari_unet3d.widgets.parts.devices import find_devices
 
     asked = threading.Event()
     answer = threading.Event()

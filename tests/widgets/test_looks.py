@@ -25,16 +25,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet3d.config import default_class
-from napari_unet3d.widgets.on_screen import KeepOnScreen
-from napari_unet3d.widgets.theme import (
+from napari_unet3d.widgets.parts.colors import (
     EDGE_CONTRAST,
     TEXT_CONTRAST,
     contrast,
     dock_style,
     mix,
     readable,
-    theme_colors,
 )
+from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
+from napari_unet3d.widgets.viewer.theme import theme_colors
 
 THEMES = ("dark", "light")
 CONTROLS = (QPushButton, QToolButton, QComboBox, QLineEdit, QAbstractSpinBox, QCheckBox,
@@ -121,7 +121,7 @@ def test_all_text_can_be_read_in_both_themes_and_after_a_change(ready: Any, qtbo
     for theme in (*THEMES, "dark"):
         ready._viewer.theme = theme
         for error, actions in ((False, []), (True, [("Add class 7", lambda: None)])):
-            ready.footer.set_message("Ready to train on 3 slices.", error, actions)
+            ready.run_bar.set_message("Ready to train on 3 slices.", error, actions)
             qtbot.wait(50)
             widgets = visible(ready, QLabel, QPushButton, QComboBox, QCheckBox, QToolButton,
                               QLineEdit)  # fmt: skip
@@ -149,7 +149,7 @@ def test_the_focus_is_seen_on_every_control(ready: Any, qtbot: Any, theme: str) 
     reached = [w for w in visible(ready, *CONTROLS) if _takes_focus(w)]
     assert len(reached) > 30
     for widget in reached:
-        ready.footer.progress.clearFocus()
+        ready.run_bar.progress.clearFocus()
         QApplication.processEvents()
         widget.setFocus(Qt.FocusReason.TabFocusReason)
         QApplication.processEvents()
@@ -184,7 +184,7 @@ def test_tab_reaches_every_control_from_top_to_bottom(ready: Any, qtbot: Any) ->
         order.append(now)
     missing = [w for w in wanted if w not in order]
     assert not missing
-    assert order[-1] is ready.footer.start_button
+    assert order[-1] is ready.run_bar.start_button
     column = ready.scroll_area.widget()
     tops = [w.mapTo(column, w.rect().topLeft()).y() for w in order if column.isAncestorOf(w)]
     assert len(tops) > 30
@@ -208,7 +208,7 @@ def test_no_alt_key_belongs_to_napari_and_to_us(ready: Any, qtbot: Any) -> None:
     assert len(ours) > 10
     assert not taken & set(ours)
     assert max(ours.values()) == 1
-    assert QKeySequence.mnemonic(ready.footer.start_button.text()).toString() in ours
+    assert QKeySequence.mnemonic(ready.run_bar.start_button.text()).toString() in ours
 
 
 @pytest.mark.needs_window
@@ -255,7 +255,7 @@ def test_the_button_stays_on_the_screen_when_the_window_does_not(ready: Any, qtb
     window.resize(900, screen.height() - 50)
     window.move(0, 0)
     qtbot.wait(100)
-    start = ready.footer.start_button
+    start = ready.run_bar.start_button
     bottom = ready.layout().contentsMargins().bottom()
     assert bottom == 0
     window.move(0, 300)
@@ -275,10 +275,10 @@ def test_on_screen_leaves_a_hidden_widget_alone(qtbot: Any) -> None:
 
 @pytest.mark.needs_window
 def test_a_long_message_scrolls_and_leaves_room(ready: Any, qtbot: Any) -> None:
-    ready.footer.set_message("word " * 1000, error=True)
+    ready.run_bar.set_message("word " * 1000, error=True)
     qtbot.wait(50)
-    assert ready.footer.height() < 400
-    assert ready.footer.start_button.isVisible()
-    ready.footer.set_message("Short.")
+    assert ready.run_bar.height() < 400
+    assert ready.run_bar.start_button.isVisible()
+    ready.run_bar.set_message("Short.")
     qtbot.wait(50)
-    assert ready.footer.height() < 120
+    assert ready.run_bar.height() < 120

@@ -15,14 +15,15 @@ from napari.layers import Image, Labels
 from napari.layers._source import layer_source
 
 from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.widgets import layers
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.belonging import belongs_to, bind
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.header import LayerChoice
 from napari_unet3d.widgets.pairing import Pairing
-from napari_unet3d.widgets.placement import lies_on
-from napari_unet3d.widgets.slice_table import SliceTable
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.run.background import Background
+from napari_unet3d.widgets.viewer import layers
+from napari_unet3d.widgets.viewer.belonging import belongs_to, bind
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
+from napari_unet3d.widgets.viewer.placement import lies_on
 
 
 class Desk:
@@ -34,7 +35,10 @@ class Desk:
         for widget in (self.choice, self.slices, self.classes):
             qtbot.addWidget(widget)
         self.annotator = Annotator(self.viewer, self.classes, self.slices)
-        self.pairing = Pairing(self.viewer, self.choice, self.choice, self.annotator)
+        self.background = Background(self.choice)
+        self.pairing = Pairing(
+            self.viewer, self.choice, self.choice, self.annotator, self.background
+        )
         qtbot.addWidget(self.pairing.notice)
         self.errors: list[str] = []
         self.pairing.failed.connect(self.errors.append)
@@ -51,7 +55,7 @@ class Desk:
 
     def settle(self) -> None:
         self.qtbot.waitUntil(
-            lambda: not (self.pairing._start_timer.isActive() or self.pairing.facts.is_busy())
+            lambda: not (self.pairing._start_timer.isActive() or self.background.is_busy())
         )
 
     def choose(self, box: Any, layer: Any) -> None:
@@ -87,6 +91,7 @@ class Desk:
 def desk(qtbot: Any) -> Iterator[Desk]:
     desk = Desk(qtbot)
     yield desk
+    desk.background.cleanup()
     desk.pairing.cleanup()
     desk.annotator.cleanup()
     vars(desk).clear()

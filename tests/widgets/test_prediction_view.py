@@ -10,19 +10,22 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_unet3d.config import default_class
-from napari_unet3d.widgets.belonging import belongs_to
-from napari_unet3d.widgets.layers import new_annotation_layer
-from napari_unet3d.widgets.placement import lies_on
-from napari_unet3d.widgets.prediction_view import PredictionView
-from napari_unet3d.widgets.run import Outputs
+from napari_unet3d.session.job import Outputs
+from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.viewer.belonging import belongs_to
+from napari_unet3d.widgets.viewer.layers import new_annotation_layer
+from napari_unet3d.widgets.viewer.placement import lies_on
 
 SHAPE = (4, 8, 9)
 CLASSES = (default_class(2, "cell"),)
 
 
 def outputs() -> Outputs:
-    probabilities = np.zeros((2, *SHAPE), np.float32)
-    return Outputs(np.zeros(SHAPE, np.uint8), probabilities, np.zeros(SHAPE, np.float32))
+    return {
+        "labels": np.zeros(SHAPE, np.uint8),
+        "probabilities": np.zeros((2, *SHAPE), np.float32),
+        "uncertainty": np.zeros(SHAPE, np.float32),
+    }
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import tifffile
 import zarr
 from napari.layers import Layer
 
-from napari_unet3d.data.outputs import create_output
+from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.reader import get_reader
+from napari_unet3d.widgets.viewer.reader import get_reader
 
 SHAPE = (6, 20, 24)
 DATA = np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.uint16)

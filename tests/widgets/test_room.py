@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_unet3d.config import default_class
 from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.room import check_result, empty_labels, result_problem, snapshot
+from napari_unet3d.widgets.viewer.room import check_result, empty_labels, result_problem, snapshot
 
 HUGE = (2000, 20_000, 20_000)
 
@@ -40,8 +41,8 @@ def test_a_large_annotation_lies_in_a_folder_that_goes_when_it_is_empty() -> Non
 def test_a_result_that_does_not_fit_is_refused_with_the_cure() -> None:
     volume = Volume(dask.array.zeros(HUGE, chunks=(1, 2000, 2000), dtype=np.uint8), name="huge")
     with pytest.raises(BadInputError, match=r"'huge' \(2000 × 20000 × 20000\).*command line"):
-        check_result(volume, 1, probabilities=False, uncertainty=False)
-    assert result_problem((4, 5, 6), "small", 3, uncertainty=True) == ""
+        check_result(volume, (default_class(2),))
+    assert result_problem((4, 5, 6), "small", 21) == ""
 
 
 def test_a_snapshot_does_not_change(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from napari_unet3d.data import samples as core
-from napari_unet3d.widgets import samples
-from napari_unet3d.widgets.layers import METADATA_KEY
+from napari_unet3d.widgets.viewer import samples
+from napari_unet3d.widgets.viewer.layers import METADATA_KEY
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,16 @@ from napari.layers import Image, Labels
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_unet3d.config import default_class
-from napari_unet3d.data.outputs import create_output
+from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.layers import prediction_layer
-from napari_unet3d.widgets.saving import (
+from napari_unet3d.widgets.parts.file_dialogs import (
     ask_model,
     ask_segmentation,
-    check_not_open,
     complete_model_path,
     complete_path,
-    save_layer,
 )
+from napari_unet3d.widgets.viewer.layers import prediction_layer
+from napari_unet3d.widgets.viewer.saving import check_not_open, save_layer
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_unet3d.config import ClassInfo, default_class
-from napari_unet3d.data.annotation import PaintedSlice, SliceRef
-from napari_unet3d.prediction.scores import ClassScore
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.layers import BACKGROUND_COLOR
-from napari_unet3d.widgets.results import Results
-from napari_unet3d.widgets.slice_table import SliceTable
+from napari_unet3d.data.painted_slices import PaintedSlice
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.events import ClassScore
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.results import Results
+from napari_unet3d.widgets.parts.slice_table import SliceTable
 
 CLASSES = (default_class(2, "cell"), default_class(3, "wall"))
 SLICES = [

@@ -10,12 +10,13 @@ import pytest
 import zarr
 from napari.components import ViewerModel
 
-from napari_unet3d.data.annotation import SliceRef, find_painted_slices, voxels_to_complete
+from napari_unet3d.data.ledger import find_painted_slices
+from napari_unet3d.data.slices import SliceRef, voxels_to_complete
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.navigation import show_slice
-from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.undo import complete_slice
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.viewer.navigation import show_slice
+from napari_unet3d.widgets.viewer.undo import complete_slice
 
 SHAPE = (10, 22, 24)
 
@@ -176,7 +177,7 @@ def test_what_others_write_is_found_at_a_redraw_not_by_moving(annotate: Any, qtb
 
 
 def test_undo_into_another_array_is_counted(annotate: Any, qtbot: Any) -> None:
-    """napari keeps the history: what is undone was painted in the array before."""
+    """The undo history is napari's own: an undone stroke was in the array before."""
     _, layer, annotator = annotate(np.zeros(SHAPE, np.uint8))
     layer.paint((0, 9, 9), 1)
     layer.data_setitem(tuple(np.array(i) for i in ((0, 9), (3, 3), (4, 4))), 2)

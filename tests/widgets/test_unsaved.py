@@ -12,9 +12,9 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QApplication, QDialog, QFileDialog, QMessageBox
 
-from napari_unet3d.data.files import read_labels
-from napari_unet3d.widgets.layers import write_classes
-from napari_unet3d.widgets.unsaved import is_unsaved, mark_saved
+from napari_unet3d.data.io.reading import read_labels
+from napari_unet3d.widgets.viewer.layers import write_classes
+from napari_unet3d.widgets.viewer.unsaved import is_unsaved, mark_saved
 
 pytestmark = pytest.mark.needs_window
 

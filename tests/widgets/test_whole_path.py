@@ -11,7 +11,7 @@ import pytest
 from napari.layers import Labels
 from qtpy.QtCore import Qt
 
-from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import RunFailedError
 
 pytestmark = pytest.mark.needs_window
@@ -36,7 +36,7 @@ def test_sample_strokes_button_dense_layer(
     dock: Any, hands: Any, qtbot: Any, monkeypatch: Any
 ) -> None:
     from napari_unet3d.data import samples
-    from napari_unet3d.widgets.samples import tubules
+    from napari_unet3d.widgets.viewer.samples import tubules
 
     small = samples.tubules((12, 64, 64))
     monkeypatch.setattr(samples, "tubules", lambda: small)
@@ -46,7 +46,7 @@ def test_sample_strokes_button_dense_layer(
     qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
     layer = dock.choice.value()[1]
     assert [c.name for c in dock.class_table.value()] == ["tubule wall", "lumen"]
-    assert dock.footer.message.text().startswith("Paint")
+    assert dock.run_bar.message.text().startswith("Paint")
 
     viewer.reset_view()
     qtbot.wait(200)
@@ -58,13 +58,13 @@ def test_sample_strokes_button_dense_layer(
     assert set(np.unique(layer.data)) == {0, 1, 2, 3}
     strokes = layer.data.copy()
 
-    hands.press(dock.footer.start_button)
+    hands.press(dock.run_bar.start_button)
     assert dock.runner.is_running()
     wait_ready(dock, qtbot)
     (prediction,) = predictions(dock)
     assert prediction.data.shape == layer.data.shape
     assert set(np.unique(prediction.data)) <= {0, 2, 3}
-    assert not dock.footer.is_error()
+    assert not dock.run_bar.is_error()
     np.testing.assert_array_equal(layer.data, strokes)
     for name in ("scale", "translate", "rotate"):
         np.testing.assert_array_equal(getattr(prediction, name), getattr(layer, name))
@@ -105,8 +105,8 @@ def test_numbered_objects_are_refused_and_the_choice_stays(
     dock.choice.setValue(image, own)
     assert dock.choice.value()[1] is annotation
     assert dock.annotator.layer() is annotation
-    assert "numbered objects" in dock.footer.message.text()
-    assert dock.footer.is_error()
+    assert "numbered objects" in dock.run_bar.message.text()
+    assert dock.run_bar.is_error()
     assert own.colormap is colormap
     assert own.metadata == {}
 
@@ -114,29 +114,44 @@ def test_numbered_objects_are_refused_and_the_choice_stays(
 def test_nothing_open_and_nothing_painted_are_said_at_the_button(
     dock: Any, hands: Any, qtbot: Any, stack: np.ndarray
 ) -> None:
-    hands.press(dock.footer.start_button)
-    assert "No image is open" in dock.footer.message.text()
+    hands.press(dock.run_bar.start_button)
+    assert "No image is open" in dock.run_bar.message.text()
     dock._viewer.add_image(stack)
     qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
-    hands.press(dock.footer.start_button)
+    hands.press(dock.run_bar.start_button)
     wait_ready(dock, qtbot)
-    assert "Nothing is painted" in dock.footer.message.text()
-    assert dock.footer.is_error()
+    assert "Nothing is painted" in dock.run_bar.message.text()
+    assert dock.run_bar.is_error()
     assert len(dock._viewer.layers) == 2
+
+
+def test_an_error_goes_when_its_cause_is_mended_in_the_tables(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
+    for z in (3, 6):
+        ready.annotator.jump(SliceRef(0, z))
+        hands.press(ready.slice_table.hold_out_button)
+    hands.press(ready.run_bar.start_button)
+    wait_ready(ready, qtbot)
+    assert ready.run_bar.is_error()
+    assert "All paint is on held-out slices" in ready.run_bar.message.text()
+    hands.press(ready.slice_table.hold_out_button)
+    assert not ready.run_bar.is_error()
+    assert "Ready to train on 1 slice" in ready.run_bar.message.text()
 
 
 def test_cancel_leaves_everything_as_it_was(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     before = state(ready._viewer)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
-    hands.press(ready.footer.cancel_button)
+    hands.press(ready.run_bar.cancel_button)
     wait_ready(ready, qtbot)
     assert state(ready._viewer) == before
-    assert "Cancelled" in ready.footer.status.text()
+    assert "Cancelled" in ready.run_bar.status.text()
     assert not ready.bundle_available()
     assert ready.curve.points() == ([], [])
-    assert ready.footer.start_button.isVisible()
+    assert ready.run_bar.start_button.isVisible()
 
 
 def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
@@ -144,7 +159,7 @@ def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
 ) -> None:
     ready.annotator.jump(SliceRef(0, 6))
     hands.press(ready.slice_table.hold_out_button)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     before = ready.run_actions.bundle, ready.results.state(), ready.curve.state()
     assert before[0] is not None
@@ -154,17 +169,17 @@ def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
     hands.press(ready.slice_table.hold_out_button)  # now nothing is measured
     for iterations, phase in ((100_000, "training"), (2, "segmenting")):
         ready.form.advanced.editors["iterations"].setValue(iterations)
-        hands.press(ready.footer.start_button)
+        hands.press(ready.run_bar.start_button)
         seen: list[str] = []
         ready.runner.phaseChanged.connect(seen.append)
         if phase == "segmenting":
             ready.runner.trained.connect(ready.run_actions.cancel)  # as early as one can
         else:
             qtbot.waitUntil(lambda: bool(ready.curve.points()[0]), timeout=WAIT)
-            hands.press(ready.footer.cancel_button)
+            hands.press(ready.run_bar.cancel_button)
         wait_ready(ready, qtbot)
         assert phase in seen or phase == "training"
-        assert "Cancelled" in ready.footer.status.text()
+        assert "Cancelled" in ready.run_bar.status.text()
         assert (ready.run_actions.bundle, ready.results.state(), ready.curve.state()) == before
         assert len(predictions(ready)) == 1
 
@@ -174,14 +189,14 @@ def test_the_bar_says_what_is_done_and_the_status_line_does_not_repeat_it(
 ) -> None:
     bars: list[str] = []
     lines: list[str] = []
-    show, progress = ready.footer.set_status, ready.footer.set_progress
-    monkeypatch.setattr(ready.footer, "set_status", lambda text: (lines.append(text), show(text)))
+    show, progress = ready.run_bar.set_status, ready.run_bar.set_progress
+    monkeypatch.setattr(ready.run_bar, "set_status", lambda text: (lines.append(text), show(text)))
     monkeypatch.setattr(
-        ready.footer,
+        ready.run_bar,
         "set_progress",
         lambda fraction, text: (bars.append(text), progress(fraction, text)),
     )
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     order = ["Checking", "Preparing", "Fitting the pixel classifier", "Measuring"]
     found = [next(i for i, text in enumerate(bars) if text.startswith(word)) for word in order]
@@ -191,11 +206,11 @@ def test_the_bar_says_what_is_done_and_the_status_line_does_not_repeat_it(
 
 def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(
         lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT
     )
-    hands.press(ready.footer.stop_button)
+    hands.press(ready.run_bar.stop_button)
     wait_ready(ready, qtbot)
     assert len(predictions(ready)) == 1
     assert ready.bundle_available()
@@ -204,14 +219,14 @@ def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -
 def test_each_run_adds_a_layer_and_continues_from_the_last(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     ready.form.start_from.setCurrentIndex(ready.form.start_from.findData("last"))
-    ready.form.probabilities.setChecked(True)
-    ready.form.uncertainty.setChecked(True)
-    hands.press(ready.footer.start_button)
+    ready.form.outputs["probabilities"].setChecked(True)
+    ready.form.outputs["uncertainty"].setChecked(True)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
-    assert not ready.footer.is_error(), ready.footer.message.text()
+    assert not ready.run_bar.is_error(), ready.run_bar.message.text()
     first, second = (ready._viewer.layers[n] for n in ("cells prediction", "cells prediction 2"))
     assert not first.visible
     assert second.visible
@@ -225,7 +240,7 @@ def test_each_run_adds_a_layer_and_continues_from_the_last(
 def test_held_out_slices_are_measured(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.annotator.jump(SliceRef(0, 6))
     hands.press(ready.slice_table.hold_out_button)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     table = ready.results.table
     assert table.item(0, 0).text() == "structure"
@@ -237,29 +252,29 @@ def test_held_out_slices_are_measured(ready: Any, hands: Any, qtbot: Any) -> Non
 def test_an_error_in_the_thread_reaches_the_user(
     ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
 ) -> None:
-    from napari_unet3d.training.trainer import Trainer
+    from napari_unet3d.training.learner import Learner
 
     def fail(*_: Any) -> float:
         raise RuntimeError("the device fell asleep")
 
     shown: list[str] = []
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", shown.append)
-    monkeypatch.setattr(Trainer, "_step", fail)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", shown.append)
+    monkeypatch.setattr(Learner, "step", fail)
     before = state(ready._viewer)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
-    assert "the device fell asleep" in ready.footer.message.text()
+    assert "the device fell asleep" in ready.run_bar.message.text()
     assert shown
     assert state(ready._viewer) == before
-    assert ready.footer.start_button.isVisible()
+    assert ready.run_bar.start_button.isVisible()
 
 
 def test_a_training_that_fails_on_the_way_leaves_its_model(
     ready: Any, hands: Any, qtbot: Any, monkeypatch: Any
 ) -> None:
-    from napari_unet3d.training.trainer import Trainer
+    from napari_unet3d.training.learner import Learner
 
-    step, done = Trainer._step, []
+    step, done = Learner.step, []
 
     def fail(self: Any, *arguments: Any) -> float:
         if len(done) == 1:
@@ -267,13 +282,13 @@ def test_a_training_that_fails_on_the_way_leaves_its_model(
         done.append(1)
         return step(self, *arguments)
 
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda text: None)
-    monkeypatch.setattr(Trainer, "_step", fail)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", lambda text: None)
+    monkeypatch.setattr(Learner, "step", fail)
     ready.form.advanced.editors["iterations"].setValue(5)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
-    assert "the device fell asleep" in ready.footer.message.text()
-    assert "is kept" in ready.footer.message.text()
+    assert "the device fell asleep" in ready.run_bar.message.text()
+    assert "is kept" in ready.run_bar.message.text()
     assert ready.run_actions.bundle.record.iterations == 1
 
 
@@ -282,7 +297,7 @@ def test_another_stack_that_is_shown_meanwhile_is_not_watched(
 ) -> None:
     ready.form.advanced.editors["iterations"].setValue(30)
     viewer = ready._viewer
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     assert ready.runner._control.watched is not None
     big = viewer.add_image(np.tile(stack, (5, 1, 1)), name="big")
@@ -292,7 +307,7 @@ def test_another_stack_that_is_shown_meanwhile_is_not_watched(
     assert ready.annotator.shown() == SliceRef(0, 45)
     assert ready.runner._control.watched is None
     wait_ready(ready, qtbot)
-    assert not ready.footer.is_error(), ready.footer.message.text()
+    assert not ready.run_bar.is_error(), ready.run_bar.message.text()
     assert len(predictions(ready)) == 1
 
 
@@ -300,7 +315,7 @@ def test_a_layer_deleted_while_training_comes_back_with_the_result(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
     ready.form.advanced.editors["iterations"].setValue(30)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     viewer = ready._viewer
     viewer.layers.remove(predictions(ready)[0])
@@ -308,7 +323,7 @@ def test_a_layer_deleted_while_training_comes_back_with_the_result(
     viewer.layers["cells annotation"].name = "renamed"
     wait_ready(ready, qtbot)
     assert len(predictions(ready)) == 1
-    assert not ready.footer.is_error()
+    assert not ready.run_bar.is_error()
 
 
 def test_painting_goes_on_while_training(ready: Any, hands: Any, qtbot: Any) -> None:
@@ -318,7 +333,7 @@ def test_painting_goes_on_while_training(ready: Any, hands: Any, qtbot: Any) -> 
     layer.mode = "pan_zoom"
     layer.selected_label = 1
     viewer.reset_view()
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     viewer.dims.set_point(0, 2)  # z index 1 at 2 µm a slice
     qtbot.keyClick(hands.canvas, Qt.Key.Key_2, Qt.KeyboardModifier.AltModifier)
@@ -326,18 +341,18 @@ def test_painting_goes_on_while_training(ready: Any, hands: Any, qtbot: Any) -> 
     assert (layer.data[1] == 2).any()
     qtbot.waitUntil(lambda: len(ready.slice_table.slices()) == 3, timeout=WAIT)
     assert ready.runner.is_running()
-    hands.press(ready.footer.cancel_button)
+    hands.press(ready.run_bar.cancel_button)
     wait_ready(ready, qtbot)
 
 
 def test_the_shown_slice_is_predicted_live(ready: Any, hands: Any, qtbot: Any) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     ready._viewer.dims.set_point(0, 8)  # z index 4: not painted
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     qtbot.waitUntil(lambda: predictions(ready)[0].data[4].any(), timeout=WAIT)
     assert not predictions(ready)[0].data[3].any()
-    hands.press(ready.footer.cancel_button)
+    hands.press(ready.run_bar.cancel_button)
     wait_ready(ready, qtbot)
 
 
@@ -345,7 +360,7 @@ def test_closing_while_training_takes_less_than_two_seconds(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(
         lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT
     )
@@ -358,11 +373,11 @@ def test_closing_while_training_takes_less_than_two_seconds(
 def test_applying_a_saved_model_to_another_image(
     ready: Any, hands: Any, qtbot: Any, tmp_path: Any, stack: np.ndarray
 ) -> None:
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     path = ready.run_actions.bundle.save(tmp_path / "m.unet3d")
-    ready.run_actions.use_model(path)
-    assert "the model m.unet3d" in ready.results.text.text()
+    ready.file_actions.use_model(path)
+    assert "Current model: m.unet3d." in ready.results.text.text()
     other = ready._viewer.add_image(stack[:, ::-1], name="other", scale=(2, 1, 1))
     ready.choice.setValue(other, None)
     ready.form.advanced.editors["patch_shape"].line.setText("concerns training only")
@@ -372,7 +387,7 @@ def test_applying_a_saved_model_to_another_image(
     qtbot.wait(100)
     hands.press(ready.results.apply)
     wait_ready(ready, qtbot)
-    assert not ready.footer.is_error(), ready.footer.message.text()
+    assert not ready.run_bar.is_error(), ready.run_bar.message.text()
     np.testing.assert_array_equal(ready._viewer.layers["other prediction"].scale, (2, 1, 1))
     assert "'other' was segmented with the model m.unet3d" in ready.results.text.text()
     assert not ready.results.table.isVisible()
@@ -385,13 +400,13 @@ def test_a_run_that_fails_for_lack_of_memory_says_so(
         raise RunFailedError("memory does not suffice; close other programs")
         yield
 
-    monkeypatch.setattr("napari_unet3d.widgets.run.predict", fail)
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda _: None)
-    hands.press(ready.footer.start_button)
+    monkeypatch.setattr("napari_unet3d.session.job.predict", fail)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", lambda _: None)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
-    assert "close other programs" in ready.footer.message.text()
+    assert "close other programs" in ready.run_bar.message.text()
     assert ready.bundle_available()  # the training is not lost
-    assert "its model is kept" in ready.footer.message.text()
+    assert "its model is kept" in ready.run_bar.message.text()
     assert not predictions(ready)
 
 
@@ -401,13 +416,13 @@ def test_a_result_that_cannot_be_shown_ends_the_run_all_the_same(
     def refuse(*_: Any) -> None:
         raise ValueError("the viewer takes no layers today")
 
-    monkeypatch.setattr("napari_unet3d.widgets.prediction_view.companion_layers", refuse)
-    monkeypatch.setattr("napari_unet3d.widgets.report.show_error", lambda _: None)
-    hands.press(ready.footer.start_button)
+    monkeypatch.setattr("napari_unet3d.widgets.run.prediction_view.companion_layers", refuse)
+    monkeypatch.setattr("napari_unet3d.widgets.run.report.show_error", lambda _: None)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
-    assert "takes no layers today" in ready.footer.message.text()
-    assert "its model is kept" in ready.footer.message.text()
-    assert ready.footer.start_button.isVisible()
+    assert "takes no layers today" in ready.run_bar.message.text()
+    assert "its model is kept" in ready.run_bar.message.text()
+    assert ready.run_bar.start_button.isVisible()
     assert ready.bundle_available()
 
 
@@ -416,21 +431,21 @@ def test_saving_keeps_the_voxel_size(
 ) -> None:
     from qtpy.QtWidgets import QFileDialog
 
-    from napari_unet3d.data.files import read_labels
+    from napari_unet3d.data.io.reading import read_labels
     from napari_unet3d.model.bundle import ModelBundle
 
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     chosen = [(str(tmp_path / "out"), "OME-TIFF (*.ome.tif)"), (str(tmp_path / "m"), "")]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: chosen.pop(0))
-    ready.run_actions.save_segmentation()
+    ready.file_actions.save_segmentation()
     wait_ready(ready, qtbot)
-    assert "Saved" in ready.footer.status.text()
+    assert "Saved" in ready.run_bar.status.text()
     saved = read_labels(tmp_path / "out.ome.tif")
     np.testing.assert_array_equal(saved.data, predictions(ready)[0].data)
     assert saved.voxel_size == (2, 0.5, 0.5)
     assert saved.unit == "µm"
-    ready.run_actions.save_model()
+    ready.file_actions.save_model()
     assert ModelBundle.load(tmp_path / "m.unet3d").classes == ready.class_table.value()
 
 
@@ -449,8 +464,8 @@ class SlowLabels:
 def test_closing_while_saving_finishes_the_file(
     ready: Any, qtbot: Any, tmp_path: Any, painted: np.ndarray, how: str
 ) -> None:
-    from napari_unet3d.data.files import read_labels
-    from napari_unet3d.widgets.saving import save_labels
+    from napari_unet3d.data.io.reading import read_labels
+    from napari_unet3d.widgets.viewer.saving import save_labels
 
     path = tmp_path / "out.ome.tif"
     ready.runner.save(save_labels(SlowLabels(painted), path, (2, 0.5, 0.5), "µm"))
@@ -473,7 +488,7 @@ def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
 ) -> None:
     from napari_unet3d.widgets.dock import SegmentationDock
 
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     viewer, bundle = ready._viewer, ready.run_actions.bundle
     viewer.window.remove_dock_widget(ready)
@@ -481,17 +496,17 @@ def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
     dock = SegmentationDock(viewer)
     viewer.window.add_dock_widget(dock, name="again", area="right")
     assert dock.run_actions.bundle is bundle
-    assert "the model trained on 'cells', which segments structure" in dock.results.text.text()
+    assert "Current model: trained on 'cells'. Classes: structure." in dock.results.text.text()
     assert dock.results.save_model.isEnabled()
     assert dock.results.save_segmentation.isEnabled()
     dock.results_section.setExpanded(True)
     dock.form.start_from.setCurrentIndex(dock.form.start_from.findData("last"))
     assert dock.form.starting_point() == "last"
-    assert dock.run_actions._starting_bundle() is bundle
+    assert dock.run_actions._starting_model().bundle is bundle
     qtbot.wait(100)
     hands.press(dock.results.apply)
     wait_ready(dock, qtbot)
-    assert not dock.footer.is_error(), dock.footer.message.text()
+    assert not dock.run_bar.is_error(), dock.run_bar.message.text()
     assert len(predictions(dock)) == 2
     dock.cleanup()
 
@@ -501,26 +516,26 @@ def test_a_folder_that_is_missing_is_said(
 ) -> None:
     from qtpy.QtWidgets import QFileDialog
 
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     path = str(tmp_path / "missing" / "out.ome.tif")
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (path, ""))
-    ready.run_actions.save_segmentation()
+    ready.file_actions.save_segmentation()
     wait_ready(ready, qtbot)
-    assert ready.footer.is_error()
-    ready.run_actions.save_model()
-    assert ready.footer.is_error()
+    assert ready.run_bar.is_error()
+    ready.file_actions.save_model()
+    assert ready.run_bar.is_error()
 
 
 def test_closing_the_dock_ends_the_run_and_keeps_the_annotation(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
-    from napari_unet3d.widgets.layers import read_classes
+    from napari_unet3d.widgets.viewer.layers import read_classes
 
     ready.form.advanced.editors["iterations"].setValue(100_000)
     viewer = ready._viewer
     layer = ready.choice.value()[1]
-    hands.press(ready.footer.start_button)
+    hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     viewer.window.remove_dock_widget(ready)
     qtbot.waitUntil(
@@ -544,16 +559,16 @@ def test_images_with_four_axes(
     where = (np.ones_like(index[0]), *index) if first_axis == "time" else index
     layer.data_setitem(where, painted[index])
     dock.form.advanced.editors["iterations"].setValue(2)
-    dock.form.uncertainty.setChecked(True)
+    dock.form.outputs["uncertainty"].setChecked(True)
     if first_axis == "time":
         dock.choice.times.setText("1-2")
-        hands.press(dock.footer.start_button)
-        assert "from 0 to 1" in dock.footer.message.text()
+        hands.press(dock.run_bar.start_button)
+        assert "from 0 to 1" in dock.run_bar.message.text()
         assert not dock.runner.is_running()
         dock.choice.times.setText("1")
-    hands.press(dock.footer.start_button)
+    hands.press(dock.run_bar.start_button)
     wait_ready(dock, qtbot)
-    assert not dock.footer.is_error(), dock.footer.message.text()
+    assert not dock.run_bar.is_error(), dock.run_bar.message.text()
     uncertainty = dock._viewer.layers["four prediction: uncertainty"].data
     if first_axis == "time":
         assert not uncertainty[0].any()

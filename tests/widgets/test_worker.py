@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from napari_unet3d.widgets.worker import Worker
+from napari_unet3d.widgets.run.worker import Worker
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_nothing_is_left_for_the_end_of_the_program(worker: Worker, qtbot: Any) 
 _PROGRAM = """
 import sys, time
 from qtpy.QtCore import QCoreApplication
-from napari_unet3d.widgets.worker import Worker
+from napari_unet3d.widgets.run.worker import Worker
 
 def write():
     for i in range(30):

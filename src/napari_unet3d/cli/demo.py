@@ -1,112 +1,42 @@
-"""The whole path on the built-in stack."""
+"""`napari-unet3d demo`: its options."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import numpy as np
-from skimage.io import imsave
+import typer
 
-from napari_unet3d.cli.checkpoints import CheckpointFile
-from napari_unet3d.cli.follow import TrainingRun, print_scores, say_how_to_go_on
-from napari_unet3d.cli.settings import DEMO_FOLDER
-from napari_unet3d.cli.terminal import tell
-from napari_unet3d.cli.work import check_model_path, save_model
-from napari_unet3d.config import PredictionConfig, TrainingConfig
-from napari_unet3d.data.annotation import SparseAnnotation
-from napari_unet3d.data.outputs import check_output, create_output
-from napari_unet3d.data.samples import Sample, tubules
-from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction.comparison import compare
-from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.prediction.scores import mean, show
-from napari_unet3d.training.trainer import Trainer
-
-_MODEL, _RESULT, _OVERLAY = "model.unet3d", "segmentation.ome.tif", "overlay.png"
+from napari_unet3d.cli import settings
+from napari_unet3d.cli.options import Device, Seed, file_option
+from napari_unet3d.cli.signals import terminating
 
 
-def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
-    """Sample, annotated slices, training, segmentation, files; what a window would show."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInputError(
-            f"the folder {folder} cannot be made ({error.strerror}): give another one with -o"
-        ) from error
-    _check_own(folder)
-    model = check_model_path(folder / _MODEL, overwrite=True)
-    result = folder / _RESULT
-    check_output(result)
-    sample = tubules()
-    volume = sample.image
-    slices = (*sample.training_slices, *sample.held_out_slices)
-    labels = sample.annotate(slices)
-    tell(
-        f"Sample: {volume.name}, {volume.shape} voxels. Painted: {_names(sample.training_slices)}"
-        f"; held out: {_names(sample.held_out_slices)}"
+def demo(
+    context: typer.Context,
+    folder: Annotated[Path, file_option("--output", "-o", text="Where the results go.")] = Path(
+        settings.DEMO_FOLDER
+    ),
+    seconds: Annotated[float, typer.Option(help="Wall-clock time of the training.")] = 60.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    window: Annotated[bool, typer.Option(help="Open napari when there is a screen.")] = True,
+) -> None:
+    """The whole path on a built-in stack: annotated slices, training, dense segmentation."""
+    config = settings.training([], seconds=seconds, seed=seed, device=device)
+    from napari_unet3d.cli.tasks.demonstrating import run_demo
+
+    with terminating():
+        layers = run_demo(folder, config)
+    if window and _has_screen():
+        with contextlib.suppress(ImportError):  # a core-only installation has no napari
+            context.obj(**layers)
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("win32", "darwin") or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )
-    annotation = SparseAnnotation(labels, sample.classes, frozenset(sample.held_out_slices))
-    out = np.zeros(volume.shape, np.uint8)
-    with TrainingRun(CheckpointFile(model), time_points=1) as run:
-        bundle = run.train(Trainer(volume, annotation, config))
-        save_model(bundle, model)
-        run.segment(predict(bundle, volume, out, config=PredictionConfig(device=config.device)))
-    say_how_to_go_on(bundle, model)
-    print_scores(bundle)
-    with create_output(
-        result,
-        out.shape,
-        out.dtype,
-        "ZYX",
-        volume.voxel_size,
-        volume.unit,
-        classes=bundle.classes,
-    ) as file:
-        file[:] = out
-    overlay = folder / _OVERLAY
-    _save_overlay(sample, out, sample.held_out_slices[0].index, overlay)
-    scores = compare(out, sample.truth, skip=slices).scores
-    classes = ", ".join(
-        f"{c.name} {show(s.iou)}" for c, s in zip(sample.classes, scores, strict=True)
-    )
-    tell("On all slices that were not painted, since the truth of this sample is known:")
-    tell(f"  IoU {classes}; mean {show(mean([s.iou for s in scores]))}")
-    for path in (result, model, overlay):
-        tell(f"Written: {path}")
-    return {
-        "volume": volume,
-        "annotation": labels,
-        "prediction": out,
-        "classes": sample.classes,
-    }
-
-
-def _check_own(folder: Path) -> None:
-    """Refuse to replace files that no demo wrote: a demo that ended wrote all three."""
-    there = [folder / name for name in (_MODEL, _RESULT, _OVERLAY) if (folder / name).exists()]
-    if len(there) in (1, 2) and folder.name != DEMO_FOLDER:
-        raise BadInputError(
-            f"'{there[0]}' is there and is not of an earlier demo: it is not replaced. Give "
-            "another folder with -o."
-        )
-
-
-def _names(slices: tuple[Any, ...]) -> str:
-    return ", ".join(str(ref) for ref in slices)
-
-
-def _save_overlay(sample: Sample, out: np.ndarray, index: int, path: Path) -> None:
-    """One slice, side by side: image, segmentation, truth."""
-    plane = np.asarray(sample.image.data[index]).astype(float)
-    low, high = np.percentile(plane, (0.5, 99.5))
-    gray = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)[..., None].repeat(3, -1)
-    panels = [gray]
-    for labels in (out[index], sample.truth[index]):
-        panel = gray.copy()
-        for c in sample.classes:
-            color = np.array([int(c.color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-            panel[labels == c.value] = 0.5 * panel[labels == c.value] + 0.5 * color
-        panels.append(panel)
-    picture = np.concatenate(panels, 1).repeat(3, 0).repeat(3, 1)
-    imsave(path, (picture * 255).astype(np.uint8), check_contrast=False)

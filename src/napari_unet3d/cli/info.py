@@ -1,72 +1,28 @@
-"""What is in a file, and what this machine offers."""
+"""`napari-unet3d info`: its options."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import torch
-
-from napari_unet3d.cli.terminal import errors
-from napari_unet3d.data.files import read_volume
-from napari_unet3d.data.volume import Volume
-from napari_unet3d.model import device as devices
-from napari_unet3d.model.bundle import SUFFIX, ModelBundle
+from napari_unet3d.cli.options import AsJson, Quiet, file_argument
+from napari_unet3d.cli.terminal import check_told, errors, tell, tell_json
 
 
-def describe_file(path: Path, *, as_json: bool) -> str | dict[str, Any]:
-    """What is in a model or an image; a model is JSON in any case."""
-    if path.suffix == SUFFIX:
-        bundle = ModelBundle.load(path)
-        described = bundle.model_dump_json(
-            indent=None if as_json else 2, exclude={"weights", "pixels", "state", "intensity"}
-        )
-        return described
-    volume = read_volume(path)
-    for note in volume.notes:
-        errors.note(note)
-    return _as_dict(path, volume) if as_json else _as_text(path, volume)
+def info(
+    path: Annotated[Path | None, file_argument(None, "A model or an image; or nothing.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """What is in a model or an image; without a path, what this machine offers."""
+    errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.describing import describe_file, describe_machine
 
-
-def _as_text(path: Path, volume: Volume) -> str:
-    size = " × ".join(f"{v:g}" for v in volume.voxel_size)
-    return (
-        f"{path}: {volume.axes} {tuple(volume.data.shape)} {volume.dtype}\n"
-        f"voxel (z × y × x): {size} {volume.unit}"
+    description = (
+        describe_machine(as_json=as_json) if path is None else describe_file(path, as_json=as_json)
     )
-
-
-def _as_dict(path: Path, volume: Volume) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "axes": volume.axes,
-        "shape": [int(n) for n in volume.data.shape],
-        "dtype": str(volume.dtype),
-        "voxel_size": volume.voxel_size,
-        "unit": volume.unit,
-        "translation": volume.translation,
-        "time_step": volume.time_step,
-        "notes": errors.notes,
-    }
-
-
-def describe_machine(*, as_json: bool) -> str | dict[str, Any]:
-    """Device, precision and free memory, and why a GPU sits unused."""
-    device = devices.pick_device()
-    name, precision = devices.describe(device), devices.pick_precision(device)
-    free, unused = devices.free_memory(device), devices.unused_gpu()
-    if as_json:
-        return {
-            "torch": torch.__version__,
-            "device": name,
-            "precision": precision,
-            "free_memory": free,
-            "unused_gpu": unused,
-        }
-    lines = [
-        f"torch {torch.__version__}; device: {name}",
-        f"precision: {precision}",
-        f"free memory: {free / 2**30:.1f} GiB",
-        unused,
-    ]
-    return "\n".join(line for line in lines if line)
+    if isinstance(description, str):
+        tell(description)
+    else:
+        tell_json(description)
+    check_told()

@@ -1,10 +1,10 @@
-"""From what stands on the command line to checked settings."""
+"""Turn the words of the command line into checked settings."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -14,12 +14,12 @@ from napari_unet3d.errors import BadInputError
 
 T = TypeVar("T")
 DEMO_FOLDER = "napari-unet3d-demo"
-"""Where the results of the demo go by default."""
+"""Folder that the results of the demo go to by default."""
 Number = TypeVar("Number", int, float)
-_MOST_MEMORY = 2.0**30
-"""GiB. No machine has so much; beyond it, numbers of bytes are no whole numbers."""
-_SHOWN = 60
-"""Characters of a value that a message shows."""
+_MOST_GIBIBYTES = 2.0**30
+"""GiB. No machine has more, and larger numbers of bytes lose their last digits as floats."""
+_MOST_CHARACTERS = 60
+"""Characters of a wrong value that a message repeats: it must fit on a line with its reason."""
 _WORDS = {
     "greater_than": "it must be above {gt}",
     "greater_than_equal": "it must be at least {ge}",
@@ -43,14 +43,21 @@ _WORDS = {
     "literal_error": "use one of {expected}",
     "extra_forbidden": "there is no such setting",
 }
-"""What is wrong with a setting, by pydantic's name for it."""
+"""Words for what is wrong with a setting, by pydantic's name of the error."""
 
 CHECKPOINT_SECONDS = 180.0
-"""Seconds between checkpoints: a crash costs three minutes, and writing one takes a second."""
+"""Seconds between checkpoints: a crash costs three minutes of training, and writing a checkpoint
+takes a second."""
 
 
 def training(others: list[str], **given: Any) -> TrainingConfig:
-    """Training settings: those given, and others written as name=value."""
+    """Make training settings from options, and from others written as name=value.
+
+    Raises
+    ------
+    BadInputError
+        A name is no setting, or a value cannot be used.
+    """
     for item in others:
         key, separator, value = item.partition("=")
         if not separator or key not in TrainingConfig.model_fields:
@@ -64,31 +71,41 @@ def training(others: list[str], **given: Any) -> TrainingConfig:
 
 
 def prediction(**given: Any) -> PredictionConfig:
-    """Prediction settings."""
+    """Make prediction settings; `BadInputError` when a value cannot be used."""
     return validated(PredictionConfig, **given)
 
 
 def class_names(text: str | None) -> dict[int, str]:
-    """Label value → name, from 2=nucleus,3=membrane."""
+    """Read names by label value from a text such as "2=nucleus,3=membrane"."""
     names = {}
     for part in filter(None, (text or "").split(",")):
         value, separator, name = part.partition("=")
         if not separator or not name.strip():
             raise BadInputError(f"--names {text}: write value=name, as in 2=nucleus,3=membrane")
-        names[number(value)] = name.strip()
+        try:
+            names[int(value)] = name.strip()
+        except ValueError:
+            raise BadInputError(
+                f"--names: {_short(value)} is not a whole number; write value=name, as in "
+                "2=nucleus,3=membrane"
+            ) from None
     return names
 
 
-def number(text: str) -> int:
-    """A whole number."""
+def time_points(text: str | None) -> list[int] | None:
+    """Read time points from a text such as "0,3"; None when the option is not given."""
+    if text is None:
+        return None
     try:
-        return int(text)
+        return [int(part) for part in text.split(",")]
     except ValueError:
-        raise BadInputError(f"{text!r} is not a whole number") from None
+        raise BadInputError(
+            f"--times {_short(text)}: write whole numbers, counted from 0, as in 0,3"
+        ) from None
 
 
 def three(option: str, text: str | None, make: Callable[[str], Number]) -> list[Number] | None:
-    """Three numbers above 0, from "z,y,x"; None when the option is not given."""
+    """Read three numbers above 0 from "z,y,x"; None when the option is not given."""
     if text is None:
         return None
     try:
@@ -104,29 +121,39 @@ def three(option: str, text: str | None, make: Callable[[str], Number]) -> list[
 
 
 def reading(axes: str | None, voxel_size: str | None) -> dict[str, Any]:
-    """What `read_volume` is told beside the path: only what was given."""
+    """Make the keywords of `read_volume` from the options that were given."""
     given = {"axes": axes, "voxel_size": three("--voxel-size", voxel_size, float)}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def gibibytes(size: float | None) -> int | None:
-    """Bytes of a size in GiB."""
-    if size is not None and not 0 < size <= _MOST_MEMORY:
+    """Turn GiB into bytes."""
+    if size is not None and not 0 < size <= _MOST_GIBIBYTES:
         raise BadInputError(f"--memory {size}: give a number of GiB above 0")
     return None if size is None else int(size * 2**30)
 
 
 def validated(make: Callable[..., T], **given: Any) -> T:
-    """Make a settings object; what does not fit is named with its value."""
+    """Make a settings object; a `BadInputError` names the value that cannot be used."""
     try:
         return make(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
         words = _WORDS.get(first["type"])
-        said = first["msg"] if words is None else words.format(**first.get("ctx", {}))
+        said = first["msg"] if words is None else words.format(**_plain(first.get("ctx", {})))
         if first["type"] == "string_pattern_mismatch" and name == "device":
             said = "use auto, cpu, cuda, cuda:N (the number of a GPU, such as cuda:0) or mps"
-        value = repr(first["input"])
-        value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
-        raise BadInputError(f"{name} = {value}: {said}") from error
+        raise BadInputError(f"{name} = {_short(repr(first['input']))}: {said}") from error
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}…"
+
+
+def _plain(bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Write whole numbers without a decimal point: "above 0" rather than "above 0.0"."""
+    return {
+        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+        for name, bound in bounds.items()
+    }

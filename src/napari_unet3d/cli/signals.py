@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 _ECHO_SECONDS = 0.3
-"""Seconds. A closed terminal's SIGHUP comes twice, from the system and from the shell."""
+"""Seconds in which a second signal is taken for an echo: a closed terminal sends SIGHUP twice, from
+the system and from the shell."""
 
 SAVING = "The model is being saved (Ctrl-C again loses it)."
 
-_POLITE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+_REQUESTS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class TerminatedError(BaseException):
-    """A signal ends the command, as KeyboardInterrupt does; what was begun is cleaned up."""
+    """SIGTERM or SIGHUP ends the command, as KeyboardInterrupt does; unfinished files go."""
 
     def __init__(self, number: int) -> None:
         self.name, self.exit_code = signal.Signals(number).name, 128 + number
@@ -31,18 +32,18 @@ class TerminatedError(BaseException):
 
 @contextlib.contextmanager
 def terminating() -> Iterator[None]:
-    """Within, Ctrl-C, SIGTERM and SIGHUP raise an exception, so that files are cleaned up.
+    """Let Ctrl-C, SIGTERM and SIGHUP raise an exception, so that unfinished files are removed.
 
-    Where SIGHUP is ignored, as nohup has it, it stays so. SIGINT is heard even where a script
-    started the command in the background and the shell had it ignored: who sends it means it.
+    An ignored SIGHUP stays ignored: nohup relies on it. An ignored SIGINT does not: a shell ignores
+    it for commands that a script starts in the background, but whoever sends it means it.
     """
-    with _handling((signal.SIGINT, *_POLITE), lambda number, _: interrupt(number)):
+    with _handling((signal.SIGINT, *_REQUESTS), lambda number, _: interrupt(number)):
         yield
 
 
 @contextlib.contextmanager
 def first_signal(heard: Callable[[int], None]) -> Iterator[None]:
-    """Within, the first Ctrl-C, SIGTERM or SIGHUP calls `heard`; a second one interrupts."""
+    """Let the first Ctrl-C, SIGTERM or SIGHUP call `heard`; a second one interrupts."""
     first: list[float] = []
 
     def handle(number: int, _: FrameType | None) -> None:
@@ -52,25 +53,25 @@ def first_signal(heard: Callable[[int], None]) -> Iterator[None]:
         elif time.monotonic() - first[0] > _ECHO_SECONDS:
             interrupt(number)
 
-    with _handling((signal.SIGINT, *_POLITE), handle):
+    with _handling((signal.SIGINT, *_REQUESTS), handle):
         yield
 
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Within, a model is saved: the first signal only says so, a second one interrupts."""
+    """Let the first signal only say that a model is being saved; a second one interrupts."""
     with first_signal(lambda _: say(SAVING)):
         yield
 
 
 def say(text: str) -> None:
-    """Print from a signal handler, which may have come in the middle of another print."""
+    """Print from a signal handler, which may have cut another print in two."""
     with contextlib.suppress(OSError):  # after SIGHUP the terminal is gone
         os.write(2, f"{text}\n".encode())
 
 
 def interrupt(number: int) -> None:
-    """Raise what a signal raises when nothing is to be kept."""
+    """Raise the exception of a signal."""
     raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError(number)
 
 

@@ -1,7 +1,7 @@
-"""What is printed where: messages go to stderr, so that stdout holds results only.
+"""Print messages on stderr and results on stdout.
 
-Printing never stops the work: what cannot be printed is dropped. Texts from models and files are
-shown as they are, not interpreted.
+Printing never stops the work: texts that cannot be printed are dropped. Texts from models and files
+are shown as they are; neither the terminal nor rich interprets them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from rich.text import Text
 from napari_unet3d.errors import RunFailedError
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Categories of characters that steer a terminal, change the direction, or are no text."""
+"""Unicode categories of characters that control a terminal, change the direction of writing, or
+are no text."""
 
 
 def visible(text: object, keep: str = "") -> str:
-    r"""Write control characters of an untrusted text as in "\u001b", so that nothing obeys them.
+    r"""Write the control characters of an untrusted text as "\u001b", so that no terminal obeys.
 
-    What is escaped in a JSON text stays the same JSON.
+    An escaped JSON text is still the same JSON.
 
     Parameters
     ----------
     text
         A name, a path, a message.
     keep
-        Control characters that stay, such as line breaks of our own.
+        Control characters that stay, such as the line breaks of our own texts.
     """
     return "".join(
         c if c in keep or unicodedata.category(c) not in _INVISIBLE else _escaped(c)
@@ -48,12 +49,12 @@ def _escaped(character: str) -> str:
 
 
 class Messages(Console):
-    """Messages on stderr, never parsed as markup; quiet when the user wants results only.
+    """Prints messages on stderr as plain text; prints none when the user wants results only.
 
     Attributes
     ----------
     notes
-        What `note` has shown, or would have shown, since the command began.
+        Texts that `note` was given since the command began, whether they were shown or not.
     """
 
     def __init__(self) -> None:
@@ -61,16 +62,20 @@ class Messages(Console):
         self.notes: list[str] = []
 
     def begin(self) -> None:
-        """Start a command: nothing is noted yet, and everything is shown."""
+        """Start a command: forget the notes, and show messages."""
         self.notes, self.quiet = [], False
 
+    def set_quiet(self, quiet: bool) -> None:
+        """Drop messages, because the user wants results only, or show them again."""
+        self.quiet = quiet
+
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print as rich does, but texts as they are."""
+        """Print objects as rich does, but texts as they are."""
         shown = [visible(o, "\n\t") if isinstance(o, str) else o for o in objects]
         super().print(*shown, **options)
 
     def note(self, text: str) -> None:
-        """Print something that the user should know, and remember it for `--json`."""
+        """Print a text that the user should know, and remember it for `--json`."""
         self.notes.append(text)
         self.print(text)
 
@@ -90,9 +95,9 @@ def tell(text: str) -> None:
 
 
 def check_told() -> None:
-    """Raise `RunFailedError` when a result was lost that is nowhere but on stdout.
+    """Raise `RunFailedError` when stdout, which alone has the result, could not be written.
 
-    A reader that ends early, such as `head`, has had what it wanted.
+    A reader that ends early, such as `head`, is no failure: it read all that it wanted.
     """
     failure = getattr(sys.stdout, "failure", None)
     if failure is not None and not isinstance(failure, BrokenPipeError):
@@ -117,7 +122,7 @@ class LogHandler(RichHandler):
 
 
 class _Guarded:
-    """A stream that drops what cannot be written: a full disk, a reader that has gone."""
+    """A stream that drops texts when they cannot be written: full disk, reader gone."""
 
     def __init__(self, stream: Any) -> None:
         # A stream that was closed before the start is None. The null device takes its number,
@@ -156,7 +161,7 @@ class _Guarded:
 
 @contextlib.contextmanager
 def guarded() -> Iterator[None]:
-    """Within, printing raises nothing; afterwards, neither does Python's own last flush."""
+    """Keep printing from raising, within the block and at Python's last flush after it."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Guarded(before[0]), _Guarded(before[1])
     try:
@@ -168,7 +173,7 @@ def guarded() -> Iterator[None]:
 
 
 def _flush_or_drop(stream: Any) -> None:
-    """Flush a stream; what it still holds goes to the null device when that fails."""
+    """Flush a stream; when that fails, send the rest of its buffer to the null device."""
     if stream is None:
         return
     try:

@@ -1,8 +1,8 @@
-"""Sparse annotations: what is painted on a few slices, and what a network learns from it."""
+"""Sparse annotations: the labels on a few slices, from which a network learns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -25,64 +25,25 @@ from napari_unet3d.data.conventions import (
     looks_dense,
     read_convention,
 )
+from napari_unet3d.data.labelled_voxels import LabelledVoxels, list_labelled_voxels
 from napari_unet3d.data.lazy import as_bad_input
-from napari_unet3d.data.ledger import PaintedSlice, SliceLedger, find_painted_slices
+from napari_unet3d.data.ledger import SliceLedger, find_painted_slices
+from napari_unet3d.data.painted_slices import PaintedSlice
+from napari_unet3d.data.shapes import check_box, describe_shape
 from napari_unet3d.data.slices import (
     LabelCount,
     SliceRef,
     at_time,
     check_in_stack,
     check_layout,
-    count_labels,
     count_values,
     n_times,
-    parse_slices,
     plane_index,
     read_slice,
     space,
-    voxels_to_complete,
 )
-from napari_unet3d.data.volume import Volume, check_box, describe_shape
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-
-__all__ = [
-    "LabelledVoxels",
-    "PaintedSlice",
-    "SliceRef",
-    "SparseAnnotation",
-    "find_painted_slices",
-    "parse_slices",
-    "voxels_to_complete",
-]
-
-_MAX_SAMPLED_VOXELS = 2**22
-
-
-@dataclass(frozen=True)
-class LabelledVoxels:
-    """Labelled voxels of one painted slice, for drawing the centers of training patches.
-
-    Parameters
-    ----------
-    ref
-        The slice; its axis is the direction along which a patch can be thin.
-    coordinates
-        (n, 3) int32: z, y, x, sorted by code.
-    codes
-        (n,) uint8: output index of the network + 1.
-    counts
-        Code → voxels before thinning, by which classes and slices are weighted.
-    """
-
-    ref: SliceRef
-    coordinates: np.ndarray
-    codes: np.ndarray
-    counts: Mapping[int, int]
-
-    def of_class(self, code: int) -> np.ndarray:
-        """Return the coordinates (n, 3) of the voxels with this code."""
-        first, last = np.searchsorted(self.codes, [code, code + 1])
-        return self.coordinates[first:last]
 
 
 @dataclass(frozen=True)
@@ -132,15 +93,15 @@ class SparseAnnotation:
         Raises
         ------
         BadInputError
-            When the classes cannot be found, because the labels are no integers in 0…255, or
+            When the classes cannot be told, because the labels are no integers in 0…255, or
             because it is not clear what 0 means.
         """
         if not hasattr(labels, "shape"):
             labels = np.asarray(labels)
         if convention == "dense":
-            found = read_convention(labels)
-            classes = classes or dense_classes(labels, convention=found)
-            return cls(DenseLabels(labels, found), tuple(classes), frozenset(held_out))
+            reading = read_convention(labels)
+            classes = classes or dense_classes(labels, convention=reading)
+            return cls(DenseLabels(labels, reading), tuple(classes), frozenset(held_out))
         if classes is None:
             with as_bad_input():
                 counts = count_values(labels)
@@ -164,7 +125,7 @@ class SparseAnnotation:
         return find_painted_slices(self.labels)
 
     def training_crop(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
-        """Read what the network is to learn in a box.
+        """Read the labels of a box, coded as the network learns them.
 
         Parameters
         ----------
@@ -222,11 +183,10 @@ class SparseAnnotation:
             One per slice with at least one voxel left, sorted by time, axis and index.
         """
         rng = np.random.default_rng(0) if rng is None else rng
-        claims = list(_claims_for_training(self, max_per_slice, rng))
-        limit = max(256, _MAX_SAMPLED_VOXELS // max(1, len(claims)))
-        if limit < max_per_slice:
-            claims = [_thinned(claim, limit, rng) for claim in claims]
-        return tuple(claims)
+        # Held-out slices take part in the claims, or they would tear the slices that cross them
+        # apart.
+        ledger = SliceLedger(self.labels, self._encode)
+        return list_labelled_voxels(ledger, self.held_out, max_per_slice, rng)
 
     def check(self, volume: Volume) -> None:
         """Raise unless a network can be trained with these labels on this volume.
@@ -331,45 +291,6 @@ class SparseAnnotation:
             labels = np.clip(labels, 0, 256).astype(np.int16)
         codes: np.ndarray = self._codes[labels]
         return codes
-
-
-# --- voxels to train on ---------------------------------------------------------------------
-
-
-def _claims_for_training(
-    annotation: SparseAnnotation, max_per_slice: int, rng: np.random.Generator
-) -> Iterator[LabelledVoxels]:
-    # Held-out slices take part in the claims, or they would tear the slices that cross them apart.
-    ledger = SliceLedger(annotation.labels, annotation._encode)
-    ledger.work()
-    for ref, coordinates, codes in ledger.claimed_voxels():
-        hidden = np.zeros(len(codes), bool)
-        for other in annotation.held_out:
-            if other.time == ref.time:
-                hidden |= coordinates[:, other.axis] == other.index
-        if hidden.all():
-            continue
-        coordinates, codes = coordinates[~hidden], codes[~hidden]
-        order = np.argsort(codes, kind="stable")
-        voxels = LabelledVoxels(ref, coordinates[order], codes[order], count_labels(codes))
-        yield _thinned(voxels, max_per_slice, rng)
-
-
-def _thinned(voxels: LabelledVoxels, limit: int, rng: np.random.Generator) -> LabelledVoxels:
-    """Keep at most `limit` of the voxels, taken from the frequent classes first."""
-    if len(voxels.codes) <= limit:
-        return voxels
-    present, sizes = np.unique(voxels.codes, return_counts=True)
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    keep: dict[int, np.ndarray] = {}
-    for rank, i in enumerate(np.argsort(sizes, kind="stable")):
-        share = limit // (len(present) - rank)
-        size = int(sizes[i])
-        chosen = np.arange(size) if size <= share else rng.choice(size, share, replace=False)
-        keep[int(i)] = starts[i] + np.sort(chosen)
-        limit -= len(chosen)
-    kept = np.concatenate([keep[i] for i in sorted(keep)])
-    return LabelledVoxels(voxels.ref, voxels.coordinates[kept], voxels.codes[kept], voxels.counts)
 
 
 # --- checks ---------------------------------------------------------------------------------

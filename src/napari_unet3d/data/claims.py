@@ -111,8 +111,8 @@ class _Claims:
         alone[1:] &= ~busy[:-1]
         alone[:-1] &= ~busy[1:]
         indices = np.flatnonzero(alone)
-        found: list[int] = indices[np.argsort(-free[indices], kind="stable")].tolist()
-        return found[::-1]
+        ascending: list[int] = indices[np.argsort(-free[indices], kind="stable")].tolist()
+        return ascending[::-1]
 
     def _take_xy(self, indices: list[int]) -> None:
         for axis in (1, 2):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.config import CLIP_PERCENTILES, Triple
-from napari_unet3d.data.annotation import LabelledVoxels
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.volume import Volume
 
 Percentiles = tuple[float, float]
@@ -26,12 +26,12 @@ _VOXELS_OF_A_SLICE = 5000
 _BOX_VOXELS = 2**22
 """Voxels of all channels that are read at once to look up those of single voxels."""
 LARGEST = 1e300
-"""Numbers below can be subtracted from each other without an overflow."""
+"""Gray value. Smaller ones can be subtracted from each other without an overflow."""
 _LOW, _HIGH = 0, 1
 
 
 def painted_values(volume: Volume, painted: Sequence[LabelledVoxels]) -> dict[int, np.ndarray]:
-    """Gray values of what is painted.
+    """Gray values of the painted voxels.
 
     Parameters
     ----------
@@ -52,8 +52,7 @@ def painted_values(volume: Volume, painted: Sequence[LabelledVoxels]) -> dict[in
                 continue
             coordinates = voxels.of_class(int(code))
             coordinates = coordinates[:: -(-len(coordinates) // _VOXELS_OF_A_SLICE)]
-            found = _look_up(volume, voxels.ref.time, coordinates)
-            values.setdefault(int(code), []).append(found)
+            values.setdefault(int(code), []).append(_look_up(volume, voxels.ref.time, coordinates))
     return {code: np.concatenate(parts, 1) for code, parts in values.items()}
 
 
@@ -64,11 +63,11 @@ def _look_up(volume: Volume, time: int, coordinates: np.ndarray) -> np.ndarray:
     if np.prod(extent, dtype=float) * volume.n_channels > _BOX_VOXELS and extent.max() > 1:
         axis = int(extent.argmax())
         first = coordinates[:, axis] < start[axis] + extent[axis] // 2
-        found = np.empty((volume.n_channels, len(coordinates)), volume.dtype)
+        values_there = np.empty((volume.n_channels, len(coordinates)), volume.dtype)
         for half in (first, ~first):
             if half.any():
-                found[:, half] = _look_up(volume, time, coordinates[half])
-        return found
+                values_there[:, half] = _look_up(volume, time, coordinates[half])
+        return values_there
     crop = volume.crop(time, _triple(start), _triple(stop))
     z, y, x = (coordinates - start).T
     picked: np.ndarray = crop[:, z, y, x]

@@ -24,10 +24,11 @@ from napari_unet3d.data.slices import (
 from napari_unet3d.errors import BadInputError
 
 Labels = Literal["auto", "sparse", "dense"]
-"""How an annotation is read: as it looks, in our convention, or in everybody else's."""
+"""How labels are read: "auto" as they look, "sparse" with 0 as unlabelled, "dense" with 0 as
+background."""
 
 MOST_CLASSES = 32
-"""Different labels that are taken for classes where no class table says so."""
+"""Different labels that count as classes where there is no class table; more look like objects."""
 _LARGEST = 255
 """Largest number of a class, in a segmentation as in an annotation."""
 _SOLID = 0.3
@@ -108,7 +109,7 @@ class DenseReport:
     text
         One or two sentences for the user.
     convention
-        What was counted.
+        The counts of the labels.
     """
 
     text: str
@@ -169,44 +170,47 @@ def looks_dense(labels: Any) -> DenseReport | None:
     return dense_report(read_convention(labels))
 
 
-def dense_report(found: Convention) -> DenseReport | None:
-    """Tell why what was counted seems to be a dense segmentation; None when it does not."""
-    if not found.is_dense:
+def dense_report(convention: Convention) -> DenseReport | None:
+    """Tell why the counted labels seem to be a dense segmentation; None when they do not."""
+    if not convention.is_dense:
         return None
-    if found.is_mask:
-        (value,) = found.counts
+    if convention.is_mask:
+        (value,) = convention.counts
         what = f"The only value is {value}, so this looks like a mask: 0 background, {value} the"
-        return DenseReport(f"{what} class. {_OURS}", found)
-    classes = ", ".join(str(value) for value in list(found.counts)[:5])
-    dots = ", …" if len(found.counts) > 5 else ""
-    kinds = "classes" if len(found.counts) > 1 else "the class"
+        return DenseReport(f"{what} class. {_OURS}", convention)
+    classes = ", ".join(str(value) for value in list(convention.counts)[:5])
+    dots = ", …" if len(convention.counts) > 5 else ""
+    kinds = "classes" if len(convention.counts) > 1 else "the class"
     return DenseReport(
-        f"0 stands beside paint on {found.painted_slices - found.complete_slices} of "
-        f"{found.n_slices} slices, and the paint goes on from slice to slice, so this looks like "
-        f"a dense segmentation: 0 background, {classes}{dots} {kinds}. {_OURS}",
-        found,
+        f"0 stands beside paint on {convention.painted_slices - convention.complete_slices} of "
+        f"{convention.n_slices} slices, and the paint goes on from slice to slice, so this looks "
+        f"like a dense segmentation: 0 background, {classes}{dots} {kinds}. {_OURS}",
+        convention,
     )
 
 
-def is_annotation(found: Convention) -> bool:
+def is_annotation(convention: Convention) -> bool:
     """Tell whether 1 seems to be background beside other values, as in our annotations.
 
     So it is where most painted slices are complete, or where paint does not go on from slice to
     slice, as that of objects would.
     """
-    if BACKGROUND not in found.counts or len(found.counts) == 1:
+    if BACKGROUND not in convention.counts or len(convention.counts) == 1:
         return False
-    return 2 * found.complete_slices > found.painted_slices or not found.is_solid
+    return 2 * convention.complete_slices > convention.painted_slices or not convention.is_solid
 
 
-def on_single_slices(found: Convention) -> bool:
+def on_single_slices(convention: Convention) -> bool:
     """Tell whether paint stands on few xy slices that are apart from each other."""
-    painted = found.painted
+    painted = convention.painted
     near = np.zeros_like(painted)
     near[:, 1:] |= painted[:, :-1]
     near[:, :-1] |= painted[:, 1:]
     alone = int(np.count_nonzero(painted & ~near))
-    return 0 < 2 * found.painted_slices <= found.n_slices and 2 * alone > found.painted_slices
+    return (
+        0 < 2 * convention.painted_slices <= convention.n_slices
+        and 2 * alone > convention.painted_slices
+    )
 
 
 def dense_classes(
@@ -221,7 +225,7 @@ def dense_classes(
     names
         Name by number in the segmentation; "class 1", … where it is missing.
     convention
-        What `read_convention` found, when it is known already.
+        The result of `read_convention`, when it is known already.
 
     Returns
     -------
@@ -233,13 +237,13 @@ def dense_classes(
     BadInputError
         Nothing but 0, numbers outside of 0…255, or more than 32 of them.
     """
-    found = convention or read_convention(labels)
-    _check_values(found.counts)
+    convention = convention or read_convention(labels)
+    _check_values(convention.counts)
     return tuple(
         default_class(code, (names or {}).get(value) or f"class {value}").model_copy(
             update={"output": value}
         )
-        for value, code in sorted(_codes(found.counts).items(), key=lambda pair: pair[1])
+        for value, code in sorted(_codes(convention.counts).items(), key=lambda pair: pair[1])
     )
 
 
@@ -271,7 +275,7 @@ class DenseLabels:
     labels
         Integers 0…255, ZYX or TZYX; in memory, zarr or dask.
     convention
-        What `read_convention` found, when it is known already.
+        The result of `read_convention`, when it is known already.
 
     Raises
     ------
@@ -280,13 +284,13 @@ class DenseLabels:
     """
 
     def __init__(self, labels: Any, convention: Convention | None = None) -> None:
-        found = convention or read_convention(labels)
-        _check_values(found.counts)
+        convention = convention or read_convention(labels)
+        _check_values(convention.counts)
         self._labels = labels
-        self._painted = found.painted if len(labels.shape) == 4 else found.painted[0]
+        self._painted = convention.painted if len(labels.shape) == 4 else convention.painted[0]
         self._table = np.zeros(_LARGEST + 1, np.uint8)
         self._table[UNLABELLED] = BACKGROUND
-        for value, code in _codes(found.counts).items():
+        for value, code in _codes(convention.counts).items():
             self._table[value] = code
         self.shape: tuple[int, ...] = tuple(int(n) for n in labels.shape)
         self.ndim = len(self.shape)
@@ -311,13 +315,13 @@ class DenseLabels:
         return np.asarray(self[...], dtype=dtype)
 
 
-def describe_values(found: Convention, classes: Sequence[ClassInfo], *, dense: bool) -> str:
+def describe_values(convention: Convention, classes: Sequence[ClassInfo], *, dense: bool) -> str:
     """Write what each value of an annotation is taken for, with its voxels.
 
     Parameters
     ----------
-    found
-        What was counted.
+    convention
+        The counts of the labels.
     classes
         The class table of the annotation.
     dense
@@ -325,14 +329,16 @@ def describe_values(found: Convention, classes: Sequence[ClassInfo], *, dense: b
     """
     names = {c.output_value if dense else c.value: c.name for c in classes}
     if dense:
-        plane = found.zeros + sum(found.counts.values())
-        empty = (found.n_slices - found.painted_slices) * (plane // max(1, found.n_slices))
+        plane = convention.zeros + sum(convention.counts.values())
+        empty = (convention.n_slices - convention.painted_slices) * (
+            plane // max(1, convention.n_slices)
+        )
         rest = f", and {empty:,} on slices without paint, ignored" if empty else ""
-        parts = [f"0 background ({_voxels(found.zeros - empty)}{rest})"]
+        parts = [f"0 background ({_voxels(convention.zeros - empty)}{rest})"]
     else:
         names |= {BACKGROUND: ""}
-        parts = [f"0 unlabelled ({_voxels(found.zeros)}, ignored)"]
-    for value, n in found.counts.items():
+        parts = [f"0 unlabelled ({_voxels(convention.zeros)}, ignored)"]
+    for value, n in convention.counts.items():
         word = "background" if value == BACKGROUND and not dense else f"'{names.get(value, '?')}'"
         parts.append(f"{value} {word} ({_voxels(n)})")
     return "; ".join(parts)

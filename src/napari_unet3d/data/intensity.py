@@ -1,4 +1,4 @@
-"""Gray-value normalization: what a network sees instead of raw intensities."""
+"""Gray-value normalization: from raw intensities to the input of a network."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_unet3d.config import CLIP_PERCENTILES
-from napari_unet3d.data.annotation import LabelledVoxels
 from napari_unet3d.data.clipping import LARGEST, Percentiles, ends, painted_values, widen
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.volume import Volume
 
 _SAMPLE_VOXELS = 4_000_000
-"""Voxels of each channel that the numbers are found from."""
+"""Voxels of each channel from which percentiles, mean and std are computed."""
 _SAMPLE_ALL_CHANNELS = 16_000_000
 """Voxels of all channels together: 128 MB as float64."""
 _SINGLE_RANGE = (1e-30, 1e30)
@@ -106,7 +106,7 @@ class IntensityNormalization(BaseModel):
             clip, keep = widen(volume, samples, clip, painted_values(volume, painted))
         limits = ends(volume, samples, clip)
         if keep:
-            # What is painted may be so rare that not even a large sample holds it.
+            # A painted class may be so rare that not even a large sample holds it.
             limits = [
                 (min(low, lowest), max(high, highest))
                 for (low, high), (lowest, highest) in zip(limits, keep, strict=True)
@@ -121,7 +121,7 @@ class IntensityNormalization(BaseModel):
         Parameters
         ----------
         crop
-            (C, z, y, x), as `Volume.crop` gives it; any number format. Left as it is.
+            (C, z, y, x), as `Volume.crop` returns it; any number format. Not changed.
 
         Returns
         -------

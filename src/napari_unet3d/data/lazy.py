@@ -1,4 +1,4 @@
-"""Arrays that read from files piece by piece, and say in words when that fails."""
+"""Arrays that read from files piece by piece, with errors in words when that fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from napari_unet3d.errors import BadInputError, RunFailedError
 
 _LARGEST_DETOUR = 2**14
-"""Bytes of a row that are read though nobody asked for them; beyond, each row is read by itself,
+"""Bytes of a row that are read although nobody asked for them; beyond, each row is read by itself,
 since a call to the system takes as long as copying about so much."""
 _MOST_OPEN_FILES = 16
 """Files that stay open; a folder of thousands would reach the limit of the system (often 1024)."""
@@ -32,7 +32,7 @@ def as_bad_input() -> Iterator[None]:
 
 
 class LazyArray:
-    """What all arrays in this module have in common: shape, type, indexing.
+    """Shape, type and indexing, which all arrays in this module share.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class Rearranged(LazyArray):
     Parameters
     ----------
     array
-        What is read from.
+        The array that is read.
     order
         Its axes that are kept, in the new order; the others have length 1.
     """
@@ -117,7 +117,7 @@ class Rearranged(LazyArray):
         for axis, k in zip(self._order, keys, strict=True):
             source[axis] = k
         block = np.asarray(self._array[tuple(source)])
-        # Integers have taken their axes away; what is left goes into the new order.
+        # Integers have removed their axes; the other axes go into the new order.
         left = [axis for axis, k in zip(self._order, keys, strict=True) if isinstance(k, slice)]
         return block.transpose([sorted(left).index(axis) for axis in left])
 
@@ -141,7 +141,8 @@ class RawPlanes(LazyArray):
     Parameters
     ----------
     shape, dtype
-        Of the whole, as stored; the last two axes are a plane's. What is read is in native order.
+        Of the whole array, as stored; the last two axes are those of a plane. Values are returned
+        in the byte order of this computer.
     places
         File and first byte of each plane, in the order of the leading axes.
 
@@ -167,7 +168,7 @@ class RawPlanes(LazyArray):
         self._offset = np.array([offset for _, offset in places], np.int64)
         self._open: dict[int, _OpenFile] = {}
         if len(paths) <= _MOST_OPEN_FILES:
-            # An open file stays what it is when another one takes its name.
+            # An open file keeps its content when another file takes its name.
             self._open = {i: _OpenFile(path) for i, path in enumerate(paths)}
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -227,7 +228,7 @@ class _OpenFile:
         weakref.finalize(self, os.close, self._number)
 
     def read_into(self, start: int, out: np.ndarray) -> None:
-        """Fill `out`, which is contiguous, with what the file holds from byte `start` on."""
+        """Fill `out`, which is contiguous, from the bytes of the file that begin at `start`."""
         buffer = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         done = 0
         while done < len(buffer):

@@ -1,60 +1,31 @@
-"""The slice ledger: which slices hold paint, found once and then kept up to date."""
+"""The slice ledger: the slices that hold paint, listed once and then kept up to date."""
 
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-from napari_unet3d.data.claims import claim_slices
-from napari_unet3d.data.paint_counts import OTHER_CODE, CrossSlice, PaintCounts, to_codes
+from napari_unet3d.data.paint_counts import OTHER_CODE, PaintCounts, to_codes
+from napari_unet3d.data.painted_slices import PaintedSlice, PaintedSlices
 from napari_unet3d.data.slices import (
     SliceRef,
     at_time,
     check_layout,
     count_labels,
     n_times,
-    plane_index,
     read_slice,
     space,
 )
 
 _BLOCK_BYTES = 2**22
-"""Bytes: so much is read at once, which takes a few milliseconds."""
+"""Bytes read in one step, which takes a few milliseconds."""
 _MOST_IN_BOX = 2**24
-"""Voxels: index arrays that lie in a larger box are not counted, but the box is read again."""
-_DENSE_SHARE = 0.5
-_MOST_ACROSS = 128
-"""Slices: nobody paints more xz and yz slices by hand; what looks so was painted in 3D."""
+"""Voxels of a box. Index arrays in a larger box are not counted; the box is read again instead."""
 
 _KNOWN, _DOUBTED, _UNREAD = 0, 1, 2
-
-
-@dataclass(frozen=True)
-class PaintedSlice:
-    """A row of the slice ledger.
-
-    Parameters
-    ----------
-    ref
-        The slice.
-    counts
-        Label value → voxels, of the paint that belongs to this slice: a voxel where slices
-        cross belongs to one of them.
-    state
-        "complete" when every voxel of the slice is labelled.
-    n_voxels
-        Area of the slice.
-    """
-
-    ref: SliceRef
-    counts: Mapping[int, int]
-    state: Literal["partial", "complete"]
-    n_voxels: int
 
 
 def find_painted_slices(labels: Any) -> list[PaintedSlice]:
@@ -89,7 +60,7 @@ class SliceLedger:
     """Knows the painted slices of labels that are being painted.
 
     It reads the labels once. Later it is told what changed, or which part it should read again.
-    What it keeps is small: counts by line and plane, and the voxels of painted xz and yz slices.
+    It keeps counts by line and plane and the voxels of painted xz and yz slices, which is little.
 
     Parameters
     ----------
@@ -133,19 +104,16 @@ class SliceLedger:
         self._status = np.full((times, self._shape[0]), _UNREAD, np.uint8)
         self._status[self._surely_empty()] = _KNOWN
         self._counts: dict[int, PaintCounts] = {}
-        self._ranks: dict[int, tuple[np.ndarray, ...] | None] = {}
-        self._slices: dict[int, list[PaintedSlice]] = {}
-        # Rows by all that they say: those that stay need not be made again.
-        self._known: dict[int, dict[tuple[int, int, bytes, bool], PaintedSlice]] = {}
+        self._painted: dict[int, PaintedSlices] = {}
         self._stale: set[int] = set()
         self._job: Iterator[None] | None = None
         self._reading: tuple[int, int, int] | None = None
 
-    # ---- what it knows
+    # ---- answers
 
     def slices(self) -> list[PaintedSlice]:
         """List the painted slices by time, axis and index, as far as `work` has come."""
-        return [row for time in sorted(self._slices) for row in self._slices[time]]
+        return [row for time in sorted(self._painted) for row in self._painted[time].rows]
 
     def share_read(self) -> float:
         """Tell how much of the labels was read at least once, 0 to 1."""
@@ -155,7 +123,7 @@ class SliceLedger:
         """Whether `slices` is known to be incomplete or out of date."""
         return bool(self._stale or (self._status == _UNREAD).any())
 
-    # ---- what it is told
+    # ---- changes
 
     def change(
         self,
@@ -220,7 +188,7 @@ class SliceLedger:
     def doubt(self, box: tuple[slice, ...] | None = None) -> None:
         """Read a box again, or everything: it may have changed in an unknown way.
 
-        Until it was read, `slices` goes on to say what is known.
+        Until the box was read, `slices` lists what was known before.
         """
         box = (slice(None),) * len(self.labels.shape) if box is None else box
         times = box[0] if len(box) == 4 else slice(None)
@@ -232,7 +200,7 @@ class SliceLedger:
     # ---- work
 
     def work(self, seconds: float | None = None) -> bool:
-        """Read what was not read yet, and find the slices.
+        """Read the planes that were not read yet, and list the slices.
 
         Parameters
         ----------
@@ -260,9 +228,9 @@ class SliceLedger:
     def _next_job(self) -> Iterator[None] | None:
         for wanted in (_UNREAD, _DOUBTED):
             if wanted == _DOUBTED and self._stale:
-                return self._find_slices(min(self._stale))
-            found = int((self._status == wanted).argmax()) if self._status.size else 0
-            time, z = divmod(found, max(1, self._status.shape[1]))
+                return self._find(min(self._stale))
+            first_plane = int((self._status == wanted).argmax()) if self._status.size else 0
+            time, z = divmod(first_plane, max(1, self._status.shape[1]))
             if self._status.size and self._status[time, z] == wanted:
                 first = z - z % self._planes
                 last = min(first + self._planes, self._shape[0])
@@ -283,7 +251,7 @@ class SliceLedger:
         return empty
 
     def _touched(self, time: int, first: int, last: int) -> None:
-        """Find the slices of a time point again; what is being read there has changed."""
+        """List the slices of a time point again, since voxels there have changed."""
         self._stale.add(time)
         if self._reading is None or (
             self._reading[0] == time and first < self._reading[2] and self._reading[1] < last
@@ -347,79 +315,19 @@ class SliceLedger:
         if changed:
             self._stale.add(time)
 
-    # ---- which slices there are
-
-    def _find_slices(self, time: int) -> Iterator[None]:
-        counts = self._counts_at(time)
-        dense = bool(counts.totals[0].sum() > _DENSE_SHARE * np.prod(self._shape))
-        claims: list[tuple[int, int]] = []
-        across: set[tuple[int, int]] = set()
-        if not dense:
-            read = partial(self._read_across, time)
-            for claim in claim_slices(counts.by_zy, counts.by_zx, counts.totals, read):
-                claims.append(claim)
-                if claim[0] != 0:
-                    read(*claim)
-                    across.add(claim)
-                    if len(across) > _MOST_ACROSS:
-                        dense = True
-                        break
-                yield
-        order = None if dense else claims
-        for key in counts.cross.keys() - (set() if dense else across):
-            del counts.cross[key]
-        self._ranks[time] = None if order is None else counts.rank(order)
-        self._slices[time] = self._rows_of(time, counts, order)
+    def _find(self, time: int) -> Iterator[None]:
+        """Find the slices of a time point."""
+        if time not in self._painted:
+            self._painted[time] = PaintedSlices(
+                self.labels,
+                time,
+                self._counts_at(time),
+                lambda box: self._to_codes(self._read(time, box)),
+                self._exact,
+            )
+        yield from self._painted[time].find()
         self._stale.discard(time)
         self.revision += 1
-
-    def _read_across(self, time: int, axis: int, index: int) -> np.ndarray:
-        """Return the codes of an xz or yz slice, and keep them."""
-        counts = self._counts[time]
-        kept = counts.cross.get((axis, index))
-        if kept is None:
-            lines = (counts.by_zy if axis == 1 else counts.by_zx)[:, index]
-            painted = np.flatnonzero(lines)
-            planes = slice(int(painted[0]), int(painted[-1]) + 1) if len(painted) else slice(0)
-            box = [planes, slice(None), slice(None)]
-            box[axis] = slice(index, index + 1)
-            block = self._to_codes(self._read(time, tuple(box)))
-            codes = np.zeros((self._shape[0], self._shape[3 - axis]), np.uint8)
-            codes[planes] = np.squeeze(block, axis)
-            kept = counts.cross[axis, index] = CrossSlice(codes)
-        return kept.codes
-
-    def _rows_of(
-        self, time: int, counts: PaintCounts, order: list[tuple[int, int]] | None
-    ) -> list[PaintedSlice]:
-        if order is None:
-            planes = [(0, int(z)) for z in np.flatnonzero(counts.totals[0])]
-            voxels = [counts.by_value[z] for _, z in planes]
-        else:
-            planes, voxels = order, counts.count_slices(order)
-        areas = [int(np.prod(self._shape)) // n for n in self._shape]
-        complete = [t == area for t, area in zip(counts.totals, areas, strict=True)]
-        rows, known = [], self._known.get(time, {})
-        self._known[time] = {}
-        for (axis, index), row in sorted(zip(planes, voxels, strict=True), key=lambda r: r[0]):
-            key = axis, index, row.tobytes(), bool(complete[axis][index])
-            same = known.get(key)
-            if same is not None:
-                rows.append(same)
-                self._known[time][key] = same
-                continue
-            ref = SliceRef(axis, index, time)
-            values = {value: n for value, n in enumerate(row.tolist()) if n}
-            if OTHER_CODE in values and not self._exact:
-                values = count_labels(self._claimed(ref, read_slice(self.labels, ref)))
-            state: Literal["partial", "complete"] = (
-                "complete" if complete[axis][index] else "partial"
-            )
-            painted = PaintedSlice(ref, values, state, areas[axis])
-            rows.append(painted)
-            if self._exact or OTHER_CODE not in values:
-                self._known[time][key] = painted
-        return rows
 
     # ---- the voxels of the slices
 
@@ -437,23 +345,13 @@ class SliceLedger:
         """
         for painted in self.slices():
             ref = painted.ref
-            codes = self._claimed(ref, self._to_codes(read_slice(self.labels, ref)))
+            at_this_time = self._painted[ref.time]
+            codes = at_this_time.claimed(ref, self._to_codes(read_slice(self.labels, ref)))
             first, second = np.nonzero(codes)
             if len(first):
                 position = [first, second]
                 position.insert(ref.axis, np.full_like(first, ref.index))
                 yield ref, np.stack(position, 1).astype(np.int32), codes[first, second]
-
-    def _claimed(self, ref: SliceRef, values: np.ndarray) -> np.ndarray:
-        """Return the values (2D) of a slice without those that belong to crossing slices."""
-        rank = self._ranks.get(ref.time)
-        if rank is None:
-            return values
-        values = values.copy()
-        for axis in {0, 1, 2} - {ref.axis}:
-            earlier = np.flatnonzero(rank[axis] < rank[ref.axis][ref.index])
-            values[plane_index(axis - (axis > ref.axis), earlier)] = 0
-        return values
 
 
 def _block_shape(labels: Any, block_bytes: int) -> tuple[int, int]:

@@ -13,8 +13,9 @@ from napari_unet3d.data.slices import plane_index
 OTHER_CODE = 255
 """Stands for label values that are no annotation: negative ones and those above 254."""
 _NEVER = np.iinfo(np.int64).max
+"""Rank of a slice that claims nothing: later than every other."""
 _FEW_VALUES = 16
-"""So many values are counted one by one, which is faster than a histogram."""
+"""Label values. Up to so many are counted one by one, which is faster than a histogram."""
 _HISTOGRAM_VOXELS = 2**16
 """Voxels: a histogram converts them to 8 bytes each, which then fit the processor's cache."""
 
@@ -146,7 +147,7 @@ class PaintCounts:
         return True
 
     def check_cross(self, z: int, y: int, codes: np.ndarray) -> bool:
-        """Compare the kept slices with voxels just read; take these over and say if they differ.
+        """Compare the kept slices with voxels just read; keep these and return whether they differ.
 
         Parameters
         ----------
@@ -249,10 +250,10 @@ class PaintCounts:
             earlier = np.maximum(rank[1][index], rank[2][x]) < rank[0][:, None]
             z, nth = np.nonzero((codes != 0) & earlier & claimed[:, None])
             np.add.at(xy, (z, codes[z, nth]), 1)
-        found = []
+        counts_of_slices = []
         for axis, index in order:
             if axis == 0:
-                found.append(xy[index])
+                counts_of_slices.append(xy[index])
                 continue
             kept = self.cross[axis, index]
             other = np.array(across[3 - axis], np.intp)
@@ -261,8 +262,8 @@ class PaintCounts:
             lost = count_codes(kept.codes[own][:, other].reshape(1, -1))[0]
             row = lines[axis, index][own].sum(0)
             row[: len(lost)] -= lost
-            found.append(row)
-        return found
+            counts_of_slices.append(row)
+        return counts_of_slices
 
     def rank(self, order: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the place in the order of claims of every plane, by axis."""

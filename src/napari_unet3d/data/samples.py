@@ -12,7 +12,7 @@ from scipy.ndimage import fourier_gaussian, gaussian_filter, gaussian_filter1d, 
 from scipy.spatial import cKDTree
 
 from napari_unet3d.config import BACKGROUND, PALETTE, ClassInfo, Triple
-from napari_unet3d.data.annotation import SliceRef
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 

@@ -1,4 +1,4 @@
-"""Slices of a stack: their names, reading them, counting what is painted on them."""
+"""Slices of a stack: their names, reading them, counting the paint on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.config import AXIS_NAMES, PLANE_NAMES, UNLABELLED, Triple
-from napari_unet3d.data.volume import describe_shape
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.errors import BadInputError
 
 _BLOCK_BYTES = 2**22
@@ -187,7 +187,8 @@ class LabelCount:
     first: SliceRef
 
     def __str__(self) -> str:
-        return f"{self.voxels} voxels, first on slice {self.first}"
+        noun = "voxel" if self.voxels == 1 else "voxels"
+        return f"{self.voxels} {noun}, first on slice {self.first}"
 
 
 def _hide(plane: np.ndarray, z: int, slices: Iterable[SliceRef]) -> None:
@@ -202,7 +203,7 @@ def _hide(plane: np.ndarray, z: int, slices: Iterable[SliceRef]) -> None:
 def count_values(labels: Any, without: Iterable[SliceRef] = ()) -> dict[int, LabelCount]:
     """Count the painted values, leaving out what lies on some slices."""
     check_layout(labels)
-    found: dict[int, LabelCount] = {}
+    by_value: dict[int, LabelCount] = {}
     for time in range(n_times(labels)):
         hidden = [ref for ref in without if ref.time == time]
         for z, plane in painted_planes(labels, time):
@@ -210,9 +211,9 @@ def count_values(labels: Any, without: Iterable[SliceRef] = ()) -> dict[int, Lab
                 plane = plane.copy()
                 _hide(plane, z, hidden)
             for value, voxels in count_labels(plane).items():
-                count = found.setdefault(value, LabelCount(0, SliceRef(0, z, time)))
+                count = by_value.setdefault(value, LabelCount(0, SliceRef(0, z, time)))
                 count.voxels += voxels
-    return found
+    return by_value
 
 
 # --- checks ---------------------------------------------------------------------------------

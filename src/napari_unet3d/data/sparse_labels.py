@@ -161,7 +161,7 @@ class SparseLabels:
 
     @staticmethod
     def _left(keys: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What is still to be taken of a box: steps, and integers take their axes away."""
+        """The index that is left to apply to a box: its steps, and integers for axes that go."""
         return tuple(slice(None, None, k.step) if isinstance(k, slice) else 0 for k in keys)
 
     def _box_of(self, chunk: Chunk) -> Box:
@@ -194,29 +194,29 @@ class SparseLabels:
 
     def _checked(self, points: tuple[np.ndarray, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
         arrays = np.broadcast_arrays(*points)
-        found = np.stack([a.ravel() for a in arrays], 1).astype(np.int64)
-        found = np.where(found < 0, found + self.shape, found)
-        if len(found) and ((found < 0) | (found >= self.shape)).any():
+        indices = np.stack([a.ravel() for a in arrays], 1).astype(np.int64)
+        indices = np.where(indices < 0, indices + self.shape, indices)
+        if len(indices) and ((indices < 0) | (indices >= self.shape)).any():
             raise IndexError("a point is outside of the labels")
-        return found, arrays[0].shape
+        return indices, arrays[0].shape
 
     def _read_points(self, points: tuple[np.ndarray, ...]) -> np.ndarray:
-        found, shape = self._checked(points)
-        values = np.zeros(len(found), self.dtype)
-        for chunk, members in self._by_chunk(found):
+        indices, shape = self._checked(points)
+        values = np.zeros(len(indices), self.dtype)
+        for chunk, members in self._by_chunk(indices):
             if chunk in self.painted:
                 box = self._box_of(chunk)
                 block = np.asarray(self._array[_slices(box)])
-                values[members] = block[tuple((found[members] - [a for a, _ in box]).T)]
+                values[members] = block[tuple((indices[members] - [a for a, _ in box]).T)]
         return values.reshape(shape)
 
     def _write_points(self, points: tuple[np.ndarray, ...], value: np.ndarray) -> None:
-        found, shape = self._checked(points)
+        indices, shape = self._checked(points)
         values = np.broadcast_to(value, shape).ravel()
-        for chunk, members in self._by_chunk(found):
+        for chunk, members in self._by_chunk(indices):
             box = self._box_of(chunk)
             block = np.asarray(self._array[_slices(box)])
-            block[tuple((found[members] - [a for a, _ in box]).T)] = values[members]
+            block[tuple((indices[members] - [a for a, _ in box]).T)] = values[members]
             self._array[_slices(box)] = block
             self.painted.add(chunk)
 

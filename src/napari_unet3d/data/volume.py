@@ -1,4 +1,4 @@
-"""A 3D image, in memory or not, with what is known about its voxels."""
+"""A 3D image, in memory or not, with size and position of its voxels."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ import numpy as np
 
 from napari_unet3d.config import Triple
 from napari_unet3d.data.lazy import as_bad_input, rearranged
+from napari_unet3d.data.shapes import (
+    AXES,
+    RGB,
+    TWO_D,
+    check_box,
+    describe_shape,
+    looks_like_rgb,
+    unnamed_axes,
+)
 from napari_unet3d.errors import BadInputError, RunFailedError
 
-AXES = ("ZYX", "CZYX", "TZYX", "TCZYX")
-"""Orders of axes a volume may have."""
-
 _BLOCK_VOXELS = 2**22
-"""Voxels, of all channels together, that are read at once to look at them."""
+"""Voxels of all channels together that a check reads at once: a few MB."""
 _LARGEST_CHUNK = 2**26
 """Voxels of a row of chunks that are read together; larger chunks are unpacked several times."""
 _WHOLE_IN_MEMORY = 2**31
+"""Voxels of an image in memory that is searched whole for values that are no numbers: seconds."""
 _WHOLE_LAZY = 2**26
+"""Voxels of such an image that must be unpacked first: also seconds."""
 _SAMPLE_VOXELS = 2**24
+"""Voxels of a larger image that are searched."""
 _SAMPLE_BOX, _SAMPLE_BOX_VOXELS = (64, 256, 1024), 2**24
-"""Box (z, y, x) of `sample_boxes`, of some usual chunks; voxels of all channels in it, at most."""
+"""Voxels (z, y, x) of a box of `sample_boxes`, which holds several usual chunks; and the most
+voxels of all channels in it."""
 _GOLDEN_RATIO = 0.618033988749895
-_RGB_SIDE = 16
-
-
-def describe_shape(shape: Sequence[int]) -> str:
-    """Write `shape` as the texts show it, e.g. "25 × 256 × 256"."""
-    return " × ".join(str(n) for n in shape)
-
-
-def check_box(start: Triple, stop: Triple, shape: Triple) -> None:
-    """Raise IndexError unless the box `start` … `stop` is not empty and inside `shape`."""
-    if not all(0 <= a < b <= n for a, b, n in zip(start, stop, shape, strict=True)):
-        raise IndexError(f"box {start} … {stop} is empty or outside of a volume of shape {shape}")
+"""Its multiples modulo 1 are spread evenly, however many there are."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,8 @@ class Volume:
     time_step
         Seconds between two time points; None where the file does not say.
     notes
-        What the user should know of how the image was read, such as a voxel size that the
-        file lacks. Each is a whole sentence.
+        Whole sentences about how the image was read that the user should know, such as "the file
+        has no voxel size".
     """
 
     data: Any
@@ -86,7 +85,7 @@ class Volume:
         unit: str = "pixel",
         name: str = "image",
     ) -> Self:
-        """Make a volume from an array, with the axes found from its dimensions when not given.
+        """Make a volume from an array; its dimensions tell its axes when they are not given.
 
         Parameters
         ----------
@@ -197,7 +196,7 @@ class Volume:
         Parameters
         ----------
         max_voxels
-            Voxels per channel in all planes together, about. Where even a few planes have
+            Approximate number of voxels per channel in all planes together. Where a few planes have
             more, their voxels are thinned.
 
         Yields
@@ -226,7 +225,7 @@ class Volume:
         Parameters
         ----------
         max_voxels
-            Voxels per channel in all boxes together, about; all of a smaller stack.
+            Approximate number of voxels per channel in all boxes together; all of a smaller stack.
 
         Yields
         ------
@@ -270,7 +269,7 @@ class Volume:
         return min(rows, height)
 
     def check_header(self) -> None:
-        """Raise for what is wrong with the image and can be told without reading a voxel.
+        """Raise for every fault of the image that shows without reading a voxel.
 
         Raises
         ------
@@ -307,7 +306,7 @@ class Volume:
         shape = tuple(int(n) for n in self.data.shape)
         what = f"'{self.name}' ({describe_shape(shape)})"
         if len(shape) == 2:
-            raise BadInputError(_TWO_D.format(what=what))
+            raise BadInputError(TWO_D.format(what=what))
         if self.axes not in AXES:
             raise BadInputError(
                 f"{what} has axes '{self.axes}', which is none of {', '.join(AXES)}. "
@@ -325,12 +324,12 @@ class Volume:
             )
         if 0 in shape:
             raise BadInputError(f"{what} is empty. Open an image that has voxels along all axes.")
-        if _looks_like_rgb(shape):
-            raise BadInputError(_RGB.format(what=what, n=shape[-1]))
+        if looks_like_rgb(shape):
+            raise BadInputError(RGB.format(what=what, n=shape[-1]))
         for axis, size in zip("zyx", self.shape, strict=True):
             if size == 1:
                 raise BadInputError(
-                    _TWO_D.format(what=f"{what} has only one voxel along {axis}: it")
+                    TWO_D.format(what=f"{what} has only one voxel along {axis}: it")
                 )
 
     def _check_voxel_size(self) -> None:
@@ -391,62 +390,3 @@ class Volume:
             f"All voxels of '{self.name}' have the same value ({value:g}), so there is nothing "
             "to learn from. Choose another image, or check how it was exported."
         )
-
-
-_TWO_D = (
-    "{what} is a 2D image; a stack with several z slices is needed. Open the slices together as "
-    "one stack (z, y, x)."
-)
-_RGB = (
-    "{what} looks like a color (RGB) image: its last axis has {n} values. Convert it to gray, "
-    "or move the colors to a channel axis in front (C, Z, Y, X)."
-)
-
-
-def _looks_like_rgb(shape: tuple[int, ...]) -> bool:
-    return len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) >= _RGB_SIDE
-
-
-def unnamed_axes(shape: Sequence[int], name: str) -> str:
-    """Name the axes of an array by their number.
-
-    Parameters
-    ----------
-    shape
-        Of the array.
-    name
-        What messages call it.
-
-    Returns
-    -------
-    str
-        "ZYX" or "TCZYX", after any "?" for leading axes of length 1.
-
-    Raises
-    ------
-    BadInputError
-        When the axes cannot be told from their number.
-    """
-    shape = tuple(int(n) for n in shape)
-    what = f"'{name}' ({describe_shape(shape)})"
-    first = 0
-    while len(shape) - first > 5 and shape[first] == 1:
-        first += 1
-    n_axes = len(shape) - first
-    if n_axes == 4 and shape[first] == 1:
-        return "?ZYX"
-    if n_axes == 2:
-        raise BadInputError(_TWO_D.format(what=what))
-    if _looks_like_rgb(shape):
-        raise BadInputError(_RGB.format(what=what, n=shape[-1]))
-    if n_axes == 4:
-        raise BadInputError(
-            f"{what} has 4 axes: the first may be channels or time points. Say which: "
-            "axes='CZYX' (channels) or axes='TZYX' (time points)."
-        )
-    if n_axes not in (3, 5):
-        raise BadInputError(
-            f"{what} has {len(shape)} axes; ZYX, CZYX, TZYX or TCZYX are needed. Choose one "
-            "position along the others."
-        )
-    return "?" * first + ("ZYX" if n_axes == 3 else "TCZYX")

@@ -1,1 +1,1 @@
-"""The network, its arithmetic and planning, and the bundle it is saved in."""
+"""A trained model: how its learners decide together, and the file it is saved in."""

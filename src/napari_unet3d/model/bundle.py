@@ -17,92 +17,43 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from napari_unet3d.config import ClassInfo, NetworkConfig, TrainingConfig, Triple
-from napari_unet3d.data.atomic import Replacement
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.geometry import excess
-from napari_unet3d.model.pixels import PixelClassifier
-from napari_unet3d.model.unet import UNet3D
+from napari_unet3d.model.migrations import FORMAT_VERSION, migrate
+from napari_unet3d.model.mixture import Calibration, Mixture
+from napari_unet3d.model.record import TrainingRecord
+from napari_unet3d.networks import AnyNetwork
+from napari_unet3d.networks.architecture import Architecture, Network
+from napari_unet3d.networks.geometry import excess
+from napari_unet3d.networks.layers import fold_batch_norm
+from napari_unet3d.pixels.classifier import PixelClassifier
 
 SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"
-FORMAT_VERSION = 4
-_PIXELS_SINCE = 3
-"""Pixel classifiers of older models saw other features: such a network stands alone.
 
-Those were written by development versions only, so nobody is told.
-"""
-_MOST_HEADER = 16 * 2**20
-"""Bytes of a header that is still believed."""
-
+_LARGEST_HEADER = 16 * 2**20
+"""Bytes. A larger header is damaged: that of a model is about 30 kB."""
+_SHOWN_OF_AN_ERROR = 200
+"""Characters of a text about a damaged file that are shown: a hostile file may hold any text."""
 _LARGEST_WEIGHT = 1e15
-"""Beyond it, the variances that a normalization computes are infinite in fp32. Weights of trained
-networks are below 100, running variances below a million."""
+"""Absolute value. Beyond it, the variances that a normalization computes are infinite in fp32.
+Weights of trained networks are below 100, running variances below a million."""
 
 _STATE = "training/"
 """Prefix of the tensors that only resuming needs."""
 _PIXELS = "pixels/"
 """Prefix of the pixel classifier's tensors."""
 
-FEWEST_ITERATIONS = 100
-"""Iterations. The model is a running average over about 100 of them (`weight_averaging`), so a
-network with fewer has hardly left its random start, and the pixel classifier decides."""
-
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class HeldOutRecord(BaseModel):
-    """Scores of one class on the held-out slices; None for a class that is absent there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    value: int
-    iou: float | None
-    dice: float | None
-    voxels: int = Field(ge=0)
-
-
-class TrainingRecord(BaseModel):
-    """How a model came to be.
-
-    `held_out_distance` is the number of slices from a held-out slice to the nearest trained
-    slice of the same orientation: neighbors look alike, so a small one flatters the scores.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    version: str = Field("", description="Version of napari-unet3d.")
-    config: TrainingConfig
-    iterations: int = Field(ge=0)
-    seconds: float = Field(ge=0)
-    device: str
-    precision: str
-    patch_shape: Triple
-    voxels_seen: int = Field(0, ge=0, description="Labelled voxels that entered the loss.")
-    trained_slices: tuple[str, ...] = ()
-    held_out_slices: tuple[str, ...] = ()
-    held_out_distance: int | None = None
-    held_out_scored: float = Field(1.0, ge=0, le=1, description="Share that was scored.")
-    held_out: tuple[HeldOutRecord, ...] = ()
-    completed: bool = Field(True, description="False when stopped before the budget was used.")
-    iterations_before: int = Field(
-        0, ge=0, description="Iterations of the models that this one went on from."
-    )
-
-    @property
-    def starved(self) -> bool:
-        """Whether the network had hardly begun to learn when the training ended.
-
-        A number of iterations that was asked for and reached is what the user wanted.
-        """
-        if self.config.iterations is not None and self.completed:
-            return False
-        return self.iterations_before + self.iterations < FEWEST_ITERATIONS
-
-
 class _Header(BaseModel):
+    """What a model file describes in JSON; everything else in it is tensors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
-    network: NetworkConfig
+    network: AnyNetwork
     classes: Annotated[tuple[ClassInfo, ...], Field(min_length=1, max_length=254)]
     intensity: IntensityNormalization
     voxel_size: tuple[Positive, Positive, Positive]
@@ -124,18 +75,18 @@ class _Header(BaseModel):
 
 
 class ModelBundle(_Header):
-    """A trained network and all that is needed to apply it, or to go on training.
+    """A trained network, and all that is needed to apply it or to train it further.
 
     Attributes
     ----------
     network
         Configuration of the network.
     classes
-        The foreground classes; output index = position + 1, 0 is background.
+        The foreground classes. Output index = position + 1; output 0 is background.
     intensity
-        Gray-value statistics of the stack it was trained on (each new stack uses its own).
+        Gray-value statistics of the training stack. Other stacks are normalized by their own.
     voxel_size, unit
-        Of the stack it was trained on, (z, y, x).
+        Of the training stack, (z, y, x).
     record
         Training settings, duration, held-out scores.
     calibration
@@ -143,9 +94,10 @@ class ModelBundle(_Header):
     weights
         The network's tensors by name, float32.
     pixels
-        The pixel classifier's tensors by name; empty when there is none.
+        The pixel classifier's tensors by name; empty without one.
     state
-        What resuming needs besides (optimizer, unaveraged weights); may be empty.
+        What resuming needs besides: the optimizer's moments, the weights that are not averaged,
+        and in fp16 the scale of the gradients. May be empty.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -153,32 +105,44 @@ class ModelBundle(_Header):
     pixels: Mapping[str, Tensor] = Field(default_factory=dict)
     state: Mapping[str, Tensor] = Field(default_factory=dict)
 
-    def build(self) -> UNet3D:
+    def build(self) -> Network:
         """The network with its weights, on the CPU, in eval mode."""
-        network = UNet3D(self.network)
+        network = self.network.build()
         network.load_state_dict(dict(self.weights))
         return network.eval()
 
     def build_pixels(self) -> PixelClassifier | None:
-        """The pixel classifier on the CPU, in eval mode; None when there is none."""
+        """The pixel classifier on the CPU, in eval mode; None for a network that stands alone."""
         if not self.pixels:
             return None
         classifier = PixelClassifier(self.network.in_channels, self.network.n_classes)
         classifier.load_state_dict(dict(self.pixels))
         return classifier.eval().requires_grad_(False)
 
+    def build_mixture(self, *, folded: bool) -> Mixture:
+        """Network and pixel classifier with their calibration, on the CPU, in eval mode.
+
+        Parameters
+        ----------
+        folded
+            Whether batch norms are taken into the convolutions before them, which is faster
+            and changes the outputs by rounding errors only.
+        """
+        network = fold_batch_norm(self.build()) if folded else self.build()
+        return Mixture(network, self.build_pixels(), self.calibration, self.voxel_size).eval()
+
     def without_state(self) -> ModelBundle:
-        """The same model, lean: it can be applied and fine-tuned, but not resumed."""
+        """The same model without `state`: it can be applied and fine-tuned, but not resumed."""
         return self.model_copy(update={"state": {}})
 
     def save(self, path: str | os.PathLike[str] | Replacement) -> Path:
-        """Write the bundle to one file; an older file survives when that fails.
+        """Write the bundle to one file; an older file survives a failure.
 
         Parameters
         ----------
         path
-            The file, which may replace an older one; a symbolic link is followed. Or the place
-            that was made before a long run, so that nothing newer is replaced.
+            The file, which may replace an older one; a symbolic link is followed. Or a
+            `Replacement` that was made before a long run, so that nothing newer is replaced.
 
         Raises
         ------
@@ -210,7 +174,7 @@ class ModelBundle(_Header):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ModelBundle:
-        """Open a bundle.
+        """Open a bundle of this format version or an older one.
 
         Raises
         ------
@@ -222,77 +186,82 @@ class ModelBundle(_Header):
         if not path.is_file():
             raise BadInputError(f"{path} is not there: give the path of a {SUFFIX} file")
         _check_header_size(path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = _read_header(path, file.metadata() or {})
-                slices = {n: file.get_slice(n) for n in file.keys()}  # noqa: SIM118
-                shapes = {n: tuple(s.get_shape()) for n, s in slices.items()}
-                _check_size(path, header.network)
-                _check_shapes(path, header.network, shapes)
-                if not {s.get_dtype() for s in slices.values()} <= {"F32", "I64"}:
-                    raise BadInputError(f"{path} is damaged: weights must be float32")
-                # Copies: Windows replaces no file that a tensor is still mapped to.
-                tensors = {name: file.get_tensor(name).clone() for name in shapes}
-        except (SafetensorError, OSError, ValueError) as error:
-            if isinstance(error, BadInputError):
-                raise
-            raise BadInputError(
-                f"{path} is no {SUFFIX} model, or it is damaged ({error}): copy or train it again"
-            ) from error
-        if any(t.is_floating_point() and not t.isfinite().all() for t in tensors.values()):
-            raise BadInputError(f"{path} holds weights that are not finite: train it again")
-        learned = [t for n, t in tensors.items() if not n.startswith(_STATE) and t.numel()]
-        if (largest := max(float(t.abs().max()) for t in learned)) > _LARGEST_WEIGHT:
-            raise BadInputError(
-                f"{path} holds weights as large as {largest:.1g}, with which no network gives "
-                "numbers: train it again"
-            )
-        parts = {
-            prefix: {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-            for prefix in (_STATE, _PIXELS)
-        }
-        weights = {n: t for n, t in tensors.items() if not n.startswith((_STATE, _PIXELS))}
-        if header.calibration.pixels and not parts[_PIXELS]:
+        header, tensors = _read(path)
+        _check_values(path, tensors)
+        groups: dict[str, dict[str, Tensor]] = {"": {}, _PIXELS: {}, _STATE: {}}
+        for name, tensor in tensors.items():
+            prefix = _prefix(name)
+            groups[prefix][name.removeprefix(prefix)] = tensor
+        weights, pixels, state = groups.values()
+        if header.calibration.pixels and not pixels:
             raise BadInputError(f"{path} is damaged: its pixel classifier is missing")
-        if parts[_PIXELS] and not (parts[_PIXELS]["std"] > 0).all():
+        if pixels and not (pixels["std"] > 0).all():
             raise BadInputError(f"{path} is damaged: 'pixels/std' must be positive")
-        pixels = parts[_PIXELS] if header.calibration.pixels else {}
-        return cls(**dict(header), weights=weights, pixels=pixels, state=parts[_STATE])
+        return cls(**dict(header), weights=weights, pixels=pixels, state=state)
+
+
+def _prefix(name: str) -> str:
+    """The group of a tensor in a file."""
+    return next((prefix for prefix in (_STATE, _PIXELS) if name.startswith(prefix)), "")
 
 
 def _check_header_size(path: Path) -> None:
     with open(path, "rb") as file:
         head = file.read(8)
     size = int.from_bytes(head, "little")
-    if len(head) < 8 or size > min(_MOST_HEADER, path.stat().st_size):
+    if len(head) < 8 or size > min(_LARGEST_HEADER, path.stat().st_size):
         raise BadInputError(f"{path} is no {SUFFIX} model, or it is truncated: copy it again")
+
+
+def _read(path: Path) -> tuple[_Header, dict[str, Tensor]]:
+    """The header, and the tensors that the model needs, in the shapes that it needs."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = _read_header(path, file.metadata() or {})
+            slices = {n: file.get_slice(n) for n in file.keys()}  # noqa: SIM118
+            if not header.calibration.pixels:
+                slices = {n: s for n, s in slices.items() if _prefix(n) != _PIXELS}
+            shapes = {n: tuple(s.get_shape()) for n, s in slices.items()}
+            _check_size(path, header.network)
+            _check_shapes(path, header.network, shapes)
+            if not {s.get_dtype() for s in slices.values()} <= {"F32", "I64"}:
+                raise BadInputError(f"{path} is damaged: weights must be float32")
+            # Copies: Windows cannot replace a file while a tensor is mapped to it.
+            return header, {name: file.get_tensor(name).clone() for name in shapes}
+    except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, BadInputError):
+            raise
+        raise BadInputError(
+            f"{path} is no {SUFFIX} model, or it is damaged ({error}): copy or train it again"
+        ) from error
 
 
 def _read_header(path: Path, metadata: Mapping[str, str]) -> _Header:
     if metadata.get("format") != FORMAT:
         raise BadInputError(f"{path} is a safetensors file, but no {SUFFIX} model")
     version = metadata.get("format_version", "")
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
+    if not version.isdecimal() or len(version) > 9 or not 0 < int(version) <= FORMAT_VERSION:
         raise BadInputError(
             f"{path} has format version {version[:20]!r}, this program knows up to "
             f"{FORMAT_VERSION}: update napari-unet3d"
         )
     try:
-        header = _Header.model_validate(json.loads(metadata["bundle"]))
+        header = json.loads(metadata["bundle"])
+        if isinstance(header, dict):
+            header = migrate(header, int(version))
+        return _Header.model_validate(header)
     except (KeyError, json.JSONDecodeError, RecursionError) as error:
         raise BadInputError(f"{path} is damaged: its description cannot be read") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")[:_SHOWN_OF_AN_ERROR]
         raise BadInputError(
-            f"{path} is damaged: {where or 'its description'}: {first['msg']}"
+            f"{path} is damaged: {where[:100] or 'its description'}: {reason}"
         ) from error
-    if int(version) < _PIXELS_SINCE:
-        header = header.model_copy(update={"calibration": Calibration()})
-    return header
 
 
-def _check_size(path: Path, config: NetworkConfig) -> None:
+def _check_size(path: Path, config: Architecture) -> None:
     if (reason := excess(config)) is not None:
         raise BadInputError(
             f"{path} has a network that takes too much memory on any stack: {reason}. Use a "
@@ -300,17 +269,28 @@ def _check_size(path: Path, config: NetworkConfig) -> None:
         )
 
 
-def _check_shapes(path: Path, config: NetworkConfig, found: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(path: Path, config: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
     # On "meta" nothing is allocated: a hostile configuration cannot fill the memory.
     with torch.device("meta"):
-        expected = {n: tuple(t.shape) for n, t in UNet3D(config).state_dict().items()}
-        if any(n.startswith(_PIXELS) for n in found):
+        expected = {n: tuple(t.shape) for n, t in config.build().state_dict().items()}
+        if any(n.startswith(_PIXELS) for n in shapes):
             classifier = PixelClassifier(config.in_channels, config.n_classes)
             expected |= {_PIXELS + n: tuple(t.shape) for n, t in classifier.state_dict().items()}
-    weights = {n: shape for n, shape in found.items() if not n.startswith(_STATE)}
+    learned = {n: shape for n, shape in shapes.items() if not n.startswith(_STATE)}
     raw = _STATE + "weights/"
-    resumed = {n.removeprefix(raw): shape for n, shape in found.items() if n.startswith(raw)}
-    wrong = sorted(set(weights.items()) ^ set(expected.items()))
+    resumed = {n.removeprefix(raw): shape for n, shape in shapes.items() if n.startswith(raw)}
+    wrong = sorted(set(learned.items()) ^ set(expected.items()))
     wrong += sorted(set(resumed.items()) - set(expected.items()))
     if wrong:
         raise BadInputError(f"{path} is damaged: weight {wrong[0][0]!r} does not fit the network")
+
+
+def _check_values(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    if any(t.is_floating_point() and not t.isfinite().all() for t in tensors.values()):
+        raise BadInputError(f"{path} holds weights that are not finite: train it again")
+    learned = (t for n, t in tensors.items() if _prefix(n) != _STATE and t.numel())
+    if (largest := max(float(t.abs().max()) for t in learned)) > _LARGEST_WEIGHT:
+        raise BadInputError(
+            f"{path} holds weights as large as {largest:.1g}, with which no network gives "
+            "numbers: train it again"
+        )

@@ -1,4 +1,4 @@
-"""A whole segmentation against its truth, piece by piece: arrays may exceed the memory."""
+"""Compare a whole segmentation with its truth, piece by piece: arrays may exceed the memory."""
 
 from __future__ import annotations
 
@@ -28,20 +28,32 @@ from napari_unet3d.data.slices import (
     space,
 )
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction.scores import ClassScore, Overlap
+from napari_unet3d.events import ClassScore
+from napari_unet3d.prediction.scores import Overlap
 
 TruthKind = Literal["dense", "slices", "sparse"]
-"""dense: 0 is background. slices: 0 is background on slices with paint, the others do not count.
-sparse: an annotation, 0 does not count and 1 is background."""
+"""dense: 0 is background. slices: 0 is background on slices with paint, other slices do not count.
+sparse: an annotation, in which 0 does not count and 1 is background."""
 
-_PIECE = 2**22
-"""Voxels that are compared at once: 4 MB of labels, 40 MB with what is counted."""
-_MOST_LISTED = 8
+PIECE_VOXELS = 2**22
+"""Voxels that are compared at once: 4 MB of labels, 40 MB with the temporary arrays."""
+_CLASSES_LISTED = 8
+"""Numbers of classes that a message lists before it ends in "…", so that it stays a line long."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Scores of every class that occurs in either, and what the user should know of them."""
+    """Scores of a segmentation.
+
+    Attributes
+    ----------
+    kind
+        How the truth was read.
+    scores
+        One for each class that occurs in the segmentation or in the truth.
+    notes
+        Sentences that the user should read.
+    """
 
     kind: TruthKind
     scores: tuple[ClassScore, ...]
@@ -53,8 +65,10 @@ def compare(
     truth: Any,
     kind: TruthKind = "dense",
     skip: Sequence[SliceRef] = (),
+    *,
+    piece_voxels: int = PIECE_VOXELS,
 ) -> Comparison:
-    """Count what two label arrays have in common.
+    """Score a segmentation by its truth.
 
     Parameters
     ----------
@@ -66,6 +80,8 @@ def compare(
         What 0 and 1 mean in the truth.
     skip
         Slices that do not count.
+    piece_voxels
+        Voxels that are compared at once; more where one chunk of a file or one row has more.
 
     Raises
     ------
@@ -80,7 +96,7 @@ def compare(
     overlap = Overlap()
     have: set[int] = set()
     want: set[int] = set()
-    for time, box in _pieces(predicted, truth):
+    for time, box in _pieces(predicted, truth, piece_voxels):
         where = at_time(truth, time, tuple(slice(a, b) for a, b in box))
         p, t = np.asarray(predicted[where]), np.asarray(truth[where])
         mask = _counted(t, kind, time, box, painted, skip)
@@ -90,25 +106,31 @@ def compare(
         want |= count_labels(t).keys()
         overlap.add(p, t, mask)
     notes = _check_classes(have, want, kind)
-    # A class that occurs on slices that do not count has a row, too, without a score.
+    # A class that occurs only on slices that do not count has a row without a score.
     return Comparison(kind, overlap.scores(sorted(have | want)), notes)
 
 
 def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str]:
-    """Tell how a truth is to be read, from what was counted in both.
+    """Guess how a truth is to be read.
 
-    A truth of which nothing else can be said is dense: every voxel counts, which flatters
-    nobody. Slices without paint are left out only where paint stands on single slices.
+    Without a reason for something else it is dense: then every voxel counts, which flatters
+    nobody. Slices without paint are left out only where the paint is on single slices.
+
+    Parameters
+    ----------
+    predicted, truth
+        What was counted in the segmentation and in the truth.
 
     Returns
     -------
     TruthKind, str
-        And what was assumed, with how to say something else; empty where that is beyond doubt.
+        The kind; and a sentence that says what was assumed and how to choose another kind, which
+        is empty where there is no doubt.
 
     Raises
     ------
     BadInputError
-        The prediction is an annotation and the truth is none.
+        The segmentation is an annotation, and the truth is not one.
     """
     ours = BACKGROUND not in predicted.counts and is_annotation(truth)
     if BACKGROUND not in truth.counts and truth.counts and is_annotation(predicted):
@@ -150,16 +172,16 @@ def check_shapes(predicted: Any, truth: Any) -> None:
     if tuple(predicted.shape) != tuple(truth.shape):
         raise BadInputError(
             f"the prediction has shape {tuple(predicted.shape)}, the truth "
-            f"{tuple(truth.shape)}: give two of the same stack"
+            f"{tuple(truth.shape)}: give two arrays of the same stack"
         )
 
 
 def _painted(truth: Any) -> list[SliceRef]:
-    """Slices with paint: of any orientation where it stands on slices, else all xy slices."""
-    found = read_convention(truth)
-    if not found.is_solid:
+    """Slices with paint: xy slices where whole volumes are painted, else of any orientation."""
+    convention = read_convention(truth)
+    if not convention.is_solid:
         return [row.ref for row in find_painted_slices(truth)]
-    return [SliceRef(0, int(z), int(time)) for time, z in np.argwhere(found.painted)]
+    return [SliceRef(0, int(z), int(time)) for time, z in np.argwhere(convention.painted)]
 
 
 def _check_classes(have: set[int], want: set[int], kind: TruthKind) -> tuple[str, ...]:
@@ -184,8 +206,8 @@ def _check_classes(have: set[int], want: set[int], kind: TruthKind) -> tuple[str
 
 def _listed(values: Iterable[int]) -> str:
     ordered = sorted(values)
-    more = ", …" if len(ordered) > _MOST_LISTED else ""
-    return f"[{', '.join(str(v) for v in ordered[:_MOST_LISTED])}{more}]"
+    more = ", …" if len(ordered) > _CLASSES_LISTED else ""
+    return f"[{', '.join(str(v) for v in ordered[:_CLASSES_LISTED])}{more}]"
 
 
 _Range = tuple[int, int]
@@ -199,7 +221,7 @@ def _counted(
     painted: Sequence[SliceRef] | None,
     skip: Sequence[SliceRef],
 ) -> NDArray[np.bool_] | None:
-    """Which voxels of a piece count; None for all."""
+    """Mask of the voxels of a piece that count; None when all do."""
     mask: NDArray[np.bool_] | None = truth != UNLABELLED if kind == "sparse" else None
     if painted is not None:
         mask = np.zeros(truth.shape, bool)
@@ -214,22 +236,24 @@ def _counted(
 def _planes(
     slices: Sequence[SliceRef], time: int, box: Sequence[_Range]
 ) -> Iterator[tuple[Any, ...]]:
-    """Index, in a piece, of every slice that crosses it."""
+    """Index in the array of a piece, for every slice that crosses the piece."""
     for ref in slices:
         start, stop = box[ref.axis]
         if ref.time == time and start <= ref.index < stop:
             yield (*(slice(None),) * ref.axis, ref.index - start)
 
 
-def _pieces(predicted: Any, truth: Any) -> Iterator[tuple[int, tuple[_Range, ...]]]:
-    """Time points and boxes (z, y, x) that make up a stack, no chunk of a zarr in two of them."""
+def _pieces(
+    predicted: Any, truth: Any, most_voxels: int
+) -> Iterator[tuple[int, tuple[_Range, ...]]]:
+    """Time points and boxes (z, y, x) that cover a stack; no chunk of a zarr lies in two boxes."""
     shape = space(truth)
     step = [1, 1, shape[2]]
     chunks = [c for c in (_chunk(predicted), _chunk(truth)) if c is not None]
     if chunks:
         step = [min(max(sizes), n) for *sizes, n in zip(*chunks, shape, strict=True)]
     for axis in (2, 1, 0):
-        more = max(1, _PIECE // prod(step))
+        more = max(1, most_voxels // prod(step))
         step[axis] = min(step[axis] * more, shape[axis])
     ranges = [
         [(a, min(a + s, n)) for a in range(0, n, max(1, s))]

@@ -1,13 +1,10 @@
-"""Predict one box of a volume: a network, its tiles, and what to do where memory is short."""
+"""Predict one box of a stack: its tiles, their sum, and the pixel classifier."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,176 +12,164 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet3d.config import Triple
-from napari_unet3d.data.intensity import IntensityNormalization
-from napari_unet3d.data.volume import Volume, describe_shape
+from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.errors import RunFailedError
-from napari_unet3d.model import device as devices
-from napari_unet3d.model.calibration import Calibration
-from napari_unet3d.model.device import Precision
-from napari_unet3d.model.geometry import (
-    MOST_IN_A_MAP,
+from napari_unet3d.events import Notice
+from napari_unet3d.model.mixture import Mixture
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Architecture
+from napari_unet3d.networks.device import Precision
+from napari_unet3d.networks.geometry import (
+    is_padded,
     largest_map,
     output_shape,
     shrink,
     total_stride,
 )
-from napari_unet3d.model.pixels import PixelClassifier, Read, feature_count
-from napari_unet3d.model.planning import halve, plan_tile, prediction_bytes
-from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.prediction.tiling import (
-    Box,
-    BoxGrid,
-    blending_weights,
-    mirror_index,
-    nearest_index,
-    plan_blocks,
-    plan_tiles,
+from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.features import feature_count
+from napari_unet3d.prediction.shortage import (
+    BoxTooLargeError,
+    MemoryPlan,
+    ShortageError,
+    needing_memory,
 )
+from napari_unet3d.prediction.tiling import blending_weights, overlap_slices, plan_tiles
+from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
-"""Voxels of a tile on a CPU at the most: about half a second, the time a cancel may take."""
+"""Voxels of the largest tile on a CPU. Such a tile takes about half a second, and a cancel waits
+for it."""
 
 PIXEL_CHUNK = 1_000_000
-"""Voxels whose features are computed at once, in an image of one channel; fewer in thin boxes."""
+"""Voxels whose features are computed at once in an image of one channel; fewer in thin boxes, whose
+halo is large."""
+
 _SMALLEST_SIDE = 32
-"""Shortest side, voxels, of the boxes that are cut for the pixel classifier."""
-
-_TRIES = 3
-"""Boxes in a row for which the planned tile is tried again after a shortage of memory: each try
-costs the tiles that were done until it fails."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something the user should read, such as a tile that had to be halved."""
-
-    text: str
+"""Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
+smaller box, which its features need, would take more time than the box."""
 
 
 class NotFiniteError(RunFailedError):
-    """A model gives no numbers in place of probabilities."""
+    """A model gives NaN or infinite values in place of probabilities."""
 
 
-class BoxTooLargeError(Exception):
-    """Memory does not suffice for the result of a box: its halves may fit."""
+class _NotFiniteTilesError(Exception):
+    """The network gives NaN or infinite values in the number format that it runs in."""
 
 
-_Place = Literal["tile", "sum", "pixels"]
-"""What needs memory: the network, the sum of its tiles, the pixel classifier."""
-
-
-class _ShortageError(Exception):
-    """Memory does not suffice; the text is the library's."""
-
-    def __init__(self, place: _Place, reason: str) -> None:
-        super().__init__(reason)
-        self.place: _Place = place
-
-
-class _NoNumbersError(Exception):
-    """The network gives no numbers."""
-
-
-@contextmanager
-def _needing_memory(place: _Place) -> Iterator[None]:
-    """Tell where memory did not suffice."""
-    try:
-        yield
-    except Exception as error:
-        if not devices.is_out_of_memory(error):
-            raise
-        raise _ShortageError(place, str(error)) from error
-
-
-class Predictor:
-    """A network on its device, ready to predict any box of a volume.
+class Engine:
+    """A model on its device, ready to predict any box of one stack.
 
     Parameters
     ----------
-    network
-        In eval mode, on `device`; quickest with its batch norms folded.
-    intensity
-        Gray-value normalization of the volume.
-    device, precision
-        Where and in which number format it runs.
+    mixture
+        The model, in eval mode and on the device of `source`; quickest with its batch norms
+        folded.
+    source
+        The stack; the model runs on its device.
+    precision
+        Number format of the network. After it gave NaN or infinite values, fp32 takes its place.
     tile_shape
-        What the network sees at once; planned from the free memory when None.
+        Tile (z, y, x) that the network sees at once, voxels; planned from the free memory when
+        None.
     overlap
-        Smallest share of a tile in common with the next, unless the network is unpadded:
-        then its outputs are exact, and have in common only what aligns the pooling.
+        Smallest share of a tile that it has in common with the next. Tiles of an unpadded
+        network, whose outputs are exact, overlap only as far as the alignment of the pooling
+        needs it.
     memory
-        Bytes that may be used; what is free when None.
-    pixels, calibration
-        The classifier that supports the network, and how the two decide together.
+        Bytes that may be used; the free memory when None.
+    sum_device
+        Where the tiles of a box are summed; the source's device when None.
     """
 
     def __init__(
         self,
-        network: UNet3D,
-        intensity: IntensityNormalization,
-        device: torch.device,
+        mixture: Mixture,
+        source: Source,
         precision: Precision,
+        *,
         tile_shape: Triple | None = None,
         overlap: float = 0.5,
         memory: int | None = None,
-        pixels: PixelClassifier | None = None,
-        calibration: Calibration | None = None,
+        sum_device: torch.device | None = None,
     ) -> None:
-        self.network, self.intensity = network, intensity
-        self.pixels, self.calibration = pixels, calibration or Calibration()
-        self.device, self.precision = device, precision
-        self.tile_shape = tile_shape
+        self.mixture, self.source, self.device = mixture, source, source.device
+        self.config: Architecture = mixture.network.config
         self.memory = memory
-        self._margin = shrink(network.config)
-        self._overlap = overlap if network.config.padding == "same" else 0.0
-        self._planned_tile: Triple | None = None
-        self._last_tile: Triple | None = None
-        self._sum_device = device
-        self._short = False
-        self._tries = _TRIES
+        self._precision = precision
+        self._overlap = overlap if is_padded(self.config) else 0.0
+        self._halo = shrink(self.config)
+        tile = tile_shape or self._fitting_tile()
+        self._room = MemoryPlan(self.config, tile, sum_device or self.device)
 
-    def plan(self, volume_shape: Triple) -> Triple:
-        """The tile: as given, or what fits into about half of the free memory."""
-        if self.tile_shape is None:
-            config = self.network.config
-            budget = (self.memory or devices.free_memory(self.device)) // 2
-            voxels = CPU_TILE if self.device.type == "cpu" else 1 << 40
-            tile = plan_tile(config, volume_shape, voxels)
-            while (
-                prediction_bytes(config, tile, self.precision) > budget
-                or largest_map(config, tile) > MOST_IN_A_MAP
-            ):
-                smaller = halve(config, tile)
-                if smaller is None:
-                    break
-                tile = smaller
-            self.tile_shape = tile
-        return self.tile_shape
+    def _fitting_tile(self) -> Triple:
+        """The tile for the whole stack, as far as it fits into half of the memory."""
+        config, device = self.config, self.device
+        budget = (self.memory or devices.free_memory(device)) // 2
+        voxels = CPU_TILE if device.type == "cpu" else 1 << 40
+        tile = plan_tile(config, self.source.volume.shape, voxels)
+        while prediction_bytes(config, tile, self.precision) > budget or largest_map(
+            config, tile
+        ) > devices.largest_map(device):
+            smaller = halve(config, tile)
+            if smaller is None:
+                break
+            tile = smaller
+        return tile
 
-    def halve_tile(self, volume_shape: Triple) -> bool:
-        """Take half of the tile from now on; False when it cannot be smaller."""
-        smaller = halve(self.network.config, self.plan(volume_shape))
-        if smaller is None:
-            return False
-        self.tile_shape = smaller
-        return True
+    @property
+    def precision(self) -> Precision:
+        """Number format of the network."""
+        return self._precision
 
-    def tiles(self, volume_shape: Triple, box: Box) -> BoxGrid:
+    @property
+    def box_voxels(self) -> float:
+        """Voxels of the largest box whose result fits, as far as a lack of memory has shown."""
+        return self._room.box_voxels
+
+    def plan(self) -> Triple:
+        """The tile (z, y, x) that the network sees at once, voxels."""
+        return self._room.tile
+
+    def halve_tile(self) -> bool:
+        """Take half of the tile from now on; False where it cannot be smaller."""
+        return self._room.halve_tile()
+
+    def recover(self) -> None:
+        """Plan the next box as if memory had not been short: the lack may have passed.
+
+        After a lack in several boxes in a row, what sufficed for the last one is kept.
+        """
+        self._room.recover()
+
+    def tiles(self, box: Box) -> BoxGrid:
         """Outputs of the tiles that cover `box`."""
-        config = self.network.config
-        out = output_shape(config, self.plan(volume_shape))
-        # An unpadded tile may yield less than the stride: then its pooling falls as it may.
-        z, y, x = (s if s <= n else 1 for s, n in zip(total_stride(config), out, strict=True))
-        return plan_tiles(volume_shape, box, out, self._overlap, (z, y, x))
+        return self._tiles(box, self.plan())
 
-    def probabilities(
-        self, volume: Volume, time: int, box: Box
-    ) -> Generator[int | Notice, None, Tensor]:
-        """Predict one box; yields the tiles done so far, returns the probabilities.
+    def _tiles(self, box: Box, tile: Triple) -> BoxGrid:
+        out = output_shape(self.config, tile)
+        # Where an unpadded tile yields less than the stride, it cannot be aligned to it.
+        z, y, x = (s if s <= n else 1 for s, n in zip(total_stride(self.config), out, strict=True))
+        return plan_tiles(self.source.volume.shape, box, out, self._overlap, (z, y, x))
 
-        Where memory does not suffice, the network gets smaller tiles, and the sum of a GPU's
-        tiles is kept in the main memory; the box is then begun again. It is also begun again,
-        in fp32, where the network gives no numbers in a shorter format.
+    def steps(self, box: Box) -> int:
+        """How many steps `probabilities` reports for a box."""
+        return len(self.tiles(box)) + len(self._pixel_boxes(box))
+
+    def probabilities(self, time: int, box: Box) -> Generator[int | Notice, None, Tensor]:
+        """Predict one box at one time point.
+
+        After a lack of memory the box is begun again. An image that was kept on the GPU makes way
+        first. Then the network gets smaller tiles if it lacked memory, and the sum of the tiles
+        moves to the main memory if the GPU lacked memory for the sum. The box is also begun again,
+        in fp32, where the network gives no finite values in a shorter format.
+
+        Yields
+        ------
+        int or Notice
+            The number of steps that are done; what has changed, as a text for the user.
 
         Returns
         -------
@@ -194,197 +179,152 @@ class Predictor:
         Raises
         ------
         BoxTooLargeError
-            Memory does not suffice for the sum of the tiles: predict the box in parts.
+            Memory does not suffice for the sum of the tiles: predict the halves of the box.
         NotFiniteError
-            The probabilities are not numbers.
+            The probabilities are not finite.
         RunFailedError
             Memory does not suffice for the smallest tile.
         """
         while True:
-            answer: Callable[[], str]
+            shortage: ShortageError | None = None
             try:
-                return (yield from self._probabilities(volume, time, box))
-            except _ShortageError as error:
-                place, reason = error.place, str(error)
-                answer = partial(self._make_do, volume.shape, box, place, reason)
-            except _NoNumbersError:
-                answer = self._change_precision
-            # Outside of the except block: the traceback would keep the tensors alive.
+                return (yield from self._probabilities(time, box))
+            except ShortageError as error:
+                shortage = ShortageError(error.place, str(error))
+            except _NotFiniteTilesError:
+                pass
+            # Outside the except block, whose traceback would keep the tensors alive.
+            freed = shortage is not None and self._free_source(shortage)
             devices.make_room(self.device)
-            yield Notice(answer())
+            if freed:
+                yield Notice(GIVEN_UP)
+            else:
+                yield Notice(self._room.answer(shortage, box) if shortage else self._use_fp32())
 
-    def _make_do(self, volume_shape: Triple, box: Box, place: _Place, reason: str) -> str:
-        """Ask for less memory at the place where it did not suffice; says what changes."""
-        tile = self.plan(volume_shape)
-        self._planned_tile = self._planned_tile or tile
-        self._short = True
-        if place == "tile":
-            last, self._last_tile = self._last_tile, None
-            if last not in (None, tile):
-                self.tile_shape = last
-                return (
-                    f"Out of memory in the network again: the tile is {describe_shape(last)} "
-                    "voxels as before."
-                )
-            if self.halve_tile(volume_shape):
-                return (
-                    f"Out of memory in the network: tile halved from {describe_shape(tile)} to "
-                    f"{describe_shape(self.plan(volume_shape))} voxels."
-                )
-        if self._sum_device.type != "cpu":
-            self._sum_device = torch.device("cpu")
-            self.tile_shape = self._planned_tile  # it may have lacked what the sum took
-            return (
-                "Out of memory on the GPU for the result of "
-                f"{describe_shape(box.shape)} voxels: it is kept in the main memory, which is "
-                "slower."
-            )
-        if place == "sum" and max(box.shape) > 1:
-            raise BoxTooLargeError(reason)
-        what = {
-            "tile": f"even a tile of {describe_shape(tile)} voxels does not fit",
-            "sum": "not even the result of one voxel fits",
-            "pixels": "the features of the pixel classifier do not fit",
-        }
-        raise RunFailedError(
-            f"out of memory: {what[place]}; close other programs, or use a smaller network "
-            f"(preset 'fast'; {reason})"
-        )
+    def _free_source(self, shortage: ShortageError) -> bool:
+        """Free the image that the source keeps on the GPU; False where that cannot help."""
+        if shortage.place == "sum" and self._room.sum_device.type == "cpu":
+            return False  # the main memory was short
+        return self.source.give_up()
 
-    def recover(self) -> bool:
-        """Plan the next box as if there had been no shortage of memory: it may have passed.
-
-        False after several failures in a row: it goes on with what sufficed.
-        """
-        if not self._short:
-            self._tries = _TRIES
-            return True
-        if not self._tries:
-            return False
-        self._tries -= 1
-        self._last_tile, self.tile_shape = self.tile_shape, self._planned_tile
-        self._sum_device = self.device
-        self._short = False
-        return True
-
-    def _change_precision(self) -> str:
-        """Compute in fp32, since there are no numbers in another format; says so."""
-        if self.precision == "fp32":
+    def _use_fp32(self) -> str:
+        """Compute in fp32 from now on; returns what the user reads."""
+        if self._precision == "fp32":
             raise NotFiniteError(
                 "the model gives no numbers (NaN) in place of probabilities, in fp32: its weights "
                 "are too large, or damaged. Train it again with a lower learning rate, or use "
                 "another model"
             )
-        before, self.precision = self.precision, "fp32"
+        before, self._precision = self._precision, "fp32"
         return f"In {before} the model gives no numbers: it goes on in fp32, which is slower."
 
-    def _probabilities(self, volume: Volume, time: int, box: Box) -> Generator[int, None, Tensor]:
-        tiles = self.tiles(volume.shape, box)
-        out = output_shape(self.network.config, self.plan(volume.shape))
-        k = self.network.config.n_classes
-        place = self._sum_device
-        with _needing_memory("sum"):
-            total = torch.zeros((k, *box.shape), device=place)
+    def _probabilities(self, time: int, box: Box) -> Generator[int, None, Tensor]:
+        tile_shape, place = self.plan(), self._room.sum_device
+        tiles = self._tiles(box, tile_shape)
+        out = output_shape(self.config, tile_shape)
+        with needing_memory("sum"):
+            total = torch.zeros((self.config.n_classes, *box.shape), device=place)
             weight_sum = None if len(tiles) == 1 else torch.zeros(box.shape, device=place)
-        with _needing_memory("tile"):
+        with needing_memory("tile"):
             if weight_sum is None:
                 weights = torch.ones(out, device=place)
             else:
                 weights = torch.from_numpy(blending_weights(out)).to(place)
         for i, tile in enumerate(tiles):
-            with _needing_memory("tile"):
-                probability = self._run(volume, time, tile)
-            # Asking a GPU means waiting for it: there, the others are looked at together, below.
+            with needing_memory("tile"):
+                probability = self._run(time, tile)
+            # Reading a value of a GPU waits for it: later tiles are checked in their sum, below.
             if (i == 0 or self.device.type == "cpu") and not _is_finite(probability):
-                raise _NoNumbersError
-            here, there = _overlap(tile, box)
-            with _needing_memory("sum"):
+                raise _NotFiniteTilesError
+            here, there = overlap_slices(tile, box)
+            with needing_memory("sum"):
                 part = probability[(slice(None), *here)].to(place)
                 total[(slice(None), *there)].addcmul_(part, weights[here])
                 if weight_sum is not None:
                     weight_sum[there] += weights[here]
             yield i + 1
-        with _needing_memory("sum"):
+        with needing_memory("sum"):
             if weight_sum is not None:
                 total.div_(weight_sum)
             finite = self.device.type == "cpu" or _is_finite(total)
         if not finite:
-            raise _NoNumbersError
-        yield from self._calibrate(volume, time, box, total, len(tiles))
+            raise _NotFiniteTilesError
+        yield from self._combine(time, box, total, len(tiles))
         return total
 
-    def _calibrate(
-        self, volume: Volume, time: int, box: Box, total: Tensor, done: int
-    ) -> Generator[int, None, None]:
-        """Let the pixel classifier and the calibration change the network's probabilities."""
-        classifier = self.pixels if self.calibration.pixels else None
-        for i, chunk in enumerate(self._chunks(box)):
-            where = (slice(None), *_overlap(chunk, box)[1])
+    def _run(self, time: int, tile: Box) -> Tensor:
+        """Probabilities (K, z, y, x) of the network for one tile."""
+        image = self.read(time, tile)
+        with torch.inference_mode(), devices.autocast(self.device, self._precision):
+            probability: Tensor = self.mixture.network(image)[0].float().softmax(0)
+        return probability
+
+    def read(self, time: int, tile: Box) -> Tensor:
+        """Input of the network, (1, C, z, y, x), whose output is the box `tile`.
+
+        Outside the volume the image is mirrored.
+        """
+        start = tuple(a - h // 2 for a, h in zip(tile.start, self._halo, strict=True))
+        stop = tuple(b + h - h // 2 for b, h in zip(tile.stop, self._halo, strict=True))
+        image = self.source.read(time, start, stop)
+        return image[None].contiguous(memory_format=devices.memory_format(self.device))
+
+    def _combine(self, time: int, box: Box, total: Tensor, done: int) -> Generator[int, None, None]:
+        """Replace the network's probabilities of a box by those of the mixture, part by part."""
+        parts = self._pixel_boxes(box)
+        classifier = self.mixture.pixels if self.mixture.needs_pixels else None
+        for i, part in enumerate(parts):
+            where = (slice(None), *overlap_slices(part, box)[1])
             pixels = None
             if classifier is not None:
-                with _needing_memory("pixels"):
-                    pixels = self._classify_pixels(classifier, volume, time, chunk)
-            with _needing_memory("sum"):
+                with needing_memory("pixels"):
+                    pixels = self._classify_pixels(classifier, time, part)
+            with needing_memory("sum"):
                 network = total[where].to(self.device)
-                total[where] = self.calibration.apply(network, pixels).to(total.device)
+                total[where] = self.mixture.combine(network, pixels).to(total.device)
             yield done + i + 1
-        if len(self._chunks(box)) and not _is_finite(total):
+        if len(parts) and not _is_finite(total):
             raise NotFiniteError(
                 "the model's pixel classifier gives no numbers (NaN): its weights are too large, "
                 "or damaged. Train the model again, or use another one"
             )
 
-    def steps(self, volume_shape: Triple, box: Box) -> int:
-        """What predicting a box yields in all."""
-        return len(self.tiles(volume_shape, box)) + len(self._chunks(box))
-
-    def _chunks(self, box: Box) -> Sequence[Box]:
-        """Parts of a box, in which the pixel classifier has its say."""
-        if self.calibration == Calibration():
+    def _pixel_boxes(self, box: Box) -> Sequence[Box]:
+        """Parts of a box in which the two learners are combined one after the other."""
+        if self.mixture.is_network_alone:
             return ()
-        # What surrounds a thin box costs more than the box.
-        thin = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
-        config = self.network.config
-        # Many classes take as much memory as many channels, which have 21 features each.
-        channels = max(config.in_channels, -(-config.n_classes // feature_count(1)))
-        most = max(PIXEL_CHUNK // channels // thin, 4096)
+        # The halo of a thin box has more voxels than the box: its parts are smaller.
+        thinness = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
+        # Many classes take as much memory as many channels, each of which has 21 features.
+        channels = max(self.config.in_channels, -(-self.config.n_classes // feature_count(1)))
+        most = max(PIXEL_CHUNK // channels // thinness, 4096)
         return plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most).moved(box.start)
 
-    def _classify_pixels(
-        self, classifier: PixelClassifier, volume: Volume, time: int, box: Box
-    ) -> Tensor:
-        """Log-probabilities (K, z, y, x) of the pixel classifier, by halves if need be."""
-        read = reader_for_pixels(volume, self.intensity, self.device, time)
+    def _classify_pixels(self, classifier: PixelClassifier, time: int, box: Box) -> Tensor:
+        """Log-probabilities (K, z, y, x) of the pixel classifier; by halves if memory is short."""
+        read = partial(self.source.read, time, beyond="nearest")
+        voxel_size = self.source.volume.voxel_size
         try:
-            return classifier.log_probabilities(read, box.start, box.stop, volume.voxel_size)
+            return classifier.log_probabilities(read, box.start, box.stop, voxel_size)
         except Exception as error:
             axis = box.longest_axis
             if box.shape[axis] < 2 * _SMALLEST_SIDE or not devices.is_out_of_memory(error):
                 raise
         devices.make_room(self.device)
-        halves = [self._classify_pixels(classifier, volume, time, h) for h in box.halves(axis)]
+        halves = [self._classify_pixels(classifier, time, half) for half in box.halves(axis)]
         return torch.cat(halves, 1 + axis)
 
-    def read(self, volume: Volume, time: int, tile: Box) -> Tensor:
-        """What the network sees, (1, C, z, y, x), to yield the output `tile`.
+    def predict(self, time: int, box: Box) -> NDArray[np.float32]:
+        """Probabilities (K, z, y, x) of a box, without reporting progress.
 
-        Beyond the volume the image is mirrored.
+        A box whose result does not fit into the device's memory is predicted in halves.
+
+        Raises
+        ------
+        NotFiniteError, RunFailedError
+            As `probabilities`.
         """
-        start = tuple(a - m // 2 for a, m in zip(tile.start, self._margin, strict=True))
-        stop = tuple(b + m - m // 2 for b, m in zip(tile.stop, self._margin, strict=True))
-        image = read_padded(volume, self.intensity, self.device, time, mirror_index, start, stop)
-        return image[None].contiguous(memory_format=devices.memory_format(self.device))
-
-    def _run(self, volume: Volume, time: int, tile: Box) -> Tensor:
-        """Probabilities (K, z, y, x) of one tile."""
-        image = self.read(volume, time, tile)
-        with torch.inference_mode(), devices.autocast(self.device, self.precision):
-            probability: Tensor = self.network(image)[0].float().softmax(0)
-        return probability
-
-    def predict(self, volume: Volume, time: int, box: Box) -> NDArray[np.float32]:
-        """Probabilities (K, z, y, x) of a box, without reporting progress."""
-        steps = self.probabilities(volume, time, box)
+        steps = self.probabilities(time, box)
         while True:
             try:
                 next(steps)
@@ -394,55 +334,8 @@ class Predictor:
             except BoxTooLargeError:
                 break
         axis = box.longest_axis
-        halves = [self.predict(volume, time, half) for half in box.halves(axis)]
-        return np.concatenate(halves, 1 + axis)
-
-
-def read_padded(
-    volume: Volume,
-    intensity: IntensityNormalization,
-    device: torch.device,
-    time: int,
-    outside: Callable[[int, int, int], NDArray[np.intp]],
-    start: Sequence[int],
-    stop: Sequence[int],
-) -> Tensor:
-    """Normalized gray values (C, z, y, x) of a box, which may leave the volume.
-
-    `outside` gives the voxel indices from start to stop on an axis of some size, with those
-    that lie outside replaced: `mirror_index` or `nearest_index`.
-    """
-    index = [outside(a, b, n) for a, b, n in zip(start, stop, volume.shape, strict=True)]
-    low = tuple(int(i.min()) for i in index)
-    high = tuple(int(i.max()) + 1 for i in index)
-    crop = intensity.apply(volume.crop(time, low, high))  # type: ignore[arg-type]
-    if crop.shape[1:] != tuple(len(i) for i in index):
-        z, y, x = (i - n for i, n in zip(index, low, strict=True))
-        crop = crop[:, z[:, None, None], y[:, None], x]
-    return torch.from_numpy(crop).to(device)
-
-
-def reader_for_pixels(
-    volume: Volume, intensity: IntensityNormalization, device: torch.device, time: int
-) -> Read:
-    """What the filter bank reads a time point with.
-
-    Beyond the volume the border voxels go on. A mirror would hide the border; its trace in the
-    features tells the classifier where the border is.
-    """
-    return partial(read_padded, volume, intensity, device, time, nearest_index)
+        return np.concatenate([self.predict(time, half) for half in box.halves(axis)], 1 + axis)
 
 
 def _is_finite(values: Tensor) -> bool:
-    return math.isfinite(values.sum().item())  # a sum needs no memory
-
-
-def _overlap(tile: Box, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where tile and box overlap, in the tile's and in the box's own coordinates."""
-    here, there = [], []
-    for axis in range(3):
-        low = max(tile.start[axis], box.start[axis])
-        high = min(tile.stop[axis], box.stop[axis])
-        here.append(slice(low - tile.start[axis], high - tile.start[axis]))
-        there.append(slice(low - box.start[axis], high - box.start[axis]))
-    return tuple(here), tuple(there)
+    return math.isfinite(values.sum().item())  # unlike a comparison, a sum needs no memory

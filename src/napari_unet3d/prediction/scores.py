@@ -1,37 +1,21 @@
-"""IoU and Dice of a segmentation, class by class; what is absent has no score."""
+"""IoU and Dice of a segmentation, class by class; a class that is absent has no score."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.slices import count_labels
+from napari_unet3d.events import ClassScore
 
 
-@dataclass(frozen=True)
-class ClassScore:
-    """Scores of one class.
-
-    Attributes
-    ----------
-    value
-        Label value of the class.
-    iou
-        TP/(TP+FP+FN) (Çiçek et al. 2016, sec. 4); None when the class is in neither.
-    dice
-        2TP/(2TP+FP+FN); None when the class is in neither.
-    voxels
-        Voxels of the class in the truth.
-    """
-
-    value: int
-    iou: float | None
-    dice: float | None
-    voxels: int
+def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
+    """The number in the annotation of background (0) and each class, by index of probability."""
+    return np.array([0, *(c.value for c in classes)], np.uint8)
 
 
 class Overlap:
@@ -40,7 +24,7 @@ class Overlap:
     Parameters
     ----------
     values
-        Label values of the classes to score; those that occur when None. 0 is none.
+        Label values of the classes to score; all that occur when None. 0 is not a class.
     """
 
     def __init__(self, values: Sequence[int] | None = None) -> None:
@@ -55,7 +39,7 @@ class Overlap:
         truth: NDArray[np.integer],
         mask: NDArray[np.bool_] | None = None,
     ) -> None:
-        """Count two arrays of the same shape; only where `mask` is True, when there is one."""
+        """Count two arrays of the same shape, only where `mask` is True if one is given."""
         if mask is not None:
             predicted, truth = predicted[mask], truth[mask]
         self._predicted.update(count_labels(predicted))
@@ -63,27 +47,21 @@ class Overlap:
         self._both.update(count_labels(truth[predicted == truth]))
 
     def scores(self, values: Sequence[int] | None = None) -> tuple[ClassScore, ...]:
-        """One score for each class, in the order of `values`, or as they were given before."""
+        """One score for each class of `values`, or else of the values given to the class."""
         if values is None:
             values = self.values
         if values is None:
             values = sorted({*self._predicted, *self._true})
-        found = []
+        scores = []
         for value in values:
             both, true = self._both[value], self._true[value]
             total = self._predicted[value] + true
             iou = both / (total - both) if total else None
             dice = 2 * both / total if total else None
-            found.append(ClassScore(value, iou, dice, true))
-        return tuple(found)
-
-
-def mean(numbers: Sequence[float | None]) -> float | None:
-    """Mean of the numbers that are there; None when none is."""
-    there = [n for n in numbers if n is not None]
-    return sum(there) / len(there) if there else None
+            scores.append(ClassScore(value, iou, dice, true))
+        return tuple(scores)
 
 
 def show(number: float | None) -> str:
-    """A score with three digits; "—" when there is none."""
+    """A score with three digits, or "—" for None."""
     return "—" if number is None else f"{number:.3f}"

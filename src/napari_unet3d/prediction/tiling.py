@@ -1,155 +1,46 @@
 """Where tiles lie and how they are blended: pure arithmetic, no torch.
 
-A *tile* is what the network sees at once; it yields `margin` voxels less on each side when
-the network is unpadded. A *box* is a part of the volume whose prediction is wanted. Tiles
-start at multiples of the network's total stride, so that a voxel is pooled with the same
-neighbors whichever tile it is in.
+A *tile* is the part of the image that the network sees at once. The output of an unpadded
+network is smaller than the tile; the voxels around the output are its halo. A *box* is a part of
+the volume whose prediction is wanted. Tiles start at multiples of the network's total stride, so
+that a voxel is pooled with the same neighbors in every tile.
 """
 
 from __future__ import annotations
-
-import operator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise, product
-from math import prod
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.config import Triple
-from napari_unet3d.data.slices import SliceRef
-
-
-@dataclass(frozen=True)
-class Box:
-    """A part of a volume: voxels ``start <= i < stop``, along z, y and x."""
-
-    start: Triple
-    stop: Triple
-
-    @property
-    def shape(self) -> Triple:
-        """Extent along z, y and x."""
-        z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
-        return z, y, x
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        """Index of the box in an array of the volume."""
-        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
-        return z, y, x
-
-    @property
-    def longest_axis(self) -> int:
-        """The axis with the most voxels, the first of equals."""
-        return max(range(3), key=lambda axis: self.shape[axis])
-
-    def moved(self, by: Triple) -> Box:
-        """The same box `by` voxels further."""
-        (a, b, c), (d, e, f) = self.start, self.stop
-        return Box((a + by[0], b + by[1], c + by[2]), (d + by[0], e + by[1], f + by[2]))
-
-    def halves(self, axis: int) -> tuple[Box, Box]:
-        """The box cut in two along an axis."""
-        start, stop = list(self.start), list(self.stop)
-        start[axis] = stop[axis] = (self.start[axis] + self.stop[axis]) // 2
-        return Box(self.start, (stop[0], stop[1], stop[2])), Box(
-            (start[0], start[1], start[2]), self.stop
-        )
-
-    def cut(self, most_voxels: float) -> list[Box]:
-        """The box in halves of halves, until none has more than `most_voxels` voxels."""
-        axis = self.longest_axis
-        if prod(self.shape) <= most_voxels or self.shape[axis] == 1:
-            return [self]
-        return [part for half in self.halves(axis) for part in half.cut(most_voxels)]
-
-
-def slice_box(shape: Triple, ref: SliceRef) -> Box:
-    """A slice as a box that is one voxel thick."""
-    start, stop = [0, 0, 0], list(shape)
-    start[ref.axis], stop[ref.axis] = ref.index, ref.index + 1
-    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-
-
-class BoxGrid(Sequence[Box]):
-    """Boxes that are all combinations of intervals along z, y and x.
-
-    Its boxes are made when they are asked for: a large stack has 100,000 and more, of which one
-    may be wanted, or only their number.
-
-    Parameters
-    ----------
-    axes
-        (start, stop) of the intervals along z, y and x, ascending.
-    """
-
-    def __init__(self, axes: Sequence[Sequence[tuple[int, int]]]) -> None:
-        z, y, x = (tuple(intervals) for intervals in axes)
-        self.axes = z, y, x
-
-    def __len__(self) -> int:
-        return prod(len(intervals) for intervals in self.axes)
-
-    @overload
-    def __getitem__(self, index: int) -> Box: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Box]: ...
-    def __getitem__(self, index: int | slice) -> Box | list[Box]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        rest = operator.index(index)
-        rest += len(self) if rest < 0 else 0
-        if not 0 <= rest < len(self):
-            raise IndexError(f"box {index} is not among the {len(self)} of the grid")
-        rest, i = divmod(rest, len(self.axes[2]))
-        rest, j = divmod(rest, len(self.axes[1]))
-        return _box(self.axes[0][rest], self.axes[1][j], self.axes[2][i])
-
-    def __iter__(self) -> Iterator[Box]:
-        return (_box(z, y, x) for z, y, x in product(*self.axes))
-
-    def moved(self, by: Triple) -> BoxGrid:
-        """The same boxes `by` voxels further."""
-        return BoxGrid(
-            [[(a + n, b + n) for a, b in axis] for axis, n in zip(self.axes, by, strict=True)]
-        )
-
-    def containing(self, voxels: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Index of the box that each voxel (n, 3) lies in; the boxes must not overlap."""
-        index = np.zeros(len(voxels), np.intp)
-        for axis, intervals in enumerate(self.axes):
-            starts = [a for a, _ in intervals]
-            place = np.searchsorted(starts, voxels[:, axis], "right") - 1
-            index = index * len(intervals) + place
-        return index
-
-
-def _box(z: tuple[int, int], y: tuple[int, int], x: tuple[int, int]) -> Box:
-    return Box((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+from napari_unet3d.data.boxes import Box, BoxGrid
 
 
 def plan_tiles(
     volume_shape: Triple, box: Box, output_shape: Triple, overlap: float, align: Triple
 ) -> BoxGrid:
-    """The tiles' outputs that together cover a box.
+    """The outputs of the tiles that together cover a box.
 
-    Along an axis on which the box is thinner than a tile there is one tile, with the box in
-    its middle, where that covers it: a single slice costs one row of tiles. Tiles may reach
-    beyond the volume, where the image is mirrored.
+    Along an axis on which the box is thinner than an output, one tile with the box in its middle
+    is taken if it covers the box, so that a single slice costs one row of tiles. Tiles may reach
+    out of the volume, where the image is mirrored.
 
     Parameters
     ----------
-    volume_shape, box
-        The whole volume, and the part that is wanted.
+    volume_shape
+        Shape (z, y, x) of the whole volume, voxels.
+    box
+        The part of it that is wanted.
     output_shape
-        What one tile yields, voxels.
+        Shape (z, y, x) of the output of one tile, voxels.
     overlap
-        Smallest share of a tile that it has in common with the next, 0…0.75.
+        Smallest share of an output that it has in common with the next, 0…0.75.
     align
-        Tiles start at multiples of this.
+        Outputs start at multiples of this, along z, y and x.
+
+    Returns
+    -------
+    BoxGrid
+        The outputs, in the order of the volume's rows.
     """
     axes = []
     for axis in range(3):
@@ -169,78 +60,11 @@ def plan_tiles(
     return BoxGrid(axes)
 
 
-def plan_blocks(
-    volume_shape: Triple, least: Triple, most_voxels: int, chunk: Triple = (1, 1, 1)
-) -> BoxGrid:
-    """Split a volume into boxes of at most `most_voxels` voxels, but not below `least`.
-
-    A box is predicted at once, which bounds the memory; tiles on a border between boxes are
-    computed for both.
-
-    Parameters
-    ----------
-    volume_shape
-        (z, y, x), voxels.
-    least
-        A box is not cut along an axis on which it would become shorter than this.
-    most_voxels
-        Voxels of a box; more where `least` or `chunk` do not allow to cut it.
-    chunk
-        Boxes begin at multiples of this: no chunk of a file lies in two boxes.
-    """
-    # Along each axis, `units` chunks are shared out to `parts` boxes.
-    units = [-(-n // c) for n, c in zip(volume_shape, chunk, strict=True)]
-    parts = [1, 1, 1]
-
-    def size(axis: int, count: int) -> int:
-        return min(-(-units[axis] // count) * chunk[axis], volume_shape[axis])
-
-    while prod(size(a, parts[a]) for a in range(3)) > most_voxels:
-        can = [
-            a for a, n in enumerate(units)
-            if parts[a] < n and size(a, parts[a] + 1) >= least[a]
-        ]  # fmt: skip
-        if not can:
-            break
-        # z first: rows of a stack lie together on the disk.
-        axis = next((a for a in can if size(a, parts[a]) >= 2 * least[a]), can[0])
-        parts[axis] += 1
-    axes = []
-    for n, c, u, p in zip(volume_shape, chunk, units, parts, strict=True):
-        cuts = [min(round(i * u / p) * c, n) for i in range(p + 1)]
-        axes.append(list(pairwise(cuts)))
-    return BoxGrid(axes)
-
-
-def plan_parts(shape: Triple, most: Triple) -> BoxGrid:
-    """Split a volume evenly into boxes that are nowhere longer than `most` voxels."""
-    axes = []
-    for n, longest in zip(shape, most, strict=True):
-        count = -(-n // longest)
-        axes.append(list(pairwise(round(i * n / count) for i in range(count + 1))))
-    return BoxGrid(axes)
-
-
-def spread_order(grid: BoxGrid, rng: np.random.Generator) -> list[int]:
-    """The indices of a grid, in an order whose every beginning is spread over all of it.
-
-    Boxes come by the lowest bits of their positions: every second of a row, and so on, before
-    their neighbors. Positions are counted from a random one, so that no border is preferred.
-    """
-    sizes = [len(intervals) for intervals in grid.axes]
-    positions = [
-        (place + int(rng.integers(n))) % n
-        for place, n in zip(np.indices(sizes).reshape(3, -1), sizes, strict=True)
-    ]
-    keys = []
-    for bit in range(max(sizes).bit_length()):
-        keys += [place >> bit & 1 for place in positions]
-    # The last key of lexsort weighs most.
-    return [int(i) for i in np.lexsort(keys[::-1])]
-
-
 def blending_weights(shape: Triple) -> NDArray[np.float32]:
-    """Gaussian weights of a tile, σ = an eighth of it (as nnU-Net does), never 0."""
+    """Gaussian weights (z, y, x) of the voxels of an output, never 0.
+
+    The standard deviation is an eighth of the shape, as in nnU-Net (Isensee et al. 2021).
+    """
     weights = np.ones((1, 1, 1))
     for axis, n in enumerate(shape):
         distance = (np.arange(n) - (n - 1) / 2) / (n / 8)
@@ -250,16 +74,12 @@ def blending_weights(shape: Triple) -> NDArray[np.float32]:
     return np.maximum(weights, 1e-6).astype(np.float32)
 
 
-def mirror_index(start: int, stop: int, size: int) -> NDArray[np.intp]:
-    """Voxel indices start…stop, with those outside 0…size−1 mirrored at the border voxels."""
-    index = np.arange(start, stop)
-    if size == 1:
-        return np.zeros(len(index), np.intp)
-    period = 2 * (size - 1)
-    index = np.abs(index) % period
-    return np.where(index >= size, period - index, index).astype(np.intp)
-
-
-def nearest_index(start: int, stop: int, size: int) -> NDArray[np.intp]:
-    """Voxel indices start…stop, with the nearest border voxel in place of those outside."""
-    return np.clip(np.arange(start, stop), 0, size - 1).astype(np.intp)
+def overlap_slices(tile: Box, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Index of the common part of a tile and a box, in an array of the tile and of the box."""
+    here, there = [], []
+    for axis in range(3):
+        low = max(tile.start[axis], box.start[axis])
+        high = min(tile.stop[axis], box.stop[axis])
+        here.append(slice(low - tile.start[axis], high - tile.start[axis]))
+        there.append(slice(low - box.start[axis], high - box.start[axis]))
+    return tuple(here), tuple(there)

@@ -1,4 +1,4 @@
-"""One progress over all phases of a run, from the events that it yields."""
+"""One progress over all phases of a run, read from its events."""
 
 from __future__ import annotations
 
@@ -7,43 +7,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from napari_unet3d.prediction.predictor import PredictionProgress
-from napari_unet3d.training.events import (
+from napari_unet3d.events import (
     FinishingStarted,
     PixelsStarted,
+    PredictionProgress,
     TrainingProgress,
     TrainingStarted,
 )
 
 Phase = Literal["checking", "preparing", "pixels", "training", "finishing", "segmenting", "done"]
 
-PHASES: dict[Phase, str] = {
-    "checking": "Checking the input",
-    "preparing": "Preparing the training",
-    "pixels": "Fitting the pixel classifier",
-    "training": "Training",
-    "finishing": "Measuring the model",
-    "segmenting": "Segmenting the stack",
-    "done": "Done",
-}
-"""What the user reads."""
-
 _OVERDUE = 0.1
-"""A phase that takes longer than expected is expected to take a tenth of its time more."""
+"""A phase that takes longer than expected is expected to take 10 % of its time more."""
 _UNKNOWN_END = 0.25
-"""Share of the training that its end is taken for while no forecast is there."""
+"""What follows the training is expected to take 25 % of it, as long as no forecast is known."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the clock shows at a moment.
+    """What the clock shows at one moment.
 
     Attributes
     ----------
     phase
-        What is being done.
+        The phase of the run.
     fraction
-        Of the whole run; never goes back, and is 1 only when all is done.
+        Share of the whole run that is done. It never falls, and is 1 only at the very end.
     elapsed, remaining
         Seconds of the whole run; `remaining` is None while unknown.
     """
@@ -57,15 +46,15 @@ class Reading:
 class RunClock:
     """Reads the progress of a run: checking, training, finishing, segmenting.
 
-    It is told the events of a run as they come, and may be read at any time between them, from
-    any thread: phases that tell nothing are measured against the time they were expected to take.
+    `handle` takes the events of a run as they come; `read` may be called at any time, from any
+    thread. A phase without events is measured against the time it was expected to take.
 
     Parameters
     ----------
     time_points
-        How many are segmented after the training; 0 for none.
+        Time points that are segmented after the training; 0 for none.
     now
-        Seconds of a clock that never goes back.
+        Clock in seconds, which never goes back.
     """
 
     def __init__(self, time_points: int = 0, now: Callable[[], float] = time.monotonic) -> None:
@@ -73,14 +62,19 @@ class RunClock:
         self._begin = now()
         self._phase: Phase = "checking"
         self._left = _Countdown(None, self._begin)
-        """Of what is being done; the training and its classifier are one."""
+        """Of the current phase; the training and its pixel classifier are one phase here."""
         self._segmenting: float | None = None if time_points else 0.0
         self._after: float | None = None
-        """Seconds of what follows it."""
+        """Seconds of the phases after it; None while unknown."""
         self._fraction = 0.0
 
+    @property
+    def time_points(self) -> int:
+        """Time points that are segmented after the training; 0 for none."""
+        return self._time_points
+
     def handle(self, event: Any) -> None:
-        """Take an event of a training or a prediction into account; others are ignored."""
+        """Take in an event of a training or a prediction; other events change nothing."""
         now = self._now()
         if isinstance(event, TrainingStarted):
             self._phase = "preparing"
@@ -103,16 +97,16 @@ class RunClock:
             self._left, self._after = _Countdown(event.remaining, now), 0.0
 
     def segment(self) -> None:
-        """The training is over, the segmentation begins."""
+        """Begin the segmentation, since the training is over."""
         self._phase = "segmenting"
         self._left, self._after = _Countdown(self._segmenting, self._now()), 0.0
 
     def finish(self) -> None:
-        """All is done."""
+        """Show that the run is done."""
         self._phase, self._left, self._after = "done", _Countdown(0.0, self._now()), 0.0
 
     def read(self) -> Reading:
-        """The progress now."""
+        """Read the progress now."""
         now = self._now()
         elapsed = now - self._begin
         left = self._left.at(now)
@@ -126,43 +120,16 @@ class RunClock:
             self._fraction = max(self._fraction, min(elapsed / (elapsed + guess), 0.99))
         return Reading(self._phase, self._fraction, elapsed, remaining)
 
-    def plan(self, event: TrainingStarted) -> str | None:
-        """How long it will take, as a sentence; None while unknown."""
-        forecast = event.forecast
-        if forecast is None:
-            return None
-        segmenting = forecast.segmenting * self._time_points
-        after, then = forecast.finishing + segmenting, "measure and segment"
-        if not self._time_points:
-            then = "measure and finish the model"
-        return (
-            f"About {show_seconds(forecast.training + after)} in all: "
-            f"{show_seconds(forecast.training)} to train, then {show_seconds(after)} to {then}."
-        )
-
 
 class _Countdown:
-    """Seconds that are left of a phase, as expected at some moment."""
+    """Seconds that are left of a phase, from an estimate made at one moment."""
 
     def __init__(self, seconds: float | None, since: float) -> None:
         self._seconds, self._since = seconds, since
 
     def at(self, now: float) -> float | None:
-        """What is left of them; never 0, since the phase is not over."""
+        """Seconds that are left at time `now`; never 0 before the phase ends. None if unknown."""
         if self._seconds is None:
             return None
         spent = now - self._since
         return max(self._seconds - spent, _OVERDUE * spent)
-
-
-def show_seconds(seconds: float) -> str:
-    """Seconds as people say them: 40 s, 1 min 40 s, 2 h 5 min."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    large, small, units = (
-        (whole // 60, whole % 60, ("min", "s"))
-        if whole < 3600
-        else (*divmod(round(seconds / 60), 60), ("h", "min"))
-    )
-    return f"{large} {units[0]}" + (f" {small} {units[1]}" if small else "")

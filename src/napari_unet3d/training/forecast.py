@@ -4,67 +4,70 @@ from __future__ import annotations
 
 import math
 import time
+from math import prod
 
 import torch
 from torch import Tensor
 
-from napari_unet3d.config import Triple
+from napari_unet3d.data.boxes import slice_box
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.model import device as devices
-from napari_unet3d.model.pixels import filter_bank
-from napari_unet3d.training.evaluator import Evaluator
-from napari_unet3d.training.events import Forecast
+from napari_unet3d.events import Forecast
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Network
+from napari_unet3d.networks.geometry import is_padded, output_shape
+from napari_unet3d.pixels.features import filter_bank
+from napari_unet3d.training.learner import Learner
+from napari_unet3d.training.looks import Looks
+from napari_unet3d.training.plan import TrainingPlan
+from napari_unet3d.training.tiles import computed_voxels
 
-_TILE = 150_000
+STEP_COST = 3.0
+"""Predictions of as many voxels that take as long as a training step; measured on CPUs."""
+_TIMED_TILE = 150_000
 """Voxels of the tile that is timed: a third of a second on one core, and hardly slower a voxel
 than the tiles of a prediction."""
-_BOX = (24, 64, 64)
-"""Voxels of the box whose features are timed: a sixth of a second on one core."""
-_STEP_COST = 3.0
-"""A training step takes about three times as long as a prediction of as many voxels."""
+_TIMED_BOX = (24, 64, 64)
+"""Voxels (z, y, x) of the box whose features are timed: a sixth of a second on one core."""
 _FITTING_SECONDS = 1.0
-"""Seconds that fitting the calibration takes, about."""
+"""Seconds that fitting the calibration takes on two cores."""
+_DENSE_OVERLAP = 0.5
+"""Share of a tile in common with the next in a dense prediction."""
 
 
 class Speed:
-    """Seconds a voxel of this computer, measured once.
+    """Seconds that this computer takes for a voxel, measured once.
 
     Parameters
     ----------
-    evaluator
-        Whose network is timed.
-    device
-        Where.
-    volume
-        The stack: its voxel size decides how far the filters of the pixel classifier reach.
-    pixels
-        Whether there is a pixel classifier.
+    learner
+        The training whose network is timed.
+    looks
+        What follows the training.
     """
 
-    def __init__(
-        self, evaluator: Evaluator, device: torch.device, volume: Volume, pixels: bool
-    ) -> None:
-        self._evaluator = evaluator
-        self._network, self._pixels = None, 0.0
+    def __init__(self, learner: Learner, looks: Looks) -> None:
+        self._plan, self._looks = learner.plan, looks
+        self._network: float | None = None
+        self._pixels = 0.0
         try:
-            self._network = evaluator.time_voxel(_TILE)
-            if pixels and self._network is not None:
-                self._pixels = _time_features(device, volume)
+            self._network = _time_network(learner.average, self._plan, looks)
+            if self._plan.fits_pixels and self._network is not None:
+                self._pixels = _time_features(self._plan.device, self._plan.volume)
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
 
-    def training(self, iterations: int, batch_size: int, patch: Triple) -> float | None:
-        """Expected seconds of so many iterations, without the pixel classifier."""
-        if self._network is None:
-            return None
-        return _STEP_COST * self._network * iterations * batch_size * math.prod(patch)
-
     def finishing(self, limit: float) -> float | None:
-        """Expected seconds of what follows the training; in two parts of at most `limit`."""
+        """Expected seconds of what follows the training; None while unknown.
+
+        Parameters
+        ----------
+        limit
+            Seconds that each of its two parts may take.
+        """
         if self._network is None:
             return None
-        each = (n * self._network for n in self._evaluator.finishing_voxels())
+        each = (n * self._network for n in self._finishing_voxels())
         tile, statistics, calibration, scores = each
         if not self._pixels:
             calibration = 0.0
@@ -74,21 +77,85 @@ class Speed:
         if calibration:
             seconds += _FITTING_SECONDS
         if scores:
-            seconds += max(tile, min(limit, self._evaluator.scoring_seconds, scores))
+            seconds += max(tile, min(limit, self._plan.limits.final_seconds, scores))
         return seconds
 
-    def forecast(self, training: float | None, limit: float) -> Forecast | None:
-        """Expected seconds of all parts; None where they are not known."""
-        finishing = self.finishing(limit)
+    def forecast(self, iteration: int, elapsed: float) -> Forecast | None:
+        """Expected seconds of all parts; None where they are not known.
+
+        Parameters
+        ----------
+        iteration, elapsed
+            Iterations and seconds that the training has had.
+        """
+        training = self._training(iteration, elapsed)
+        finishing = self.finishing(self._plan.budget.finishing_seconds)
         if training is None or finishing is None or self._network is None:
             return None
-        network, stack = self._evaluator.stack_voxels()
+        network, stack = self._stack_voxels(), prod(self._plan.volume.shape)
         return Forecast(training, finishing, self._network * network + self._pixels * stack)
+
+    def _training(self, iteration: int, elapsed: float) -> float | None:
+        """Expected seconds until the budget is used."""
+        budget, plan = self._plan.budget, self._plan
+        if budget.iterations is None:
+            assert budget.seconds is not None
+            return max(budget.seconds - elapsed, 0.0)
+        if self._network is None:
+            return None
+        left = budget.iterations - iteration
+        return STEP_COST * self._network * left * plan.batch_size * prod(plan.main_patch())
+
+    def _finishing_voxels(self) -> tuple[int, int, int, int]:
+        """Voxels of a tile, and those of final statistics, calibration and final scores.
+
+        An estimate: before the pixel classifier has learned, the calibration is expected to take
+        whole slices.
+        """
+        plan, limits, looks = self._plan, self._plan.limits, self._looks
+        shape, dense = plan.volume.shape, looks.tiles.dense
+        tile = prod(dense)
+        whole = prod(-(-n // size) for n, size in zip(shape, dense, strict=True))
+        most = max(1, limits.statistics_voxels // tile)
+        statistics = min(limits.statistics_tiles, most, whole) * tile
+        apart, blended = looks.engine(dense, 0.0), looks.engine(dense)
+        boxes = looks.support.calibration_boxes
+        calibration = sum(computed_voxels(apart, box) for box in boxes)
+        predicted = limits.calibration_predicted[plan.on_gpu] + tile
+        held_out = sorted(plan.annotation.held_out)[: limits.calibration_parts]
+        scores = sum(computed_voxels(blended, slice_box(shape, ref)) for ref in held_out)
+        return tile, statistics, min(calibration, predicted), scores
+
+    def _stack_voxels(self) -> int:
+        """Voxels that the network computes to segment one time point."""
+        network, shape, tile = self._plan.network, self._plan.volume.shape, self._looks.tiles.dense
+        overlap = _DENSE_OVERLAP if is_padded(network) else 0.0
+        count = 1
+        for n, size in zip(shape, output_shape(network, tile), strict=True):
+            count *= 1 + max(0, math.ceil((n - size) / (size * (1 - overlap))))
+        return count * prod(tile)
+
+
+def _time_network(network: Network, plan: TrainingPlan, looks: Looks) -> float | None:
+    """Seconds that the network takes for a voxel.
+
+    None for a network whose smallest tile is much larger than the one that is timed, as the
+    paper's.
+    """
+    tile = looks.tiles.of(_TIMED_TILE)
+    if tile is None:
+        return None
+    image = torch.zeros((1, plan.network.in_channels, *tile), device=plan.device)
+    image = image.contiguous(memory_format=devices.memory_format(plan.device))
+    begin = time.monotonic()
+    with torch.inference_mode(), devices.autocast(plan.device, plan.precision):
+        network(image).sum().item()  # waits for the device
+    return (time.monotonic() - begin) / prod(tile)
 
 
 def _time_features(device: torch.device, volume: Volume) -> float:
     """Seconds that the features of a voxel take."""
-    z, y, x = (min(n, most) for n, most in zip(volume.shape, _BOX, strict=True))
+    z, y, x = (min(n, most) for n, most in zip(volume.shape, _TIMED_BOX, strict=True))
 
     def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
         shape = (b - a for a, b in zip(start, stop, strict=True))

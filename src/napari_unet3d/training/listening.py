@@ -1,4 +1,4 @@
-"""Hears the orders of a `TrainingControl` while torch computes."""
+"""Hears the orders of a `TrainingControl` while the network computes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import time
 
 from torch import Tensor, nn
 
-from napari_unet3d.model.unet import UNet3D
-from napari_unet3d.training.events import TrainingControl
+from napari_unet3d.training.control import TrainingControl
 
 _STOPPED_SECONDS = 2.0
-"""Seconds for a part of the end after the user said Stop, and waits."""
+"""Seconds for a part of the end after Stop, for which the user waits."""
 _STOP_PATIENCE = 0.5
-"""Seconds. A step that ends so soon after Stop is kept, a longer one is dropped."""
+"""Seconds. A step that ends so soon after Stop is kept; a longer one is dropped."""
 
 
 class CancelledError(Exception):
-    """The training was cancelled within a step."""
+    """The training was cancelled within a step or a look."""
 
 
 class StoppedError(Exception):
@@ -30,20 +29,19 @@ class Listener:
     A step of a large network takes seconds on a CPU, and on busy cores ten times as long. So
     every convolution asks, forward and backward.
 
-    Attributes
+    Parameters
     ----------
-    stoppable
-        Whether a stop ends what is going on. True while there are iterations: the end of a
-        training must come to its end.
+    control
+        The orders.
     """
 
     def __init__(self, control: TrainingControl) -> None:
         self._control = control
-        self.stoppable = False
-        self._begun, self._limit = time.monotonic(), math.inf
+        self._is_stoppable = False
+        self._part_began, self._part_seconds = time.monotonic(), math.inf
 
-    def attach(self, network: UNet3D) -> None:
-        """Listen in this network, and in copies of it."""
+    def attach(self, network: nn.Module) -> None:
+        """Listen in the convolutions of a network, and of its copies."""
 
         def after(_: nn.Module, __: object, output: Tensor) -> None:
             self._check()
@@ -52,26 +50,38 @@ class Listener:
 
         for module in network.modules():
             if isinstance(module, nn.Conv3d):
-                # A function, no method: copies of the network then ask the same listener.
+                # A function, not a method: copies of the network then ask the same listener.
                 module.register_forward_hook(after)
 
-    def allow(self, seconds: float) -> None:
-        """A part of the end begins, which may take so long; less once the user said Stop."""
-        self._begun, self._limit = time.monotonic(), seconds
+    def begin_iterations(self) -> None:
+        """From now on, Stop ends the step or look that runs."""
+        self._is_stoppable = True
+
+    def begin_part(self, seconds: float) -> None:
+        """From now on, a part of the end runs, which Stop shortens but does not break off.
+
+        Parameters
+        ----------
+        seconds
+            How long the part may take; less once the user said Stop.
+        """
+        self._is_stoppable = False
+        self._part_began, self._part_seconds = time.monotonic(), seconds
 
     @property
     def limit(self) -> float:
         """Seconds that the part may take."""
-        return min(self._limit, _STOPPED_SECONDS) if self._control.stopped else self._limit
+        stopped = self._control.stopped
+        return min(self._part_seconds, _STOPPED_SECONDS) if stopped else self._part_seconds
 
     def interrupted(self) -> bool:
         """Whether no further tile, slice or part is to be begun."""
-        if self.stoppable:
+        if self._is_stoppable:
             return self._control.stopped
-        return self._control.cancelled or time.monotonic() - self._begun > self.limit
+        return self._control.cancelled or time.monotonic() - self._part_began > self.limit
 
     def _check(self, *_: object) -> None:
         if self._control.cancelled:
             raise CancelledError
-        if self.stoppable and self._control.stopped_for > _STOP_PATIENCE:
+        if self._is_stoppable and self._control.stopped_for > _STOP_PATIENCE:
             raise StoppedError

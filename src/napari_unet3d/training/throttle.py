@@ -1,4 +1,4 @@
-"""When the training may stop for a look at what it can do."""
+"""Decides when a training may pause for a look at its model."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-_FIRST = 3.0
-"""Seconds before the first look: until then, the network has hardly learned."""
-_SHARE = 0.08
-"""Share of the time that may go into one kind of look, on average."""
+_FIRST_LOOK_SECONDS = 3.0
+"""Seconds of training before the first look: until then, the network has hardly learned."""
+_LOOKING_SHARE = 0.08
+"""Share of the time that one kind of look takes on average: a twelfth is hardly felt."""
 _LARGEST_LOOK = 0.25
-"""Share of the time until then that a single look may take."""
+"""Share of the time so far that a single look may take: early looks at a large stack wait."""
 
 
 class Throttle:
-    """Decides when the next look of one kind is due, so that looking stays cheap."""
+    """Decides when the next look of one kind is due, so that looks stay cheap."""
 
     def __init__(self) -> None:
-        self._next = _FIRST
+        self._next = _FIRST_LOOK_SECONDS
 
     def due(self, elapsed: float) -> bool:
-        """Whether it is time for a look, after `elapsed` seconds of training."""
+        """Whether a look is due after `elapsed` seconds of training."""
         return elapsed >= self._next
 
     def affordable(self, elapsed: float, cost: float) -> bool:
-        """Whether a look that takes about `cost` seconds may be taken now."""
+        """Whether a look of `cost` seconds may be taken after `elapsed` seconds of training."""
         return cost <= _LARGEST_LOOK * elapsed
 
     @contextlib.contextmanager
     def timed(self, elapsed: float) -> Iterator[None]:
-        """Measure how long a look takes, which decides when the next one is due."""
+        """Measure the look that the block takes; its seconds decide when the next one is due."""
         begin = time.monotonic()
         yield
         cost = time.monotonic() - begin
-        self._next = elapsed + cost + cost / _SHARE
+        self._next = elapsed + cost + cost / _LOOKING_SHARE

@@ -1,6 +1,14 @@
 """The napari plugin: the only folder that imports Qt and napari.
 
-Importing this package is cheap; the dock and everything heavy is loaded on first use.
+At the top, `launch` opens the window, `dock` builds the dock, and the mediators connect its parts:
+`annotator` (paint and tables), `pairing` (image and annotation), `class_removal`, `actions` (runs)
+and `file_actions` (saving and loading).
+
+- ``parts/``: editors and displays of one typed value. Qt only, no napari.
+- ``run/``: a run in its thread, its report and its layers.
+- ``viewer/``: layers and the napari viewer.
+
+Importing this package is cheap: torch, napari and the dock are loaded on first use.
 """
 
 from __future__ import annotations
@@ -19,7 +27,7 @@ def __getattr__(name: str) -> Any:
     try:
         import torch  # noqa: F401
     except OSError as error:
-        # Windows: a DLL of torch cannot be loaded once Qt's are (torch >= 2.9).
+        # On Windows, torch >= 2.9 cannot load a DLL after Qt has loaded its own.
         raise ImportError(
             "PyTorch could not be loaded after Qt. Close napari and start it with the command "
             f"'napari-unet3d', which loads PyTorch first. (The system says: {error})"

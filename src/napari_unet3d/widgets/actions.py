@@ -1,142 +1,161 @@
-"""What the buttons do: train and segment, apply, save, load; and how a run is reported."""
+"""Starts, ends and follows runs: what the buttons of the run bar and "Apply to image" do."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.data.annotation import SliceRef, SparseAnnotation
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.training.events import TrainingControl
-from napari_unet3d.training.trainer import Trainer, TrainingFailedError
+from napari_unet3d.session.job import Outputs, make_outputs, run_job
+from napari_unet3d.session.session import NamedModel, RunSettings, Session
+from napari_unet3d.session.texts import show_duration
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.trainer import TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.curve import Curve
-from napari_unet3d.widgets.duration import show_duration
-from napari_unet3d.widgets.footer import Footer
-from napari_unet3d.widgets.header import LayerChoice
-from napari_unet3d.widgets.last_model import NamedModel, keep_model, last_model
-from napari_unet3d.widgets.layers import (
-    base_name,
-    image_volume,
-    read_classes,
-    read_held_out,
-    role_of,
-)
-from napari_unet3d.widgets.prediction_view import PredictionView
-from napari_unet3d.widgets.report import RunReport
-from napari_unet3d.widgets.results import Results
-from napari_unet3d.widgets.room import check_result, snapshot
-from napari_unet3d.widgets.run import Outputs, make_outputs, segment, train_and_segment
-from napari_unet3d.widgets.runner import Finished, Runner
-from napari_unet3d.widgets.saving import (
-    BUNDLE_FILTER,
-    ask_model,
-    ask_segmentation,
-    check_not_open,
-    save_layer,
-)
-from napari_unet3d.widgets.training_form import TrainingForm
-
-_html = partial(escape, quote=False)
+from napari_unet3d.widgets.parts.hint import after_training
+from napari_unet3d.widgets.parts.results import Results
+from napari_unet3d.widgets.parts.run_bar import RunBar
+from napari_unet3d.widgets.parts.training_form import TrainingForm
+from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.run.report import RunReport
+from napari_unet3d.widgets.run.runner import Finished, Runner
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
+from napari_unet3d.widgets.viewer.layers import base_name, image_volume, read_classes, read_held_out
+from napari_unet3d.widgets.viewer.room import check_result, snapshot
+from napari_unet3d.widgets.viewer.window_session import WindowSession
 
 
 class Actions(QObject):
-    """Mediates between the parts of the dock and the runner."""
+    """Mediates between the parts of the dock, the runner and the session.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    parent
+        The Qt parent.
+    session
+        The session of the window; a training puts its model there.
+    runner, report
+        Run the work in a thread, and show its events.
+    choice, annotator, form, results, run_bar
+        The parts of the dock.
+    pair_problem
+        Returns why image and annotation cannot be trained on together; "" if they can.
+    """
 
     idle = Signal()
-    """A run or a saving is over; the hint may be shown again unless there is an error."""
+    """A run or a file is finished, or failed: the dock may show a hint again."""
 
     def __init__(
         self,
         viewer: Any,
-        parent: QWidget,
+        parent: QObject,
+        session: WindowSession,
+        runner: Runner,
+        report: RunReport,
         *,
         choice: LayerChoice,
         annotator: Annotator,
         form: TrainingForm,
-        curve: Curve,
         results: Results,
-        footer: Footer,
+        run_bar: RunBar,
         pair_problem: Callable[[], str],
     ) -> None:
         super().__init__(parent)
-        self._pair_problem = pair_problem
-        self._viewer, self._window = viewer, parent
+        self._viewer, self._session = viewer, session
+        self._runner, self._report = runner, report
         self._choice, self._annotator, self._form = choice, annotator, form
-        self._results, self._footer = results, footer
-        self.runner = Runner(self)
-        self.report = RunReport(self.runner, footer, curve, results)
-        self._model: NamedModel | None = None
+        self._results, self._run_bar = results, run_bar
+        self._pair_problem = pair_problem
         self._trained_bundle: ModelBundle | None = None
-        self._layer: Labels | None = None
+        """The model of the run that goes on; it becomes the current one when the run is over."""
         self._image_name = ""
         self._live: tuple[Labels, tuple[int, ...]] | None = None
+        """The annotation that is trained on, and its shape when the training began."""
         self.next_step = ""
-        """What to do after a run, until the user does something."""
+        """What to do after a run; "" once the user did something."""
         self._painted = annotator.slices()
         self._learned_from: weakref.ref[Labels] | None = None
-        """The annotation that the model was trained on."""
+        """The annotation that the current model was trained on."""
         self._start_is_ours = True
-        """Whether where the next training starts is our proposal, not the user's choice."""
+        """Whether the plugin proposed where the next training starts; not the user's choice."""
         for signal, slot in (
-            (footer.startRequested, self.start),
-            (footer.stopRequested, self.stop),
-            (footer.cancelRequested, self.cancel),
+            (run_bar.startRequested, self.start),
+            (run_bar.stopRequested, self.stop),
+            (run_bar.cancelRequested, self.cancel),
             (results.applyRequested, self.apply),
-            (results.saveSegmentationRequested, self.save_segmentation),
-            (results.saveModelRequested, self.save_model),
-            (results.loadRequested, self.load_model),
             (annotator.changed, self._watch),
             (annotator.changed, self._paint_changed),
             (choice.valueChanged, self._layers_chosen),
             (form.valueChanged, self._settings_changed),
             (form.start_from.activated, self._start_chosen),
-            (self.runner.phaseChanged, self._show_available),
-            (self.runner.trained, self._trained),
-            (self.runner.finished, self._finished),
-            (self.runner.saved, self._saved),
-            (self.runner.failed, self._failed),
+            (runner.trained, self._trained),
+            (runner.finished, self._finished),
+            (runner.saved, self._saved),
+            (runner.failed, self._failed),
         ):
             signal.connect(slot)
-        if (model := last_model(viewer)) is not None:
-            self._use(model)
 
     @property
     def bundle(self) -> ModelBundle | None:
-        """The model there is to save, to apply and to continue from."""
-        return None if self._model is None else self._model.bundle
+        """The current model, which is saved, applied and continued."""
+        model = self._session.value().model
+        return None if model is None else model.bundle
+
+    # ---- settings
+
+    def settings(self, *, training: bool = True) -> RunSettings:
+        """Collect the values of all parts that concern a run.
+
+        Parameters
+        ----------
+        training
+            Whether the settings of a training are read; else they are the default ones.
+
+        Raises
+        ------
+        BadInputError
+            A typed value cannot be used.
+        """
+        return RunSettings(
+            prediction=self._form.prediction_config(),
+            outputs=self._form.wanted_outputs(),
+            times=self._choice.times_value(),
+            **({"training": self._form.value()} if training else {}),
+        )
 
     # ---- train, stop, cancel, apply
 
     def start(self) -> None:
-        """Train on the annotation and segment the image; what is wrong is said, not raised."""
+        """Train on the annotation and segment the image; errors are shown, not raised."""
         self._guarded(self._start)
 
     def stop(self) -> None:
-        """Keep the model and segment with it."""
-        self._footer.show_ending(cancelled=False)
-        self.report.ending("Ending the training")
-        self.runner.stop()
+        """End the training, and segment with its model."""
+        self._run_bar.show_ending(cancelled=False)
+        self._report.ending("Ending the training")
+        self._runner.stop()
 
     def cancel(self) -> None:
-        """Leave everything as it was."""
-        self._footer.show_ending(cancelled=True)
-        self.report.ending("Cancelling")
-        self.runner.cancel()
+        """End the run, and leave everything as it was before."""
+        self._run_bar.show_ending(cancelled=True)
+        self._report.ending("Cancelling")
+        self._runner.cancel()
 
     def apply(self) -> None:
-        """Segment the chosen image with the model there is."""
+        """Segment the chosen image with the current model; errors are shown, not raised."""
         self._guarded(self._apply)
 
     def _start(self) -> None:
@@ -152,48 +171,45 @@ class Actions(QObject):
         labels, note = snapshot(annotation.data)  # painting goes on while training
         if note:
             notes = (*notes, note)
-        sparse = SparseAnnotation(labels, classes, read_held_out(annotation))
-        config = self._form.value()
-        trainer: Callable[[], Trainer] = partial(
-            Trainer, volume, sparse, config, start_from=self._starting_bundle()
+        session = Session(
+            volume=volume,
+            image_path=_file_of(image),
+            annotation=SparseAnnotation(labels, classes, read_held_out(annotation)),
+            annotation_path=_file_of(annotation),
+            settings=self.settings(),
+            start_from=self._starting_model(),
         )
-        prediction, times = self._form.prediction_config(), self._choice.times_value()
         control = TrainingControl()
         self._live = annotation, tuple(annotation.data.shape)
         control.watch(self._live_slice())
-        time_points = volume.n_times if times is None else len(times)
-        self._begin(image, classes, notes, training=True, time_points=time_points)
-        self.runner.run(
-            train_and_segment(trainer, control, volume, outputs, prediction, times),
-            control,
-            self._view(image, outputs, classes),
-        )
+        self._begin(image, classes, notes, training=True, time_points=session.time_points)
+        view = PredictionView(self._viewer, outputs, image, classes)
+        self._runner.run(run_job(session, control, outputs), control, view)
 
     def _apply(self) -> None:
         image, _ = self._choice.value()
         if image is None:
             raise BadInputError("Choose the image to apply the model to.")
-        if self._model is None:
+        model = self._session.value().model
+        if model is None:
             raise BadInputError("There is no model yet. Train one, or load one.")
-        bundle = self._model.bundle
+        classes = model.bundle.classes
         volume, notes = image_volume(image, self._choice.first_axis_value())
-        outputs = self._outputs(volume, bundle.classes)
-        config, times = self._form.prediction_config(), self._choice.times_value()
-        time_points = volume.n_times if times is None else len(times)
-        self._begin(image, bundle.classes, notes, training=False, time_points=time_points)
-        self.runner.run(
-            segment(bundle, volume, outputs, config, times),
-            TrainingControl(),
-            self._view(image, outputs, bundle.classes),
+        outputs = self._outputs(volume, classes)
+        session = Session(
+            volume=volume,
+            image_path=_file_of(image),
+            settings=self.settings(training=False),
+            model=model,
         )
+        self._begin(image, classes, notes, training=False, time_points=session.time_points)
+        view = PredictionView(self._viewer, outputs, image, classes)
+        self._runner.run(run_job(session, outputs=outputs, train=False), TrainingControl(), view)
 
     def _outputs(self, volume: Volume, classes: tuple[ClassInfo, ...]) -> Outputs:
-        wanted = {
-            "probabilities": self._form.probabilities.isChecked(),
-            "uncertainty": self._form.uncertainty.isChecked(),
-        }
-        check_result(volume, len(classes), **wanted)
-        return make_outputs(volume, classes, **wanted)
+        wanted = self._form.wanted_outputs()
+        check_result(volume, classes, wanted)
+        return make_outputs(volume, classes, wanted)
 
     def _begin(
         self,
@@ -206,40 +222,38 @@ class Actions(QObject):
     ) -> None:
         self._trained_bundle, self._image_name = None, base_name(image.name)
         self.next_step = ""
-        self.report.begin(classes, notes, training=training, time_points=time_points)
+        self._report.begin(classes, notes, training=training, time_points=time_points)
 
-    def _starting_bundle(self) -> ModelBundle | None:
+    def _starting_model(self) -> NamedModel | None:
         start = self._form.starting_point()
         if isinstance(start, Path):
-            return ModelBundle.load(start)
-        return self.bundle if start == "last" else None
-
-    def _view(self, image: Image, outputs: Any, classes: Any) -> PredictionView:
-        return PredictionView(self._viewer, outputs, image, classes)
+            return NamedModel.load(start)
+        return self._session.value().model if start == "last" else None
 
     def _watch(self) -> None:
-        self.runner.watch(self._live_slice())
+        self._runner.watch(self._live_slice())
 
     def _live_slice(self) -> SliceRef | None:
-        """The slice that is shown, if it is one of the stack that is trained on."""
+        """The slice that is shown, if it is a slice of the stack that is trained on."""
         layer = self._annotator.layer()
         if layer is None or self._live is None or layer is not self._live[0]:
             return None
         return self._annotator.shown() if tuple(layer.data.shape) == self._live[1] else None
 
-    # ---- what the runner tells
+    # ---- events of the runner
 
     def _trained(self, bundle: ModelBundle) -> None:
-        self._trained_bundle = bundle  # and the model there is once the run is over
+        self._trained_bundle = bundle
 
     def _keep_trained(self) -> bool:
-        """Take over the model of the run, if its training came to an end."""
+        """Make the model of the run the current one; return whether there is such a model."""
         bundle, self._trained_bundle = self._trained_bundle, None
         live, self._live = self._live, None
         if bundle is None:
             return False
-        self.report.keep()
-        self._set_model(NamedModel(bundle, f"the model trained on '{self._image_name}'"))
+        self._report.keep()
+        model = NamedModel.trained_on(self._image_name, bundle)
+        self._session.update(model=model, scores=self._report.scores())
         self._learned_from = None if live is None else weakref.ref(live[0])
         self._start_is_ours = True
         self._propose_start()
@@ -248,64 +262,56 @@ class Actions(QObject):
     def _finished(self, finished: Finished | None) -> None:
         if finished is None:
             self._trained_bundle = self._live = None
-            self.report.roll_back()
+            self._report.roll_back()
             text = "Cancelled. Everything is as it was."
-            if self.runner.lingers:
-                text += " The step that was going on still ends in the background."
-            self._footer.set_status(text)
+            if self._runner.lingers:
+                text += " The last step still ends in the background."
+            self._run_bar.set_status(text)
         else:
-            self._layer = finished.layer
             if not self._keep_trained():
-                self._say_applied()
+                self._show_applied()
             elif self._form.starting_point() == "last":  # else the button does not say Continue
-                self.next_step = _next_step(finished)
-            took = show_duration(self.report.elapsed())
-            self._footer.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
+                self.next_step = after_training(finished.bundle, finished.layer.name)
+            took = show_duration(self._report.elapsed())
+            self._run_bar.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
         self._painted = self._annotator.slices()
-        self._show_available()
         self.idle.emit()
 
-    def _say_applied(self) -> None:
-        assert self._model is not None
-        self.report.keep()
+    def _show_applied(self) -> None:
+        model = self._session.value().model
+        assert model is not None
+        self._report.keep()
+        image, name = (escape(text, quote=False) for text in (self._image_name, model.name))
         self._results.set_text(
-            f"'{_html(self._image_name)}' was segmented with {_html(self._model.name)}. Not "
-            "measured here: scores hold for the stack that a model was trained on."
+            f"'{image}' was segmented with the model {name}. Not measured here: scores hold for "
+            "the stack that a model was trained on."
         )
 
     def _saved(self, path: Path | None) -> None:
-        self._footer.set_status("Saving cancelled." if path is None else f"Saved {path}")
+        self._run_bar.set_status("Saving cancelled." if path is None else f"Saved {path}")
         self.idle.emit()
 
     def _failed(self, error: BaseException) -> None:
         if isinstance(error, TrainingFailedError) and error.bundle is not None:
             self._trained_bundle = error.bundle
             self._keep_trained()
-            self.report.fail(
+            self._report.fail(
                 error,
-                "What was learned until then is kept: segment with 'Apply to image', save the "
-                "model, or continue the training.",
+                "The model that was trained until then is kept: segment with 'Apply to image', "
+                "save it, or continue the training.",
             )
         elif self._keep_trained():
-            self.report.fail(
+            self._report.fail(
                 error,
                 "The training had ended well and its model is kept: save it, or segment with "
                 "'Apply to image'.",
             )
         else:
-            self.report.roll_back()
-            self.report.fail(error)
-        self._show_available()
+            self._report.roll_back()
+            self._report.fail(error)
         self.idle.emit()
 
-    def _show_available(self, _phase: str = "") -> None:
-        self._results.set_available(
-            segmentation=self._saveable() is not None,
-            model=self.bundle is not None,
-            busy=self.runner.is_running(),
-        )
-
-    # ---- what the user does next
+    # ---- the user goes on
 
     def _paint_changed(self) -> None:
         if self._annotator.slices() != self._painted:
@@ -318,96 +324,34 @@ class Actions(QObject):
         self._propose_start()
 
     def _settings_changed(self) -> None:
-        self._footer.set_continues(self._form.starting_point() != "nothing")
+        self._run_bar.set_continues(self._form.starting_point() != "nothing")
         self._forget(step=False)
 
     def _start_chosen(self) -> None:
         self._start_is_ours = False
 
     def _forget(self, *, step: bool = True) -> None:
-        """The user has gone on: what happened before is not said any longer."""
-        if self.runner.is_running():
+        """Remove what was said about the last run, and with `step` what to do after it."""
+        if self._runner.is_running():
             return
-        self._footer.set_status("")
+        self._run_bar.set_status("")
         if step:
             self.next_step = ""
 
     def _propose_start(self) -> None:
-        """Go on from the model, as long as the annotation is the one that it learned from."""
-        if not self._start_is_ours or self._learned_from is None:
-            return
-        same = self._learned_from() is self._choice.value()[1]
-        start = self._form.start_from
-        start.setCurrentIndex(start.findData("last" if same else "nothing"))
+        """Propose the current model as a start, if it was trained on the chosen annotation."""
+        if self._start_is_ours and self._learned_from is not None:
+            same = self._learned_from() is self._choice.value()[1]
+            self._form.set_starting_point("last" if same else "nothing")
 
-    # ---- save and load
-
-    def _saveable(self) -> Labels | None:
-        layers = self._viewer.layers
-        wanted = (layers.selection.active, self._layer, *reversed(layers))
-        return next((x for x in wanted if x is not None and role_of(x) == "prediction"), None)
-
-    def save_segmentation(self) -> None:
-        """Ask for a file and write the selected or newest prediction to it."""
-        layer = self._saveable()
-        target = None if layer is None else ask_segmentation(self._window, layer.name)
-        if layer is not None and target is not None:
-            self._guarded(lambda: self._save_segmentation(layer, target))
-
-    def _save_segmentation(self, layer: Labels, target: Path) -> None:
-        check_not_open(target, self._viewer.layers)
-        self.runner.save(save_layer(layer, target))
-
-    def save_model(self) -> None:
-        """Ask for a file and write the model to it."""
-        bundle = self.bundle
-        target = None if bundle is None else ask_model(self._window)
-        if bundle is not None and target is not None:
-            self._guarded(lambda: self._saved(bundle.save(target)))
-
-    def load_model(self) -> None:
-        """Ask for a model file and open it."""
-        path, _ = QFileDialog.getOpenFileName(self._window, "Load model", "", BUNDLE_FILTER)
-        if path:
-            self._guarded(lambda: self.use_model(Path(path)))
-
-    def use_model(self, path: Path) -> None:
-        """Open a model, to apply it or to train it further."""
-        self._use(NamedModel(ModelBundle.load(path), f"the model {path.name}"))
-        self._footer.set_status(f"Loaded {path.name}")
-
-    def _use(self, model: NamedModel) -> None:
-        self._set_model(model)
-        names = ", ".join(c.name for c in model.bundle.classes)
-        self._results.set_text(f"There is {_html(model.name)}, which segments {_html(names)}.")
-        self._show_available()
-
-    def _set_model(self, model: NamedModel) -> None:
-        self._model = model
-        keep_model(self._viewer, model)
-        self._form.set_last_run(True)
-
-    def _guarded(self, action: Callable[[], Any]) -> None:
-        self._footer.set_message("")
+    def _guarded(self, action: Callable[[], object]) -> None:
+        self._run_bar.set_message("")
         try:
             action()
-        except Exception as error:  # shown where the user looks, whatever it is
+        except Exception as error:  # any error is shown at the button
             self._failed(error)
 
 
-def _next_step(finished: Finished) -> str:
-    """What to do after a training: look, paint, go on; more time first where it was too short."""
-    record = finished.bundle.record
-    if record.starved:
-        count = "1 iteration" if record.iterations == 1 else f"{record.iterations} iterations"
-        whose = (
-            "mainly the pixel classifier's" if finished.bundle.pixels else "hardly more than chance"
-        )
-        return (
-            f"The network has hardly learned: it had {count} only, and the result is {whose}. The "
-            "model is kept in this window: choose a longer budget and press Continue training."
-        )
-    return (
-        f"The model is kept in this window. Look at the layer '{finished.layer.name}', paint a "
-        "slice where it is wrong, then press Continue training."
-    )
+def _file_of(layer: Image | Labels) -> Path | None:
+    """The file or folder that napari read a layer from."""
+    return None if layer.source.path is None else Path(layer.source.path)

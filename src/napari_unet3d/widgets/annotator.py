@@ -1,4 +1,4 @@
-"""Mediates between the annotation layer, the viewer, the class table and the slice ledger."""
+"""Keeps the annotation layer, the class table and the slice table in step."""
 
 from __future__ import annotations
 
@@ -10,43 +10,54 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
-from napari_unet3d.data.annotation import PaintedSlice, SliceRef
 from napari_unet3d.data.ledger import SliceLedger
+from napari_unet3d.data.painted_slices import PaintedSlice
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.adoption import classes_of
-from napari_unet3d.widgets.class_table import SHORTCUT_MODIFIER, ClassTable
-from napari_unet3d.widgets.connections import Connections
-from napari_unet3d.widgets.layers import (
+from napari_unet3d.widgets.parts.class_table import SHORTCUT_MODIFIER, ClassTable
+from napari_unet3d.widgets.parts.connections import Connections
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.viewer.adoption import classes_of
+from napari_unet3d.widgets.viewer.layers import (
     read_classes,
     read_held_out,
     starting_classes,
     write_classes,
     write_held_out,
 )
-from napari_unet3d.widgets.navigation import show_slice, shown_slice
-from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.undo import UndoWatch, complete_slice
+from napari_unet3d.widgets.viewer.navigation import show_slice, shown_slice
+from napari_unet3d.widgets.viewer.undo import UndoWatch, complete_slice
 
 _WAIT_MS = 100
-"""Milliseconds between a stroke and its count, so that quick strokes are counted together."""
+"""Milliseconds from a stroke to its count, so that quick strokes are counted together."""
 _STEP = 0.02
-"""Seconds that counting may hold up the window at a time."""
+"""Seconds that counting may block the window at a time: less than a user feels."""
 _PAUSE_MS = 10
-"""Milliseconds for the window between two steps while the table is out of date."""
+"""Milliseconds between two counting steps while the table is out of date."""
 _LONG_PAUSE_MS = 200
-"""Milliseconds between two steps while it only looks whether something changed unseen."""
+"""Milliseconds between two steps while the table is up to date, and the ledger only verifies it."""
 _SMALL_BYTES = 2**24
-"""Bytes: so many are read in a few milliseconds, so a `rescan` waits for the end."""
+"""Bytes. An annotation up to this size is read in a few milliseconds, so `rescan` reads it all."""
 _MOST_NEW_ROWS = 200
-"""Rows that the table gets at once, which takes about 20 ms; further ones follow."""
+"""Rows that are added to the table at once, which takes 20 ms; further rows follow."""
 _LAYER_EVENTS = ("paint", "data", "set_data")
 
 
 class Annotator(QObject):
-    """Keeps tables and layer in step; the layer is the single truth."""
+    """Mediates between the annotation layer, the viewer and the tables.
+
+    Classes and held-out slices are stored in the layer; the tables show them.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    class_table, slice_table
+        The parts of the dock.
+    """
 
     changed = Signal()
-    """Paint, classes, held-out slices or the shown slice are different now."""
+    """The paint, the classes, the held-out slices or the shown slice are different now."""
 
     def __init__(self, viewer: Any, class_table: ClassTable, slice_table: SliceTable) -> None:
         super().__init__(class_table)
@@ -57,19 +68,22 @@ class Annotator(QObject):
         self._drawn: SliceRef | None = None
         self._moved = False
         self._slices: list[PaintedSlice] = []
-        self._seen: tuple[Any, ...] = ()
+        self._shown_key: tuple[Any, ...] = ()
         self._class_table, self._slice_table = class_table, slice_table
         self._known_classes: tuple[ClassInfo, ...] = ()
         self._known_held_out: frozenset[SliceRef] = frozenset()
         self._scan_timer = QTimer(self)
         self._scan_timer.setSingleShot(True)
         self._scan_timer.setInterval(_WAIT_MS)
-        self._scan_timer.timeout.connect(self._count)
-        class_table.valueChanged.connect(self._classes_edited)
-        class_table.labelChosen.connect(self.choose_label)
-        slice_table.jumpRequested.connect(self.jump)
-        slice_table.completeRequested.connect(self.complete)
-        slice_table.valueChanged.connect(self._held_out_edited)
+        for signal, slot in (
+            (self._scan_timer.timeout, self._count),
+            (class_table.valueChanged, self._classes_edited),
+            (class_table.labelChosen, self.choose_label),
+            (slice_table.jumpRequested, self.jump),
+            (slice_table.completeRequested, self.complete),
+            (slice_table.valueChanged, self._held_out_edited),
+        ):
+            signal.connect(slot)
         dims = viewer.dims.events
         self._viewer_connections, self._layer_connections = Connections(self), Connections(self)
         self._viewer_connections.add(
@@ -85,16 +99,16 @@ class Annotator(QObject):
     # ---- the layer
 
     def layer(self) -> Labels | None:
-        """The annotation layer, if one is chosen."""
+        """The annotation layer; None when none is chosen."""
         return self._layer
 
     def set_layer(self, layer: Labels | None) -> None:
-        """Work on another annotation layer; its class table comes with it.
+        """Work on another annotation layer, with the classes that are stored in it.
 
         Raises
         ------
         BadInputError
-            The layer holds no classes; the one before stays.
+            The labels of the layer are no classes; the layer of before stays.
         """
         if layer is self._layer:
             return
@@ -125,19 +139,19 @@ class Annotator(QObject):
         return self._class_table.value()
 
     def slices(self) -> list[PaintedSlice]:
-        """The painted slices, as far as they are counted."""
+        """The painted slices that are counted so far."""
         return list(self._slices)
 
     def share_read(self) -> float:
-        """How much of the annotation was looked at since it was chosen, 0 to 1."""
+        """Share of the annotation that was read since it was chosen, 0 to 1."""
         return 1.0 if self._ledger is None else self._ledger.share_read()
 
     def shown(self) -> SliceRef | None:
-        """The slice of the annotation layer that the viewer shows."""
+        """The slice of the annotation layer that the viewer shows; None in 3D."""
         return None if self._layer is None else shown_slice(self._viewer, self._layer)
 
     def rescan(self) -> None:
-        """Look for paint everywhere; in a big stack that goes on while the window works."""
+        """Search the whole layer for paint; in a large one, the search goes on in steps."""
         self._scan_timer.stop()
         known, ledger = self._ledger, self._current_ledger()
         if ledger is not None and ledger is known:
@@ -147,21 +161,21 @@ class Annotator(QObject):
         self._show_slices()
 
     def _current_ledger(self) -> SliceLedger | None:
-        """The ledger of the layer's data; None where these are no labels to train on."""
+        """The ledger of the layer's data; None where they are no labels to train on."""
         data = None if self._layer is None else self._layer.data
         if self._ledger is None or self._ledger.labels is not data:
             self._ledger = self._undo_watch = None
             if self._layer is not None:
-                with suppress(BadInputError):  # said at the button, not while painting
+                with suppress(BadInputError):  # the run bar shows it when a training is started
                     self._ledger = SliceLedger(data)
                 self._undo_watch, self._drawn = UndoWatch(self._layer), self.shown()
         return self._ledger
 
     def _count(self, seconds: float | None = _STEP) -> None:
-        """Count for a while what was painted; go on later if that was not enough."""
+        """Count paint for some time (None: to the end), and go on later if more is left."""
         ledger, self._moved = self._current_ledger(), False
         if self._undo_watch is not None and self._undo_watch.stroke_is_open():
-            # What the stroke has painted so far will be told at its end, and counted then.
+            # napari tells the paint of a stroke at its end; it is counted then.
             self._scan_timer.start(_WAIT_MS)
             return
         done, share = True, self.share_read()
@@ -169,21 +183,21 @@ class Annotator(QObject):
             done = ledger.work(seconds)
             if not done:
                 self._scan_timer.start(_PAUSE_MS if ledger.is_behind() else _LONG_PAUSE_MS)
-        if self._what_is_known() != self._seen or self.share_read() != share:
+        if self._table_key() != self._shown_key or self.share_read() != share:
             self._show_slices()
 
-    def _what_is_known(self) -> tuple[Any, ...]:
-        """Something that is different when the table must be."""
+    def _table_key(self) -> tuple[Any, ...]:
+        """A value that changes whenever the content of the slice table does."""
         revision = 0 if self._ledger is None else self._ledger.revision
         return self._ledger, revision, self._class_table.value()
 
     def _show_slices(self) -> None:
-        self._seen = self._what_is_known()
+        self._shown_key = self._table_key()
         slices = [] if self._ledger is None else self._ledger.slices()
         self._slices = sorted(slices, key=lambda s: (s.ref.axis, s.ref.index, s.ref.time))
         n_rows = len(self._slice_table.slices()) + _MOST_NEW_ROWS
         if n_rows < len(slices):
-            self._seen = ()  # the other rows come with the next step
+            self._shown_key = ()  # the next step adds the other rows
             self._scan_timer.start(_PAUSE_MS)
         self._slice_table.set_share_read(self.share_read())
         self._slice_table.set_slices(self._slices[:n_rows], self._class_table.value())
@@ -191,16 +205,16 @@ class Annotator(QObject):
         self.changed.emit()
 
     def cleanup(self) -> None:
-        """Let go of viewer and layer."""
+        """Disconnect from the viewer and the layer."""
         self._scan_timer.stop()
         self._layer_connections.clear()
         self._viewer_connections.clear()
         self._layer = self._ledger = self._undo_watch = None
 
-    # ---- what the user does
+    # ---- the user acts
 
     def choose_label(self, value: int) -> None:
-        """Paint with this label: select it, the layer, and the brush."""
+        """Make the user paint with this label: select the layer, the label and the brush."""
         if self._layer is None or self._layer not in self._viewer.layers:
             return
         self._viewer.layers.selection.active = self._layer
@@ -211,7 +225,7 @@ class Annotator(QObject):
         self._class_table.select_label(value)
 
     def jump(self, ref: SliceRef) -> None:
-        """Show a slice."""
+        """Make the viewer show a slice."""
         if self._layer is not None:
             show_slice(self._viewer, self._layer, ref)
 
@@ -223,8 +237,8 @@ class Annotator(QObject):
         complete_slice(self._layer, ref, displayed=shown is not None and shown.axis == ref.axis)
         self._count()
 
-    # What the layer remembers may have been changed by others, such as a second dock: an edit
-    # writes only what the user changed, never a whole copy that may be stale.
+    # Others, such as a second dock, may change what is stored in the layer. So an edit writes
+    # only the entries that the user changed, never a whole copy, which may be out of date.
 
     def _classes_edited(self, classes: tuple[Any, ...]) -> None:
         if self._layer is not None:
@@ -246,7 +260,7 @@ class Annotator(QObject):
             self.changed.emit()
 
     def _read_metadata(self, _event: Any = None) -> None:
-        """Show classes and held-out slices as the layer has them."""
+        """Show the classes and held-out slices that are stored in the layer."""
         if self._layer is None:
             return
         classes, held_out = read_classes(self._layer), read_held_out(self._layer)
@@ -267,16 +281,16 @@ class Annotator(QObject):
     # ---- events of viewer and layer
 
     def _touched(self, event: Any = None) -> None:
-        """Tell the ledger what changed; it is counted a moment later."""
+        """Tell the ledger what changed, and count it a moment later."""
         ledger, undo_watch = self._ledger, self._undo_watch
         data = None if self._layer is None else self._layer.data
         if ledger is None or undo_watch is None or ledger.labels is not data or event is None:
-            pass  # another array, which will be read, or the classes have changed
+            pass  # the layer has another array, which will be read, or other classes
         elif event.type == "paint":
             undo_watch.painted(ledger, event.value)
         else:
-            # Undo and redo emit no paint event, but redraw, as moving to another slice does.
-            # Any other redraw may be somebody's own change of the array.
+            # Undo and redo emit no paint event, but redraw the layer, as does moving to another
+            # slice. Any other redraw may follow a change of the array by someone else.
             drawn, self._drawn = self._drawn, self.shown()
             moved, self._moved = self._moved or drawn != self._drawn, False
             if not undo_watch.replayed(ledger) and (event.type == "data" or not moved):

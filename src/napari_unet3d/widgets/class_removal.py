@@ -1,4 +1,4 @@
-"""Removes classes: asks when paint would be lost, and offers to undo it."""
+"""Removes classes: asks first where paint would be lost, and can undo it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from qtpy.QtCore import QObject
 
 from napari_unet3d.config import UNLABELLED, ClassInfo
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.footer import Footer
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.run_bar import RunBar
 
 Voxels = tuple[np.ndarray, ...]
-"""One array of indices for each axis of a layer."""
+"""Indices of voxels: one array for each axis of a layer."""
 
 
 @dataclass(frozen=True)
 class _Removed:
-    """What an undo brings back."""
+    """A removed class and its paint, for an undo."""
 
     layer: Labels
     info: ClassInfo
@@ -29,18 +29,30 @@ class _Removed:
 
 
 class ClassRemoval(QObject):
-    """Answers the class table's wish to remove a class."""
+    """Mediates between the class table, the annotation and the run bar.
 
-    def __init__(self, annotator: Annotator, table: ClassTable, footer: Footer) -> None:
+    Parameters
+    ----------
+    annotator
+        Holds the annotation.
+    table
+        Made with `asks_before_removal`.
+    run_bar
+        Shows the question, and the offer to undo.
+    """
+
+    def __init__(self, annotator: Annotator, table: ClassTable, run_bar: RunBar) -> None:
         super().__init__(table)
-        self._annotator, self._table, self._footer = annotator, table, footer
+        self._annotator, self._table, self._run_bar = annotator, table, run_bar
         self._last: _Removed | None = None
-        table.asks_before_removal = True
-        table.removeRequested.connect(self.request)
-        table.undoRequested.connect(self.undo)
+        for signal, slot in (
+            (table.removeRequested, self.request),
+            (table.undoRequested, self.undo),
+        ):
+            signal.connect(slot)
 
     def request(self, info: ClassInfo) -> None:
-        """Remove a class at once when it has no paint; else ask."""
+        """Remove a class at once if it has no paint; otherwise ask."""
         layer = self._annotator.layer()
         if layer is None:
             return
@@ -51,7 +63,7 @@ class ClassRemoval(QObject):
             return
         slices = "1 slice" if len(counts) == 1 else f"{len(counts)} slices"
         voxels = "1 voxel" if sum(counts) == 1 else f"{sum(counts):,} voxels"
-        self._footer.ask(
+        self._run_bar.ask(
             f"'{info.name}' is painted on {slices} ({voxels}). Removing the class deletes this "
             "paint too.",
             [
@@ -61,7 +73,7 @@ class ClassRemoval(QObject):
         )
 
     def undo(self) -> None:
-        """Bring back the class that was removed last, with its paint where nothing is painted."""
+        """Bring back the class that was removed last, and its paint where nothing else is."""
         last, self._last = self._last, None
         self._table.set_undoable(False)
         if last is None or self._annotator.layer() != last.layer:
@@ -76,7 +88,7 @@ class ClassRemoval(QObject):
         self._answered()
 
     def _remove(self, layer: Any, info: ClassInfo, *, with_paint: bool) -> None:
-        if self._annotator.layer() != layer:  # the question was about another one
+        if self._annotator.layer() != layer:  # the question was about another layer
             self._answered()
             return
         voxels = find_voxels(layer.data, info.value) if with_paint else None
@@ -87,11 +99,11 @@ class ClassRemoval(QObject):
         self._last = _Removed(layer, info, voxels)
         self._table.set_undoable(True)
         what = "and its paint are" if with_paint else "is"
-        self._footer.ask(f"The class '{info.name}' {what} removed.", [("Undo", self.undo)])
+        self._run_bar.ask(f"The class '{info.name}' {what} removed.", [("Undo", self.undo)])
 
     def _answered(self) -> None:
-        self._footer.set_message("")
-        self._annotator.changed.emit()  # the hint again
+        self._run_bar.set_message("")
+        self._annotator.changed.emit()  # shows the hint again
 
 
 def find_voxels(labels: Any, value: int) -> Voxels:
@@ -100,14 +112,14 @@ def find_voxels(labels: Any, value: int) -> Voxels:
     Parameters
     ----------
     labels
-        Array of integers with at least two axes, in memory or not.
+        Array of integers with at least two axes, in memory or on disk.
     value
         The label.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Indices for each axis.
+        The indices along each axis.
     """
 
     def planes() -> Iterator[np.ndarray]:
@@ -116,7 +128,7 @@ def find_voxels(labels: Any, value: int) -> Voxels:
             if len(inside):
                 yield np.insert(inside, [0] * len(where), where, axis=1)
 
-    found = list(planes())
-    if not found:
+    voxels = list(planes())
+    if not voxels:
         return tuple(np.zeros(0, np.intp) for _ in labels.shape)
-    return tuple(np.concatenate(found).T)
+    return tuple(np.concatenate(voxels).T)

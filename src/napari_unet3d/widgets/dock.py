@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Labels
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QSize, QTimer
+from qtpy.QtCore import QSize, QTimer, Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
+from napari_unet3d.session.session import RunSettings
 from napari_unet3d.widgets.actions import Actions
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.background import Background
 from napari_unet3d.widgets.class_removal import ClassRemoval
-from napari_unet3d.widgets.class_table import ClassTable
-from napari_unet3d.widgets.column_scroll import ColumnScroll
-from napari_unet3d.widgets.connections import Connections
-from napari_unet3d.widgets.curve import Curve
-from napari_unet3d.widgets.devices import find_devices
-from napari_unet3d.widgets.footer import Footer
-from napari_unet3d.widgets.header import LayerChoice
-from napari_unet3d.widgets.hint import Situation, next_step
-from napari_unet3d.widgets.on_screen import KeepOnScreen
+from napari_unet3d.widgets.file_actions import FileActions
 from napari_unet3d.widgets.pairing import Pairing
-from napari_unet3d.widgets.results import Results
-from napari_unet3d.widgets.section import Section
-from napari_unet3d.widgets.slice_table import SliceTable
-from napari_unet3d.widgets.theme import dock_style, theme_colors
-from napari_unet3d.widgets.training_form import TrainingForm
-from napari_unet3d.widgets.unsaved import UnsavedPaint
-from napari_unet3d.widgets.window_watch import WindowWatch
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.colors import dock_style
+from napari_unet3d.widgets.parts.column_scroll import ColumnScroll
+from napari_unet3d.widgets.parts.connections import Connections
+from napari_unet3d.widgets.parts.curve import Curve
+from napari_unet3d.widgets.parts.devices import find_devices
+from napari_unet3d.widgets.parts.hint import Situation, next_step
+from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
+from napari_unet3d.widgets.parts.results import Results
+from napari_unet3d.widgets.parts.run_bar import RunBar
+from napari_unet3d.widgets.parts.section import Section
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.parts.training_form import TrainingForm
+from napari_unet3d.widgets.run.background import Background
+from napari_unet3d.widgets.run.report import RunReport
+from napari_unet3d.widgets.run.runner import Runner
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
+from napari_unet3d.widgets.viewer.lifetime import WindowWatch
+from napari_unet3d.widgets.viewer.theme import theme_colors
+from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
+from napari_unet3d.widgets.viewer.window_session import session_of
 
 _PATIENCE = 1.5
-"""Seconds that closing the window waits for the training to notice."""
+"""Seconds that closing the window waits for the training to end, so that it feels immediate."""
+_LAYOUT_MS = 50
+"""Milliseconds until Qt has laid out a section that was unfolded, and its height is known."""
 
 
 class SegmentationDock(QWidget):
     """Paint, train, watch, save: everything in one narrow dock.
+
+    Its value is a `RunSettings`, composed of the values of its parts.
 
     Parameters
     ----------
@@ -45,114 +54,158 @@ class SegmentationDock(QWidget):
         The viewer; napari passes it by this name.
     """
 
+    valueChanged = Signal()
+    """The user changed a setting of the run."""
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        # napari hands a proxy to plugins. Layers taken through it are proxies too, and no longer
-        # the same objects as in events and in the layer list.
+        # napari gives a proxy to plugins. Layers taken from it are proxies too, which are not the
+        # objects in events and in the layer list.
         viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self._viewer = viewer
-        self.choice = LayerChoice()
-        self.class_table, self.slice_table = ClassTable(), SliceTable()
-        self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
-        self.footer = Footer()
-        self.annotator = Annotator(viewer, self.class_table, self.slice_table)
-        self._removal = ClassRemoval(self.annotator, self.class_table, self.footer)
-        self.pairing = Pairing(viewer, self, self.choice, self.annotator)
-        self.run_actions = Actions(
-            viewer,
-            self,
-            choice=self.choice,
-            annotator=self.annotator,
-            form=self.form,
-            curve=self.curve,
-            results=self.results,
-            footer=self.footer,
-            pair_problem=self.pairing.problem,
-        )
-        self.runner = self.run_actions.runner
-        self._scroll_timer = self._timer(self._scroll)
-        self._scroll_target: Section | None = None
-        self._build()
-        self._apply_theme()
-        # Trying a GPU takes seconds; until it is known, the form offers "Automatic".
-        self._background = Background(self)
-        self._background.ask(find_devices, lambda found: self.form.set_devices(*found))
-
-        layers = viewer.layers.events
-        self._connections = Connections(self)
-        self._connections.add(
-            (layers.inserted, self._layer_inserted),
-            (layers.removed, self.pairing.sync),
-            (layers.reordered, self.pairing.sync),
-            (layers.renamed, self.pairing.sync),
-            (viewer.events.theme, self._apply_theme),
-        )
-        self.pairing.outdated.connect(self._forget_message)
-        self.pairing.changed.connect(self._pair_changed)
-        self.pairing.failed.connect(self._say_error)
-        self.annotator.changed.connect(self._forget_error)
-        self.annotator.changed.connect(self._show_hint)
-        self.run_actions.idle.connect(self._show_hint)
-        self.runner.phaseChanged.connect(self._follow_run)
-        self._unsaved = UnsavedPaint(viewer, self)
-        self._window_watch = WindowWatch(
-            self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
-        )
-        self._window_watch.closed.connect(self.cleanup)
-        self._window_watch.removed.connect(self._removed)
         self._cleaned = False
 
-        self._slices = self.annotator.slices()
-        self.pairing.sync()
-        self.pairing.start()
-        self._show_hint()
-
-    def _timer(self, slot: Callable[[], None]) -> QTimer:
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.timeout.connect(slot)
-        return timer
-
-    def _build(self) -> None:
+        # ---- parts
+        self.choice = LayerChoice()
+        self.class_table, self.slice_table = ClassTable(asks_before_removal=True), SliceTable()
+        self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
+        self.run_bar = RunBar()
         self.annotate_section = Section(
             "1  Classes and slices", _column(self.class_table, self.slice_table)
         )
         self.train_section = Section("2  Training", _column(self.form))
         self.progress_section = Section("3  Progress", _column(self.curve), expanded=False)
         self.results_section = Section("4  Result", _column(self.results), expanded=False)
-        sections = _column(
-            self.annotate_section,
-            self.train_section,
-            self.progress_section,
-            self.results_section,
+        self.scroll_area = ColumnScroll(
+            _sections(
+                self.annotate_section,
+                self.train_section,
+                self.progress_section,
+                self.results_section,
+            )
         )
-        sections.layout().setContentsMargins(4, 0, 4, 0)  # type: ignore[union-attr]
-        sections.layout().addStretch(1)  # type: ignore[union-attr]
-        self.scroll_area = ColumnScroll(sections)
+
+        # ---- mediators
+        session = session_of(viewer)
+        self._background = Background(self)
+        self.runner = Runner(self)
+        self.report = RunReport(self.runner, self.run_bar, self.curve, self.results)
+        self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        self._removal = ClassRemoval(self.annotator, self.class_table, self.run_bar)
+        self.pairing = Pairing(viewer, self, self.choice, self.annotator, self._background)
+        self.run_actions = Actions(
+            viewer,
+            self,
+            session,
+            self.runner,
+            self.report,
+            choice=self.choice,
+            annotator=self.annotator,
+            form=self.form,
+            results=self.results,
+            run_bar=self.run_bar,
+            pair_problem=self.pairing.problem,
+        )
+        self.file_actions = FileActions(
+            viewer,
+            self,
+            session,
+            self.runner,
+            self.report,
+            form=self.form,
+            results=self.results,
+            run_bar=self.run_bar,
+        )
+        self._unsaved = UnsavedPaint(viewer, self)
+        self._window_watch = WindowWatch(
+            self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
+        )
+        self._scroll_timer = QTimer(self)
+        self._scroll_timer.setSingleShot(True)
+        self._scroll_target: Section | None = None
+        self._slices, self._tables = self.annotator.slices(), self._table_values()
+
+        self._lay_out()
+        self._apply_theme()
+        self._connections = Connections(self)
+        self._connect()
+        # Trying a GPU takes seconds; until then, the form offers "Automatic".
+        self._background.ask(find_devices, lambda devices: self.form.set_devices(*devices))
+        self.pairing.sync()
+        self.pairing.start()
+        self._show_hint()
+
+    def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self.choice)
         layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.pairing.notice)
-        layout.addWidget(self.footer)
-        if (bar := self.scroll_area.verticalScrollBar()) is not None:
-            # A section grows as curves and scores appear: keep it in view, unless the user
-            # looks elsewhere.
-            bar.rangeChanged.connect(self._scroll)
-            bar.actionTriggered.connect(self._scrolled_by_user)
+        layout.addWidget(self.run_bar)
         KeepOnScreen(self)
         self.setMinimumWidth(300)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
+    def _connect(self) -> None:
+        layers, bar = self._viewer.layers.events, self.scroll_area.verticalScrollBar()
+        assert bar is not None
+        self._connections.add(  # to napari, which outlives the dock
+            (layers.inserted, self._layer_inserted),
+            (layers.removed, self.pairing.sync),
+            (layers.reordered, self.pairing.sync),
+            (layers.renamed, self.pairing.sync),
+            (self._viewer.events.theme, self._apply_theme),
+        )
+        for signal, slot in (
+            (self.pairing.outdated, self._forget_message),
+            (self.pairing.changed, self._pair_changed),
+            (self.pairing.failed, self._show_error),
+            (self.annotator.changed, self._forget_error),
+            (self.annotator.changed, self._show_hint),
+            (self.run_actions.idle, self._show_hint),
+            (self.file_actions.idle, self._show_hint),
+            (self.runner.phaseChanged, self._follow_run),
+            (self.form.valueChanged, self.valueChanged),
+            (self.choice.timesChanged, self.valueChanged),
+            # A section grows as curves and scores appear. It stays in view until the user scrolls.
+            (self._scroll_timer.timeout, self._scroll),
+            (bar.rangeChanged, self._scroll),
+            (bar.actionTriggered, self._scrolled_by_user),
+            (self._window_watch.closed, self.cleanup),
+            (self._window_watch.removed, self._removed),
+        ):
+            signal.connect(slot)
+
     def minimumSizeHint(self) -> QSize:
-        """As the layout says, without the margin of `KeepOnScreen`, which must not make it grow."""
+        """The hint of the layout, without the margin that `KeepOnScreen` sets."""
         size, layout = super().minimumSizeHint(), self.layout()
         bottom = 0 if layout is None else layout.contentsMargins().bottom()
         return QSize(size.width(), size.height() - bottom)
 
+    # ---- the value
+
+    def value(self) -> RunSettings:
+        """The settings of a run, as the parts show them.
+
+        Raises
+        ------
+        BadInputError
+            A typed value cannot be used.
+        """
+        return self.run_actions.settings()
+
+    def setValue(self, settings: RunSettings) -> None:
+        """Show other settings.
+
+        Device and precision are those of `settings.training`; a prediction uses the same.
+        """
+        self.form.setValue(settings.training)
+        self.form.set_wanted_outputs(settings.outputs)
+        self.choice.set_times(settings.times)
+
     def bundle_available(self) -> bool:
-        """Whether there is a model to save or to apply."""
+        """Return whether there is a model to save or to apply."""
         return self.run_actions.bundle is not None
 
     # ---- layers
@@ -166,44 +219,52 @@ class SegmentationDock(QWidget):
 
     def _forget_message(self) -> None:
         if not self.runner.is_running():
-            self.footer.set_message("")  # it was about what was chosen before
+            self.run_bar.set_message("")  # it was about the pair that was chosen before
             self._say_once()
 
     def _pair_changed(self) -> None:
         self._unsaved.note_file(self.annotator.layer())
         self._show_hint()
 
-    def _say_error(self, text: str) -> None:
-        self.footer.set_message(text, error=True)
+    def _show_error(self, text: str) -> None:
+        self.run_bar.set_message(text, error=True)
         self._say_once()
 
     def _say_once(self) -> None:
-        """Where an error of the footer says what the notice says, it takes over its buttons."""
-        box, footer = self.pairing.notice, self.footer
-        notice, text = box.value(), footer.message.text()
-        said = notice is not None and footer.is_error() and text == notice.text
-        if notice is not None and said and not footer.action_buttons():
-            footer.set_message(text, error=True, actions=notice.answers)
+        """Hide the notice while the run bar shows the same text, with the buttons of the notice."""
+        box, run_bar = self.pairing.notice, self.run_bar
+        notice, text = box.value(), run_bar.message.text()
+        said = notice is not None and run_bar.is_error() and text == notice.text
+        if notice is not None and said and not run_bar.action_buttons():
+            run_bar.set_message(text, error=True, actions=notice.answers)
         box.setVisible(notice is not None and not said)
 
-    # ---- what to do next
+    # ---- the next step
 
     def _forget_error(self) -> None:
-        """A change of the paint may be the cure: what was wrong is not said any longer."""
-        slices = self.annotator.slices()
-        if slices != self._slices:
-            self._slices = slices
-            if self.footer.is_kept() and not self.runner.is_running():
-                self.footer.set_message("")
+        """Remove an error when paint, classes or held-out slices change: that may be the cure.
+
+        A question, such as whether to remove a class, goes with the paint that it is about.
+        """
+        slices, table = self.annotator.slices(), self._table_values()
+        painted, edited = slices != self._slices, table != self._tables
+        self._slices, self._tables = slices, table
+        if self.runner.is_running():
+            return
+        if (painted and self.run_bar.is_kept()) or (edited and self.run_bar.is_error()):
+            self.run_bar.set_message("")
+
+    def _table_values(self) -> tuple[Any, ...]:
+        return self.class_table.value(), self.slice_table.value()
 
     def _show_hint(self) -> None:
-        """Say what to do next, unless something went wrong or is going on."""
+        """Show what to do next, unless something runs or an error is shown."""
         self._say_once()
         if self.runner.is_running():
             return
         if self.pairing.blocks():
-            if not self.footer.is_kept():
-                self.footer.set_message("")
+            if not self.run_bar.is_kept():
+                self.run_bar.set_message("")
             return
         image, annotation = self.choice.value()
         hint = next_step(
@@ -216,16 +277,18 @@ class SegmentationDock(QWidget):
             )
         )
         add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
-        if not self.footer.is_kept():
+        if not self.run_bar.is_kept():
             text = hint.text if add else self.run_actions.next_step or hint.text
-            self.footer.set_message(text, actions=add)
-        elif add and self.footer.is_error() and not self.footer.action_buttons():
-            # Pressing the main button said the same, as an error: the cure is offered there too.
-            self.footer.set_message(self.footer.message.text(), error=True, actions=add)
+            self.run_bar.set_message(text, actions=add)
+        elif add and self.run_bar.is_error() and not self.run_bar.action_buttons():
+            # The main button was pressed and says the same as an error: add the cure to it.
+            self.run_bar.set_message(self.run_bar.message.text(), error=True, actions=add)
 
     def _add_classes(self, values: tuple[int, ...]) -> None:
-        self.footer.set_message("")
+        self.run_bar.set_message("")
         self.class_table.add_all(values)
+
+    # ---- a run
 
     def _follow_run(self, phase: str) -> None:
         self.form.setEnabled(phase == "ready")
@@ -239,9 +302,8 @@ class SegmentationDock(QWidget):
             self._scroll_to(self.results_section)
 
     def _scroll_to(self, section: Section) -> None:
-        # Once the layout knows how high the section is now.
         self._scroll_target = section
-        self._scroll_timer.start(50)
+        self._scroll_timer.start(_LAYOUT_MS)
 
     def _scroll(self) -> None:
         if self._scroll_target is not None:
@@ -253,12 +315,12 @@ class SegmentationDock(QWidget):
     def _say_where_to_look(self) -> None:
         shown = self.annotator.shown()
         if any(s.ref == shown and s.state == "complete" for s in self.annotator.slices()):
-            self.run_actions.report.note(
+            self.report.note(
                 f"{shown} is painted all over, which hides the prediction: move to another slice "
                 "to watch the network learn."
             )
 
-    # ---- looks and life
+    # ---- theme and end
 
     def _apply_theme(self, _event: Any = None) -> None:
         colors = theme_colors(self._viewer.theme)
@@ -273,10 +335,10 @@ class SegmentationDock(QWidget):
             )
         self.cleanup()
         self.runner.discard_view()
-        self.deleteLater()  # the menu makes a new one; what it needs lies in the layers
+        self.deleteLater()  # the menu makes a new dock, which finds layers and session again
 
     def cleanup(self) -> None:
-        """End a run within two seconds and let go of the viewer."""
+        """End a run within two seconds, and disconnect from the viewer."""
         if self._cleaned:
             return
         self._cleaned = True
@@ -297,4 +359,14 @@ def _column(*widgets: QWidget) -> QWidget:
     layout.setSpacing(8)
     for widget in widgets:
         layout.addWidget(widget)
+    return column
+
+
+def _sections(*sections: Section) -> QWidget:
+    """Stack sections from the top; what they do not need stays free below them."""
+    column = _column(*sections)
+    layout = column.layout()
+    assert isinstance(layout, QVBoxLayout)
+    layout.setContentsMargins(4, 0, 4, 0)
+    layout.addStretch(1)
     return column

@@ -1,4 +1,4 @@
-"""Start napari with the plugin docked. PyTorch is loaded before Qt, which Windows needs."""
+"""Starts napari with the plugin docked. PyTorch is loaded before Qt, which Windows needs."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ DOCK_NAME = "Annotate & train"
 
 
 class NoWindowError(BadInputError, ImportError):
-    """What a window needs is missing; the message names the cure."""
+    """A package or a display that the window needs is missing; the message names the cure."""
 
 
 def check_window() -> None:
-    """Raise `NoWindowError` when a window cannot be opened here; Qt would end the program."""
+    """Raise `NoWindowError` where no window can be opened; Qt would end the program instead."""
     missing = [] if find_spec("napari") else ["napari"]
     if not any(map(find_spec, _BINDINGS)):
         missing.append("a Qt binding such as PyQt6")
     if missing:
         raise NoWindowError(
-            f"The window needs {' and '.join(missing)}, not installed here. Install it with\n"
+            f"The window needs {' and '.join(missing)}, which is not installed. Install it with\n"
             '    pip install "napari-unet3d[all]"\n'
-            "Without a window there is the command line: napari-unet3d --help"
+            "Or use the command line, which needs no window: napari-unet3d --help"
         )
     if sys.platform.startswith("linux") and not any(map(os.environ.get, _DISPLAYS)):
         raise NoWindowError(
@@ -50,18 +50,18 @@ def launch(
     classes: Sequence[ClassInfo] = (),
     block: bool = True,
 ) -> Any:
-    """Open a viewer with the dock, showing what is given.
+    """Open a viewer with the dock, and show the given stack and labels in it.
 
     Parameters
     ----------
     volume
         The image.
     annotation, prediction
-        Labels of the volume's shape: what was painted, and what was segmented.
+        Labels of the volume's shape: the painted ones, and a segmentation.
     classes
-        The class table of both.
+        The classes of both.
     block
-        Return only when the window is closed.
+        Whether to return only after the window is closed.
 
     Returns
     -------
@@ -77,16 +77,16 @@ def launch(
     import napari
     from napari.layers import Image, Labels
 
-    from napari_unet3d.widgets.adoption import classes_of
-    from napari_unet3d.widgets.belonging import bind
-    from napari_unet3d.widgets.layers import (
+    from napari_unet3d.widgets.viewer.adoption import classes_of
+    from napari_unet3d.widgets.viewer.belonging import bind
+    from napari_unet3d.widgets.viewer.layers import (
         prediction_layer,
         starting_classes,
         write_classes,
     )
-    from napari_unet3d.widgets.placement import spatial_transform
-    from napari_unet3d.widgets.samples import volume_layer
-    from napari_unet3d.widgets.unsaved import mark_saved
+    from napari_unet3d.widgets.viewer.placement import spatial_transform
+    from napari_unet3d.widgets.viewer.samples import volume_layer
+    from napari_unet3d.widgets.viewer.unsaved import mark_saved
 
     viewer = napari.Viewer(title="napari-unet3d")
     if volume is not None:
@@ -100,9 +100,9 @@ def launch(
             viewer.add_layer(shown)
         if annotation is not None:
             layer = Labels(annotation, name=f"{volume.name} annotation", opacity=0.6, **transform)
-            # It was named as the annotation: the dock takes it without a question.
+            # The caller says that these labels are an annotation, so the dock does not ask.
             write_classes(layer, classes or classes_of(layer) or starting_classes())
-            mark_saved(layer)  # whoever gave it has it
+            mark_saved(layer)  # the caller has them in a file or an array
             bind(layer, image)
             viewer.add_layer(layer)
     add_dock(viewer)
@@ -112,20 +112,20 @@ def launch(
 
 
 def add_dock(viewer: Any) -> Any:
-    """Open the dock as the Plugins menu does, which then finds it and makes no second one.
+    """Open the dock as the Plugins menu does, so that the menu finds it and makes no second one.
 
     Returns
     -------
     SegmentationDock
-        The dock; the one that is there already, if there is one.
+        The dock of this viewer, which may have been open before.
     """
     from napari_unet3d.widgets import SegmentationDock
 
     plugin = "napari-unet3d"
     try:
-        found, dock = viewer.window.add_plugin_dock_widget(plugin, DOCK_NAME)
-        found.show()
-        found.raise_()
+        docked, dock = viewer.window.add_plugin_dock_widget(plugin, DOCK_NAME)
+        docked.show()
+        docked.raise_()
     except (KeyError, ValueError):  # not installed as a plugin of this napari
         dock = SegmentationDock(viewer)
         viewer.window.add_dock_widget(dock, name=f"{DOCK_NAME} ({plugin})", area="right")

@@ -1,4 +1,4 @@
-"""Which image is segmented and which layer is painted in: chooses, binds and checks the pair."""
+"""Chooses, binds and checks the pair of layers: the image and its annotation."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.data.conventions import DenseReport, dense_classes, from_dense, looks_dense
-from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.data.volume import describe_shape
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.widgets.adoption import may_annotate, taken_unasked
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.belonging import (
+from napari_unet3d.widgets.parts.notice import Notice, NoticeBox
+from napari_unet3d.widgets.run.background import Background
+from napari_unet3d.widgets.viewer.adoption import may_annotate
+from napari_unet3d.widgets.viewer.belonging import (
     belongs_to,
     bind,
     identify,
@@ -23,63 +23,93 @@ from napari_unet3d.widgets.belonging import (
     owners,
     separate,
 )
-from napari_unet3d.widgets.following import Following
-from napari_unet3d.widgets.header import LayerChoice
-from napari_unet3d.widgets.image_facts import ImageFacts
-from napari_unet3d.widgets.layers import (
-    labels_shape,
+from napari_unet3d.widgets.viewer.candidates import free_annotation, images_of, own_annotation
+from napari_unet3d.widgets.viewer.following import Following
+from napari_unet3d.widgets.viewer.image_facts import ImageFacts
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
+from napari_unet3d.widgets.viewer.layers import (
     new_annotation_layer,
     role_of,
     stack_ndim,
     write_classes,
 )
-from napari_unet3d.widgets.notice import Notice, NoticeBox
-from napari_unet3d.widgets.placement import MOVE, check_lies_on, lies_on, move_onto
-from napari_unet3d.widgets.room import result_problem
+from napari_unet3d.widgets.viewer.pair_checks import (
+    fits,
+    shape_problem,
+    size_problem,
+    stray_text,
+)
+from napari_unet3d.widgets.viewer.placement import MOVE, check_lies_on, move_onto
 
 
 class Pairing(QObject):
-    """Mediates between the layers of the viewer and the choice of image and annotation."""
+    """Mediates between the layers of the viewer, the choice of the pair and the annotator.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    parent
+        The Qt parent.
+    choice
+        Shows the pair, and lets the user choose another one.
+    annotator
+        Works on the annotation of the pair.
+    background
+        Reads images and files in threads; whoever made it cleans it up.
+    """
 
     outdated = Signal()
-    """Another pair is chosen, or a layer moved: what was said before may be untrue now."""
+    """Another pair is chosen, or a layer moved: earlier messages may no longer be true."""
     changed = Signal()
-    """Another pair is chosen, or what is wrong with it is different."""
+    """Another pair is chosen, or its problem is another one."""
     failed = Signal(str)
-    """What the user wanted cannot be; why, and the cure."""
+    """A wish of the user cannot be fulfilled; the reason and the cure."""
 
     def __init__(
-        self, viewer: Any, parent: QObject, choice: LayerChoice, annotator: Annotator
+        self,
+        viewer: Any,
+        parent: QObject,
+        choice: LayerChoice,
+        annotator: Annotator,
+        background: Background,
     ) -> None:
         super().__init__(parent)
         self._viewer, self._choice, self._annotator = viewer, choice, annotator
         self.notice = NoticeBox()
         self._following = Following(viewer, self)
-        self.facts = ImageFacts(viewer, self, choice)
+        self.facts = ImageFacts(viewer, self, choice, background.ask)
         self._image: Image | None = None
         self._dense: tuple[Labels, DenseReport] | None = None
+        """A chosen layer that looks like a dense segmentation, until the user says what 0 is."""
         self._stray: weakref.ref[Labels] | None = None
+        """A layer of the plugin that was painted in, and is not the chosen annotation."""
         self._last: dict[str, weakref.ref[Labels]] = {}
+        """By identifier of an image: the annotation that was chosen for it last."""
         self._shared: tuple[Image, Labels, str] | None = None
-        # Deferred, so that all layers of a sample are there before the annotation is chosen.
+        """The chosen pair, and the image that its annotation was painted on; until agreed to."""
+        # Deferred until all layers of a sample are added, and one of them may be the annotation.
         self._start_timer = QTimer(self)
         self._start_timer.setSingleShot(True)
-        self._start_timer.timeout.connect(self.start)
-        choice.valueChanged.connect(self._chosen)
-        choice.newAnnotationRequested.connect(self.add_annotation)
-        self.facts.changed.connect(self._facts_changed)
-        self._following.moved.connect(self._layers_moved)
-        self._following.painted.connect(self._painted)
+        for signal, slot in (
+            (self._start_timer.timeout, self.start),
+            (choice.valueChanged, self._chosen),
+            (choice.newAnnotationRequested, self.add_annotation),
+            (self.facts.changed, self._facts_changed),
+            (self._following.moved, self._layers_moved),
+            (self._following.painted, self._painted),
+        ):
+            signal.connect(slot)
 
     def blocks(self) -> bool:
-        """Whether something must be settled before a training; the notice says what."""
+        """Return whether the notice names something that must be settled before a training."""
         notice = self.notice.value()
         return notice is not None and notice.blocks
 
     def problem(self) -> str:
-        """Why this image and this annotation cannot be trained on together; "" if they can.
+        """Say why this image and this annotation cannot be trained on together; "" if they can.
 
-        What is wrong with the image's own values is left to the training, which looks again.
+        Problems of the image alone are left to the training, which checks it again.
         """
         notice = self.notice.value()
         if notice is None or not notice.blocks or self.facts.problem():
@@ -87,7 +117,7 @@ class Pairing(QObject):
         return notice.text
 
     def cleanup(self) -> None:
-        """Let go of the viewer and of threads."""
+        """Disconnect from the layers, and forget them."""
         self._start_timer.stop()
         self._following.cleanup()
         self.facts.cleanup()
@@ -96,15 +126,15 @@ class Pairing(QObject):
     # ---- layers come and go
 
     def inserted(self, layer: Layer) -> None:
-        """A layer was added to the viewer."""
+        """Take note of a layer that was added to the viewer."""
         if isinstance(layer, Image):
             self._start_timer.start(0)
         self.sync()
 
     def sync(self, _event: Any = None) -> None:
-        """Offer the layers that are there now."""
+        """Offer the layers that the viewer holds now."""
         self._following.sync()
-        images = self._images()
+        images = images_of(self._viewer.layers)
         separate(images)
         image, _ = self._choice.value()
         image = image if image in images else (images[0] if images else None)
@@ -118,13 +148,15 @@ class Pairing(QObject):
         self._check()
 
     def start(self) -> None:
-        """Have an annotation layer from the beginning: one that is there, or a new one."""
+        """Choose an annotation for the image: an existing layer, or a new one."""
         image, annotation = self._choice.value()
         if image is None or annotation is not None or self.facts.header_problem():
             return
-        if (found := self._own(image) or self._free(image)) is not None:
-            self._choice.setValue(image, found)
-        elif stack_ndim(image) == 3:  # of a 4D image the user first says what the first axis is
+        layers, axis = self._viewer.layers, self._choice.first_axis_value()
+        existing = self._own(image) or free_annotation(image, layers, axis)
+        if existing is not None:
+            self._choice.setValue(image, existing)
+        elif stack_ndim(image) == 3:  # for a 4D image, the user first chooses its first axis
             self.add_annotation()
 
     def add_annotation(self) -> Labels | None:
@@ -155,46 +187,12 @@ class Pairing(QObject):
         self._annotator.choose_label(self._annotator.classes()[0].value)
         return layer
 
-    def _images(self) -> list[Image]:
-        return [
-            x for x in self._viewer.layers if isinstance(x, Image) and role_of(x) != "companion"
-        ]
-
-    def _fitting(self, image: Image) -> list[Labels]:
-        """Layers that may be chosen without asking, as far as their data tell."""
-        shape = labels_shape(image, self._choice.first_axis_value())
-        return [
-            x
-            for x in self._viewer.layers
-            if may_annotate(x, image) and tuple(x.data.shape) == shape and taken_unasked(x)
-        ]
-
     def _own(self, image: Image) -> Labels | None:
-        """The annotation that belongs to an image: of several, the one chosen last."""
-        own = [x for x in self._fitting(image) if belongs_to(x, image)]
         last = self._last.get(image_id(image) or "", lambda: None)()
-        return last if last in own else (own[-1] if own else None)
-
-    def _free(self, image: Image) -> Labels | None:
-        """An annotation that belongs to no image and can only be meant for this one."""
         axis = self._choice.first_axis_value()
-        shape = labels_shape(image, axis)
-        fitting, images = self._fitting(image), self._images()
-        if any(
-            labels_shape(other, axis) == shape and not any(belongs_to(x, other) for x in fitting)
-            for other in images
-            if other is not image
-        ):
-            return None
-        free = [
-            x
-            for x in fitting
-            if is_free_for(x, image, images) and (role_of(x) == "annotation" or lies_on(x, image))
-        ]
-        free.sort(key=lambda x: (role_of(x) is None, not lies_on(x, image)))
-        return free[0] if free else None
+        return own_annotation(image, self._viewer.layers, axis, last)
 
-    # ---- what the user chooses
+    # ---- the user chooses
 
     def _chosen(self) -> None:
         self.outdated.emit()
@@ -204,7 +202,7 @@ class Pairing(QObject):
             self._image_chosen(image)
             _, offered = self._choice.value()
             annotation = annotation if annotation is offered else None
-            if annotation is before:  # left over from the image before
+            if annotation is before:  # it belongs to the previous image
                 annotation = None
             if annotation is None and image is not None and not self.facts.header_problem():
                 annotation = self._own(image)
@@ -224,7 +222,7 @@ class Pairing(QObject):
         self.changed.emit()
 
     def _settle(self, image: Image | None) -> None:
-        """Show what was chosen in the end, without choosing again."""
+        """Show the pair that is in use now, without choosing again."""
         blocked = self._choice.blockSignals(True)
         try:
             self.sync()
@@ -239,16 +237,16 @@ class Pairing(QObject):
             identify(image)
         self.facts.set_image(image)
         blocked = self._choice.blockSignals(True)
-        self.sync()  # other layers can be its annotation
+        self.sync()  # which layers can be its annotation depends on the image
         self._choice.blockSignals(blocked)
 
     def _bind(self, image: Image, annotation: Labels) -> None:
-        """The user wants to paint in this layer for this image."""
-        if tuple(annotation.data.shape) != labels_shape(image, self._choice.first_axis_value()):
+        """Record that the user wants to paint in this layer for this image."""
+        if not fits(annotation, image, self._choice.first_axis_value()):
             return
         if not belongs_to(annotation, image):
-            images = self._images()
-            alone = is_free_for(annotation, image, images)  # of this image, which was closed
+            images = images_of(self._viewer.layers)
+            alone = is_free_for(annotation, image, images)  # its image was closed and opened again
             names = [] if alone else owners(annotation, images)
             bind(annotation, image, alone=alone)
             if names:
@@ -259,9 +257,9 @@ class Pairing(QObject):
         self._dense = None
         if image is None or layer is None or role_of(layer) is not None:
             return
-        shape = labels_shape(image, self._choice.first_axis_value())
-        if tuple(layer.data.shape) == shape and (report := looks_dense(layer.data)) is not None:
-            self._dense = layer, report
+        if fits(layer, image, self._choice.first_axis_value()):
+            report = looks_dense(layer.data)
+            self._dense = None if report is None else (layer, report)
 
     def _convert(self, layer: Labels) -> None:
         self._dense = None
@@ -296,7 +294,7 @@ class Pairing(QObject):
         self._settle(image)
         self.changed.emit()
 
-    # ---- what happens to the layers
+    # ---- the layers change
 
     def _facts_changed(self) -> None:
         self._check()
@@ -305,7 +303,7 @@ class Pairing(QObject):
     def _layers_moved(self) -> None:
         if self.facts.refresh():
             self.sync()
-            self._start_timer.start(0)  # an image that is right now can have an annotation
+            self._start_timer.start(0)  # an image without problems gets an annotation
         before = self.notice.value()
         self._check()
         after = self.notice.value()
@@ -337,7 +335,7 @@ class Pairing(QObject):
         if image is not None and annotation is not None:
             move_onto(annotation, image)
 
-    # ---- what is said
+    # ---- the notice
 
     def _check(self) -> None:
         self.notice.setValue(self._find_notice())
@@ -359,33 +357,20 @@ class Pairing(QObject):
             )
         if annotation is not None and (notice := self._of_pair(image, annotation)) is not None:
             return notice
-        return self._of_size(image, annotation)
+        problem = size_problem(image, annotation, self._choice.first_axis_value())
+        return Notice(problem, blocks=True) if problem else None
 
     def _of_pair(self, image: Image, annotation: Labels) -> Notice | None:
-        shape = labels_shape(image, self._choice.first_axis_value())
-        if tuple(annotation.data.shape) != shape:
-            return Notice(
-                f"'{annotation.name}' ({describe_shape(annotation.data.shape)}) does not fit "
-                f"'{image.name}' ({describe_shape(shape)}).",
-                (("New annotation", self.add_annotation),),
-                blocks=True,
-            )
+        if problem := shape_problem(annotation, image, self._choice.first_axis_value()):
+            return Notice(problem, (("New annotation", self.add_annotation),), blocks=True)
         try:
             check_lies_on(annotation, image)
         except BadInputError as error:
             return Notice(str(error), ((MOVE, self._move),), blocks=True)
         stray = None if self._stray is None else self._stray()
         if stray is not None and stray in self._viewer.layers:
-            what = (
-                "is a prediction"
-                if role_of(stray) == "prediction"
-                else "is not the chosen annotation"
-            )
-            return Notice(
-                f"'{stray.name}' {what}: paint there is not trained on. Paint in "
-                f"'{annotation.name}'.",
-                (("Select the annotation", self._paint_here),),
-            )
+            answers = (("Select the annotation", self._paint_here),)
+            return Notice(stray_text(stray, annotation), answers)
         if self._shared is not None and self._shared[:2] == (image, annotation):
             return Notice(
                 f"'{annotation.name}' was painted on {self._shared[2]}. Its paint is now used for "
@@ -393,15 +378,6 @@ class Pairing(QObject):
                 (("New annotation instead", self.add_annotation), ("OK", self._agree)),
             )
         return None
-
-    def _of_size(self, image: Image, annotation: Labels | None) -> Notice | None:
-        problem = result_problem(labels_shape(image, self._choice.first_axis_value()), image.name)
-        if not problem:
-            return None
-        data = None if annotation is None else annotation.data
-        if isinstance(data, SparseLabels) and data.path is not None:
-            problem += f" What you paint here lies in '{data.path}'."
-        return Notice(problem, blocks=True)
 
     def _agree(self) -> None:
         self._shared = None

@@ -1,0 +1,208 @@
+"""Checks of `gpu.py` on speed: training beside its bare convolutions, prediction beside MONAI."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from math import prod
+from typing import Any
+
+import torch
+from gpu_checks import Bench, Figures, LeftOutError, PeakMemory, random_stack, require
+from protocol import installed
+from torch import Tensor, nn
+
+from napari_unet3d.config import TrainingConfig, Triple
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.events import TrainingProgress, drain
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks import geometry
+from napari_unet3d.networks.planning import prediction_bytes, training_bytes
+from napari_unet3d.sampling.source import Source
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.trainer import Trainer
+
+_SHAPES: tuple[Triple, ...] = (
+    (16, 64, 64), (16, 128, 128), (32, 128, 128), (32, 256, 256), (64, 256, 256),
+    (128, 256, 256), (128, 384, 384), (256, 384, 384), (256, 512, 512),
+)  # fmt: skip
+"""Patches and tiles (z, y, x), voxels, from small up to what a large GPU holds."""
+_DRY_SHAPES: tuple[Triple, ...] = ((8, 16, 16),)
+_SHARE = 0.8
+"""Share of the free memory up to which shapes are tried; the rest is for the libraries."""
+_STEPS = 8
+"""Steps of a training that are timed, after two that load libraries."""
+_ROUNDS = 5
+"""Timings of which the median counts; the first one, which loads libraries, is left out."""
+
+
+def _shapes(bench: Bench, training: bool) -> list[Triple]:
+    """The shapes that fit on the device, by the plan."""
+    network, precision = bench.bundle.network, bench.precision
+    needed = training_bytes if training else prediction_bytes
+    free, most = devices.free_memory(bench.device), devices.largest_map(bench.device)
+    return [
+        shape
+        for shape in (_DRY_SHAPES if bench.small else _SHAPES)
+        if needed(network, shape, precision) < _SHARE * free
+        and geometry.largest_map(network, shape) <= most
+    ]
+
+
+def convolutions_alone(bench: Bench, shape: Triple) -> float:
+    """Seconds of the convolutions of a training step, each timed alone with random maps."""
+    network = bench.bundle.build().train().requires_grad_(True)
+    form = devices.memory_format(bench.device)
+    network = network.to(bench.device, memory_format=form)  # type: ignore[call-overload]
+    inputs: list[tuple[nn.Module, torch.Size]] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs.append((module, args[0].shape))
+
+    kinds = nn.Conv3d | nn.ConvTranspose3d
+    handles = [m.register_forward_pre_hook(keep) for m in network.modules() if isinstance(m, kinds)]
+    channels = bench.bundle.network.in_channels
+    with torch.no_grad(), devices.autocast(bench.device, bench.precision):
+        network(torch.zeros((1, channels, *shape), device=bench.device))
+    for handle in handles:
+        handle.remove()
+    seconds = 0.0
+    for number, (module, size) in enumerate(inputs):
+        x = torch.randn(size, device=bench.device).contiguous(memory_format=form)
+        x.requires_grad_(number > 0)  # the image itself needs no gradient
+        rounds = []
+        for _ in range(2 if bench.small else _ROUNDS):
+            bench.wait()
+            begin = time.perf_counter()
+            with devices.autocast(bench.device, bench.precision):
+                y = module(x)
+            y.backward(torch.ones_like(y))
+            bench.wait()
+            rounds.append(time.perf_counter() - begin)
+        seconds += statistics.median(rounds[1:])
+    return seconds
+
+
+def _train_on(bench: Bench, shape: Triple) -> Figures:
+    stack = random_stack(tuple(n + 8 for n in shape))  # type: ignore[arg-type]
+    config = TrainingConfig(
+        device=str(bench.device), iterations=10_000, patch_shape=shape, batch_size=1,
+        pixel_classifier=False,
+    )  # fmt: skip
+    control, peak = TrainingControl(), PeakMemory(bench.device)
+    steps = 2 if bench.small else _STEPS
+    times: list[float] = []
+
+    def follow(event: object) -> None:
+        if isinstance(event, TrainingProgress):
+            times.append(time.perf_counter())
+            peak.sample()
+            if len(times) > steps + 2:
+                control.cancel()
+
+    drain(Trainer(*stack, config, start_from=bench.bundle).run(control), follow)
+    step = (times[-1] - times[2]) / (len(times) - 3)
+    planned = training_bytes(bench.bundle.network, shape, bench.precision)
+    return {
+        "patches/s": 1 / step,
+        "voxels/s": prod(shape) / step,
+        "peak bytes": peak.sample(),
+        "peak over plan": peak.sample() / planned,
+    }
+
+
+def training_speed(bench: Bench) -> Figures:
+    """Training steps for each patch, and their share that bare convolutions would take."""
+    figures: Figures = {}
+    for shape in _shapes(bench, training=True):
+        if figures and bench.clock.left() < 5:
+            figures[_name(shape)] = "not reached"
+            continue
+        row = _attempt(lambda shape=shape: _train_on(bench, shape))  # type: ignore[misc]
+        if "patches/s" in row:
+            with devices.computing(bench.device, bench.precision):
+                alone = _attempt(lambda shape=shape: {"s": convolutions_alone(bench, shape)})  # type: ignore[misc]
+            if "s" in alone:
+                row["share of the convolutions"] = alone["s"] * row["patches/s"]
+        figures[_name(shape)] = row
+    worked = any(isinstance(row, dict) and "patches/s" in row for row in figures.values())
+    require(worked, "no patch was trained on", figures)
+    return figures
+
+
+def prediction_speed(bench: Bench) -> Figures:
+    """Prediction of a stack for each tile."""
+    shapes = _shapes(bench, training=False)
+    volume, _ = random_stack(_DRY_SHAPES[0] if bench.small else (128, 512, 512))
+    figures: Figures = {}
+    for shape in shapes:
+        if figures and bench.clock.left() < 5:
+            figures[_name(shape)] = "not reached"
+            continue
+        figures[_name(shape)] = _attempt(lambda shape=shape: _predict(bench, volume, shape))  # type: ignore[misc]
+    return figures
+
+
+def _predict(bench: Bench, volume: Any, tile: Triple) -> Figures:
+    peak = PeakMemory(bench.device)
+    begin = time.perf_counter()
+    bench.segment(bench.bundle, volume, peak.sample, tile_shape=tile)
+    seconds = time.perf_counter() - begin
+    planned = prediction_bytes(bench.bundle.network, tile, bench.precision)
+    return {
+        "voxels/s": prod(volume.shape) / seconds,
+        "peak bytes": peak.sample(),
+        "peak over plan": peak.sample() / planned,
+    }
+
+
+def prediction_beside_monai(bench: Bench) -> Figures:
+    """Prediction beside MONAI's sliding window: same network, tile, overlap and precision."""
+    if not installed("monai"):
+        raise LeftOutError("MONAI is not installed (pip install monai)")
+    from monai.inferers import sliding_window_inference
+
+    tile = _DRY_SHAPES[0] if bench.small else (64, 128, 128)
+    shape: Triple = _DRY_SHAPES[0] if bench.small else (128, 384, 384)
+    volume, _ = random_stack(shape)
+    network = bench.bundle.build()
+    form = devices.memory_format(bench.device)
+    network = network.to(bench.device, memory_format=form)  # type: ignore[call-overload]
+    source = Source(volume, IntensityNormalization.estimate(volume), bench.device)
+
+    @torch.inference_mode()
+    def theirs() -> None:
+        image = source.crop(0, (0, 0, 0), volume.shape)[None]
+        with devices.autocast(bench.device, bench.precision):
+            window = sliding_window_inference(image, tile, 1, network, overlap=0.5, mode="gaussian")
+        assert isinstance(window, Tensor)
+        window.argmax(1).to(torch.uint8).cpu()
+
+    def ours() -> None:
+        bench.segment(bench.bundle, volume, tile_shape=tile)
+
+    seconds: dict[str, list[float]] = {"ours": [], "monai": []}
+    for _ in range(3):
+        for name, run in {"ours": ours, "monai": theirs}.items():
+            begin = time.perf_counter()
+            run()
+            bench.wait()
+            seconds[name].append(time.perf_counter() - begin)
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    return {
+        **{f"{name}, voxels/s": prod(shape) / s for name, s in medians.items()},
+        "time over monai": medians["ours"] / medians["monai"],
+    }
+
+
+def _attempt(measure: Any) -> Figures:
+    """What a shape gives; or, where it fails, why: the larger ones may not fit."""
+    try:
+        figures: Figures = measure()
+    except Exception as error:
+        return {"failed": f"{type(error).__name__}: {devices.reason(error)}"[:200]}
+    return figures
+
+
+def _name(shape: Triple) -> str:
+    return "×".join(map(str, shape))

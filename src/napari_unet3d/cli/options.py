@@ -1,0 +1,47 @@
+"""The types of the options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_unet3d.data.io.paths import user_path
+
+
+def file_argument(metavar: str | None, text: str) -> Any:
+    """Describe an argument that is a file or a folder; `text` is its help."""
+    return typer.Argument(callback=read_path, readable=False, metavar=metavar, help=text)
+
+
+def file_option(*names: str, text: str, metavar: str | None = None) -> Any:
+    """Describe an option that is a file or a folder; `text` is its help."""
+    return typer.Option(*names, callback=read_path, readable=False, metavar=metavar, help=text)
+
+
+def read_path(written: Path | None) -> Path | None:
+    """Read a path of the command line; `BadInputError` when it can be none."""
+    return None if written is None else user_path(written)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results only: no progress, no notes.")
+]
+VoxelSize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="Z,Y,X", help="Size of a voxel along z,y,x in the file's unit, where that is wrong."
+    ),
+]
+Axes = Annotated[
+    str | None,
+    typer.Option(metavar="AXES", help="Axes of the image in their order, such as TZYX or CZYX."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a file or folder that has the name of the output."),
+]

@@ -1,0 +1,122 @@
+"""`napari-unet3d predict`: its options, one of them for each output."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from napari_unet3d.cli import settings
+from napari_unet3d.cli.options import (
+    AsJson,
+    Axes,
+    Device,
+    Overwrite,
+    Quiet,
+    VoxelSize,
+    file_argument,
+    file_option,
+)
+from napari_unet3d.cli.signals import terminating
+from napari_unet3d.cli.terminal import errors, tell, tell_json
+from napari_unet3d.config import PredictionConfig
+from napari_unet3d.prediction.outputs import optional_outputs
+
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+def _with_outputs(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each optional output, in place of its ``**outputs``."""
+    signature = inspect.signature(command, eval_str=True)
+    options = [
+        inspect.Parameter(
+            output.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[Path | None, file_option(text=output.help)],
+        )
+        for output in optional_outputs()
+    ]
+    given = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in signature.parameters.values()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    place = 1 + [parameter.name for parameter in given].index("output")
+    given[place:place] = options
+    command.__signature__ = signature.replace(parameters=given)  # type: ignore[attr-defined]
+    return command
+
+
+@_with_outputs
+def predict(
+    model: Annotated[Path, file_argument("MODEL", "A model, *.unet3d.")],
+    image: Annotated[Path, file_argument("IMAGE", "TIFF or OME-Zarr; may exceed the memory.")],
+    output: Annotated[
+        Path, file_option("--output", "-o", metavar="OUT", text="*.tif or *.ome.zarr.")
+    ],
+    times: Annotated[
+        str | None, typer.Option(help="Time points of a series, as in 0,3. Default: all.")
+    ] = None,
+    device: Device = "auto",
+    memory: Annotated[
+        float | None, typer.Option(help="GiB that may be used. Default: from what is free.")
+    ] = None,
+    overwrite: Overwrite = False,
+    overlap: Annotated[
+        float,
+        typer.Option(help="Smallest share of a tile in common with the next, 0 to 0.75."),
+    ] = PredictionConfig().overlap,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="Z,Y,X", help="Voxels (z,y,x) the network sees at once. Default: planned."
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="Number format; auto picks what is fast here.")
+    ] = "auto",
+    axes: Axes = None,
+    voxel_size: VoxelSize = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    **outputs: Any,
+) -> None:
+    """Segment a whole stack with a model. 0 is background, classes keep their numbers."""
+    config = settings.prediction(
+        device=device,
+        memory=settings.gibibytes(memory),
+        overlap=overlap,
+        tile_shape=settings.three("--tile", tile, int),
+        precision=precision,
+    )
+    chosen = settings.time_points(times)
+    reading = settings.reading(axes, voxel_size)
+    errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks import inputs
+    from napari_unet3d.cli.tasks.predicting import predict_file
+
+    if model.suffix != ".unet3d":
+        inputs.refuse_model(image, inputs.SWAPPED)
+    began = time.monotonic()
+    with terminating():
+        paths = predict_file(
+            model,
+            image,
+            output,
+            config,
+            times=chosen,
+            outputs={name: path for name, path in outputs.items() if path is not None},
+            overwrite=overwrite,
+            reading=reading,
+        )
+    if as_json:
+        seconds = round(time.monotonic() - began, 3)
+        tell_json({"segmentation": output, **outputs, "seconds": seconds, "notes": errors.notes})
+        return
+    for path in paths:
+        tell(f"Written: {path}")

@@ -1,0 +1,1 @@
+"""The work of the commands. It loads PyTorch, so the modules of the options import it late."""

@@ -1,0 +1,101 @@
+"""Segment a file with a model, and write the outputs to files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from napari_unet3d.cli.tasks.follow import follow
+from napari_unet3d.cli.tasks.inputs import SWAPPED, open_image
+from napari_unet3d.config import PredictionConfig
+from napari_unet3d.data.io.outputs import OutputArray, check_output, check_paths, create_output
+from napari_unet3d.errors import RunFailedError
+from napari_unet3d.prediction.outputs import chosen_outputs
+from napari_unet3d.session.job import run_job
+from napari_unet3d.session.session import NamedModel, RunSettings, Session
+
+
+def predict_file(
+    model: Path,
+    image: Path,
+    output: Path,
+    config: PredictionConfig,
+    *,
+    times: Sequence[int] | None = None,
+    outputs: Mapping[str, Path] | None = None,
+    overwrite: bool = False,
+    reading: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Segment an image file and write the labels, and more outputs, to files.
+
+    Parameters
+    ----------
+    model, image, output
+        Files or folders: the model, the stack, and the labels to be written.
+    config
+        Device, tile, memory.
+    times
+        Time points to predict, all of them when None.
+    outputs
+        Where more outputs are written, by the names in `prediction.outputs`.
+    overwrite
+        Whether files of these names may be replaced.
+    reading
+        Axes and voxel size, where those of the image file are wrong.
+
+    Returns
+    -------
+    list of Path
+        The files that were written, the labels first.
+    """
+    paths = {"labels": output, **(outputs or {})}
+    check_paths(list(paths.values()), [model, image])
+    for path in paths.values():
+        check_output(path, overwrite=overwrite)
+    named = NamedModel.load(model)
+    classes = named.bundle.classes
+    volume = open_image(image, SWAPPED, reading)
+    volume.check()
+    session = Session(
+        volume=volume,
+        image_path=image,
+        settings=RunSettings(
+            prediction=config,
+            outputs=tuple(outputs or ()),
+            times=None if times is None else tuple(times),
+        ),
+        model=named,
+    )
+    arrays: dict[str, OutputArray] = {}
+    with ExitStack() as files:
+        for kind in chosen_outputs(outputs or ()):
+            file = create_output(
+                paths[kind.name],
+                kind.shape(volume, classes),
+                kind.dtype,
+                kind.axes(volume, classes),
+                volume.voxel_size,
+                volume.unit,
+                translation=volume.translation,
+                time_step=volume.time_step,
+                overwrite=overwrite,
+                **kind.file_options(classes),
+            )
+            arrays[kind.name] = files.enter_context(file)
+        follow(run_job(session, outputs=arrays, train=False), "predicting")
+        _finish(list(arrays.values()))
+    return [paths[name] for name in arrays]
+
+
+def _finish(arrays: Sequence[OutputArray]) -> None:
+    """Give every output its name, also where one of them fails."""
+    failed: list[RunFailedError] = []
+    for array in arrays:
+        try:
+            array.finish()
+        except RunFailedError as error:
+            failed.append(error)
+    if failed:
+        raise RunFailedError(" ".join(map(str, failed))) from failed[0]

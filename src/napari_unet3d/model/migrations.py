@@ -1,0 +1,55 @@
+"""Brings the header of a model file from an older format version to the current one.
+
+Settings of the training need no migration: see `read_settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Header = dict[str, Any]
+"""The description of a model, as `json.loads` gives it; nothing in it is checked yet."""
+
+
+def _to_2(header: Header) -> Header:
+    """Version 2 added the calibration and the pixel classifier; both may be absent."""
+    return header
+
+
+def _to_3(header: Header) -> Header:
+    """The pixel classifiers of version 2 saw other features: such a network stands alone.
+
+    Development versions wrote these files, so nobody is told.
+    """
+    return {name: value for name, value in header.items() if name != "calibration"}
+
+
+def _to_4(header: Header) -> Header:
+    """Version 4 added a class's number in a segmentation, which may be absent."""
+    return header
+
+
+def _to_5(header: Header) -> Header:
+    """Version 5 added the kind of the network: until then, each one was a U-Net.
+
+    Since version 5, a model also opens where its settings are not those of the program. Older
+    programs would call it damaged; the version lets them ask for an update.
+    """
+    network = header.get("network")
+    if not isinstance(network, dict):
+        return header
+    return header | {"network": {"kind": "unet"} | network}
+
+
+MIGRATIONS: tuple[Callable[[Header], Header], ...] = (_to_2, _to_3, _to_4, _to_5)
+"""The first one takes a header of version 1 to version 2, and so on."""
+
+FORMAT_VERSION = len(MIGRATIONS) + 1
+
+
+def migrate(header: Header, version: int) -> Header:
+    """A header of format `version`, at least 1, as one of the current format."""
+    for migration in MIGRATIONS[version - 1 :]:
+        header = migration(header)
+    return header

@@ -1,0 +1,200 @@
+"""Sizes of batches, patches and tiles, chosen from the network, the stack and the hardware."""
+
+from __future__ import annotations
+
+from math import prod
+
+from napari_unet3d.config import Triple
+from napari_unet3d.networks.architecture import Architecture
+from napari_unet3d.networks.geometry import (
+    feature_map_values,
+    next_fitting,
+    output_shape,
+    receptive_field,
+    shrink,
+    smallest_map,
+)
+
+_TRAINING_BYTES_FP32, _TRAINING_BYTES_HALF = 10.4, 7.0
+"""Bytes per value of a feature map. The first was measured on a CPU with batch norm, the second is
+an estimate for autocast, which keeps half of the maps in half precision."""
+_PREDICTION_BYTES_FP32, _PREDICTION_BYTES_HALF = 4.0, 3.0
+"""Bytes per value of a feature map, as if all maps were kept to the end of the forward pass."""
+_UNPADDED_PATCH = (116, 132, 132)
+"""Voxels (z, y, x) of the paper's patch, from which the patch of a network that cuts off most of it
+is halved."""
+_UNPADDED_FACTOR = 8
+"""Factor on the voxels of a patch of such a network, which learns from the middle only: the paper's
+patch has 37 times as many voxels as its output."""
+_SHORTEST_SIDE = 16
+"""Voxels: shortest side of a patch within the annotated slice, unless the stack is smaller. Three
+poolings leave 2 of 16."""
+_GROWTH_STEPS = 64
+"""Steps by which a patch grows until no normalized map has a single voxel. Few are needed; a map
+that has one voxel whatever the patch must not be waited for."""
+
+
+def plan_batch(accelerator: bool, precision: str) -> int:
+    """Patches of one training step.
+
+    One, since many steps a minute learn more than few large ones. Two in fp32 on a CPU, where torch
+    computes small maps many times slower in a batch of one (`layers.Convolution`).
+    """
+    return 2 if precision == "fp32" and not accelerator else 1
+
+
+def training_bytes(network: Architecture, patch: Triple, precision: str) -> int:
+    """Bytes that training on one patch needs at most, weights left out."""
+    bytes_per_value = _TRAINING_BYTES_FP32 if precision == "fp32" else _TRAINING_BYTES_HALF
+    return int(feature_map_values(network, patch) * bytes_per_value)
+
+
+def prediction_bytes(network: Architecture, tile: Triple, precision: str) -> int:
+    """Bytes that predicting one tile needs at most, weights left out."""
+    bytes_per_value = _PREDICTION_BYTES_FP32 if precision == "fp32" else _PREDICTION_BYTES_HALF
+    return int(feature_map_values(network, tile) * bytes_per_value)
+
+
+def plan_patch(
+    network: Architecture, stack_shape: Triple, thin_axis: int, voxels: int, depth: int
+) -> Triple:
+    """Shape (z, y, x) of the training patch, thin along the axis of the annotated slice.
+
+    Parameters
+    ----------
+    network
+        The network, which takes the patch.
+    stack_shape
+        (Z, Y, X), voxels.
+    thin_axis
+        Axis perpendicular to the annotated slice.
+    voxels
+        Approximate size of the patch; of its output, where the network cuts off less than most.
+    depth
+        Approximate size along the thin axis, voxels. It is reduced to the receptive field.
+    """
+    if _cuts_off_most(network):
+        return _shrink_to(network, next_fitting(network, _UNPADDED_PATCH), voxels)
+    # What lies farther from the annotated slice than the network sees teaches nothing.
+    depth = min(depth, receptive_field(network)[thin_axis])
+    shape = [min(depth, n) if a == thin_axis else n for a, n in enumerate(stack_shape)]
+    flat = [a for a in range(3) if a != thin_axis]
+    area = max(1, voxels // shape[thin_axis])
+    side = max(_SHORTEST_SIDE, int(area**0.5))
+    first, second = sorted(flat, key=lambda a: shape[a])
+    shape[first] = min(shape[first], side)
+    shape[second] = min(shape[second], max(side, area // shape[first]))
+    z, y, x = (n + cut for n, cut in zip(shape, shrink(network), strict=True))
+    return _normalizable(network, next_fitting(network, (z, y, x)))
+
+
+def plan_patches(
+    network: Architecture,
+    stack_shape: Triple,
+    accelerator: bool,
+    memory: int,
+    precision: str,
+    small: bool = False,
+) -> dict[int, Triple]:
+    """Shape of the training patch for annotated slices perpendicular to each axis.
+
+    Parameters
+    ----------
+    network
+        The network, which takes the patches.
+    stack_shape
+        (Z, Y, X), voxels.
+    accelerator
+        Whether the network runs on a GPU, which computes larger patches in the same time.
+    memory
+        Bytes that training on one patch may take. The smallest patch may take more.
+    precision
+        Number format of the convolutions.
+    small
+        Whether the patches are for the first part of a training: a third of the voxels. Those of
+        a network that cuts off most of a patch stay as large, since its output would become tiny.
+
+    Returns
+    -------
+    dict
+        Axis → shape (z, y, x).
+    """
+    voxels, depth = (2_000_000, 32) if accelerator else (300_000, 16)
+    if _cuts_off_most(network):
+        voxels *= _UNPADDED_FACTOR
+    elif small:
+        voxels //= 3
+    shapes = {}
+    for axis in range(3):
+        shape = plan_patch(network, stack_shape, axis, voxels, depth)
+        while training_bytes(network, shape, precision) > memory:
+            smaller = halve(network, shape)
+            if smaller is None:
+                break
+            shape = smaller
+        shapes[axis] = shape
+    return shapes
+
+
+def plan_tile(network: Architecture, stack_shape: Triple, voxels: int) -> Triple:
+    """Shape of a prediction tile of at most `voxels` voxels, and no larger than the stack needs.
+
+    It has more voxels where the network takes no smaller tile.
+    """
+    return _shrink_to(network, _normalizable(network, _covering(network, stack_shape)), voxels)
+
+
+def halve(network: Architecture, shape: Triple) -> Triple | None:
+    """Halve the longest axis of a patch or tile that can be halved; None when none can."""
+    for axis in sorted(range(3), key=lambda a: -shape[a]):
+        smaller = list(shape)
+        smaller[axis] = max(1, shape[axis] // 2)
+        fitting = next_fitting(network, (smaller[0], smaller[1], smaller[2]))
+        if fitting[axis] < shape[axis] and smallest_map(network, fitting) > 1:
+            return fitting
+    return None
+
+
+def _cuts_off_most(network: Architecture) -> bool:
+    """Whether a network without padding, such as the paper's, uses little of a patch.
+
+    It cuts off more than half of the paper's patch along an axis.
+    """
+    pairs = zip(shrink(network), _UNPADDED_PATCH, strict=True)
+    return any(2 * cut > n for cut, n in pairs)
+
+
+def _normalizable(network: Architecture, shape: Triple) -> Triple:
+    """Grow a patch or tile until no normalized map has a single voxel, which has no statistics.
+
+    Such maps arise when a network planned for a large stack is used on a small one.
+    """
+    for _ in range(_GROWTH_STEPS):
+        if smallest_map(network, shape) > 1:
+            break
+        z, y, x = shape
+        larger = ((z + 1, y, x), (z, y + 1, x), (z, y, x + 1))
+        shape = min((next_fitting(network, s) for s in larger), key=prod)
+    return shape
+
+
+def _covering(network: Architecture, stack_shape: Triple) -> Triple:
+    """Smallest tile whose output covers the stack."""
+    tile = next_fitting(network, stack_shape)
+    for _ in range(64):
+        out = output_shape(network, tile)
+        lacking = [max(0, n - m) for n, m in zip(stack_shape, out, strict=True)]
+        if not any(lacking):
+            return tile
+        z, y, x = (t + n for t, n in zip(tile, lacking, strict=True))
+        tile = next_fitting(network, (z, y, x))
+    return tile
+
+
+def _shrink_to(network: Architecture, shape: Triple, voxels: int) -> Triple:
+    while prod(shape) > voxels:
+        smaller = halve(network, shape)
+        if smaller is None:
+            break
+        shape = smaller
+    return shape

@@ -1,0 +1,1 @@
+"""Gray values and training patches as tensors on the device."""

@@ -1,0 +1,1 @@
+"""One piece of work: train, then segment; and its events in words."""

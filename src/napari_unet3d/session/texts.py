@@ -1,0 +1,147 @@
+"""The events and phases of a run as words, for the window and the terminal alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.events import (
+    HeldOutScores,
+    PredictionProgress,
+    TrainingProgress,
+    TrainingStarted,
+)
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.prediction.scores import show
+from napari_unet3d.training.clock import Phase, Reading
+
+PHASES: dict[Phase, str] = {
+    "checking": "Checking the input",
+    "preparing": "Preparing the training",
+    "pixels": "Fitting the pixel classifier",
+    "training": "Training",
+    "finishing": "Measuring the model",
+    "segmenting": "Segmenting the stack",
+    "done": "Done",
+}
+"""What the user reads beside the progress bar."""
+
+
+def show_duration(seconds: float) -> str:
+    """Write seconds as "45 s", "3 min", "3:20 min" or "2:05 h"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d} min" if whole % 60 else f"{whole // 60} min"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d} h" if minutes % 60 else f"{minutes // 60} h"
+
+
+def times(reading: Reading) -> list[str]:
+    """Write the time that has passed, and the time left where it is known: "45 s", "3 min left"."""
+    parts = [show_duration(reading.elapsed)]
+    if reading.phase != "done" and reading.remaining is not None and round(reading.remaining):
+        parts.append(f"{show_duration(reading.remaining)} left")
+    return parts
+
+
+# --- before the first iteration -------------------------------------------------------------
+
+
+def plan_line(started: TrainingStarted) -> str:
+    """Write what is trained, on what, and where."""
+    patch = " × ".join(map(str, started.patch_shape))
+    return (
+        f"Network with {started.parameters:,} parameters, patches of {patch} voxels, "
+        f"{started.labelled_voxels:,} labelled voxels; {started.device}, {started.precision}"
+    )
+
+
+def forecast_line(started: TrainingStarted, time_points: int) -> str | None:
+    """Write how long the run will take; None while that is unknown.
+
+    Parameters
+    ----------
+    started
+        The plan of the training.
+    time_points
+        Time points that are segmented after the training; 0 for none.
+    """
+    forecast = started.forecast
+    if forecast is None:
+        return None
+    after = forecast.finishing + forecast.segmenting * time_points
+    then = "measure and segment" if time_points else "measure and finish the model"
+    in_all, first, second = (
+        show_duration(max(1, seconds))
+        for seconds in (forecast.training + after, forecast.training, after)
+    )
+    return f"About {in_all} in all: {first} to train, then {second} to {then}."
+
+
+# --- progress -------------------------------------------------------------------------------
+
+
+def step_text(progress: TrainingProgress | PredictionProgress) -> str:
+    """Write which step is done: "iteration 12, loss 0.345" or "tile 3 of 7"."""
+    if isinstance(progress, TrainingProgress):
+        return f"iteration {progress.iteration}, loss {progress.loss:.3f}"
+    return f"tile {progress.done} of {progress.total}"
+
+
+def look_text(scores: HeldOutScores) -> str:
+    """Write the score of a quick look, which is made while the training goes on."""
+    return f"quick look at held-out slices: IoU {show(scores.mean_iou)}"
+
+
+def phase_line(reading: Reading) -> str:
+    """Write the times of a phase that counts no steps."""
+    return " · ".join(times(reading))
+
+
+def training_line(
+    progress: TrainingProgress, started: TrainingStarted | None, reading: Reading
+) -> str:
+    """Write iterations, the times of the whole run, memory and device."""
+    parts = [show_iterations(progress.iteration), *times(reading)]
+    parts.append(f"{progress.memory / 2**30:.1f} GB")
+    if started is not None:
+        parts.append(started.device.partition(" (")[0])  # `plan_line` has the whole name
+    return " · ".join(parts)
+
+
+def prediction_line(progress: PredictionProgress, reading: Reading) -> str:
+    """Write tiles and times."""
+    return " · ".join([step_text(progress), *times(reading)])
+
+
+# --- the end --------------------------------------------------------------------------------
+
+
+def starved_text(bundle: ModelBundle) -> str:
+    """Say that the training was too short for the network, and what the result rests on."""
+    result = (
+        "comes mainly from the pixel classifier"
+        if bundle.pixels
+        else "is hardly better than chance"
+    )
+    return (
+        f"The network has hardly learned: it had only {show_iterations(bundle.record.iterations)}, "
+        f"and the result {result}."
+    )
+
+
+def error_text(error: Any) -> str:
+    """Write what went wrong; errors of the product have their own words."""
+    if isinstance(error, BadInputError | RunFailedError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory. Close other programs, or crop the image."
+    problem = f"{type(error).__name__}: {error}"
+    return f"Something unexpected failed ({problem}). Your annotation is untouched."
+
+
+def show_iterations(number: int) -> str:
+    """Write a number of iterations: "1 iteration", "12 iterations"."""
+    return "1 iteration" if number == 1 else f"{number} iterations"

@@ -1,0 +1,58 @@
+"""How a budget, in seconds or iterations, is shared between the parts of a training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_PIXEL_SHARE, _LEAST_PIXEL_SECONDS, _LARGEST_PIXEL_SHARE = 0.3, 10.0, 0.6
+"""Time for the pixel classifier: 30 % of the budget, but at least 10 s, and never more than 60 %
+of it."""
+_LEAST_FINISHING_SECONDS, _FINISHING_SHARE = 10.0, 0.1
+"""Time for the final statistics and calibration, and again for the final scores: 10 % of the
+budget, but at least 10 s. On idle cores they take less; on busy ones they would take minutes."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The budget of a training; a number of iterations takes the place of seconds.
+
+    Attributes
+    ----------
+    seconds, iterations
+        As in `TrainingConfig`: one of them is given.
+    seconds_before
+        Seconds that a resumed training has had before.
+    """
+
+    seconds: float | None
+    iterations: int | None
+    seconds_before: float = 0.0
+
+    @property
+    def repeats_exactly(self) -> bool:
+        """Whether a second run must give the same model: with a number of iterations."""
+        return self.iterations is not None
+
+    def fraction(self, iteration: int, elapsed: float) -> float:
+        """Share of the budget that is used after so many iterations and seconds; may exceed 1."""
+        if self.iterations is not None:
+            return iteration / self.iterations
+        assert self.seconds is not None
+        return elapsed / self.seconds
+
+    @property
+    def pixel_seconds(self) -> float:
+        """Seconds for the pixel classifier; infinite for a number of iterations."""
+        if self.iterations is not None or self.seconds is None:
+            return math.inf
+        rest = self.seconds - self.seconds_before
+        largest = _LARGEST_PIXEL_SHARE * rest
+        return max(_PIXEL_SHARE * rest, min(largest, _LEAST_PIXEL_SECONDS))
+
+    @property
+    def finishing_seconds(self) -> float:
+        """Seconds for each of the two parts of the end; infinite for a number of iterations."""
+        if self.iterations is not None or self.seconds is None:
+            return math.inf
+        return max(_LEAST_FINISHING_SECONDS, _FINISHING_SHARE * self.seconds)

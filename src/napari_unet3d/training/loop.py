@@ -1,0 +1,181 @@
+"""The training loop: a generator of events that knows no window, no printer and no torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from functools import partial
+
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.errors import RunFailedError
+from napari_unet3d.events import (
+    Checkpoint,
+    FinishingStarted,
+    HeldOutScores,
+    Notice,
+    PixelsStarted,
+    TrainingEvent,
+)
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.forecast import STEP_COST, Speed
+from napari_unet3d.training.learner import Learner
+from napari_unet3d.training.listening import Listener, StoppedError
+from napari_unet3d.training.looks import Looks
+from napari_unet3d.training.plan import TrainingPlan
+from napari_unet3d.training.record import make_bundle
+from napari_unet3d.training.reports import describe_progress, describe_start
+from napari_unet3d.training.rescue import Attempts, rescue
+from napari_unet3d.training.throttle import Throttle
+
+Events = Generator[TrainingEvent, None, None]
+
+
+class TrainingLoop:
+    """Runs a plan once.
+
+    Parameters
+    ----------
+    plan
+        What is done.
+    control
+        Orders of the user.
+
+    Attributes
+    ----------
+    learner, looks
+        The training, and what it is looked at with.
+    """
+
+    def __init__(self, plan: TrainingPlan, control: TrainingControl) -> None:
+        self._plan, self._budget, self._control = plan, plan.budget, control
+        self._listener = Listener(control)
+        self.learner = Learner(plan, self._listener)
+        self.looks = Looks(self.learner, self._listener.interrupted)
+        self._attempts = Attempts(plan.device)
+        self._begin = time.monotonic() - self._budget.seconds_before
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the training, those before it was resumed included."""
+        return time.monotonic() - self._begin
+
+    def run(self) -> Generator[TrainingEvent, None, ModelBundle | None]:
+        """Train; yields what happens, returns the model, or None when cancelled."""
+        learner, first = self.learner, self.learner.iteration
+        speed = Speed(learner, self.looks)
+        yield describe_start(learner, speed.forecast(first, self.elapsed))
+        if self._plan.fits_pixels:
+            yield from self._fit_pixels()
+        try:
+            yield from self._iterate()
+        except StoppedError:
+            learner.drop_step()
+        if self._control.cancelled:
+            return None
+        if learner.iteration > first and not learner.finite_steps:
+            raise RunFailedError(
+                "The loss was never a finite number, so nothing was learned. Choose precision "
+                "'fp32', or start from another model."
+            )
+        return (yield from self._finish(speed))
+
+    def _fit_pixels(self) -> Events:
+        """Fit the pixel classifier within its share of the time that is left."""
+        yield PixelsStarted()
+        control, end = self._control, time.monotonic() + self._budget.pixel_seconds
+        notice = self.looks.support.fit(
+            lambda: 0.0 if control.stopped else end - time.monotonic(), lambda: control.stopped
+        )
+        if notice is not None:
+            yield notice
+
+    def _iterate(self) -> Events:
+        """Iterations, with looks and checkpoints between them, until the budget is used."""
+        learner, budget, control = self.learner, self._budget, self._control
+        scoring, viewing, saved = Throttle(), Throttle(), self.elapsed
+        self._listener.begin_iterations()
+        while not control.stopped:
+            fraction = budget.fraction(learner.iteration, self.elapsed)
+            if fraction >= 1 and learner.iteration:
+                break
+            begin = time.monotonic()
+            loss = learner.advance(fraction)
+            if isinstance(loss, Notice):
+                yield loss
+                continue
+            step, elapsed = time.monotonic() - begin, self.elapsed
+            yield describe_progress(learner, elapsed, loss)
+            look = partial(self._look, elapsed, step / (STEP_COST * learner.step_voxels))
+            if self._plan.annotation.held_out:
+                yield from look(
+                    scoring,
+                    lambda: self.looks.measure_voxels,
+                    "The held-out slices could not be measured this time",
+                    partial(self.looks.measure, learner.iteration, elapsed, final=False),
+                )
+            if (ref := self._watched()) is not None:
+                yield from look(
+                    viewing,
+                    partial(self.looks.preview_voxels, ref),
+                    "The slice on the screen could not be predicted this time",
+                    partial(self.looks.preview, ref),
+                )
+            interval = control.checkpoint_seconds
+            if interval is not None and self.elapsed - saved >= interval:
+                yield from self._attempts("No checkpoint could be made", self._checkpoint)
+                saved = self.elapsed
+
+    def _look(
+        self,
+        elapsed: float,
+        seconds_per_voxel: float,
+        throttle: Throttle,
+        voxels: Callable[[], int],
+        failure: str,
+        look: Callable[[], TrainingEvent | None],
+    ) -> Events:
+        """Take a look where it is time for it, and cheap enough."""
+        if not throttle.due(elapsed):
+            return
+        if throttle.affordable(elapsed, seconds_per_voxel * voxels()):
+            with throttle.timed(elapsed):
+                events = list(self._attempts(failure, look))
+            yield from events
+
+    def _watched(self) -> SliceRef | None:
+        """The slice that the user looks at; None where it is one of another image."""
+        ref, volume = self._control.watched, self._plan.volume
+        if ref is None or ref.index >= volume.shape[ref.axis] or ref.time >= volume.n_times:
+            return None
+        return ref
+
+    def _checkpoint(self) -> Checkpoint:
+        self.looks.estimate_statistics(final=False)
+        return Checkpoint(make_bundle(self.learner, self.looks, self.elapsed))
+
+    def _finish(self, speed: Speed) -> Generator[TrainingEvent, None, ModelBundle | None]:
+        """Statistics, calibration and scores of the final model, which is returned."""
+        learner, looks, elapsed = self.learner, self.looks, self.elapsed
+        self._listener.begin_part(self._budget.finishing_seconds)
+        yield FinishingStarted(elapsed, speed.finishing(self._listener.limit))
+        looks.estimate_statistics(final=True)
+        trained = learner.iteration > 0 or self._plan.keeps_head
+        yield from self._attempts(
+            "The model could not be calibrated", partial(looks.calibrate, trained)
+        )
+        scores: list[TrainingEvent] = []
+        if self._plan.annotation.held_out:
+            self._listener.begin_part(self._budget.finishing_seconds)
+            measure = partial(looks.measure, learner.iteration, elapsed, final=True)
+            scores = list(self._attempts("The held-out slices could not be measured", measure))
+            yield from scores
+        if self._control.cancelled:
+            return None
+        final = next((e for e in scores if isinstance(e, HeldOutScores)), None)
+        return make_bundle(learner, looks, elapsed, final)
+
+    def rescue(self) -> ModelBundle | None:
+        """The model as it is when the training has failed; None where nothing was learned."""
+        self._listener.begin_part(self._budget.finishing_seconds)
+        return rescue(self.learner, self.looks, self.elapsed)

@@ -1,0 +1,103 @@
+"""The losses of a sparse annotation: an unlabelled voxel counts for nothing, exactly.
+
+`LOSSES` names them. A new loss is one function and one line there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_unet3d.config import TrainingConfig
+
+Loss = Callable[[Tensor, Tensor, Tensor | None, TrainingConfig], Tensor]
+"""Computes a scalar from labelled voxels, one or more.
+
+Its arguments are the logits (M, K) in float32, the output index (M,) of each voxel, the class
+weights (K,) or None, and the settings of the training.
+"""
+
+
+def masked_loss(
+    logits: Tensor, target: Tensor, config: TrainingConfig, weights: Tensor | None = None
+) -> Tensor:
+    """The loss that the settings name, over the labelled voxels of a batch.
+
+    The labelled voxels are picked out *before* the softmax, so nothing that is unlabelled can
+    enter a sum: its gradient is exactly 0. (Multiplying logits by a mask, as some libraries do,
+    turns the others into p = 0.5.)
+
+    Parameters
+    ----------
+    logits
+        (N, K, Z, Y, X), K = background and classes.
+    target
+        (N, Z, Y, X) integers: 0 unlabelled, output index + 1 elsewhere.
+    config
+        Names the loss, and holds its settings.
+    weights
+        (K,) class weights; None weighs all classes alike.
+
+    Returns
+    -------
+    Tensor
+        A scalar; exactly 0, with gradient 0, when nothing is labelled.
+    """
+    # The one place of a training step where the CPU waits for a GPU: after the forward pass.
+    labelled = target.nonzero(as_tuple=True)
+    if not len(labelled[0]):
+        return logits.float().sum() * 0
+    picked = logits.movedim(1, -1)[labelled].float()
+    return LOSSES[config.loss](picked, target[labelled].long() - 1, weights, config)
+
+
+def cross_entropy_and_dice(
+    logits: Tensor, target: Tensor, weights: Tensor | None, config: TrainingConfig
+) -> Tensor:
+    """Weighted cross-entropy plus soft Dice, in shares given by `config.dice_share`.
+
+    The cross-entropy is Σ w·(−log p) / Σ w (Çiçek et al. 2016, sec. 2).
+    """
+    share = config.dice_share
+    loss = (1 - share) * functional.cross_entropy(logits, target, weights)
+    if weights is not None and not weights[target].any():
+        loss = logits.sum() * 0  # Σ w = 0: the mean would not be a number
+    if share:
+        probability = logits.softmax(1)[:, 1:]
+        truth = functional.one_hot(target, logits.shape[1])[:, 1:].to(probability.dtype)
+        overlap = (probability * truth).sum(0)
+        total = probability.sum(0) + truth.sum(0)
+        # A class that is absent has no Dice: its false positives only enter the cross-entropy.
+        mean = mean_of_chosen if total.device.type == "cpu" else mean_without_waiting
+        dice = mean(2 * overlap / total.clamp(min=1), truth.sum(0) > 0)
+        loss = loss + share * (1 - dice)
+    return loss
+
+
+def mean_of_chosen(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of the chosen values; 1 where none is chosen."""
+    return values[chosen].mean() if chosen.any() else values.new_ones(())
+
+
+def mean_without_waiting(values: Tensor, chosen: Tensor) -> Tensor:
+    """The same but for rounding, without a question to the GPU, for which the CPU would wait."""
+    mean = torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+    return torch.where(chosen.any(), mean, 1)
+
+
+LOSSES: dict[str, Loss] = {
+    "ce_dice": cross_entropy_and_dice,
+}
+
+
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Class weights (1 − f_c)/(K − 1) from counts of labelled voxels; absent classes get 0.
+
+    Source: the rule published with a relative of the paper's network; the paper's own values are
+    unpublished (its sec. 3 only says that background weighs less).
+    """
+    share = counts / counts.sum()
+    return torch.where(counts > 0, (1 - share) / max(len(counts) - 1, 1), 0)

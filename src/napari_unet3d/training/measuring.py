@@ -1,0 +1,176 @@
+"""Scores on the held-out slices of a running training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+from napari_unet3d.config import Triple
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.boxes import Box, plan_blocks, plan_parts, slice_box, spread_order
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.events import HeldOutScores
+from napari_unet3d.networks.geometry import output_shape
+from napari_unet3d.prediction.engine import Engine, NotFiniteError
+from napari_unet3d.prediction.scores import Overlap, label_table
+from napari_unet3d.training.plan import TrainingPlan
+from napari_unet3d.training.tiles import LookTiles
+
+_FINAL_OVERLAP = 0.5
+"""Share of a tile in common with the next in the final measurement, as in a dense prediction."""
+
+
+class HeldOutSlices:
+    """The slices that a training does not see, and what is painted on them.
+
+    Parameters
+    ----------
+    plan, tiles
+        The training, and the tiles of its looks.
+    interrupted
+        Asked between parts of slices: when True, no further part is scored.
+    """
+
+    def __init__(
+        self, plan: TrainingPlan, tiles: LookTiles, interrupted: Callable[[], bool]
+    ) -> None:
+        self._annotation, self._shape = plan.annotation, plan.volume.shape
+        self._limits = plan.limits
+        self._trained = [s.ref for s in plan.slices]
+        self._tiles, self._interrupted = tiles, interrupted
+        self._labelled: dict[SliceRef, int] = {}
+        self._kept: dict[SliceRef, np.ndarray] = {}
+
+    def measure(
+        self,
+        make_engine: Callable[[Triple, float], Engine],
+        iteration: int,
+        elapsed: float,
+        final: bool,
+    ) -> HeldOutScores:
+        """Score the slices; voxels that are not labelled there do not count.
+
+        Slices are scored part by part, spread over all of them, until the time for it is over:
+        large slices must not eat up the training. A part without labels costs nothing. The final
+        measurement takes longer, and uses the tiles of the dense prediction, so that the scores
+        are those of the result. On the way, there are no scores when the network gives no numbers.
+
+        Parameters
+        ----------
+        make_engine
+            Makes an engine for a tile (z, y, x) and the overlap of tiles.
+        iteration, elapsed
+            Iterations and seconds of the training until now.
+        final
+            Whether the model is finished.
+        """
+        limits = self._limits
+        end = time.monotonic() + (limits.final_seconds if final else limits.look_seconds)
+        values = [c.value for c in self._annotation.classes]
+        table = label_table(self._annotation.classes)
+        overlap = Overlap(values)
+        total = sum(self._labelled_voxels(ref) for ref in self._annotation.held_out)
+        scored = 0
+        for ref, box, tile in self.parts(final):
+            if scored and (self._interrupted() or time.monotonic() > end):
+                break
+            target = self._target(ref, box)
+            labelled = int(np.count_nonzero(target))
+            if not labelled:
+                continue
+            engine = make_engine(tile, _FINAL_OVERLAP if final else limits.look_overlap)
+            try:
+                probabilities = engine.predict(ref.time, box)
+            except NotFiniteError:
+                if final:
+                    raise
+                overlap, scored = Overlap(values), 0
+                break
+            overlap.add(
+                table[probabilities.argmax(0)], table[np.maximum(target, 1) - 1], target > 0
+            )
+            scored += labelled
+        return HeldOutScores(
+            iteration,
+            elapsed,
+            overlap.scores(),
+            slices=tuple(str(ref) for ref in sorted(self._annotation.held_out)),
+            distance=held_out_distance(self._annotation, self._trained),
+            scored=min(scored / total, 1.0) if total else 0.0,
+            final=final,
+        )
+
+    @property
+    def first_part_voxels(self) -> int:
+        """Voxels that the network computes for the part that is always scored, on the way."""
+        axes = {ref.axis for ref in self._annotation.held_out}
+        return max(prod(self._tiles.thin(axis)) for axis in axes)
+
+    def parts(self, final: bool) -> list[tuple[SliceRef, Box, Triple]]:
+        """The held-out slices, cut where they are larger than a tile.
+
+        Returns
+        -------
+        list of (SliceRef, Box, tile)
+            The slice, a part of it, and the tile (z, y, x) that it is predicted with. Any number
+            of parts taken from the beginning are spread over all slices. On the way, each part is
+            the middle of a tile; in the end, it is as large as one, and its tiles are blended as
+            in the dense prediction.
+        """
+        rng = np.random.default_rng(0)
+        parts = []
+        for number, ref in enumerate(sorted(self._annotation.held_out)):
+            tile = self._tiles.dense if final else self._tiles.thin(ref.axis)
+            out = output_shape(self._tiles.network, tile)
+            whole = slice_box(self._shape, ref)
+            if final:
+                grid = plan_blocks(whole.shape, out, prod(out) // out[ref.axis])
+            else:
+                middle = 1 - self._limits.look_overlap
+                z, y, x = (
+                    n if n <= m else max(1, int(m * middle))
+                    for n, m in zip(whole.shape, out, strict=True)
+                )
+                grid = plan_parts(whole.shape, (z, y, x))
+            grid = grid.moved(whole.start)
+            for place, index in enumerate(spread_order(grid, rng)):
+                parts.append(((place + 0.5) / len(grid), number, (ref, grid[index], tile)))
+        return [part for *_, part in sorted(parts, key=lambda entry: entry[:2])]
+
+    def _labelled_voxels(self, ref: SliceRef) -> int:
+        """Labelled voxels of a held-out slice, counted once."""
+        if ref not in self._labelled:
+            target = self._annotation.held_out_target(ref)
+            self._labelled[ref] = int(np.count_nonzero(target))
+            kept = sum(kept.size for kept in self._kept.values())
+            if kept + target.size <= self._limits.kept_labels:
+                self._kept[ref] = np.expand_dims(target, ref.axis)
+        return self._labelled[ref]
+
+    def _target(self, ref: SliceRef, box: Box) -> np.ndarray:
+        """Codes (z, y, x) of the labels in a part of a held-out slice."""
+        if ref in self._kept:
+            return self._kept[ref][box_in_slice(box, ref)]
+        return self._annotation.held_out_crop(ref.time, box.start, box.stop)
+
+
+def box_in_slice(box: Box, ref: SliceRef) -> tuple[slice, ...]:
+    """Where a part of a slice lies in the slice's own array, one voxel thick."""
+    return tuple(
+        slice(None) if axis == ref.axis else slice(box.start[axis], box.stop[axis])
+        for axis in range(3)
+    )
+
+
+def held_out_distance(annotation: SparseAnnotation, trained: list[SliceRef]) -> int | None:
+    """Slices between a held-out slice and the nearest trained one of the same orientation."""
+    distances = [
+        abs(ref.index - other.index)
+        for ref in annotation.held_out
+        for other in trained
+        if (ref.axis, ref.time) == (other.axis, other.time)
+    ]
+    return min(distances, default=None)

@@ -1,0 +1,306 @@
+"""What a training will do: every check and every choice, made before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_unet3d.config import CLIP_PERCENTILES, TrainingConfig, Triple
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.clipping import Percentiles
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
+from napari_unet3d.data.lazy import as_bad_input
+from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.networks import NetworkConfig, network_of_kind
+from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import PresetFacts
+from napari_unet3d.networks.device import Precision
+from napari_unet3d.networks.geometry import smallest_map
+from napari_unet3d.networks.planning import plan_batch, plan_patches
+from napari_unet3d.prediction.matching import voxel_size_note
+from napari_unet3d.training.budget import Budget
+from napari_unet3d.training.checkpoint import check_start
+from napari_unet3d.training.limits import LookLimits
+from napari_unet3d.training.losses import LOSSES
+
+_MOST_CHANNELS = 64
+"""Channels of an image. `NetworkConfig.in_channels` allows no more."""
+
+Patches = Mapping[int, Triple]
+"""Patch (z, y, x) in voxels for annotated slices perpendicular to axis 0, 1 and 2."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a training will do; made by `plan_training`.
+
+    Attributes
+    ----------
+    volume, annotation
+        The stack, read into memory where it fits, and what is painted on it.
+    slices
+        The labelled voxels of the annotation, held-out slices left out.
+    config
+        The settings; the preset is that of `start_from`, where there is one.
+    device, precision
+        Where the network runs, and the number format of its convolutions.
+    network
+        Configuration of the network.
+    intensity
+        Normalization of the stack's gray values.
+    batch_size
+        Patches of one iteration.
+    patches, small_patches
+        Patches of the training, and of its first part (`TrainingConfig.small_patch_share`).
+    learning_rate
+        Peak of the learning rate.
+    start_from
+        The model that is trained further; None for a new one.
+    resume
+        Whether the training of `start_from` goes on where it was stopped.
+    notes
+        What the user should know before the training starts.
+    limits
+        How much the looks at the running training may compute.
+    """
+
+    volume: Volume
+    annotation: SparseAnnotation
+    slices: tuple[LabelledVoxels, ...]
+    config: TrainingConfig
+    device: torch.device
+    precision: Precision
+    network: NetworkConfig
+    intensity: IntensityNormalization
+    batch_size: int
+    patches: Patches
+    small_patches: Patches
+    learning_rate: float
+    start_from: ModelBundle | None = None
+    resume: bool = False
+    notes: tuple[str, ...] = ()
+    limits: LookLimits = field(default_factory=LookLimits)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network runs on a GPU."""
+        return self.device.type != "cpu"
+
+    @property
+    def budget(self) -> Budget:
+        """How long the training takes."""
+        before = self.start_from.record.seconds if self.start_from and self.resume else 0.0
+        return Budget(self.config.seconds, self.config.iterations, before)
+
+    @property
+    def first_iteration(self) -> int:
+        """Iterations that a resumed training has had before."""
+        return self.start_from.record.iterations if self.start_from and self.resume else 0
+
+    @property
+    def fits_pixels(self) -> bool:
+        """Whether a pixel classifier supports the network."""
+        facts: PresetFacts = self.network.presets[self.config.preset]
+        return self.config.pixel_classifier and facts.pixel_classifier
+
+    @property
+    def keeps_head(self) -> bool:
+        """Whether the head of `start_from` is kept: its classes are the annotation's."""
+        if self.start_from is None:
+            return False
+        tables = self.start_from.classes, self.annotation.classes
+        trained, painted = ([c.value for c in table] for table in tables)
+        return trained == painted
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """(K,) labelled voxels of background and each class, held-out slices left out."""
+        codes = range(1, len(self.annotation.classes) + 2)
+        return np.array([sum(s.counts.get(c, 0) for s in self.slices) for c in codes], np.int64)
+
+    @property
+    def axes(self) -> frozenset[int]:
+        """Axes that annotated slices are perpendicular to."""
+        return frozenset(s.ref.axis for s in self.slices)
+
+    def main_patch(self, patches: Patches | None = None) -> Triple:
+        """The patch for the orientation of most annotated slices."""
+        axes = [s.ref.axis for s in self.slices]
+        return (patches or self.patches)[max(set(axes), key=axes.count)]
+
+
+def plan_training(
+    volume: Volume,
+    annotation: SparseAnnotation,
+    config: TrainingConfig | None = None,
+    start_from: ModelBundle | None = None,
+    resume: bool = False,
+) -> TrainingPlan:
+    """Check the input of a training and choose all that it needs.
+
+    Parameters
+    ----------
+    volume, annotation
+        The stack and what is painted on it. Both are read here, part by part.
+    config
+        Budget, device, recipe; the defaults when None.
+    start_from, resume
+        See `Trainer`.
+
+    Raises
+    ------
+    BadInputError
+        The stack, the annotation and the settings do not go together; the text has the cure.
+    """
+    if resume and start_from is None:
+        raise BadInputError(
+            "There is no model to resume. Give the model that was stopped as `start_from`, or "
+            "leave `resume` out to start anew."
+        )
+    config = config or TrainingConfig()
+    if config.loss not in LOSSES:
+        raise BadInputError(
+            f"'{config.loss}' is not a loss. Choose one of: {', '.join(sorted(LOSSES))}."
+        )
+    if start_from is not None:
+        # A network stays what it was planned as, and goes on at the rate of its preset.
+        preset, kind = start_from.record.training_config.preset, start_from.network.kind
+        config = config.model_copy(update={"preset": preset, "network": kind})
+    volume.check()
+    annotation.check(volume)
+    if volume.n_channels > _MOST_CHANNELS:
+        raise BadInputError(
+            f"The image has {volume.n_channels} channels, the most are {_MOST_CHANNELS}. Leave "
+            "some out."
+        )
+    device = devices.pick_device(config.device)
+    precision = devices.pick_precision(device, config.precision)
+    network = _plan_network(volume, annotation, config, start_from, device)
+    if start_from is not None:
+        check_start(start_from, volume, annotation, resume)
+    with as_bad_input():
+        volume = volume.in_memory(devices.room_for_images())
+        slices = annotation.labelled_voxels()
+        clip = _clip_percentiles(config, start_from)
+        intensity = IntensityNormalization.estimate(volume, clip, slices)
+    batch_size = config.batch_size or plan_batch(device.type != "cpu", precision)
+    choice = _PatchChoice(network, volume.shape, config.patch_shape, device, precision, batch_size)
+    plan = TrainingPlan(
+        volume=volume,
+        annotation=annotation,
+        slices=slices,
+        config=config,
+        device=device,
+        precision=precision,
+        network=network,
+        intensity=intensity,
+        batch_size=batch_size,
+        patches=choice.patches(small=False),
+        small_patches=choice.patches(small=True),
+        learning_rate=config.learning_rate or network.presets[config.preset].learning_rate,
+        start_from=start_from,
+        resume=resume,
+    )
+    budget = plan.budget
+    if budget.fraction(plan.first_iteration, budget.seconds_before) >= 1:
+        raise BadInputError(
+            f"The model has had {plan.first_iteration} iterations in "
+            f"{budget.seconds_before:.0f} s, so the budget is used up: give a larger one (it "
+            "counts from the model's beginning)."
+        )
+    return replace(plan, notes=_notes(plan, choice))
+
+
+def _notes(plan: TrainingPlan, choice: _PatchChoice) -> tuple[str, ...]:
+    """What the user should know before the training starts."""
+    notes = [devices.unused_gpu() if not plan.on_gpu else None]
+    if plan.start_from is not None:
+        notes.append(voxel_size_note(plan.start_from, plan.volume))
+        notes += plan.start_from.record.config_notes
+    if choice.is_short_of_memory:
+        notes.append(
+            f"Little memory is free: the patch is only {describe_shape(plan.main_patch())} "
+            "voxels. Close other programs for a better result."
+        )
+    return tuple(note for note in notes if note)
+
+
+def _clip_percentiles(
+    config: TrainingConfig, start_from: ModelBundle | None
+) -> Percentiles | tuple[Percentiles, ...]:
+    """Percentiles of the model that is trained further, unless others than the default are set."""
+    if start_from is None or config.clip_percentiles != CLIP_PERCENTILES:
+        return config.clip_percentiles
+    return start_from.intensity.clip
+
+
+def _plan_network(
+    volume: Volume,
+    annotation: SparseAnnotation,
+    config: TrainingConfig,
+    start_from: ModelBundle | None,
+    device: torch.device,
+) -> NetworkConfig:
+    n_classes = len(annotation.classes) + 1
+    if start_from is not None:
+        return start_from.network.model_copy(update={"n_classes": n_classes})
+    return network_of_kind(config.network).plan(
+        config.preset,
+        volume.voxel_size,
+        volume.shape,
+        in_channels=volume.n_channels,
+        n_classes=n_classes,
+        accelerator=device.type != "cpu",
+        normalization=config.normalization,
+    )
+
+
+class _PatchChoice:
+    """Chooses the patches: the wish of the user, or what the free memory allows."""
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        stack_shape: Triple,
+        wish: Triple | None,
+        device: torch.device,
+        precision: Precision,
+        batch_size: int,
+    ) -> None:
+        self._network, self._stack_shape, self._wish = network, stack_shape, wish
+        self._accelerator, self._precision = device.type != "cpu", precision
+        self._memory = devices.free_memory(device) // 2 // batch_size
+        if wish is not None:
+            _check_patch(network, wish)
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether the large patches would be larger if more memory were free."""
+        return self._wish is None and self._plan(False, self._memory) != self._plan(False, 1 << 62)
+
+    def patches(self, small: bool) -> Patches:
+        """Large patches, or those of the first part of the training."""
+        if self._wish is not None:
+            return dict.fromkeys(range(3), self._wish)
+        return self._plan(small, self._memory)
+
+    def _plan(self, small: bool, memory: int) -> Patches:
+        shape = self._stack_shape
+        return plan_patches(self._network, shape, self._accelerator, memory, self._precision, small)
+
+
+def _check_patch(network: NetworkConfig, patch: Triple) -> None:
+    """Raise `BadInputError` unless the network can be trained on such a patch."""
+    try:
+        if smallest_map(network, patch) == 1:
+            raise ValueError(f"a patch of {patch} voxels shrinks to a single one")
+    except ValueError as error:
+        raise BadInputError(f"{error}; leave the patch shape empty, or make it larger") from error

@@ -1,0 +1,90 @@
+"""The model of a training, with the record of how it came to be."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from napari_unet3d.events import HeldOutScores
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
+from napari_unet3d.networks import device as devices
+from napari_unet3d.training.checkpoint import on_cpu
+from napari_unet3d.training.learner import Learner
+from napari_unet3d.training.looks import Looks
+from napari_unet3d.training.plan import TrainingPlan
+
+
+def make_bundle(
+    learner: Learner,
+    looks: Looks,
+    elapsed: float,
+    scores: HeldOutScores | None = None,
+    *,
+    state: bool = True,
+) -> ModelBundle:
+    """The model as it is now.
+
+    Parameters
+    ----------
+    learner, looks
+        The training, and the statistics and calibration of its model.
+    elapsed
+        Seconds of the training until now.
+    scores
+        Final scores on the held-out slices; None when there are none.
+    state
+        Whether the model can be resumed. Without, it takes a quarter of the memory.
+    """
+    plan, support = learner.plan, looks.support
+    pixels = support.pixels
+    return ModelBundle(
+        network=plan.network,
+        classes=plan.annotation.classes,
+        intensity=plan.intensity,
+        voxel_size=plan.volume.voxel_size,
+        unit=plan.volume.unit,
+        record=make_record(learner, elapsed, scores),
+        calibration=support.calibration,
+        weights=on_cpu(looks.network.state_dict()),
+        pixels=on_cpu(pixels.state_dict()) if pixels is not None else {},
+        state=learner.state() if state else {},
+    )
+
+
+def make_record(
+    learner: Learner, elapsed: float, scores: HeldOutScores | None = None
+) -> TrainingRecord:
+    """How the model came to be; parameters as those of `make_bundle`."""
+    plan = learner.plan
+    return TrainingRecord(
+        version=_package_version(),
+        config=plan.config,
+        iterations=learner.iteration,
+        seconds=elapsed,
+        device=devices.describe(plan.device),
+        precision=plan.precision,
+        patch_shape=learner.patch_shape,
+        voxels_seen=learner.voxels_seen,
+        trained_slices=tuple(str(s.ref) for s in plan.slices),
+        held_out_slices=scores.slices if scores else (),
+        held_out_distance=scores.distance if scores else None,
+        held_out_scored=scores.scored if scores else 1.0,
+        held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
+        completed=plan.budget.fraction(learner.iteration, elapsed) >= 1,
+        iterations_before=_iterations_before(plan),
+    )
+
+
+def _iterations_before(plan: TrainingPlan) -> int:
+    """Iterations of the models that this one went on from, as far as they still count."""
+    if plan.start_from is None or not plan.keeps_head:
+        return 0
+    old = plan.start_from.record
+    return old.iterations_before + (0 if plan.resume else old.iterations)
+
+
+def _package_version() -> str:
+    try:
+        return version("napari-unet3d")
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,161 @@
+"""The pixel classifier of a training, and how it and the network decide together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from napari_unet3d.data.boxes import Box, slice_box
+from napari_unet3d.events import Notice
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.mixture import Calibration, bounded_log
+from napari_unet3d.model.mixture_fit import fit_calibration
+from napari_unet3d.networks import device as devices
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.fit import PixelSample, fit_pixels
+from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.sampling.pixel_samples import sample_pixels
+from napari_unet3d.training.plan import TrainingPlan
+from napari_unet3d.training.tiles import computed_voxels
+
+EQUAL_WEIGHTS = Calibration(network=0.5, pixels=0.5)
+"""Until the end of the training, both learners have the same weight."""
+PIXELS_ALONE = Calibration(network=0.0, pixels=1.0)
+"""Of a network that has learned nothing."""
+
+
+class PixelSupport:
+    """Supports the network with a classifier of single voxels, which learns in seconds.
+
+    Parameters
+    ----------
+    plan
+        The training.
+    sampler
+        Knows the labelled voxels.
+
+    Attributes
+    ----------
+    pixels
+        The classifier, on the device; None where the network stands alone.
+    calibration
+        How the two decide together.
+    """
+
+    def __init__(self, plan: TrainingPlan, sampler: PatchSampler) -> None:
+        self._plan, self._sampler = plan, sampler
+        self.pixels: PixelClassifier | None = None
+        self.calibration = Calibration()
+        self._samples: list[PixelSample] = []
+        self._log_probabilities: list[Tensor] = []
+        """Of each sample, by a classifier that has not seen it."""
+        if plan.start_from is not None and plan.keeps_head and plan.fits_pixels:
+            self._keep(plan.start_from)
+
+    def _keep(self, bundle: ModelBundle) -> None:
+        """Go on with a model's classifier, until another one is fitted in its place."""
+        classifier = bundle.build_pixels()
+        if classifier is not None:
+            self.pixels = classifier.to(self._plan.device)
+            self.calibration = bundle.calibration
+
+    def fit(self, left: Callable[[], float], stopped: Callable[[], bool]) -> Notice | None:
+        """Fit the classifier to the labelled voxels.
+
+        Parameters
+        ----------
+        left
+            Asked for the seconds that are left.
+        stopped
+            When True, fitting ends at once.
+
+        Returns
+        -------
+        Notice or None
+            That memory did not suffice, where it did not.
+        """
+        try:
+            self._fit(left, stopped)
+            return None
+        except Exception as error:
+            if not devices.is_out_of_memory(error):
+                raise
+        # Outside of the except block: the traceback would keep the tensors alive.
+        devices.make_room(self._plan.device)
+        instead = "the network stands alone" if self.pixels is None else "it stays as it was"
+        return Notice(f"Too little memory to fit the pixel classifier: {instead}.")
+
+    def _fit(self, left: Callable[[], float], stopped: Callable[[], bool]) -> None:
+        if left() <= 0:
+            return
+        # Half of the time is kept for the fit: reading a compressed image may take long.
+        enough = left() / 2
+        samples = sample_pixels(self._sampler, lambda: left() < enough, stopped)
+        if not samples or left() <= 0:
+            return
+        network, seed = self._plan.network, self._plan.config.seed
+        self.pixels, self._log_probabilities = fit_pixels(
+            samples, network.in_channels, network.n_classes, seed, left
+        )
+        nothing = samples[0].features.new_empty((0, samples[0].features.shape[1]))
+        self._samples = [replace(s, features=nothing) for s in samples]  # they are large
+        self.calibration = EQUAL_WEIGHTS
+
+    def leave_it_to_pixels(self) -> None:
+        """Give the network no weight where there is a pixel classifier."""
+        if self.pixels is not None:
+            self.calibration = PIXELS_ALONE
+
+    @property
+    def calibration_boxes(self) -> list[Box]:
+        """Boxes that are predicted for the calibration; before the fit, whole slices."""
+        most = self._plan.limits.calibration_parts
+        shape = self._plan.volume.shape
+        return [s.box for s in self._samples[:most]] or [
+            slice_box(shape, s.ref) for s in self._plan.slices[:most]
+        ]
+
+    def calibrate(
+        self,
+        engine: Engine,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        """Fit the calibration on slices of the training, never on held-out ones.
+
+        Parameters
+        ----------
+        engine
+            Predicts with the final network alone.
+        interrupted
+            Asked between parts of slices: when True, those so far must do.
+        """
+        if not self._log_probabilities:
+            return
+        plan, limits = self._plan, self._plan.limits
+        network: list[Tensor] = []
+        voxels = 0
+        for sample in self._samples[: limits.calibration_parts]:
+            if network and interrupted():
+                break
+            voxels += computed_voxels(engine, sample.box)
+            if network and voxels > limits.calibration_predicted[plan.on_gpu]:
+                break
+            predicted = engine.predict(sample.ref.time, sample.box)
+            chosen = sample.chosen.cpu()
+            network.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
+        parts = self._samples[: len(network)]
+        target = torch.cat([s.target.cpu() for s in parts])
+        pixels = torch.cat([p.cpu() for p in self._log_probabilities[: len(parts)]])
+        most = 2 * limits.calibration_voxels // plan.network.n_classes
+        generator = torch.Generator().manual_seed(0)
+        some = torch.randperm(len(target), generator=generator)[:most]
+        self.calibration = fit_calibration(
+            torch.cat(network)[some],
+            pixels[some],
+            target[some],
+            shift=plan.config.class_shift and len({s.ref for s in parts}) > 1,
+        )

@@ -1,0 +1,66 @@
+"""A titled part of the dock that folds away."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+
+class Section(QWidget):
+    """A heading that shows or hides the content below it, by mouse and keyboard.
+
+    Parameters
+    ----------
+    title
+        Text of the heading.
+    content
+        The widget or layout below it.
+    expanded
+        Whether the content is shown at first.
+    main
+        Whether the heading is bold, as that of a step of the work.
+    """
+
+    toggled = Signal(bool)
+    """Whether the content is shown now."""
+
+    def __init__(
+        self, title: str, content: QWidget | QLayout, *, expanded: bool = True, main: bool = True
+    ) -> None:
+        super().__init__()
+        self.header = QToolButton()
+        self.header.setText(title)
+        self.header.setCheckable(True)
+        self.header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.header.setAutoRaise(True)
+        self.header.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        font = self.header.font()
+        font.setBold(main)
+        self.header.setFont(font)
+        self.header.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.header.setAccessibleName(f"{title.replace('&', '')}, section")
+        self.header.setToolTip("Show or hide this section")
+        if isinstance(content, QLayout):
+            self.content = QWidget()
+            self.content.setLayout(content)
+        else:
+            self.content = content
+        if (inner := self.content.layout()) is not None:
+            inner.setContentsMargins(6, 2, 2, 4)
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.header)
+        layout.addWidget(self.content)
+        self.header.toggled.connect(self._show)
+        self.header.setChecked(expanded)
+        self._show(expanded)
+
+    def setExpanded(self, expanded: bool) -> None:
+        self.header.setChecked(expanded)
+
+    def _show(self, expanded: bool) -> None:
+        self.header.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
+        self.content.setVisible(expanded)
+        self.toggled.emit(expanded)

@@ -1,0 +1,1 @@
+"""One run in its thread, its report and its layers."""

@@ -1,0 +1,1 @@
+"""Layers and the napari viewer: reading, adding, matching and following them."""

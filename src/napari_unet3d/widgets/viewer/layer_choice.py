@@ -1,0 +1,249 @@
+"""Chooses the image and the annotation among the layers; edits voxel size and time points."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from napari.layers import Image, Labels, Layer
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QLineEdit, QPushButton, QWidget
+
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.parts.elided_box import ElidedBox
+from napari_unet3d.widgets.parts.typed_box import steady
+from napari_unet3d.widgets.parts.voxel_size import VoxelSizeEdit
+from napari_unet3d.widgets.viewer.layers import FirstAxis, labels_shape, stack_ndim
+
+
+def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
+    """Read time points from a text such as "0,3" or "0-4, 7"; None, for all, when it is empty.
+
+    Raises
+    ------
+    BadInputError
+        The text is something else, or names a time point that the image does not have.
+    """
+    times: set[int] = set()
+    for part in filter(None, re.split(r"[,;\s]+", re.sub(r"\s*[-–]\s*", "-", text.strip()))):
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", part)
+        if match is None:
+            raise BadInputError(
+                f"'{part}' is not a time point. Write numbers and ranges, counted from 0, as in "
+                "0,3 or 0-4; leave it empty for all."
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last >= n_times:
+            raise BadInputError(
+                f"The image has no time point '{part}'. It has {n_times}, from 0 to {n_times - 1}."
+            )
+        times.update(range(first, last + 1))
+    return tuple(sorted(times)) or None
+
+
+class LayerChoice(QWidget):
+    """Chooses an Image and an annotation layer among the layers that are offered."""
+
+    valueChanged = Signal()
+    """Another layer is chosen, or the first axis has another meaning."""
+    timesChanged = Signal()
+    """The text of the time points is another one."""
+    newAnnotationRequested = Signal()
+    """The user wants a new annotation layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = _layer_box("Image", "The 3D stack to segment.")
+        self.voxel_size = VoxelSizeEdit()
+        self.voxel_label = QLabel("Vo&xel zyx")
+        self.voxel_label.setBuddy(self.voxel_size.edits[0])
+        self.note = QLabel()
+        self.note.setWordWrap(True)
+        self.note.setAccessibleName("Note on the voxel size")
+        self.first_axis = QComboBox()
+        steady(self.first_axis)
+        self.first_axis.addItem("first axis is time", "time")
+        self.first_axis.addItem("first axis is channels", "channels")
+        self.first_axis.setAccessibleName("First axis of the image")
+        self.first_axis.setToolTip("This image has four axes: say what the first one is.")
+        self.first_axis.hide()
+        self.times = QLineEdit()
+        self.times.setPlaceholderText("all, or e.g. 0,3 or 0-4")
+        self.times.setAccessibleName("Time points to segment")
+        self.times.setToolTip(
+            "Which time points to segment, counted from 0: 0,3 or 0-4. Empty: all of them."
+        )
+        self.times.hide()
+        self.times_label = QLabel("Time points")
+        self.times_label.setBuddy(self.times)
+        self.times_label.hide()
+        self.annotation = _layer_box(
+            "Annotation",
+            "The Labels layer you paint in: 0 unlabelled, 1 background, 2… your classes.",
+        )
+        self.new_button = QPushButton("N&ew")
+        self.new_button.setToolTip("Add an empty annotation layer that fits the image.")
+        self.new_button.setAccessibleName("New annotation layer")
+
+        layout = QGridLayout(self)
+        layout.setContentsMargins(6, 4, 6, 2)
+        layout.setHorizontalSpacing(6)
+        layout.setVerticalSpacing(4)
+        for row, text, box in ((0, "&Image", self.image), (5, "Annotatio&n", self.annotation)):
+            label = QLabel(text)
+            label.setBuddy(box)
+            layout.addWidget(label, row, 0)
+            layout.addWidget(box, row, 1, 1, 2 if row == 0 else 1)
+        layout.addWidget(self.voxel_label, 1, 0)
+        layout.addWidget(self.voxel_size, 1, 1, 1, 2)
+        layout.addWidget(self.note, 2, 0, 1, 3)
+        layout.addWidget(self.first_axis, 3, 1, 1, 2)
+        layout.addWidget(self.times_label, 4, 0)
+        layout.addWidget(self.times, 4, 1, 1, 2)
+        layout.addWidget(self.new_button, 5, 2)
+        self.set_note("")
+        layout.setColumnStretch(1, 1)
+        self.image.currentIndexChanged.connect(self._changed)
+        self.first_axis.currentIndexChanged.connect(self._changed)
+        self.annotation.currentIndexChanged.connect(self._changed)
+        self.times.textChanged.connect(lambda _text: self.timesChanged.emit())
+        self.new_button.clicked.connect(self.newAnnotationRequested)
+        self.set_layers([], [])
+
+    def value(self) -> tuple[Image | None, Labels | None]:
+        """The chosen image and annotation layer; None where none is chosen."""
+        return self.image.currentData(), self.annotation.currentData()
+
+    def chosen(self) -> tuple[Image, Labels]:
+        """The chosen image and annotation layer.
+
+        Raises
+        ------
+        BadInputError
+            The image or the annotation is not chosen.
+        """
+        image, annotation = self.value()
+        if image is None:
+            raise BadInputError(
+                "No image is open. Open a 3D stack with File ▸ Open, or a sample with "
+                "File ▸ Open Sample ▸ napari-unet3d."
+            )
+        if annotation is None:
+            raise BadInputError(
+                "No annotation layer is chosen. Press New at the top, then paint a few slices."
+            )
+        return image, annotation
+
+    def setValue(self, image: Image | None, annotation: Labels | None) -> None:
+        """Choose other layers; emits once if that is a change."""
+        before = self.value()
+        with QSignalBlocker(self.image), QSignalBlocker(self.annotation):
+            for box, layer in ((self.image, image), (self.annotation, annotation)):
+                box.setCurrentIndex(_find(box, layer))
+        if self.value() != before:
+            self._changed()
+
+    def first_axis_value(self) -> FirstAxis:
+        """The meaning of the first axis of a 4D image."""
+        return "channels" if self.first_axis.currentData() == "channels" else "time"
+
+    def times_value(self) -> tuple[int, ...] | None:
+        """The time points to segment; None for all of them.
+
+        Raises
+        ------
+        BadInputError
+            The text names no time points of the image.
+        """
+        image, _ = self.value()
+        if image is None or not self._is_series(image):
+            return None
+        return read_times(self.times.text(), labels_shape(image, "time")[0])
+
+    def set_times(self, times: Sequence[int] | None) -> None:
+        """Show other time points; all of them when None."""
+        self.times.setText("" if times is None else ",".join(map(str, times)))
+
+    def set_note(self, text: str) -> None:
+        """Show a note on the voxel size; none when `text` is empty."""
+        self.note.setText(text)
+        self.note.setVisible(bool(text))
+
+    def set_layers(
+        self,
+        images: Sequence[Image],
+        annotations: Sequence[Labels],
+        remarks: Mapping[str, str] | None = None,
+    ) -> None:
+        """Offer these layers; a chosen layer stays chosen if it is among them.
+
+        Parameters
+        ----------
+        images, annotations
+            The layers.
+        remarks
+            Text to be added to the names of layers, by name.
+        """
+        before = self.value()
+        with QSignalBlocker(self.image), QSignalBlocker(self.annotation):
+            _fill(self.image, images, None if images else "— no image is open —")
+            _fill(
+                self.annotation,
+                annotations,
+                "— choose or press New —" if annotations else "— none yet —",
+                remarks or {},
+            )
+        if self.value() != before:
+            self._changed()
+        else:
+            self._show_dependent()
+
+    def _changed(self) -> None:
+        self._show_dependent()
+        self.valueChanged.emit()
+
+    def _show_dependent(self) -> None:
+        image, _ = self.value()
+        self.first_axis.setVisible(image is not None and stack_ndim(image) == 4)
+        self.voxel_label.setVisible(image is not None)
+        self.voxel_size.setVisible(image is not None)
+        for widget in (self.times_label, self.times):
+            widget.setVisible(image is not None and self._is_series(image))
+        self.new_button.setEnabled(image is not None)
+
+    def _is_series(self, image: Image) -> bool:
+        return stack_ndim(image) == 4 and self.first_axis_value() == "time"
+
+
+def _layer_box(name: str, tip: str) -> ElidedBox:
+    box = ElidedBox()
+    steady(box)
+    box.setAccessibleName(name)
+    box.setToolTip(tip)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(10)
+    return box
+
+
+def _find(box: QComboBox, layer: Layer | None) -> int:
+    return next((i for i in range(box.count()) if box.itemData(i) is layer), 0)
+
+
+def _fill(
+    box: QComboBox,
+    layers: Sequence[Layer],
+    no_choice: str | None,
+    remarks: Mapping[str, str] | None = None,
+) -> None:
+    """Offer `layers`, and before them "none of them" with the text `no_choice`, unless None."""
+    chosen = box.currentData()
+    box.clear()
+    if no_choice is not None:
+        box.addItem(no_choice, None)
+    for layer in layers:
+        remark = (remarks or {}).get(layer.name, "")
+        box.addItem(f"{layer.name}{remark}", layer)
+        box.setItemData(box.count() - 1, f"{layer.name}{remark}", Qt.ItemDataRole.ToolTipRole)
+    if (view := box.view()) is not None:  # the list may be wider than the box
+        view.setMinimumWidth(view.sizeHintForColumn(0) + 24)
+    box.setCurrentIndex(_find(box, chosen))

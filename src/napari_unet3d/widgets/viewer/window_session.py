@@ -1,0 +1,47 @@
+"""The session of a napari window, which outlives a dock that is closed and opened again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from qtpy.QtCore import QObject, Qt, Signal
+
+from napari_unet3d.session.session import Session
+
+
+class WindowSession(QObject):
+    """Holds the newest session of one window, and tells when it changes.
+
+    It keeps what no layer holds: the current model and its scores. Image, annotation and settings
+    lie in the layers and in the dock, which add them for a run. So the window keeps no array of a
+    layer that was removed.
+
+    Parameters
+    ----------
+    window
+        The Qt window; Qt deletes this object with it.
+    """
+
+    changed = Signal()
+
+    def __init__(self, window: QObject | None = None) -> None:
+        super().__init__(window)
+        self._session = Session()
+
+    def value(self) -> Session:
+        """The newest session."""
+        return self._session
+
+    def update(self, **changes: Any) -> None:
+        """Replace fields of the session."""
+        self._session = replace(self._session, **changes)
+        self.changed.emit()
+
+
+def session_of(viewer: Any) -> WindowSession:
+    """Find the session of the viewer's window; a window without one gets one."""
+    window: QObject = viewer.window._qt_window  # napari has no public name for it
+    direct = Qt.FindChildOption.FindDirectChildrenOnly
+    session = window.findChild(WindowSession, options=direct)
+    return WindowSession(window) if session is None else session

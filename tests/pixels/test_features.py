@@ -1,0 +1,89 @@
+"""The features that the pixel classifier sees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
+from torch import Tensor
+
+from napari_unet3d.pixels.features import (
+    PER_SCALE,
+    SCALES,
+    Read,
+    feature_count,
+    filter_bank,
+)
+from napari_unet3d.sampling.source import nearest_index
+
+
+def _reader(image: np.ndarray, device: torch.device) -> Read:
+    """Reads (1, z, y, x); outside the image, its edge voxels are repeated."""
+
+    def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
+        index = [nearest_index(a, b, n) for a, b, n in zip(start, stop, image.shape, strict=True)]
+        return torch.from_numpy(image[np.ix_(*index)])[None].to(device)
+
+    return read
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    noise = gaussian_filter(rng.standard_normal((24, 40, 36)), 1.5)
+    return (noise / noise.std()).astype(np.float32)
+
+
+def _unlogged(feature: Tensor) -> np.ndarray:
+    return (feature.sign() * feature.abs().expm1()).cpu().numpy()
+
+
+@pytest.mark.parametrize("number", range(len(SCALES)))
+def test_smoothing_and_slope_are_those_of_scipy(
+    image: np.ndarray, number: int, device: torch.device
+) -> None:
+    found = filter_bank(_reader(image, device), (0, 0, 0), image.shape, (1, 1, 1))
+    sigma = SCALES[number]
+    smooth, slope = (_unlogged(found[1 + number * PER_SCALE + i]) for i in (0, 1))
+    expected = gaussian_filter(image, sigma, mode="nearest", truncate=3)
+    assert np.abs(smooth - expected).max() < 0.15 * expected.std()
+    expected = sigma * gaussian_gradient_magnitude(image, sigma, mode="nearest", truncate=3)
+    assert np.corrcoef(slope.ravel(), expected.ravel())[0, 1] > 0.97
+
+
+def test_eigenvalues_of_a_bright_tube(image: np.ndarray, device: torch.device) -> None:
+    y, x = np.mgrid[-16:17, -16:17]
+    tube = np.exp(-(x**2 + y**2) / 18).astype(np.float32)[None].repeat(20, 0)
+    found = filter_bank(_reader(tube, device), (10, 16, 16), (11, 17, 17), (1, 1, 1))
+    values = found[1 + PER_SCALE + 2 : 1 + PER_SCALE + 5].flatten()  # at the second scale
+    assert abs(float(values[0])) < 0.01  # nothing changes along the tube
+    assert float(values[1]) == pytest.approx(float(values[2]), rel=0.05)
+    assert float(values[1]) < -0.1
+
+
+@pytest.mark.parametrize("start", [(8, 12, 4), (7, 5, 6), (1, 1, 1)])
+def test_a_part_is_the_same_as_cut_from_the_whole(
+    image: np.ndarray, start: tuple[int, int, int], device: torch.device
+) -> None:
+    whole = filter_bank(_reader(image, device), (0, 0, 0), image.shape, (1, 1, 1))
+    part = filter_bank(_reader(image, device), start, (16, 24, 24), (1, 1, 1))
+    cut = whole[:, start[0] : 16, start[1] : 24, start[2] : 24]
+    assert torch.allclose(part, cut, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "along_z"), [(4, 1), (3, 4 / 3), (2, 2), (1.5, 2)])
+def test_an_axis_of_more_than_twice_as_large_voxels_is_smoothed_less(
+    image: np.ndarray, size: float, along_z: float, device: torch.device
+) -> None:
+    found = filter_bank(_reader(image, device), (0, 0, 0), image.shape, (size, 1, 1))
+    expected = gaussian_filter(image, (along_z, 2, 2), mode="nearest", truncate=3)
+    assert np.abs(_unlogged(found[1 + PER_SCALE]) - expected).max() < 0.1 * expected.std()
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 20), (3, 2, 5), (1, 1, 1)])
+def test_tiny_stacks_have_features(shape: tuple[int, int, int], device: torch.device) -> None:
+    stack = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    found = filter_bank(_reader(stack, device), (0, 0, 0), shape, (1, 1, 1))
+    assert found.shape == (feature_count(1), *shape)
+    assert found.isfinite().all()

@@ -1,0 +1,235 @@
+"""The pixel classifier learns from labelled voxels, and cross-fitting judges it on unseen ones."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from napari_unet3d.data.boxes import Box
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.pixels import fit
+from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.features import feature_count
+from napari_unet3d.pixels.fit import (
+    PixelSample,
+    Schedule,
+    assign_folds,
+    fit_classifier,
+    fit_pixels,
+    mean_iou,
+)
+
+CPU = torch.device("cpu")
+SHORT, LONG = Schedule(300, 0.3), Schedule(900, 0.1)
+
+
+@pytest.fixture
+def all_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All iterations; without this fixture, a test has a thirtieth of them."""
+    monkeypatch.setattr(fit, "SHORT", SHORT)
+    monkeypatch.setattr(fit, "LONG", LONG)
+
+
+@pytest.fixture
+def a_tenth_of_the_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough for what is easy to learn."""
+    monkeypatch.setattr(fit, "SHORT", Schedule(SHORT.iterations // 10, SHORT.dropout))
+    monkeypatch.setattr(fit, "LONG", Schedule(LONG.iterations // 10, LONG.dropout))
+
+
+def _never() -> bool:
+    return False
+
+
+def _endless() -> float:
+    """Seconds that are left."""
+    return math.inf
+
+
+def _sample(ref: SliceRef, target: Tensor, features: Tensor) -> PixelSample:
+    """A sample with these features; its box is not used."""
+    box = Box((0, 0, 0), (1, 1, len(target)))
+    return PixelSample(ref, box, torch.arange(len(target)), features, target.long())
+
+
+def _random_sample(ref: SliceRef, target: list[int]) -> PixelSample:
+    """A sample whose features say nothing about its classes."""
+    generator = torch.Generator().manual_seed(ref.index)
+    features = torch.randn(len(target), feature_count(1), generator=generator)
+    return _sample(ref, torch.tensor(target), features)
+
+
+# --- folds ----------------------------------------------------------------------------------
+
+
+def test_neighboring_slices_are_in_the_same_fold() -> None:
+    samples = [_random_sample(SliceRef(0, z), [0, 1]) for z in (3, 4, 9, 10)]
+    assert [f.tolist() for f in assign_folds(samples)] == [[0, 0], [0, 0], [1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [_random_sample(SliceRef(0, 3), [0, 1, 0, 1])],
+        [_random_sample(SliceRef(0, 3), [0, 1, 0, 1]), _random_sample(SliceRef(0, 9), [0] * 4)],
+    ],
+    ids=["a single slice", "a class on one slice only"],
+)
+def test_samples_are_halved_where_slices_will_not_do(samples: list[PixelSample]) -> None:
+    assert all(f.tolist() == [0, 0, 1, 1] for f in assign_folds(samples))
+
+
+def test_classes_are_halved_where_a_half_would_hold_one_only() -> None:
+    first, second = assign_folds([_random_sample(SliceRef(0, 3), [0, 0, 1, 1])] * 2)
+    assert (first.tolist(), second.tolist()) == ([0, 0, 0, 0], [1, 1, 1, 1])
+    (single,) = assign_folds([_random_sample(SliceRef(0, 3), [0, 0, 0, 0, 1, 1])])
+    assert single.tolist() == [0, 0, 1, 1, 0, 1]
+
+
+# --- fitting --------------------------------------------------------------------------------
+
+
+def _bright_and_dark(device: torch.device = CPU) -> list[PixelSample]:
+    """Two slices whose first feature tells the class of most voxels."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for z in (2, 9):
+        target = torch.randint(2, (150,), generator=generator)
+        features = torch.randn(150, feature_count(1), generator=generator)
+        features[:, 0] += 5 * target
+        samples.append(_sample(SliceRef(0, z), target.to(device), features.to(device)))
+    return samples
+
+
+@pytest.mark.usefixtures("a_tenth_of_the_iterations")
+def test_it_learns_what_brightness_tells(device: torch.device) -> None:
+    samples = _bright_and_dark(device)
+    classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, _endless)
+    assert not classifier.training
+    assert not any(p.requires_grad for p in classifier.parameters())
+    for s, log_probabilities in zip(samples, cross_fitted, strict=True):
+        assert (log_probabilities.argmax(1) == s.target).float().mean() > 0.95
+
+
+@pytest.mark.usefixtures("all_iterations")
+def test_each_voxel_is_classified_by_a_classifier_that_has_not_seen_it() -> None:
+    # Labels are random: who has seen them remembers some, who has not can only guess.
+    rng = np.random.default_rng(0)
+    samples = [_random_sample(SliceRef(0, z), rng.integers(0, 2, 60).tolist()) for z in (0, 9)]
+    classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, _endless)
+    seen = torch.cat([classifier(s.features).argmax(1) == s.target for s in samples])
+    unseen = torch.cat(
+        [c.argmax(1) == s.target for c, s in zip(cross_fitted, samples, strict=True)]
+    )
+    assert seen.float().mean() > 0.85
+    assert unseen.float().mean() < 0.65
+
+
+@pytest.mark.usefixtures("all_iterations")
+@pytest.mark.parametrize("noisy", [False, True])
+def test_it_learns_more_where_that_helps_on_what_it_has_not_seen(noisy: bool) -> None:
+    """A checkerboard of two features needs many iterations; noise to remember forbids them."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for z in (0, 9):
+        features = torch.rand((600, feature_count(1)), generator=generator)
+        features[:, 2:] *= noisy
+        target = ((features[:, 0] * 4).int() + (features[:, 1] * 4).int()) % 2
+        if noisy:
+            target = (features[:, 0] + torch.randn(600, generator=generator) > 0.5).int()
+        samples.append(_sample(SliceRef(0, z), target, features))
+    features, target = (torch.cat([getattr(s, n) for s in samples]) for n in ("features", "target"))
+    classifier, _ = fit_pixels(samples, 1, 2, 0, _endless)
+    fitted_shortly = fit_classifier(1, 2, 0, SHORT, _never, features, target)
+    assert _same(classifier, fitted_shortly) == noisy
+
+
+def _same(a: PixelClassifier, b: PixelClassifier) -> bool:
+    states = a.state_dict(), b.state_dict()
+    return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def test_without_time_there_is_a_classifier_but_no_cross_fitting(device: torch.device) -> None:
+    classifier, cross_fitted = fit_pixels(_bright_and_dark(device), 1, 2, 0, lambda: 0.0)
+    assert cross_fitted == []
+    assert not classifier.training
+
+
+@pytest.mark.usefixtures("all_iterations")
+@pytest.mark.parametrize("last", [1, 301, 901, 1300])
+def test_short_time_ends_it_with_what_is_complete(
+    last: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time runs out while asking for the n-th time: 3 short fits ask 900 times, then 2 more."""
+    monkeypatch.setattr(fit.time, "monotonic", lambda: 0.0)  # there is time for long fits
+    samples = [_random_sample(SliceRef(0, z), [0, 1] * 30) for z in (0, 9)]
+    asked = itertools.count(1)
+    classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, lambda: float(next(asked) < last))
+    assert not classifier.training
+    assert [len(c) for c in cross_fitted] == ([] if last <= 901 else [60, 60])
+    features, target = (torch.cat([getattr(s, n) for s in samples]) for n in ("features", "target"))
+    complete = fit_classifier(1, 2, 0, SHORT, _never, features, target)
+    assert _same(classifier, complete) == (last > 300)
+
+
+def test_the_same_seed_gives_the_same_classifier() -> None:
+    samples = _bright_and_dark()
+    first, second, other = (fit_pixels(samples, 1, 2, seed, _endless)[0] for seed in (7, 7, 8))
+    assert _same(first, second)
+    assert not _same(first, other)
+
+
+# --- random numbers -------------------------------------------------------------------------
+
+DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.mps.is_available()
+
+
+def _next_random_numbers(device: str) -> Tensor:
+    return torch.cat([torch.rand(4), torch.rand(4, device=device).cpu()])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_random_numbers_of_others_stay_as_they_are(device: str) -> None:
+    torch.manual_seed(0)
+    expected = _next_random_numbers(device)
+    samples = _bright_and_dark()
+    features, target = samples[0].features.to(device), samples[0].target.to(device)
+    torch.manual_seed(0)
+    fit_classifier(1, 2, 7, Schedule(3, 0.3), _never, features, target)
+    assert torch.equal(_next_random_numbers(device), expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_its_own_random_numbers_depend_on_the_seed_alone(device: str) -> None:
+    with fit._seeded(7, torch.device(device)):
+        expected = _next_random_numbers(device)
+    _next_random_numbers(device)
+    with fit._seeded(7, torch.device(device)):
+        again = _next_random_numbers(device)
+    assert torch.equal(again, expected)
+    torch.manual_seed(7)
+    assert torch.equal(again, _next_random_numbers(device))
+
+
+def test_the_random_numbers_of_others_stay_also_after_an_error() -> None:
+    state = torch.random.get_rng_state()
+    with pytest.raises(KeyError), fit._seeded(7, torch.device("cpu")):
+        torch.rand(1)
+        raise KeyError
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+# --- scores ---------------------------------------------------------------------------------
+
+
+def test_mean_iou_of_a_known_case() -> None:
+    output, target = torch.tensor([0, 1, 1, 2, 2, 2]), torch.tensor([0, 1, 2, 2, 2, 0])
+    # class 1: 1 of 2 voxels; class 2: 2 of 4
+    assert mean_iou(output, target, [1, 2]) == pytest.approx(0.5)
+    assert mean_iou(target, target, [1, 2]) == 1
+    assert mean_iou(output, target, [0]) == pytest.approx(1 / 2)

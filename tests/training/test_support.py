@@ -1,0 +1,45 @@
+"""The pixel classifier of a training, and how much weight it has."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from toy_stack import IMAGE, TRAINED, annotate, failing, make_trainer, run, same_tensors
+
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import Notice
+from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.training import support as support_module
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+
+
+def test_too_little_memory_for_pixels_keeps_those_of_the_model(monkeypatch):
+    _, bundle = run(make_trainer(iterations=2))
+    failing(monkeypatch, support_module, "fit_pixels", MemoryError(), math.inf)
+    events, further = run(make_trainer(iterations=1, start=bundle))
+    assert any("it stays" in e.text for e in events if isinstance(e, Notice))
+    assert same_tensors(further.pixels, bundle.pixels)
+    events, alone = run(make_trainer(iterations=1))
+    assert any("stands alone" in e.text for e in events if isinstance(e, Notice))
+    assert not alone.pixels
+
+
+def test_stop_before_the_network_has_learned_leaves_it_to_the_pixels(monkeypatch):
+    control = TrainingControl()
+    fit = support_module.fit_pixels
+
+    def fit_and_stop(*given):
+        fitted = fit(*given)
+        control.stop()
+        return fitted
+
+    monkeypatch.setattr(support_module, "fit_pixels", fit_and_stop)
+    trainer = Trainer(Volume(IMAGE), SparseAnnotation.from_labels(annotate(*TRAINED)))
+    _, bundle = run(trainer, control)
+    assert bundle.record.iterations == 0
+    assert bundle.calibration == Calibration(network=0, pixels=1)

@@ -1,0 +1,92 @@
+"""The message at the button, and what can be pressed under it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_unet3d.widgets.parts.run_bar import RunBar
+
+
+@pytest.fixture
+def run_bar(qtbot: Any) -> RunBar:
+    run_bar = RunBar()
+    qtbot.addWidget(run_bar)
+    run_bar.resize(300, 300)
+    run_bar.show()
+    return run_bar
+
+
+def test_a_button_under_the_message_does_what_it_says(run_bar: RunBar, qtbot: Any) -> None:
+    done: list[str] = []
+    run_bar.set_message(
+        "Label 7 is in no class.",
+        error=False,
+        actions=[("Add class 7", lambda: done.append("7")), ("Leave", lambda: done.append("no"))],
+    )
+    buttons = run_bar.action_buttons()
+    assert list(buttons) == ["Add class 7", "Leave"]
+    for button in buttons.values():
+        assert button.isVisible()
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+    assert done == ["7", "no"]
+
+
+def test_the_next_message_has_its_own_buttons(run_bar: RunBar) -> None:
+    run_bar.set_message("One.", actions=[("A", lambda: None)])
+    run_bar.set_message("Two.")
+    assert run_bar.message.text() == "Two."
+    assert not run_bar.action_buttons()
+
+
+def test_a_button_may_change_the_message(run_bar: RunBar, qtbot: Any) -> None:
+    def next_message() -> None:
+        run_bar.set_message("Next.", actions=[("B", lambda: None)])
+
+    run_bar.set_message("First.", actions=[("A", next_message)])
+    qtbot.mouseClick(run_bar.action_buttons()["A"], Qt.MouseButton.LeftButton)
+    assert run_bar.message.text() == "Next."
+    assert list(run_bar.action_buttons()) == ["B"]
+    qtbot.wait(20)  # the button that was pressed is deleted now
+
+
+def test_names_are_no_markup_and_no_shortcut(run_bar: RunBar) -> None:
+    run_bar.set_message("<b>R&D</b>", actions=[("Add R&D", lambda: None)])
+    assert run_bar.message.textFormat() == Qt.TextFormat.PlainText
+    (button,) = run_bar.action_buttons().values()
+    assert button.text() == "Add R&&D"
+    assert list(run_bar.action_buttons()) == ["Add R&D"]
+
+
+def test_an_empty_message_takes_no_room(run_bar: RunBar) -> None:
+    run_bar.set_message("Something.", actions=[("A", lambda: None)])
+    assert run_bar.message.isVisible()
+    run_bar.set_message("", actions=[("A", lambda: None)])
+    assert not run_bar.message.isVisible()
+    assert not run_bar.action_buttons()
+
+
+def test_errors_and_questions_are_kept(run_bar: RunBar) -> None:
+    run_bar.set_message("A hint.")
+    assert not run_bar.is_error()
+    assert not run_bar.is_kept()
+    run_bar.set_message("It failed.", error=True)
+    assert run_bar.is_error()
+    assert run_bar.is_kept()
+    run_bar.ask("Sure?", [("Yes", lambda: None)])
+    assert not run_bar.is_error()
+    assert run_bar.is_kept()
+    run_bar.set_message("")
+    assert not run_bar.is_kept()
+
+
+def test_the_message_is_as_high_as_its_text(run_bar: RunBar, qtbot: Any) -> None:
+    heights = []
+    for text in ("Short.", "Some words that need a few lines. " * 5):
+        run_bar.set_message(text)
+        qtbot.wait(20)
+        heights.append(run_bar.message.height())
+        assert not run_bar._words.verticalScrollBar().isVisible()  # type: ignore[union-attr]
+    assert heights[1] > 2 * heights[0]
