@@ -200,9 +200,7 @@ def test(arguments):
     install_system_libraries(with_screen=True)
     prepare("all,test")
     validate = ["npe2", "validate", "napari-unet3d"]
-    # One process more than cores: the tests of the window wait for a quarter of their time.
-    workers = min(WORKERS, (os.cpu_count() or 1) + 1)
-    pytest = ["pytest", "-n", str(workers), "--dist", "worksteal"]
+    pytest = ["pytest", "-n", "logical", f"--maxprocesses={WORKERS}", "--dist", "worksteal"]
     if can_run("import PyQt6.QtWidgets, PyQt6.QtOpenGLWidgets"):
         validate.append("--imports")
     else:
