@@ -223,10 +223,10 @@ def describe(bench: Bench) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the program; returns its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--stacks", type=Path)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--minutes", type=float, default=8.0, help="end before this time is over")
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu")
+    parser.add_argument("--stacks", type=Path, help="folder of stacks, for the accuracy")
+    parser.add_argument("--json", type=Path, help="file for all results")
     parser.add_argument("--parts", default="".join(part.letter for part in PARTS))
     options = parser.parse_args(arguments)
     started = time.time() - psutil.Process().create_time()  # loading torch takes its time, too
