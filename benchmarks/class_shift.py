@@ -19,6 +19,7 @@ from protocol import annotate, class_scores, cpu_name, load_stack, mean_iou, sta
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.trainer import Trainer
@@ -26,13 +27,9 @@ from napari_unet3d.training.trainer import Trainer
 
 def train(volume: Volume, labels: np.ndarray, config: TrainingConfig) -> ModelBundle:
     """Train to the end."""
-    run = Trainer(volume, SparseAnnotation.from_labels(labels), config).run()
-    while True:
-        try:
-            next(run)
-        except StopIteration as end:
-            bundle: ModelBundle = end.value
-            return bundle
+    bundle = drain(Trainer(volume, SparseAnnotation.from_labels(labels), config).run())
+    assert bundle is not None  # only a cancel gives None
+    return bundle
 
 
 def iou(bundle: ModelBundle, volume: Volume, truth: np.ndarray, labels: np.ndarray) -> float:

@@ -48,7 +48,7 @@ from napari_unet3d.data.samples import CLASSES, VOXEL_SIZE, tubules
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import TrainingProgress
+from napari_unet3d.events import TrainingProgress, drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
@@ -203,12 +203,9 @@ class Steps:
     def finish(self) -> ModelBundle:
         """The trained model."""
         self._control.stop()
-        while True:
-            try:
-                next(self._events)
-            except StopIteration as end:
-                bundle: ModelBundle = end.value
-                return bundle
+        bundle = drain(self._events)
+        assert bundle is not None  # only a cancel gives None
+        return bundle
 
 
 class Parts:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from napari_unet3d.config import AugmentationConfig, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.model.settings import read_settings
@@ -82,13 +83,8 @@ def test_it_is_resumed(stack: tuple[Volume, np.ndarray]) -> None:
         iterations=83, device="cpu", precision="fp32", patch_shape=(4, 16, 16), batch_size=2, seed=3
     )
     annotation = SparseAnnotation(labels, bundle.classes)
-    steps = Trainer(volume, annotation, config, start_from=bundle, resume=True).run()
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            resumed: ModelBundle = end.value
-            break
+    resumed = drain(Trainer(volume, annotation, config, start_from=bundle, resume=True).run())
+    assert resumed is not None
     assert resumed.record.iterations == 83
     assert resumed.record.voxels_seen > bundle.record.voxels_seen
     step = "optimizer/head.bias/step"

@@ -15,6 +15,7 @@ from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.events import drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import NETWORKS, AnyNetwork, kind_of, network_of_kind
 from napari_unet3d.networks.architecture import Architecture
@@ -155,12 +156,7 @@ def bright_cube(classes: int = 1) -> tuple[Volume, SparseAnnotation]:
 
 def train(network: str, classes: int = 1, **more: Any) -> ModelBundle:
     config = TrainingConfig(network=network, iterations=3, device="cpu", pixel_classifier=False)
-    events = Trainer(*bright_cube(classes), config, **more).run()
-    while True:
-        try:
-            next(events)
-        except StopIteration as end:
-            return end.value
+    return drain(Trainer(*bright_cube(classes), config, **more).run())
 
 
 def test_an_unknown_network_is_refused_before_the_training():

@@ -27,7 +27,7 @@ from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import TrainingEvent, TrainingProgress
+from napari_unet3d.events import TrainingEvent, TrainingProgress, drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.training.control import TrainingControl
@@ -126,14 +126,14 @@ def run(
     """Events and model of a whole training, given as a trainer or as a generator."""
     events: list[TrainingEvent] = []
     steps = training.run(control) if isinstance(training, Trainer) else training
-    while True:
-        try:
-            event = next(steps)
-        except StopIteration as end:
-            return events, end.value
+
+    def keep(event: TrainingEvent) -> None:
         events.append(event)
         if each is not None:
             each(event)
+
+    bundle = drain(steps, keep)
+    return events, bundle
 
 
 def progress(events: list[TrainingEvent]) -> list[TrainingProgress]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.errors import RunFailedError
-from napari_unet3d.events import Notice
+from napari_unet3d.events import Notice, drain
 from napari_unet3d.model.mixture import Mixture
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture
@@ -324,15 +325,9 @@ class Engine:
         NotFiniteError, RunFailedError
             As `probabilities`.
         """
-        steps = self.probabilities(time, box)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                probabilities: NDArray[np.float32] = end.value.cpu().numpy()
-                return probabilities
-            except BoxTooLargeError:
-                break
+        with suppress(BoxTooLargeError):
+            probabilities: NDArray[np.float32] = drain(self.probabilities(time, box)).cpu().numpy()
+            return probabilities
         axis = box.longest_axis
         return np.concatenate([self.predict(time, half) for half in box.halves(axis)], 1 + axis)
 
