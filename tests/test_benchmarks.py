@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmark_scripts import imported
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 NAMES = ("protocol", "peers", "networks", "report", "accuracy")
 
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[SimpleNamespace]:
-    """The scripts of the folder, which are no package."""
-    patch = pytest.MonkeyPatch()
-    patch.syspath_prepend(str(FOLDER))
-    modules: dict[str, ModuleType] = {name: __import__(name) for name in NAMES}
-    yield SimpleNamespace(**modules)
-    for name in NAMES:
-        del sys.modules[name]
-    patch.undo()
+    with imported(NAMES) as scripts:
+        yield scripts
 
 
 def half_planes(*borders: int, width: int = 12) -> np.ndarray:

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+from benchmark_scripts import FOLDER, imported
+
 NAMES = ("protocol", "report", "gpu_checks", "gpu_lines", "gpu_memory", "gpu_speed",
          "gpu_accuracy", "gpu")  # fmt: skip
 NEEDS_MORE = {
@@ -25,14 +26,8 @@ NEEDS_MORE = {
 
 @pytest.fixture(scope="module")
 def benchmark() -> Iterator[SimpleNamespace]:
-    """The scripts of the folder, which are no package."""
-    patch = pytest.MonkeyPatch()
-    patch.syspath_prepend(str(FOLDER))
-    modules: dict[str, ModuleType] = {name: __import__(name) for name in NAMES}
-    yield SimpleNamespace(**modules)
-    for name in NAMES:
-        del sys.modules[name]
-    patch.undo()
+    with imported(NAMES) as scripts:
+        yield scripts
 
 
 @pytest.fixture(scope="module")
