@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
+from napari_unet3d.data.edits import SliceEdit
 from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
@@ -22,6 +24,7 @@ from napari_unet3d.widgets.viewer.layers import (
     read_classes,
     read_held_out,
     starting_classes,
+    write_accepted,
     write_classes,
     write_held_out,
 )
@@ -235,6 +238,39 @@ class Annotator(QObject):
             return
         shown = self.shown()
         complete_slice(self._layer, ref, displayed=shown is not None and shown.axis == ref.axis)
+        self._count()
+
+    def apply(
+        self,
+        edits: Sequence[SliceEdit],
+        *,
+        held_out: frozenset[SliceRef] | None = None,
+        accepted: Mapping[SliceRef, str] | None = None,
+    ) -> None:
+        """Edit slices of the annotation, in one undo step.
+
+        Parameters
+        ----------
+        edits
+            New labels of slices.
+        held_out, accepted
+            The held-out and the accepted slices after the edit; None leaves them as they are.
+        """
+        if self._layer is None:
+            return
+        indices = [edit.indices(self._layer.ndim) for edit in edits]
+        values = [
+            np.broadcast_to(edit.values(), len(i[0]))
+            for edit, i in zip(edits, indices, strict=True)
+        ]
+        if edits:
+            where = tuple(np.concatenate(axis) for axis in zip(*indices, strict=True))
+            self._layer.data_setitem(where, np.concatenate(values).astype(self._layer.data.dtype))
+        if held_out is not None:
+            write_held_out(self._layer, held_out)
+        if accepted is not None:
+            write_accepted(self._layer, accepted)
+        self._read_metadata()
         self._count()
 
     # Others, such as a second dock, may change what is stored in the layer. So an edit writes

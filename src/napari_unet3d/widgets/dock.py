@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from napari.layers import Labels
 from napari.utils.notifications import show_info
-from qtpy.QtCore import QSize, QTimer, Signal
+from qtpy.QtCore import QSize, Signal
 from qtpy.QtWidgets import QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet3d.session.session import RunSettings
 from napari_unet3d.widgets.actions import Actions
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.class_removal import ClassRemoval
+from napari_unet3d.widgets.features import FEATURES
 from napari_unet3d.widgets.file_actions import FileActions
 from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.parts.class_table import ClassTable
@@ -25,7 +27,7 @@ from napari_unet3d.widgets.parts.hint import Situation, next_step
 from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.run_bar import RunBar
-from napari_unet3d.widgets.parts.section import Section
+from napari_unet3d.widgets.parts.section import Section, column, stacked
 from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.parts.training_form import TrainingForm
 from napari_unet3d.widgets.run.background import Background
@@ -33,14 +35,14 @@ from napari_unet3d.widgets.run.report import RunReport
 from napari_unet3d.widgets.run.runner import Runner
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.lifetime import WindowWatch
+from napari_unet3d.widgets.viewer.shortcuts import Shortcuts
 from napari_unet3d.widgets.viewer.theme import theme_colors
 from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
-from napari_unet3d.widgets.viewer.window_session import session_of
+from napari_unet3d.widgets.viewer.window_session import WindowSession, session_of
+from napari_unet3d.widgets.workbench import Feature, Place, Workbench
 
 _PATIENCE = 1.5
 """Seconds that closing the window waits for the training to end, so that it feels immediate."""
-_LAYOUT_MS = 50
-"""Milliseconds until Qt has laid out a section that was unfolded, and its height is known."""
 
 
 class SegmentationDock(QWidget):
@@ -70,24 +72,10 @@ class SegmentationDock(QWidget):
         self.class_table, self.slice_table = ClassTable(asks_before_removal=True), SliceTable()
         self.form, self.curve, self.results = TrainingForm(), Curve(), Results()
         self.run_bar = RunBar()
-        self.annotate_section = Section(
-            "1  Classes and slices", _column(self.class_table, self.slice_table)
-        )
-        self.train_section = Section("2  Training", _column(self.form))
-        self.progress_section = Section("3  Progress", _column(self.curve), expanded=False)
-        self.results_section = Section("4  Result", _column(self.results), expanded=False)
-        self.scroll_area = ColumnScroll(
-            _sections(
-                self.annotate_section,
-                self.train_section,
-                self.progress_section,
-                self.results_section,
-            )
-        )
-
         # ---- mediators
         session = session_of(viewer)
         self._background = Background(self)
+        self.shortcuts = Shortcuts(viewer)
         self.runner = Runner(self)
         self.report = RunReport(self.runner, self.run_bar, self.curve, self.results)
         self.annotator = Annotator(viewer, self.class_table, self.slice_table)
@@ -116,13 +104,12 @@ class SegmentationDock(QWidget):
             results=self.results,
             run_bar=self.run_bar,
         )
+        self.features = self._make_features(session)
+        self._make_sections()
         self._unsaved = UnsavedPaint(viewer, self)
         self._window_watch = WindowWatch(
             self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
         )
-        self._scroll_timer = QTimer(self)
-        self._scroll_timer.setSingleShot(True)
-        self._scroll_target: Section | None = None
         self._slices, self._tables = self.annotator.slices(), self._table_values()
 
         self._lay_out()
@@ -135,11 +122,69 @@ class SegmentationDock(QWidget):
         self.pairing.start()
         self._show_hint()
 
+    def _make_features(self, session: WindowSession) -> tuple[Feature, ...]:
+        bench = Workbench(
+            viewer=self._viewer,
+            dock=self,
+            session=session,
+            background=self._background,
+            shortcuts=self.shortcuts,
+            choice=self.choice,
+            class_table=self.class_table,
+            slice_table=self.slice_table,
+            form=self.form,
+            curve=self.curve,
+            results=self.results,
+            run_bar=self.run_bar,
+            annotator=self.annotator,
+            pairing=self.pairing,
+            actions=self.run_actions,
+            file_actions=self.file_actions,
+            runner=self.runner,
+            report=self.report,
+        )
+        return tuple(feature(bench) for feature in FEATURES)
+
+    def _make_sections(self) -> None:
+        placed = self._widgets_at
+        self.annotate_section = Section(
+            "1  Classes and slices",
+            column(self.class_table, self.slice_table, *placed("annotate")),
+        )
+        self.train_section = Section("2  Training", column(self.form, *placed("train")))
+        self.progress_section = Section(
+            "3  Progress", column(self.curve, *placed("progress")), expanded=False
+        )
+        self.results_section = Section(
+            "4  Result", column(self.results, *placed("result")), expanded=False
+        )
+        self.feature_sections: dict[str, Section] = {}
+        for feature in self.features:
+            if feature.place == "section" and feature.widget is not None:
+                section = Section(feature.title, column(feature.widget), expanded=False)
+                feature.showRequested.connect(partial(self._show_section, section))
+                self.feature_sections[feature.title] = section
+        self.scroll_area = ColumnScroll(
+            stacked(
+                self.annotate_section,
+                self.train_section,
+                self.progress_section,
+                self.results_section,
+                *self.feature_sections.values(),
+            )
+        )
+
+    def _widgets_at(self, place: Place) -> list[QWidget]:
+        widgets = (f.widget for f in self.features if f.place == place)
+        return [widget for widget in widgets if widget is not None]
+
     def _lay_out(self) -> None:
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self.choice)
+        for widget in self._widgets_at("header"):
+            layout.addWidget(widget)
         layout.addWidget(self.scroll_area, 1)
         layout.addWidget(self.pairing.notice)
         layout.addWidget(self.run_bar)
@@ -148,8 +193,7 @@ class SegmentationDock(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def _connect(self) -> None:
-        layers, bar = self._viewer.layers.events, self.scroll_area.verticalScrollBar()
-        assert bar is not None
+        layers = self._viewer.layers.events
         self._connections.add(  # to napari, which outlives the dock
             (layers.inserted, self._layer_inserted),
             (layers.removed, self.pairing.sync),
@@ -168,10 +212,6 @@ class SegmentationDock(QWidget):
             (self.runner.phaseChanged, self._follow_run),
             (self.form.valueChanged, self.valueChanged),
             (self.choice.timesChanged, self.valueChanged),
-            # A section grows as curves and scores appear. It stays in view until the user scrolls.
-            (self._scroll_timer.timeout, self._scroll),
-            (bar.rangeChanged, self._scroll),
-            (bar.actionTriggered, self._scrolled_by_user),
             (self._window_watch.closed, self.cleanup),
             (self._window_watch.removed, self._removed),
         ):
@@ -294,23 +334,14 @@ class SegmentationDock(QWidget):
         self.form.setEnabled(phase == "ready")
         self.choice.setEnabled(phase == "ready")
         if phase == "training":
-            self.progress_section.setExpanded(True)
-            self._scroll_to(self.progress_section)
+            self._show_section(self.progress_section)
             self._say_where_to_look()
         elif phase == "segmenting":
-            self.results_section.setExpanded(True)
-            self._scroll_to(self.results_section)
+            self._show_section(self.results_section)
 
-    def _scroll_to(self, section: Section) -> None:
-        self._scroll_target = section
-        self._scroll_timer.start(_LAYOUT_MS)
-
-    def _scroll(self) -> None:
-        if self._scroll_target is not None:
-            self.scroll_area.ensureWidgetVisible(self._scroll_target, 0, 0)
-
-    def _scrolled_by_user(self) -> None:
-        self._scroll_target = None
+    def _show_section(self, section: Section) -> None:
+        section.setExpanded(True)
+        self.scroll_area.scroll_to(section)
 
     def _say_where_to_look(self) -> None:
         shown = self.annotator.shown()
@@ -344,29 +375,12 @@ class SegmentationDock(QWidget):
         self._cleaned = True
         self._window_watch.stop()
         self._unsaved.stop()
-        self._scroll_timer.stop()
+        self.scroll_area.stop()
+        for feature in self.features:
+            feature.cleanup()
+        self.shortcuts.clear()
         self._background.cleanup()
         self.pairing.cleanup()
         self.runner.abandon(_PATIENCE)
         self._connections.clear()
         self.annotator.cleanup()
-
-
-def _column(*widgets: QWidget) -> QWidget:
-    column = QWidget()
-    layout = QVBoxLayout(column)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(8)
-    for widget in widgets:
-        layout.addWidget(widget)
-    return column
-
-
-def _sections(*sections: Section) -> QWidget:
-    """Stack sections from the top; what they do not need stays free below them."""
-    column = _column(*sections)
-    layout = column.layout()
-    assert isinstance(layout, QVBoxLayout)
-    layout.setContentsMargins(4, 0, 4, 0)
-    layout.addStretch(1)
-    return column

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QStyle, QWidget
+
+_LAYOUT_MS = 50
+"""Milliseconds until Qt has laid out a section that was unfolded, and its height is known."""
 
 
 class ColumnScroll(QScrollArea):
@@ -16,6 +19,27 @@ class ColumnScroll(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._target: QWidget | None = None
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._scroll)
+        if (bar := self.verticalScrollBar()) is not None:
+            bar.rangeChanged.connect(self._scroll)  # a section grows as curves and scores appear
+            bar.actionTriggered.connect(self.stop)
+
+    def scroll_to(self, widget: QWidget) -> None:
+        """Keep a widget of the column in view, until the user scrolls."""
+        self._target = widget
+        self._timer.start(_LAYOUT_MS)
+
+    def stop(self) -> None:
+        """Keep no widget in view any longer."""
+        self._timer.stop()
+        self._target = None
+
+    def _scroll(self) -> None:
+        if self._target is not None:
+            self.ensureWidgetVisible(self._target, 0, 0)
 
     def minimumSizeHint(self) -> QSize:
         hint, column, style = super().minimumSizeHint(), self.widget(), self.style()

@@ -64,3 +64,24 @@ class Section(QWidget):
         self.header.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
         self.content.setVisible(expanded)
         self.toggled.emit(expanded)
+
+
+def column(*widgets: QWidget) -> QWidget:
+    """Put widgets below each other."""
+    content = QWidget()
+    layout = QVBoxLayout(content)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(8)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return content
+
+
+def stacked(*sections: QWidget) -> QWidget:
+    """Put sections below each other, from the top; what they do not need stays free below them."""
+    content = column(*sections)
+    layout = content.layout()
+    assert isinstance(layout, QVBoxLayout)
+    layout.setContentsMargins(4, 0, 4, 0)
+    layout.addStretch(1)
+    return content

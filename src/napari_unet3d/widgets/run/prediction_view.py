@@ -36,6 +36,13 @@ class PredictionView:
         The image that is segmented.
     classes
         The classes of the model.
+
+    Attributes
+    ----------
+    outputs
+        As given.
+    layer
+        The layer of the labels; None until `open`.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class PredictionView:
         image: Image,
         classes: Sequence[ClassInfo],
     ) -> None:
-        self._viewer, self._outputs, self._image = viewer, outputs, image
+        self._viewer, self.outputs, self._image = viewer, outputs, image
         self._classes = tuple(classes)
         wanted = f"{base_name(image.name)} prediction"
         self.name = unique_name(wanted, (x.name for x in viewer.layers))
@@ -70,8 +77,8 @@ class PredictionView:
         if self.layer is None or self.layer not in self._viewer.layers:
             self._add()
         assert self.layer is not None
-        transform = spatial_transform(self._image, self._outputs["labels"].ndim)
-        for companion in companion_layers(self.layer.name, self._classes, transform, self._outputs):
+        transform = spatial_transform(self._image, self.outputs["labels"].ndim)
+        for companion in companion_layers(self.layer.name, self._classes, transform, self.outputs):
             bind(companion, self._image)
             self._insert(companion, self._viewer.layers.index(self.layer))
         self.layer.refresh()
@@ -87,7 +94,7 @@ class PredictionView:
                 layer.visible = True
 
     def _add(self) -> None:
-        labels = self._outputs["labels"]
+        labels = self.outputs["labels"]
         transform = spatial_transform(self._image, labels.ndim)  # as it lies now
         self.layer = prediction_layer(labels, self.name, self._classes, transform)
         bind(self.layer, self._image)

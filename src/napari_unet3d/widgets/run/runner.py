@@ -18,6 +18,7 @@ from napari_unet3d.events import (
     TrainingStarted,
 )
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.job import Outputs
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.widgets.run.prediction_view import PredictionView
@@ -40,10 +41,13 @@ class Finished:
         The model that made the segmentation.
     layer
         The layer that shows it.
+    outputs
+        The arrays of all outputs, by name.
     """
 
     bundle: ModelBundle
     layer: Labels
+    outputs: Outputs
 
 
 class Runner(QObject):
@@ -232,7 +236,7 @@ class Runner(QObject):
                 view.discard()
                 result = None
             elif view is not None:
-                result = Finished(result, view.finish())
+                result = Finished(result, view.finish(), view.outputs)
         except Exception as error:  # the viewer refused a layer; the run is over in any case
             signal, result = self.failed, error
         self._ended()

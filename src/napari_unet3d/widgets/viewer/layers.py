@@ -223,6 +223,21 @@ def write_held_out(layer: Labels, held_out: Iterable[SliceRef]) -> None:
     remember(layer, held_out=[[r.axis, r.index, r.time] for r in sorted(held_out)])
 
 
+def read_accepted(layer: Layer) -> dict[SliceRef, str]:
+    """The slices that were taken over from a prediction, each with where it came from."""
+    try:
+        entries = metadata_of(layer).get("accepted", ())
+        return {SliceRef(*map(int, where)): str(source) for where, source in entries}
+    except (TypeError, ValueError):
+        return {}
+
+
+def write_accepted(layer: Labels, accepted: Mapping[SliceRef, str]) -> None:
+    """Store which slices were taken over from a prediction."""
+    entries = [[[r.axis, r.index, r.time], accepted[r]] for r in sorted(accepted)]
+    remember(layer, accepted=entries)
+
+
 def starting_classes() -> tuple[ClassInfo, ...]:
     """The classes of a new annotation layer, beside background."""
     return (default_class(FIRST_CLASS, "structure"),)
