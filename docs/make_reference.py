@@ -33,6 +33,7 @@ PACKAGE = Path(napari_unet3d.__file__).parent
 FOLDERS = (
     "",
     "widgets",
+    "widgets/features",
     "widgets/run",
     "widgets/viewer",
     "widgets/parts",
