@@ -10,7 +10,7 @@ import tifffile
 
 from napari_unet3d.data import lazy
 from napari_unet3d.data.io.reading import read_volume
-from napari_unet3d.data.lazy import RawPlanes, Rearranged, as_bad_input, rearranged
+from napari_unet3d.data.lazy import RawPlanes, Rearranged, Stacked, as_bad_input, rearranged
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 
@@ -186,3 +186,14 @@ def test_whatever_a_lazy_array_raises_is_told_in_words(error):
 def test_lack_of_memory_stays_what_it_is():
     with pytest.raises(MemoryError):
         Volume(Broken(MemoryError())).crop(0, (0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize("key", KEYS, ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_stacked_arrays_are_indexed_like_numpy(key, axis):
+    data = np.random.default_rng(0).integers(0, 200, (2, 5, 11, 23)).astype(np.uint16)
+    parts = [part.astype(t) for part, t in zip(np.moveaxis(data, axis, 0), "BHBHB", strict=False)]
+    array = Stacked(parts, axis)
+    assert (array.shape, array.dtype) == (data.shape, np.uint16)
+    np.testing.assert_array_equal(array[key], data[key])
+    assert array[key].dtype == np.uint16

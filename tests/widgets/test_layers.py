@@ -230,3 +230,10 @@ def test_features_of_somebody_else_stay() -> None:
     layers.write_classes(ours, layers.starting_classes())
     layers.write_classes(ours, (default_class(2, "cell"),))
     assert list(ours.features["class"]) == ["unlabelled", "background", "cell"]
+
+
+def test_further_layers_are_channels() -> None:
+    first, second = Image(DATA, name="a", **TRANSFORM), Image(2 * DATA, name="b", **TRANSFORM)
+    volume, _ = layers.image_volume(first, channels=[second])
+    assert (volume.axes, volume.n_channels, volume.name) == ("CZYX", 2, "a")
+    np.testing.assert_array_equal(volume.data[...], [DATA, 2 * DATA])

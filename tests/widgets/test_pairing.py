@@ -472,3 +472,31 @@ def test_a_stack_larger_than_the_memory_can_be_painted(desk: Desk) -> None:
     assert desk.annotation.data[7, 100, 100] == 2
     desk.annotation.undo()
     assert desk.annotation.data[7, 100, 100] == 0
+
+
+def test_the_channels_of_one_file_are_used_together(desk: Desk, tmp_path: Path) -> None:
+    data = np.random.default_rng(0).random((4, 6, 7)).astype(np.float32)
+    with layer_source(path=str(tmp_path / "cells.tif")):
+        for name in ("dapi", "actin"):
+            desk.viewer.add_image(data, name=name)
+    desk.settle()
+    volume, _ = desk.choice.volume()
+    assert (volume.axes, volume.n_channels) == ("CZYX", 2)
+    assert desk.choice.channels.text() == "dapi + actin"
+    desk.choice.channels.menu().actions()[0].trigger()
+    assert desk.choice.volume()[0].n_channels == 1
+    desk.viewer.layers.remove("actin")
+    assert desk.choice.channels_value() == ()
+
+
+def test_another_stack_becomes_a_channel_only_when_it_is_ticked(desk: Desk) -> None:
+    data = np.random.default_rng(0).random((4, 6, 7)).astype(np.float32)
+    desk.open(data)
+    desk.open(data[1:], "shorter")
+    desk.open(data, "moved", translate=(0, 3, 0))
+    filtered = desk.open(data**2, "filtered")
+    assert desk.choice.volume()[0].n_channels == 1
+    assert [a.text() for a in desk.choice.channels.menu().actions()] == ["filtered"]
+    desk.choice.channels.menu().actions()[0].trigger()
+    assert desk.choice.channels_value() == (filtered,)
+    assert desk.choice.volume()[0].n_channels == 2

@@ -35,3 +35,19 @@ def test_a_sample_is_an_image_and_its_truth(
     assert not truth_options["visible"]
     classes = options["metadata"][METADATA_KEY]["classes"]
     assert set(np.unique(truth)) <= {0, *(c["value"] for c in classes)}
+
+
+def test_the_first_sample_is_painted_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = core.sparse_nuclei((12, 48, 48))
+    monkeypatch.setattr(core, "sparse_nuclei", lambda: small)
+    *_, (annotation, options, kind) = samples.first_steps()
+    assert kind == "labels"
+    metadata = options["metadata"][METADATA_KEY]
+    ((axis, index, _time),) = metadata["held_out"]
+    assert (annotation.take(index, axis) > 0).all()
+    painted = [ref for ref in small.training_slices[:3] if annotation[ref.index].any()]
+    assert painted == list(small.training_slices[:3])
+    # Scribbles agree with the truth, and leave something to find out.
+    labelled = annotation > 0
+    assert np.array_equal(annotation[labelled], np.maximum(small.truth, 1)[labelled])
+    assert labelled[painted[0].index].mean() < 0.9

@@ -122,6 +122,39 @@ class Rearranged(LazyArray):
         return block.transpose([sorted(left).index(axis) for axis in left])
 
 
+class Stacked(LazyArray):
+    """Arrays of one shape along a new axis, such as channels that lie in files of their own.
+
+    Parameters
+    ----------
+    arrays
+        At least one; the type is one that holds the values of all of them.
+    axis
+        Where the new axis stands.
+    """
+
+    def __init__(self, arrays: Sequence[Any], axis: int = 0) -> None:
+        shape = [int(n) for n in arrays[0].shape]
+        dtype = np.result_type(*(np.dtype(array.dtype) for array in arrays))
+        super().__init__([*shape[:axis], len(arrays), *shape[axis:]], dtype)
+        self._arrays, self._axis = tuple(arrays), axis
+        self.quick = all(getattr(array, "quick", False) for array in arrays)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        keys = self._complete(key)
+        number = keys[self._axis]
+        inside = (*keys[: self._axis], *keys[self._axis + 1 :])
+        if isinstance(number, int):
+            return np.asarray(self._arrays[number][inside], self.dtype)
+        parts = [np.asarray(array[inside]) for array in self._arrays[number]]
+        # Integers before the new axis have removed theirs.
+        axis = sum(isinstance(k, slice) for k in keys[: self._axis])
+        if not parts:
+            empty = np.asarray(self._arrays[0][inside])
+            return np.stack([empty], axis).astype(self.dtype).take([], axis)
+        return np.stack(parts, axis).astype(self.dtype, copy=False)
+
+
 def rearranged(array: Any, order: Sequence[int]) -> Any:
     """`array` with its axes in this order and without those of length 1 that are left out."""
     if tuple(order) == tuple(range(len(array.shape))):

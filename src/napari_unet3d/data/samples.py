@@ -1,4 +1,4 @@
-"""Simulated sample stacks with ground truth: kidney tubules and cell nuclei; no network."""
+"""Simulated sample stacks with ground truth: cell nuclei and kidney tubules; no network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import irfftn, rfftn  # scipy comes with scikit-image
-from scipy.ndimage import fourier_gaussian, gaussian_filter, gaussian_filter1d, zoom
+from scipy.ndimage import (
+    binary_dilation,
+    distance_transform_edt,
+    fourier_gaussian,
+    gaussian_filter,
+    gaussian_filter1d,
+    zoom,
+)
 from scipy.spatial import cKDTree
+from skimage.morphology import skeletonize
 
 from napari_unet3d.config import BACKGROUND, PALETTE, ClassInfo, Triple
 from napari_unet3d.data.slices import SliceRef
@@ -29,6 +37,9 @@ CLASSES = (
 NUCLEUS = 2
 NUCLEUS_CLASSES = (ClassInfo(value=NUCLEUS, name="nucleus", color=PALETTE[0]),)
 VOXEL_SIZE = (1.0, 0.5, 0.5)
+_OUTLINE = 4
+"""Voxels. Scribbles of background reach so far from a structure: a brush of 3 voxels, which leaves
+the border free."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +88,43 @@ class Sample:
         """
         annotation = np.zeros_like(self.truth)
         for ref in refs:
-            last = self.truth.shape[ref.axis] - 1
-            if ref.time != 0 or not 0 <= ref.index <= last:
-                raise BadInputError(f"no slice {ref} in the sample; give an index from 0 to {last}")
-            where = (slice(None),) * ref.axis + (ref.index,)
+            where = self._where(ref)
             annotation[where] = np.maximum(self.truth[where], BACKGROUND)
         return annotation
+
+    def scribble(self, refs: Sequence[SliceRef]) -> Labels:
+        """Paint the slices `refs` roughly, as a quick user would.
+
+        Structures are filled but for their border, and outlined with background; a line of
+        background runs between them.
+
+        Returns
+        -------
+        numpy.ndarray
+            As `annotate`; the borders and most of the background stay unlabelled.
+
+        Raises
+        ------
+        BadInputError
+            When a slice is not in the stack.
+        """
+        annotation = np.zeros_like(self.truth)
+        for ref in refs:
+            where = self._where(ref)
+            depth = distance_transform_edt(self.truth[where] == 0)  # into the background
+            middle = skeletonize(depth > 0)  # type: ignore[no-untyped-call]
+            between = binary_dilation(middle)
+            annotation[where][(depth > 1) & (between | (depth <= _OUTLINE))] = BACKGROUND
+            for info in self.classes:
+                inside = distance_transform_edt(self.truth[where] == info.value) > 1
+                annotation[where][inside] = info.value
+        return annotation
+
+    def _where(self, ref: SliceRef) -> tuple[slice | int, ...]:
+        last = self.truth.shape[ref.axis] - 1
+        if ref.time != 0 or not 0 <= ref.index <= last:
+            raise BadInputError(f"no slice {ref} in the sample; give an index from 0 to {last}")
+        return (slice(None),) * ref.axis + (ref.index,)
 
 
 def tubules(shape: Triple = (64, 160, 160), seed: int = 0) -> Sample:
@@ -145,6 +187,18 @@ def nuclei(shape: Triple = (48, 160, 160), seed: int = 0) -> Sample:
     return Sample(image, truth, NUCLEUS_CLASSES)
 
 
+def sparse_nuclei(shape: Triple = (32, 128, 128), seed: int = 0) -> Sample:
+    """Simulate a bright confocal stack of cell nuclei that lie apart: an easy first stack.
+
+    Parameters, result and errors are those of `nuclei`.
+    """
+    _check_shape(shape)
+    rng = np.random.default_rng(seed)
+    truth, dye = _cells(rng, shape, _LARGE_NUCLEUS, _APART)
+    image = Volume(_microscope(rng, 3 * dye), "ZYX", VOXEL_SIZE, "µm", "sparse nuclei")
+    return Sample(image, truth, NUCLEUS_CLASSES)
+
+
 def _check_shape(shape: Triple) -> None:
     if len(shape) != 3 or shape[0] < 8 or min(shape[1:]) < 32:
         raise BadInputError(f"shape is {shape}; give (z, y, x) of at least (8, 32, 32)")
@@ -155,7 +209,8 @@ def _check_shape(shape: Triple) -> None:
 _MARGIN = 12.0  # tubes also wind outside the stack, so that some leave it
 _STEP = 3.0  # distance of the beads that make up a tube
 _GAP = 1.2  # wanted between one turn and the next
-_NUCLEUS = 6.0  # mean semi-axis of a nucleus
+_NUCLEUS, _LARGE_NUCLEUS = 6.0, 8.0  # mean semi-axis of a nucleus
+_PACKED, _APART = 1.55, 2.2  # semi-axes between the centers of two nuclei, at least
 _BLUR = ((0.8, 0.26, 0.26), (1.3, 0.45, 0.45))  # of the microscope, at the top and deep down
 
 
@@ -289,23 +344,28 @@ def _tissue(rng: np.random.Generator, shape: Triple) -> tuple[Labels, Floats]:
     return truth, np.where(truth == LUMEN, filtrate, dye).clip(0.02).astype(np.float32)
 
 
-def _cells(rng: np.random.Generator, shape: Triple) -> tuple[Labels, Floats]:
+def _cells(
+    rng: np.random.Generator,
+    shape: Triple,
+    radius: float = _NUCLEUS,
+    spacing: float = _PACKED,
+) -> tuple[Labels, Floats]:
     """Pack the nuclei: truth, and the concentration of the dye."""
     size = np.array(shape) * VOXEL_SIZE
-    tries = rng.uniform(-_NUCLEUS, size + _NUCLEUS, (round(size.prod() / 40), 3))
+    tries = rng.uniform(-radius, size + radius, (round(size.prod() / 40), 3))
     tries[0] = size / 2  # a small stack shows one, too
     centers = tries[:1]
     for point in tries[1:]:  # those that touch none before them
-        if np.linalg.norm(centers - point, axis=1).min() > 1.55 * _NUCLEUS:
+        if np.linalg.norm(centers - point, axis=1).min() > spacing * radius:
             centers = np.vstack([centers, point])
     bumps = 0.09 * _noise(rng, shape, 2.5)
     nearest, second = np.full((2, *shape), 2.0, np.float32)  # 1 on the surface of a nucleus
     tone = np.zeros(shape, np.float32)
     for center in centers:
-        axes = _NUCLEUS * rng.uniform(0.7, 1.1, 3)
+        axes = radius * rng.uniform(0.7, 1.1, 3)
         turn = np.linalg.qr(rng.normal(size=(3, 3)))[0] / axes[:, None]
-        start = np.clip(np.ceil((center - 12) / VOXEL_SIZE), 0, shape).astype(int)
-        stop = np.clip(np.floor((center + 12) / VOXEL_SIZE) + 1, 0, shape).astype(int)
+        start = np.clip(np.ceil((center - 2 * radius) / VOXEL_SIZE), 0, shape).astype(int)
+        stop = np.clip(np.floor((center + 2 * radius) / VOXEL_SIZE) + 1, 0, shape).astype(int)
         box = tuple(slice(*ends) for ends in zip(start, stop, strict=True))
         place = np.stack(np.broadcast_arrays(*np.ogrid[box]), -1) * VOXEL_SIZE - center
         away = np.linalg.norm(place @ turn.T, axis=-1).astype(np.float32)

@@ -31,7 +31,7 @@ from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.run.report import RunReport
 from napari_unet3d.widgets.run.runner import Finished, Runner
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
-from napari_unet3d.widgets.viewer.layers import base_name, image_volume, read_classes, read_held_out
+from napari_unet3d.widgets.viewer.layers import base_name, read_classes, read_held_out
 from napari_unet3d.widgets.viewer.room import check_result, snapshot
 from napari_unet3d.widgets.viewer.window_session import WindowSession
 
@@ -159,13 +159,12 @@ class Actions(QObject):
         self._guarded(self._apply)
 
     def _start(self) -> None:
-        axis = self._choice.first_axis_value()
-        if (image := self._choice.value()[0]) is not None:
-            image_volume(image, axis)[0].check_header()  # before an annotation is asked for
+        if self._choice.value()[0] is not None:
+            self._choice.volume()[0].check_header()  # before an annotation is asked for
         image, annotation = self._choice.chosen()
         if problem := self._pair_problem():
             raise BadInputError(problem)
-        volume, notes = image_volume(image, axis)
+        volume, notes = self._choice.volume()
         classes = read_classes(annotation)
         outputs = self._outputs(volume, classes)
         labels, note = snapshot(annotation.data)  # painting goes on while training
@@ -194,7 +193,7 @@ class Actions(QObject):
         if model is None:
             raise BadInputError("There is no model yet. Train one, or load one.")
         classes = model.bundle.classes
-        volume, notes = image_volume(image, self._choice.first_axis_value())
+        volume, notes = self._choice.volume()
         outputs = self._outputs(volume, classes)
         session = Session(
             volume=volume,

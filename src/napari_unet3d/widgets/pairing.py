@@ -24,6 +24,7 @@ from napari_unet3d.widgets.viewer.belonging import (
     separate,
 )
 from napari_unet3d.widgets.viewer.candidates import free_annotation, images_of, own_annotation
+from napari_unet3d.widgets.viewer.channels import other_channels
 from napari_unet3d.widgets.viewer.following import Following
 from napari_unet3d.widgets.viewer.image_facts import ImageFacts
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
@@ -145,6 +146,9 @@ class Pairing(QObject):
             if image is not None and owners(x, images) and not belongs_to(x, image)
         }
         self._choice.set_layers(images, annotations, remarks)
+        chosen, _ = self._choice.value()
+        others = [] if chosen is None else other_channels(chosen, self._viewer.layers)
+        self._choice.set_channels(others)
         self._check()
 
     def start(self) -> None:

@@ -9,11 +9,19 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QLineEdit, QPushButton, QWidget
 
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.parts.channel_choice import ChannelChoice
 from napari_unet3d.widgets.parts.elided_box import ElidedBox
 from napari_unet3d.widgets.parts.typed_box import steady
 from napari_unet3d.widgets.parts.voxel_size import VoxelSizeEdit
-from napari_unet3d.widgets.viewer.layers import FirstAxis, labels_shape, stack_ndim
+from napari_unet3d.widgets.viewer.channels import from_one_file
+from napari_unet3d.widgets.viewer.layers import (
+    FirstAxis,
+    image_volume,
+    labels_shape,
+    stack_ndim,
+)
 
 
 def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
@@ -46,6 +54,8 @@ class LayerChoice(QWidget):
 
     valueChanged = Signal()
     """Another layer is chosen, or the first axis has another meaning."""
+    channelsChanged = Signal()
+    """Other layers are channels of the image."""
     timesChanged = Signal()
     """The text of the time points is another one."""
     newAnnotationRequested = Signal()
@@ -67,6 +77,12 @@ class LayerChoice(QWidget):
         self.first_axis.setAccessibleName("First axis of the image")
         self.first_axis.setToolTip("This image has four axes: say what the first one is.")
         self.first_axis.hide()
+        self.channels = ChannelChoice()
+        self.channels_label = QLabel("Channels")
+        self.channels_label.setBuddy(self.channels)
+        self._offered: Image | None = None
+        """The image that the channels were offered for."""
+        self._offers: tuple[Image, ...] = ()
         self.times = QLineEdit()
         self.times.setPlaceholderText("all, or e.g. 0,3 or 0-4")
         self.times.setAccessibleName("Time points to segment")
@@ -89,7 +105,7 @@ class LayerChoice(QWidget):
         layout.setContentsMargins(6, 4, 6, 2)
         layout.setHorizontalSpacing(6)
         layout.setVerticalSpacing(4)
-        for row, text, box in ((0, "&Image", self.image), (5, "Annotatio&n", self.annotation)):
+        for row, text, box in ((0, "&Image", self.image), (6, "Annotatio&n", self.annotation)):
             label = QLabel(text)
             label.setBuddy(box)
             layout.addWidget(label, row, 0)
@@ -98,14 +114,17 @@ class LayerChoice(QWidget):
         layout.addWidget(self.voxel_size, 1, 1, 1, 2)
         layout.addWidget(self.note, 2, 0, 1, 3)
         layout.addWidget(self.first_axis, 3, 1, 1, 2)
-        layout.addWidget(self.times_label, 4, 0)
-        layout.addWidget(self.times, 4, 1, 1, 2)
-        layout.addWidget(self.new_button, 5, 2)
+        layout.addWidget(self.channels_label, 4, 0)
+        layout.addWidget(self.channels, 4, 1, 1, 2)
+        layout.addWidget(self.times_label, 5, 0)
+        layout.addWidget(self.times, 5, 1, 1, 2)
+        layout.addWidget(self.new_button, 6, 2)
         self.set_note("")
         layout.setColumnStretch(1, 1)
         self.image.currentIndexChanged.connect(self._changed)
         self.first_axis.currentIndexChanged.connect(self._changed)
         self.annotation.currentIndexChanged.connect(self._changed)
+        self.channels.valueChanged.connect(self.channelsChanged)
         self.times.textChanged.connect(lambda _text: self.timesChanged.emit())
         self.new_button.clicked.connect(self.newAnnotationRequested)
         self.set_layers([], [])
@@ -133,6 +152,41 @@ class LayerChoice(QWidget):
                 "No annotation layer is chosen. Press New at the top, then paint a few slices."
             )
         return image, annotation
+
+    def volume(self) -> tuple[Volume, tuple[str, ...]]:
+        """The chosen image with its channels, and notes on it; see `image_volume`.
+
+        Raises
+        ------
+        BadInputError
+            No image is chosen, or it cannot be segmented.
+        """
+        image, _ = self.value()
+        if image is None:
+            raise BadInputError("No image is chosen. Choose one at the top of the dock.")
+        return image_volume(image, self.first_axis_value(), self.channels_value())
+
+    def channels_value(self) -> tuple[Image, ...]:
+        """The layers that are further channels of the image."""
+        return tuple(x for x in self.channels.value() if isinstance(x, Image))
+
+    def set_channels(self, others: Sequence[Image]) -> None:
+        """Offer layers as further channels; those of the image's own file are ticked at first."""
+        image, _ = self.value()
+        before = self.channels_value()
+        fits = image is not None and (stack_ndim(image) == 3 or self.first_axis_value() == "time")
+        offers = [(x, x.name) for x in others] if fits else []
+        self.channels.set_offers("" if image is None else image.name, offers)
+        known = self._offers if image is self._offered else ()
+        if image is not None:
+            new = [x for x, _ in offers if x not in known and from_one_file(image, x)]
+            kept = before if image is self._offered else ()
+            self.channels.setValue([*kept, *new])
+        self._offered, self._offers = image, tuple(x for x, _ in offers)
+        for widget in (self.channels_label, self.channels):
+            widget.setVisible(bool(offers))
+        if self.channels_value() != before:
+            self.channelsChanged.emit()
 
     def setValue(self, image: Image | None, annotation: Labels | None) -> None:
         """Choose other layers; emits once if that is a change."""

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo, default_class
 from napari_unet3d.data.io.file_metadata import common_unit
-from napari_unet3d.data.lazy import Rearranged
+from napari_unet3d.data.lazy import Rearranged, Stacked
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -32,6 +32,8 @@ Role = Literal["annotation", "prediction", "companion", "truth"]
 _ROLES: tuple[Role, ...] = ("annotation", "prediction", "companion", "truth")
 
 METADATA_KEY = "napari-unet3d"
+ANNOTATION_OPACITY = 0.6
+"""Paint hides little of the image, and its color is still told apart."""
 _UNKNOWN_COLOR = "#ff00ff"
 _UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "pixel": "pixel"}
 
@@ -39,7 +41,9 @@ _UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "pixel": "
 # ---------------------------------------------------------------- image → volume
 
 
-def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, tuple[str, ...]]:
+def image_volume(
+    layer: Image, first_axis: FirstAxis = "time", channels: Sequence[Image] = ()
+) -> tuple[Volume, tuple[str, ...]]:
     """Make a Volume of an Image layer, without reading its voxels.
 
     Parameters
@@ -49,6 +53,8 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
         image is used.
     first_axis : {"time", "channels"}
         Meaning of the first axis of a 4D image.
+    channels : sequence of Image
+        Layers of the same shape that are further channels of the image.
 
     Returns
     -------
@@ -87,8 +93,12 @@ def image_volume(layer: Image, first_axis: FirstAxis = "time") -> tuple[Volume, 
     voxel_size, unit = voxel_size_of(layer)
     if mixed := mixed_units(layer):
         notes += (mixed,)
+    data = _without_leading(data, data.ndim - ndim)
+    if channels:
+        others = [image_volume(other, first_axis)[0].data for other in channels]
+        data, axes = Stacked([data, *others], axis=ndim - 3), axes.replace("ZYX", "CZYX")
     volume = Volume(
-        _without_leading(data, data.ndim - ndim),
+        data,
         axes=axes,
         voxel_size=voxel_size,
         unit=unit,
@@ -293,7 +303,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
     )
     write_classes(layer, read_classes(image) or starting_classes())
     write_held_out(layer, ())
-    layer.opacity = 0.6
+    layer.opacity = ANNOTATION_OPACITY
     layer.brush_size = max(2, min(shape[-2:]) // 25)
     return layer
 

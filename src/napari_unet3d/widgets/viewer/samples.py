@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from napari_unet3d.data import samples
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.widgets.viewer.layers import METADATA_KEY, class_colormap, class_features
+from napari_unet3d.widgets.viewer.layers import (
+    ANNOTATION_OPACITY,
+    METADATA_KEY,
+    class_colormap,
+    class_features,
+)
 
 LayerData = tuple[Any, dict[str, Any], str]
+
+
+def first_steps() -> list[LayerData]:
+    """Simulated sparse nuclei with scribbles on three slices and a slice to measure on."""
+    sample = samples.sparse_nuclei()
+    held_out = sample.held_out_slices[:1]
+    annotation = sample.scribble(sample.training_slices[:3])
+    measured = sample.annotate(held_out)
+    return _layers(sample, np.maximum(annotation, measured), held_out)
 
 
 def tubules() -> list[LayerData]:
@@ -24,7 +40,11 @@ def nuclei() -> list[LayerData]:
     return _layers(samples.nuclei())
 
 
-def _layers(sample: samples.Sample) -> list[LayerData]:
+def _layers(
+    sample: samples.Sample,
+    annotation: np.ndarray | None = None,
+    held_out: Sequence[SliceRef] = (),
+) -> list[LayerData]:
     classes = [c.model_dump() for c in sample.classes]
     image = volume_layer(sample.image)
     # The classes are for a new annotation of this stack. The ground truth moves with the stack.
@@ -39,7 +59,24 @@ def _layers(sample: samples.Sample) -> list[LayerData]:
         "features": class_features(sample.classes, annotation=False),
         "metadata": {METADATA_KEY: {"role": "truth", "classes": classes, "images": [owner]}},
     }
-    return [image, (sample.truth, truth, "labels")]
+    layers: list[LayerData] = [image, (sample.truth, truth, "labels")]
+    if annotation is not None:
+        painted = {
+            "role": "annotation",
+            "classes": classes,
+            "images": [owner],
+            "held_out": [[r.axis, r.index, r.time] for r in held_out],
+        }
+        options = {
+            **placement(sample.image),
+            "name": f"{sample.image.name} annotation",
+            "opacity": ANNOTATION_OPACITY,
+            "colormap": class_colormap(sample.classes, annotation=True),
+            "features": class_features(sample.classes, annotation=True),
+            "metadata": {METADATA_KEY: painted},
+        }
+        layers.append((annotation, options, "labels"))
+    return layers
 
 
 def volume_layer(volume: Volume) -> LayerData:
