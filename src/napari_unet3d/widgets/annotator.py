@@ -19,7 +19,9 @@ from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.widgets.parts.class_table import SHORTCUT_MODIFIER, ClassTable
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.parts.slice_texts import SliceMarks
 from napari_unet3d.widgets.viewer.adoption import classes_of
+from napari_unet3d.widgets.viewer.corrections import Corrections
 from napari_unet3d.widgets.viewer.counting import Counting
 from napari_unet3d.widgets.viewer.history import History
 from napari_unet3d.widgets.viewer.layers import read_classes, starting_classes, write_classes
@@ -63,6 +65,7 @@ class Annotator(QObject):
         self._slices: list[PaintedSlice] = []
         self._class_table, self._slice_table = class_table, slice_table
         self._known = Marks()
+        self._corrections = Corrections()
         self._counting = Counting(self, self.shown)
         self._rows_timer = QTimer(self)
         self._rows_timer.setSingleShot(True)
@@ -110,7 +113,7 @@ class Annotator(QObject):
             return
         classes = () if layer is None else read_classes(layer) or classes_of(layer)
         self._let_go()
-        self._layer = layer
+        self._layer, self._corrections = layer, Corrections()
         self._counting.set_layer(layer)
         if layer is not None:
             if not read_classes(layer):
@@ -169,6 +172,7 @@ class Annotator(QObject):
             self._rows_timer.start()  # the next step adds the other rows
         self._slice_table.set_share_read(self.share_read())
         self._slice_table.set_slices(self._slices[:n_rows], self._class_table.value())
+        self._show_marks(self._known)
         self._slice_table.set_shown(self.shown())
         self.changed.emit()
 
@@ -318,7 +322,14 @@ class Annotator(QObject):
 
     def _show_marks(self, marks: Marks) -> None:
         self._known = marks
-        self._slice_table.setValue(marks.held_out)
+        if self._layer is not None and self._corrections.check(
+            self._layer.data, marks, self._slices
+        ):
+            self._rows_timer.start()  # the next step checks another slice
+        corrected, revertible = self._corrections.value(), frozenset(marks.before)
+        self._slice_table.set_marks(
+            SliceMarks(marks.held_out, marks.accepted, corrected, revertible)
+        )
 
     # ---- events of viewer and layer
 
@@ -341,7 +352,7 @@ class Annotator(QObject):
                 partial(self._choose_row, digit),
             )
         for key, text, action in (
-            ("C", "Complete the slice in view", self.complete),
+            ("C", "Complete the slice in view", self._complete_painted),
             ("H", "Hold the slice in view out, or train on it again", self._toggle_hold_out),
             ("Shift-E", "Nothing here: the slice in view is background", self.empty),
             ("Shift-R", "Revert the last change of the state of the slice in view", self.revert),
@@ -364,6 +375,12 @@ class Annotator(QObject):
             action(shown)
         elif self._layer is not None:
             self._viewer.status = "Show a single slice (2D view) first."
+
+    def _complete_painted(self, ref: SliceRef) -> None:
+        if self._layer is None or read_slice(self._layer.data, ref).any():
+            self.complete(ref)
+        else:
+            self._viewer.status = f"Nothing is painted on {ref}. Is nothing there? Press Shift+E."
 
     def _toggle_hold_out(self, ref: SliceRef) -> None:
         self.hold_out(ref, ref not in self._known.held_out)
