@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.workbench import Feature
 
-FEATURES: tuple[type[Feature], ...] = ()
+FEATURES: tuple[type[Feature], ...] = (SliceMarksOnSlider,)
 """Each is a module of this folder; adding one is a file and a line."""
