@@ -16,6 +16,8 @@ from napari_unet3d.widgets.parts.state_shapes import draw_state, state_color
 
 _MARK = 7
 """Pixels of a mark: it fits the slider of napari, which is 13 pixels high."""
+_EDGE = 1.5
+"""Pixels around a mark in the color of the slider, so that it is seen on the handle too."""
 _REACH = 4
 """Pixels beside the middle of a mark in which a click means the mark."""
 _ORDER: tuple[SliceState, ...] = ("partial", "complete", "empty", "accepted", "held out")
@@ -163,6 +165,8 @@ class SliderMarks(QWidget):
             color = state_color(state, *self._backgrounds)
             for x in sorted(x for s, x in places if s == state):
                 box = QRectF(x - _MARK / 2, top, _MARK, _MARK)
+                edge = box.adjusted(-_EDGE, -_EDGE, _EDGE, _EDGE)
+                draw_state(painter, edge, state, self._backgrounds[0])
                 draw_state(painter, box, state, color)
         painter.end()
         return pixmap
