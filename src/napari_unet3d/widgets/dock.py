@@ -357,6 +357,7 @@ class SegmentationDock(QWidget):
         colors = theme_colors(self._viewer.theme)
         self.setStyleSheet(dock_style(colors))
         self.curve.apply_theme(colors)
+        self.slice_table.apply_theme(colors)
 
     def _removed(self) -> None:
         for layer in self._unsaved.layers():
