@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
+from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.workbench import Feature
 
-FEATURES: tuple[type[Feature], ...] = (AnnotationKeys, SliceMarksOnSlider)
+FEATURES: tuple[type[Feature], ...] = (
+    AnnotationKeys,
+    ClassVisibility,
+    SliceMarksOnSlider,
+)
 """Each is a module of this folder; adding one is a file and a line."""

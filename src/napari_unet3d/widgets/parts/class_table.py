@@ -38,6 +38,8 @@ class ClassTable(QWidget):
 
     valueChanged = Signal(tuple)
     """The classes (tuple of ClassInfo) were edited by the user."""
+    hiddenChanged = Signal(frozenset)
+    """The label values (frozenset of int) that are not shown, after the user ticked one."""
     labelChosen = Signal(int)
     """The user chose the row of this label value, to paint with it."""
     removeRequested = Signal(object)
@@ -47,6 +49,7 @@ class ClassTable(QWidget):
         super().__init__()
         self._asks_before_removal = asks_before_removal
         self._classes: tuple[ClassInfo, ...] = ()
+        self._hidden: frozenset[int] = frozenset()
         self._removed: dict[int, ClassInfo] = {}  # a class that comes back has them again
         self.table = NarrowTable("Classes", most_rows=7)
         # No other key starts to edit: "[" and "]" change napari's brush, digits choose labels.
@@ -78,7 +81,7 @@ class ClassTable(QWidget):
         self.add_button.clicked.connect(lambda: self.add())
         self.color_button.clicked.connect(self._choose_color)
         self.remove_button.clicked.connect(self.remove_selected)
-        self.table.itemChanged.connect(self._renamed)
+        self.table.itemChanged.connect(self._item_changed)
         self.table.currentCellChanged.connect(self._row_changed)
         self.table.cellClicked.connect(self._row_clicked)
         self._fill()
@@ -95,6 +98,10 @@ class ClassTable(QWidget):
         if classes != self._classes:
             self._classes = classes
             self._fill()
+
+    def hidden(self) -> frozenset[int]:
+        """Label values whose tick is off: layers are to show them no longer."""
+        return self._hidden
 
     def selected_label(self) -> int:
         """Label value of the selected row; that of background when no row is selected."""
@@ -196,8 +203,18 @@ class ClassTable(QWidget):
         if color.isValid():
             self.set_color(value, color.name())
 
-    def _renamed(self, item: QTableWidgetItem) -> None:
+    def _hide(self, hidden: frozenset[int]) -> None:
+        self._hidden = hidden
+        self.hiddenChanged.emit(hidden)
+
+    def _item_changed(self, item: QTableWidgetItem) -> None:
         value = self._label_at(item.row())
+        if item.column() == _NAME and _is_off(item) != (value in self._hidden):
+            self._hide(self._hidden ^ {value})
+        elif value != BACKGROUND:
+            self._renamed(item, value)
+
+    def _renamed(self, item: QTableWidgetItem, value: int) -> None:
         name = item.text().strip()[:200]
         old = next(c for c in self._classes if c.value == value)
         if not name or name == old.name:
@@ -235,6 +252,8 @@ class ClassTable(QWidget):
     def _fill_row(self, row: int, value: int, name: str, color: str) -> None:
         name_item = cell(name)
         name_item.setIcon(swatch(color))
+        off = value in self._hidden
+        name_item.setCheckState(Qt.CheckState.Unchecked if off else Qt.CheckState.Checked)
         label_item = cell(str(value), RIGHT)
         key_item = cell(f" {SHORTCUT_MODIFIER}+{row + 1}" if row < 9 else "")
         if value == BACKGROUND:
@@ -242,6 +261,7 @@ class ClassTable(QWidget):
         else:
             name_item.setFlags(name_item.flags() | Qt.ItemFlag.ItemIsEditable)
             tip = f"Label {value}. Click to paint with it, double-click the name to rename."
+        tip += " Take the tick away to hide it in the layers."
         for column, item in enumerate((name_item, label_item, key_item)):
             item.setToolTip(tip)
             self.table.setItem(row, column, item)
@@ -250,3 +270,7 @@ class ClassTable(QWidget):
         is_class = bool(self.table.selectedItems()) and self.selected_label() != BACKGROUND
         self.color_button.setEnabled(is_class)
         self.remove_button.setEnabled(is_class and len(self._classes) > 1)
+
+
+def _is_off(item: QTableWidgetItem) -> bool:
+    return item.checkState() == Qt.CheckState.Unchecked

@@ -7,7 +7,7 @@ Classes and held-out slices, which outlive a closed dock, are stored in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -256,15 +256,29 @@ def starting_classes() -> tuple[ClassInfo, ...]:
 # ---------------------------------------------------------------- looks
 
 
-def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectLabelColormap:
-    """Make a colormap with the colors of the classes; label 0 is transparent."""
+def class_colormap(
+    classes: Sequence[ClassInfo], *, annotation: bool, hidden: Collection[int] = ()
+) -> DirectLabelColormap:
+    """Make a colormap with the colors of the classes; label 0 is transparent.
+
+    Parameters
+    ----------
+    classes
+        The classes.
+    annotation
+        Whether the labels are those of an annotation, with a background of its own.
+    hidden
+        Label values, in an annotation, that are transparent too.
+    """
     colors: dict[int | None, str] = {
-        c.value if annotation else c.output_value: c.color for c in classes
+        c.value if annotation else c.output_value: "transparent" if c.value in hidden else c.color
+        for c in classes
     }
     colors[0] = "transparent"
     colors[None] = _UNKNOWN_COLOR if annotation else "transparent"
     if annotation:
-        colors[BACKGROUND] = f"{BACKGROUND_COLOR}{round(255 * BACKGROUND_ALPHA):02x}"
+        faint = f"{BACKGROUND_COLOR}{round(255 * BACKGROUND_ALPHA):02x}"
+        colors[BACKGROUND] = "transparent" if BACKGROUND in hidden else faint
     return DirectLabelColormap(color_dict=colors)
 
 
