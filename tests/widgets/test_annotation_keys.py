@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 
 from napari_unet3d.data.edits import SliceEdit
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.widgets.viewer.layers import read_accepted, read_held_out
+from napari_unet3d.widgets.viewer.layers import prediction_layer, read_accepted, read_held_out
 from napari_unet3d.widgets.viewer.marks import read_marks
 
 Z3, Z5 = SliceRef(0, 3), SliceRef(0, 5)
@@ -53,7 +53,7 @@ def window(ready: Any, qtbot: Any) -> Window:
 
 
 @pytest.mark.needs_window
-@pytest.mark.parametrize("selected", ["annotation", "image"])
+@pytest.mark.parametrize("selected", ["annotation", "image", "prediction"])
 def test_every_action_is_undone_with_the_focus_anywhere(window: Window, selected: str) -> None:
     """Actions by keys, buttons and the brush; undone and redone with the focus at each place."""
     dock, layer = window.dock, window.layer
@@ -85,6 +85,11 @@ def test_every_action_is_undone_with_the_focus_anywhere(window: Window, selected
     assert len(states) == len(actions) - 2 + 1  # all but the two jumps
     if selected == "image":
         window.viewer.layers.selection.active = window.viewer.layers["cells"]
+    if selected == "prediction":
+        window.viewer.add_layer(
+            prediction_layer(labels, "prediction", dock.annotator.classes(), {})
+        )
+        assert window.viewer.layers.selection.active.name == "prediction"
     places = list(window.places)
     for step, state in enumerate(reversed(states[:-1])):
         window.key(KEY.Key_Z, CONTROL, places[step % len(places)])

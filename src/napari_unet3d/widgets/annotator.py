@@ -134,6 +134,10 @@ class Annotator(QObject):
         """Share of the annotation that was read since it was chosen, 0 to 1."""
         return self._counting.share_read()
 
+    def is_counting(self) -> bool:
+        """Whether paint is still to be counted, or rows to be drawn."""
+        return self._counting.is_waiting() or self._rows_timer.isActive()
+
     def shown(self) -> SliceRef | None:
         """The slice of the annotation layer that the viewer shows; None in 3D."""
         return None if self._layer is None else shown_slice(self._viewer, self._layer)

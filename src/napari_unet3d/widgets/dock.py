@@ -111,6 +111,7 @@ class SegmentationDock(QWidget):
             self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
         )
         self._slices, self._tables = self.annotator.slices(), self._table_values()
+        self._situation, self._hint = Situation(), next_step(Situation())
 
         self._lay_out()
         self._apply_theme()
@@ -307,15 +308,16 @@ class SegmentationDock(QWidget):
                 self.run_bar.set_message("")
             return
         image, annotation = self.choice.value()
-        hint = next_step(
-            Situation(
-                image is not None,
-                annotation is not None,
-                tuple(self.annotator.slices()),
-                self.class_table.value(),
-                self.slice_table.value(),
-            )
+        now = Situation(
+            image is not None,
+            annotation is not None,
+            tuple(self.annotator.slices()),
+            self.class_table.value(),
+            self.slice_table.value(),
         )
+        if now != self._situation:  # many slices take some milliseconds
+            self._situation, self._hint = now, next_step(now)
+        hint = self._hint
         add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
         if not self.run_bar.is_kept():
             text = hint.text if add else self.run_actions.next_step or hint.text
