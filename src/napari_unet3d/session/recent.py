@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -126,7 +127,7 @@ def default_folder(image: Path | str, *, new: bool = False) -> Path:
     if isinstance(image, Path):
         image = image.absolute()
         parent, name = image.parent, image.name
-        if not os.access(parent, os.W_OK):
+        if not _is_writable(parent):
             # Images of one name in different folders are different images.
             name += f" {hashlib.sha256(os.fsencode(parent)).hexdigest()[:6]}"
             parent = data_folder() / "sessions"
@@ -144,6 +145,15 @@ def default_folder(image: Path | str, *, new: bool = False) -> Path:
         if not new or not os.path.lexists(folder):
             return folder
         number += 1
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder: what permissions say is not always true."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _entries() -> list[Path]:

@@ -90,6 +90,11 @@ class FolderLock:
         """
         if self._file is None:
             raise LockLostError(f"'{self._folder}' was closed.")
+        if self._folder.is_dir() and not self._path.exists():  # somebody tidied up
+            os.close(self._file)
+            self._file = None
+            self._acquire()
+            return
         if read_holder(self._path, missing_ok=False).get("token") != self._token:
             raise LockLostError(
                 f"'{self._folder}' was opened by another program meanwhile "
@@ -127,8 +132,9 @@ class FolderLock:
                 free = not (there.get("host") == host_name() and is_alive(int(there.get("pid", 0))))
             elsewhere = there.get("host") not in (None, host_name())
             if not free or (elsewhere and _age(self._path) < _STALE):
+                wait = f", or wait {_STALE:.0f} s if that computer is off" if elsewhere else ""
                 raise BadInputError(
-                    f"'{self._folder}' is open in {describe(there)}. Close it there first."
+                    f"'{self._folder}' is open in {describe(there)}. Close it there first{wait}."
                 )
             self._write(file)
         except BaseException:
