@@ -14,6 +14,7 @@ from napari_unet3d.data.io.paint_chunks import Box, Chunk, PaintChunks
 from napari_unet3d.session import layout
 from napari_unet3d.session.new_folder import now, program
 from napari_unet3d.session.session import SessionRecord
+from napari_unet3d.session.session_image import relative_path
 from napari_unet3d.session.state import STATE_FILE, FolderState, parse_state, read_state
 
 
