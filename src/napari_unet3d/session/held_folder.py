@@ -12,10 +12,11 @@ from napari_unet3d.data.io.folder_lock import FolderLock
 from napari_unet3d.data.io.journal import Journal
 from napari_unet3d.data.io.paint_chunks import Box, Chunk, PaintChunks
 from napari_unet3d.session import layout
+from napari_unet3d.session.names import STATE_FILE
 from napari_unet3d.session.new_folder import now, program
 from napari_unet3d.session.session import SessionRecord
 from napari_unet3d.session.session_image import relative_path
-from napari_unet3d.session.state import STATE_FILE, FolderState, parse_state, read_state
+from napari_unet3d.session.state import FolderState, read_state, settled_state
 
 
 class HeldFolder:
@@ -50,7 +51,7 @@ class HeldFolder:
         self.path = path
         self._lock = lock
         self._guard = threading.RLock()
-        settled = parse_state((path / STATE_FILE).read_bytes(), path / STATE_FILE)
+        settled = settled_state(path)
         self._state = read_state(path)
         self._chunks = layout.open_chunks(path, settled.labels_shape, settled.commit)
         self._journal = Journal(path, STATE_FILE)

@@ -22,7 +22,8 @@ from napari_unet3d.data.io.folder_lock import holder_of
 from napari_unet3d.data.io.journal import write_synced
 from napari_unet3d.data.io.leftovers import most_name_bytes
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.session.state import SUFFIX, read_state
+from napari_unet3d.session.names import SUFFIX
+from napari_unet3d.session.state import read_state
 
 _MOST = 20
 """Sessions that are remembered; a menu of more is not read."""
