@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.options import AsJson, Quiet, file_argument, file_option
+from napari_unet3d.cli.options import AsJson, Quiet, file_option, read_path
 from napari_unet3d.cli.predict import Precision
 from napari_unet3d.cli.signals import terminating
 from napari_unet3d.cli.terminal import check_told, errors, tell, tell_json
@@ -27,9 +27,21 @@ app = typer.Typer(
 PLACEHOLDER = "SESSION"
 """Stands for any session folder, so that `train SESSION --help` can be typed as it is written."""
 
+
+def _read_session(written: Path | None) -> Path | None:
+    if written is not None and str(written) == PLACEHOLDER and not written.exists():
+        raise BadInputError(f"{PLACEHOLDER} stands for the folder of a session: give its path.")
+    return read_path(written)
+
+
 _Session = Annotated[
     Path,
-    file_argument("SESSION", "Folder of a session, *.unet3d-session, as the window writes it."),
+    typer.Argument(
+        callback=_read_session,
+        readable=False,
+        metavar=PLACEHOLDER,
+        help="Folder of a session, *.unet3d-session, as the window writes it.",
+    ),
 ]
 _Device = Annotated[
     str | None,

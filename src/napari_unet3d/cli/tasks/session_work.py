@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.sessions import PLACEHOLDER
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
 from napari_unet3d.cli.tasks.follow import TrainingRun
 from napari_unet3d.cli.tasks.models import save_model
@@ -25,7 +24,8 @@ from napari_unet3d.session.session import NamedModel, Session, trained_on
 from napari_unet3d.session.texts import show_iterations
 from napari_unet3d.training.trainer import TrainingFailedError
 
-HOLDER = "napari-unet3d on the command line"
+_HOLDER = "napari-unet3d on the command line"
+"""What a window says of the program that holds the session."""
 
 
 def train_session(
@@ -68,7 +68,7 @@ def train_session(
     RunFailedError
         The training failed, or the model could not be saved.
     """
-    with _open(path) as folder:
+    with SessionFolder.open(path, holder=_HOLDER) as folder:
         session = _started(folder, _load(folder), start_from, resume=resume, new=new)
         config = settings.changed(session.settings.training, given, others)
         session = replace(
@@ -134,7 +134,7 @@ def predict_session(
     RunFailedError
         The segmentation failed, or could not be written.
     """
-    with _open(path) as folder:
+    with SessionFolder.open(path, holder=_HOLDER) as folder:
         session = _load(folder)
         if session.model is None:
             raise BadInputError(
@@ -155,12 +155,6 @@ def predict_session(
         segment(session, paths, overwrite=True)
         folder.note_results(names)
         return paths
-
-
-def _open(path: Path) -> SessionFolder:
-    if str(path) == PLACEHOLDER and not path.exists():
-        raise BadInputError(f"{PLACEHOLDER} stands for the folder of a session: give its path.")
-    return SessionFolder.open(path, holder=HOLDER)
 
 
 def _load(folder: SessionFolder) -> Session:
