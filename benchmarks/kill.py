@@ -224,7 +224,7 @@ class Saving:
 
     def __init__(self, folder: Path) -> None:
         self.path, self._model = folder / "save.unet3d-session", folder / "model.unet3d"
-        session = tiny_session(RESULT)
+        session = tiny_session()
         settings = session.settings.training.model_copy(update={"iterations": 1})
         small = Session(
             volume=session.volume,
@@ -234,7 +234,7 @@ class Saving:
         bundle = drain(run_job(small))
         assert bundle is not None
         bundle.save(self._model)
-        SessionFolder.create(self.path, session).close()
+        SessionFolder.create(self.path, tiny_session(RESULT)).close()
         self._newest = 0
 
     def kill(self, after: float, tally: Tally) -> None:
