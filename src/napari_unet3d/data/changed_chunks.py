@@ -109,13 +109,17 @@ class ChangedChunks:
 
     # ---- what has changed
 
-    def take(self, seconds: float | None = None) -> Iterator[tuple[Box, np.ndarray]]:
+    def take(
+        self, seconds: float | None = None, *, told_only: bool = False
+    ) -> Iterator[tuple[Box, np.ndarray]]:
         """Find changed chunks; from then on they count as saved.
 
         Parameters
         ----------
         seconds
             Stop after about so long; None for no limit. One chunk is always looked at.
+        told_only
+            Leave what is only doubted for later.
 
         Yields
         ------
@@ -125,7 +129,7 @@ class ChangedChunks:
             A copy.
         """
         stop = None if seconds is None else clock.perf_counter() + seconds
-        while (chunk := self._next()) is not None:
+        while (self._told or not told_only) and (chunk := self._next()) is not None:
             box = self.box_of(chunk)
             part = np.array(self.labels[tuple(slice(a, b) for a, b in box)])
             value = checksum(part)

@@ -106,6 +106,16 @@ class PaintWatch(QObject):
         self._changed.doubt()
         self._note()
 
+    def put_told(self, seconds: float) -> None:
+        """Put the paint that was told, for no longer than some seconds; the rest follows."""
+        if self._changed.labels is self.layer.data:
+            for box, part in self._changed.take(seconds, told_only=True):
+                self._put(box, part)
+
+    def saved(self) -> dict[Chunk, int]:
+        """Checksums of the chunks that were put."""
+        return self._changed.saved()
+
     def put_all(self, seconds: float) -> bool:
         """Put what is waiting, for no longer than some seconds; return whether that was all."""
         if self._changed.labels is self.layer.data:
