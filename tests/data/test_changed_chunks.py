@@ -35,7 +35,9 @@ def test_random_edits_that_are_told_reach_the_copy(labels: np.ndarray) -> None:
             labels[box] = rng.integers(0, 4)
             changed.change(box)
         else:
-            points = tuple(rng.integers(-n, n, 30) for n in SHAPE)  # negative ones count from the end
+            points = tuple(
+                rng.integers(-n, n, 30) for n in SHAPE
+            )  # negative ones count from the end
             labels[points] = rng.integers(0, 4)
             changed.change_at(points)
         if rng.random() < 0.3:

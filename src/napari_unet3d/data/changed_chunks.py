@@ -69,9 +69,7 @@ class ChangedChunks:
         bounds = [s.indices(n)[:2] for s, n in zip(box, self._shape, strict=True)]
         self._told.update(dict.fromkeys(self._of_box(bounds)))
 
-    def change_at(
-        self, indices: tuple[np.ndarray, ...], old: Any = None, new: Any = None
-    ) -> None:
+    def change_at(self, indices: tuple[np.ndarray, ...], old: Any = None, new: Any = None) -> None:
         """Take note of changed voxels that are given by index arrays, one for each axis."""
         arrays = [np.asarray(i).ravel() for i in np.broadcast_arrays(*indices)]
         if not len(arrays[0]):
@@ -166,9 +164,9 @@ class ChangedChunks:
             chunk = next(iter(self._told))
             del self._told[chunk]
             return chunk
-        chunk = next(self._doubted, None)  # type: ignore[assignment]
-        self._doubts = chunk is not None
-        return chunk
+        doubted = next(self._doubted, None)
+        self._doubts = doubted is not None
+        return doubted
 
     def _of_box(self, bounds: Iterable[tuple[int, int]]) -> Iterator[Chunk]:
         pairs = list(zip(bounds, self._chunks, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.room import annotation_fits
 from napari_unet3d.session.session import NamedModel, SessionRecord
 from napari_unet3d.session.session_image import FoundImage
+from napari_unet3d.session.state import read_state
 
 Candidate = tuple[Volume, Path | None]
 """An image that may be the one of the session, and its file."""
@@ -47,6 +49,8 @@ class OpenedSession:
         Why the best candidate is not; () without candidates of this shape.
     found
         The image as the folder knows it, where no candidate matches; else None.
+    saved_at
+        When the session was saved last, before it was opened.
     notes
         Sentences on what could not be opened.
     """
@@ -61,6 +65,7 @@ class OpenedSession:
     match: int | None
     differences: tuple[str, ...]
     found: FoundImage | None
+    saved_at: datetime
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -88,6 +93,7 @@ def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> 
     RunFailedError
         The disk failed.
     """
+    before = read_state(path).saved
     folder = SessionFolder.open(path)
     try:
         notes: list[str] = []
@@ -121,6 +127,7 @@ def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> 
         match,
         differences,
         found,
+        before,
         tuple(notes),
     )
 

@@ -86,7 +86,10 @@ class KeepLine(QWidget):
             (self.choose_action, "Open a session folder, and the image that it belongs to."),
             (self.keep_in_action, "Choose the folder in which this session is saved."),
             (self.show_action, "Show the session folder in the file browser."),
-            (self.anew_action, "Begin with an empty annotation; what is saved stays in its folder."),
+            (
+                self.anew_action,
+                "Begin with an empty annotation; what is saved stays in its folder.",
+            ),
         ):
             if action is not None:
                 action.setToolTip(tip)

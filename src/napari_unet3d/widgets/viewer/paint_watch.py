@@ -129,7 +129,8 @@ class PaintWatch(QObject):
 
     def _painted(self, event: Any) -> None:
         if self._same_array():
-            self._undo_watch.painted(self._changed, event.value)
+            told: Any = self._changed  # which takes the same calls as a SliceLedger
+            self._undo_watch.painted(told, event.value)
             self._note()
 
     def _painting(self, _event: Any) -> None:
@@ -143,7 +144,8 @@ class PaintWatch(QObject):
         # Undo and redo redraw the layer, as does moving to another slice. Any other redraw may
         # follow a change of the array by someone else.
         before, self._view = self._view, self._shown()
-        if self._undo_watch.replayed(self._changed):
+        told: Any = self._changed
+        if self._undo_watch.replayed(told):
             self._note()
         elif event.type == "data" or before == self._view:
             self.doubt()
@@ -207,4 +209,3 @@ class PaintWatch(QObject):
         self._stroke_since = now
         self._undo_watch.tell_open_stroke(self._changed)
         return True
-

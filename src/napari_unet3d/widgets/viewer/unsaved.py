@@ -101,7 +101,9 @@ class UnsavedPaint(QObject):
         except BadInputError:
             n = 0
         painted = f" (painted on {n} slice{'s' * (n != 1)})" if n else ""
-        return f"The annotation '{layer.name}'{painted} is not saved. {self._why(layer) or ''}".strip()
+        return (
+            f"The annotation '{layer.name}'{painted} is not saved. {self._why(layer) or ''}".strip()
+        )
 
     def _ask_and_save(self, layer: Labels) -> bool:
         """Ask for a file and write the annotation; return whether it was written."""
