@@ -292,6 +292,7 @@ class Keeping(Feature):
             opened.folder.close()
             self._say(f"'{image.name}' does not fit the session '{opened.folder.path.name}'.")
             return
+        self.folders.reserve(layer)
         restore_annotation(layer, opened)
         self.bench.annotator.rescan()
         self._restore_settings(record.settings)

@@ -105,6 +105,10 @@ class Folders(QObject):
 
     # ---- folders
 
+    def reserve(self, layer: Labels) -> None:
+        """Make no folder for a layer: `attach` follows."""
+        self._busy.add(layer)
+
     def tell(self, layer: Labels, problem: str) -> None:
         """Take note of why a layer cannot be saved."""
         self._problems[layer] = problem, time.monotonic()
@@ -145,6 +149,7 @@ class Folders(QObject):
             folder, layer, saved, lambda: (tuple(dims.point), tuple(dims.order), dims.ndisplay)
         )
         self._keepers[layer] = keeper
+        self._busy.discard(layer)
         self._problems.pop(layer, None)
         keeper.changed.connect(self.changed)
         keeper.outgrown.connect(partial(self._let_go, layer))
