@@ -21,7 +21,6 @@ tells that the name and the scores are those of another model, and they are drop
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -32,9 +31,7 @@ from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.fingerprint import Fingerprint
 from napari_unet3d.data.io.folder_lock import FolderLock
-from napari_unet3d.data.io.journal import Journal
 from napari_unet3d.data.io.outputs import create_output
-from napari_unet3d.data.io.paint_chunks import Box, Chunk, PaintChunks
 from napari_unet3d.data.io.paths import user_path
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.slices import parse_slices
@@ -44,16 +41,14 @@ from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session import layout, session_image
 from napari_unet3d.session.disk_problems import explain
-from napari_unet3d.session.new_folder import now, program, write_new_folder
+from napari_unet3d.session.held_folder import HeldFolder
+from napari_unet3d.session.new_folder import now, write_new_folder
 from napari_unet3d.session.room import annotation_fits
-from napari_unet3d.session.session import NamedModel, Session, SessionRecord
+from napari_unet3d.session.session import NamedModel, Session
 from napari_unet3d.session.session_image import FoundImage
 from napari_unet3d.session.state import (
-    STATE_FILE,
-    FolderState,
     StoredModel,
     StoredResult,
-    parse_state,
     read_state,
 )
 
@@ -64,35 +59,11 @@ _NO_NAME = "of this session"
 """Name of a model that was written when the program was killed, or put there by somebody."""
 
 
-class SessionFolder:
-    """A session folder that this program holds, and what is in it.
+class SessionFolder(HeldFolder):
+    """A session folder that this program holds, and all that is in it.
 
-    Made by `create` and `open`. Changes go into the memory first (`fold`, `set_record`), and
-    `commit` makes all of them happen on the disk at once. `AutoSaver` does that in a thread. All
-    methods may be called from any thread.
-
-    Attributes
-    ----------
-    path
-        The folder.
-    crashed
-        Whether the program that had the session before this one did not close it.
+    Made by `create` and `open`. `AutoSaver` writes into it from threads of its own.
     """
-
-    def __init__(self, path: Path, lock: FolderLock) -> None:
-        self.path = path
-        self._lock = lock
-        self._guard = threading.RLock()
-        settled = parse_state((path / STATE_FILE).read_bytes(), path / STATE_FILE)
-        self._state = read_state(path)
-        self._chunks = layout.open_chunks(path, settled.labels_shape, settled.commit)
-        self._journal = Journal(path, STATE_FILE)
-        self._journal.recover(settled.commit)
-        self._group = layout.group_files(self._state.record, self._chunks.ndim)
-        self._dirty: set[Chunk] = set()
-        self._record: SessionRecord | None = None
-        self.crashed = self._state.open
-        self._commit_state(open=True)
 
     @classmethod
     def create(cls, path: Path, session: Session, *, holder: str = "napari") -> Self:
@@ -175,20 +146,6 @@ class SessionFolder:
 
     # ---- what is in it
 
-    @property
-    def state(self) -> FolderState:
-        """The state as it is on the disk."""
-        return self._state
-
-    def record(self) -> SessionRecord:
-        """The newest record, also where it is not on the disk yet."""
-        return self._record or self._state.record
-
-    @property
-    def annotation(self) -> PaintChunks:
-        """The paint; indexed as numpy is, and read-only."""
-        return self._chunks
-
     def model(self) -> NamedModel | None:
         """The current model; None without one.
 
@@ -266,10 +223,10 @@ class SessionFolder:
                 f"whose annotation has {describe_shape(self._chunks.shape)} voxels. Open the image "
                 "that was annotated."
             )
-        record = self.record()
-        if path is not None and path != record.image_path:
+        elsewhere = path is not None and path.absolute() != self.record().image_path
+        if elsewhere or self.compare(volume):
             self.note_image(volume, path)
-            record = self.record()
+        record = self.record()
         model = self.model()
         named = self._is_stored()
         results = self.results()
@@ -279,7 +236,7 @@ class SessionFolder:
         held_out = frozenset(ref for text in record.held_out for ref in parse_slices(text))
         return Session(
             volume=volume,
-            image_path=path,
+            image_path=record.image_path,
             annotation=SparseAnnotation(self.labels(), record.classes, held_out),
             annotation_path=self.path / layout.ANNOTATION,
             settings=record.settings,
@@ -302,80 +259,6 @@ class SessionFolder:
             if annotation_fits(self._chunks.shape):
                 return self._chunks.to_array()
             return self._chunks.to_sparse_labels()
-
-    # ---- changes of paint and record
-
-    def fold(self, box: Box, labels: np.ndarray) -> None:
-        """Take over labels of a box; `commit` brings them to the disk.
-
-        Parameters
-        ----------
-        box
-            First index, and one past the last, along each axis of the annotation.
-        labels
-            Shape of the box; values up to 255.
-        """
-        with self._guard:
-            self._dirty |= self._chunks.fold(box, labels)
-
-    def fold_all(self, labels: Any) -> None:
-        """Take over a whole annotation: all of it is read, and what it lacks is removed."""
-        with self._guard:
-            self._dirty |= self._chunks.replace_by(labels)
-
-    def set_record(self, record: SessionRecord) -> None:
-        """Take over a record; `commit` brings it to the disk."""
-        with self._guard:
-            self._record = record
-
-    @property
-    def changed(self) -> bool:
-        """Whether something waits for `commit`."""
-        return bool(self._dirty) or self._record is not None
-
-    def commit(self, *, model_follows: bool = False) -> None:
-        """Bring all changes to the disk, at once: all of them happen, or none.
-
-        Parameters
-        ----------
-        model_follows
-            A new model is about to be written. Until then name and scores of the older one stay,
-            since they must not be told of another model.
-
-        Raises
-        ------
-        OSError
-            Nothing changed: the disk is full, gone or read-only. Try again.
-        LockLostError
-            Another program has opened the folder.
-        """
-        with self._guard:
-            if not self.changed:
-                return
-            record = self._record or self._state.record
-            kept = record
-            if model_follows:
-                old = self._state.record
-                kept = record.model_copy(
-                    update={
-                        "model_name": old.model_name,
-                        "model_path": old.model_path,
-                        "scores": old.scores,
-                    }
-                )
-            self._commit_state(paint=True, record=kept)
-            self._record = record if kept != record else None
-
-    def settle(self, seconds: float = float("inf")) -> bool:
-        """Bring what was committed from the journal to its place; return whether all is there.
-
-        Raises
-        ------
-        OSError
-            The disk is full, gone or read-only. Nothing is lost.
-        """
-        with self._guard:
-            return self._journal.settle(seconds)
 
     # ---- large files
 
@@ -480,63 +363,17 @@ class SessionFolder:
             return False
         return session_image.may_copy(volume, self.path)
 
-    def note_image(self, volume: Volume, path: Path) -> None:
-        """Take note of the place of an image that was moved, or that the user says is the one."""
+    def note_image(self, volume: Volume, path: Path | None) -> None:
+        """Take note of an image that was moved, or of which the user says that it is the one."""
         fingerprint = Fingerprint.of(volume, path)
         with self._guard:
-            self._record = None
+            path = self.record().image_path if path is None else path.absolute()
+            if self._record is not None:
+                self._record = self._record.model_copy(update={"image_path": path})
             self._commit_state(
-                record=self.record().model_copy(update={"image_path": path}),
-                relative_path=session_image.relative_path(path, self.path),
+                record=self._state.record.model_copy(update={"image_path": path}),
                 fingerprint=fingerprint,
             )
-
-    def close(self) -> None:
-        """Bring everything to the disk, take note that nothing crashed, and let the folder go.
-
-        Raises
-        ------
-        OSError, LockLostError
-            Something could not be written; the folder is let go all the same.
-        """
-        try:
-            self.commit()
-            with self._guard:
-                self._commit_state(open=False)
-                self.settle()
-        finally:
-            self._lock.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    # ---- inside
-
-    def _commit_state(self, *, paint: bool = False, **changes: Any) -> None:
-        """Commit changes of the state; with `paint`, also all paint that waits.
-
-        Paint without the record that came with it might lack the mark that belongs to it.
-        """
-        with self._guard:
-            self._lock.check()
-            number = self._state.commit + 1
-            facts = {"commit": number, "saved": now(), "program": program()}
-            state = self._state.model_copy(update={**changes, **facts})
-            names = {
-                chunk: f"{layout.ARRAY}/{self._chunks.name(chunk)}"
-                for chunk in self._dirty
-                if paint
-            }
-            files = {name: self._chunks.content(chunk) for chunk, name in names.items()}
-            group = layout.group_files(state.record, self._chunks.ndim)
-            files |= {name: text for name, text in group.items() if self._group.get(name) != text}
-            files[STATE_FILE] = state.as_bytes()
-            self._journal.commit(number, files)
-            self._state, self._group = state, group
-            self._dirty -= set(names)
 
     def _is_stored(self) -> bool:
         """Whether the file of the model is the one that the state tells of."""

@@ -13,9 +13,10 @@ from napari_unet3d.data.io.paint_chunks import PaintChunks
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.layout import ARRAY, group_files, labels_shape
+from napari_unet3d.session.names import STATE_FILE
 from napari_unet3d.session.session import Session
 from napari_unet3d.session.session_image import relative_path
-from napari_unet3d.session.state import STATE_FILE, FolderState
+from napari_unet3d.session.state import FolderState
 
 
 def program() -> str:

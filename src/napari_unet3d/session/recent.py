@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,8 @@ from napari_unet3d.data.io.folder_lock import holder_of
 from napari_unet3d.data.io.journal import write_synced
 from napari_unet3d.data.io.leftovers import most_name_bytes
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.session.state import SUFFIX, read_state
+from napari_unet3d.session.names import SUFFIX
+from napari_unet3d.session.state import read_state
 
 _MOST = 20
 """Sessions that are remembered; a menu of more is not read."""
@@ -126,7 +128,7 @@ def default_folder(image: Path | str, *, new: bool = False) -> Path:
     if isinstance(image, Path):
         image = image.absolute()
         parent, name = image.parent, image.name
-        if not os.access(parent, os.W_OK):
+        if not _is_writable(parent):
             # Images of one name in different folders are different images.
             name += f" {hashlib.sha256(os.fsencode(parent)).hexdigest()[:6]}"
             parent = data_folder() / "sessions"
@@ -144,6 +146,15 @@ def default_folder(image: Path | str, *, new: bool = False) -> Path:
         if not new or not os.path.lexists(folder):
             return folder
         number += 1
+
+
+def _is_writable(folder: Path) -> bool:
+    """Whether a file can be made in a folder: what permissions say is not always true."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _entries() -> list[Path]:

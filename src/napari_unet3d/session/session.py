@@ -50,7 +50,12 @@ class NamedModel:
     @classmethod
     def trained_on(cls, image: str, bundle: ModelBundle) -> Self:
         """Name a model after the image that it was trained on."""
-        return cls(bundle, f"trained on '{image}'")
+        return cls(bundle, trained_on(image))
+
+
+def trained_on(image: str) -> str:
+    """The name of a model that was trained on an image."""
+    return f"trained on '{image}'"
 
 
 class RunSettings(BaseModel):

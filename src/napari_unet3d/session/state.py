@@ -14,12 +14,10 @@ from napari_unet3d.data.io.fingerprint import Fingerprint
 from napari_unet3d.data.io.journal import read_commits
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.settings import read_settings
+from napari_unet3d.session.names import STATE_FILE, SUFFIX
 from napari_unet3d.session.session import RunSettings, SessionRecord
 
-STATE_FILE = "session.json"
 FORMAT = "napari-unet3d session"
-SUFFIX = ".unet3d-session"
-"""End of the names of session folders."""
 
 Text = dict[str, Any]
 """What session.json holds, as `json.loads` gives it; nothing in it is checked yet."""
@@ -76,9 +74,27 @@ class FolderState(_Frozen):
         return json.dumps(text, indent=1, ensure_ascii=False).encode()
 
 
-def is_session(path: Path) -> bool:
-    """Whether a path is a session folder; it may still be damaged."""
-    return path.is_dir() and ((path / STATE_FILE).is_file() or path.name.endswith(SUFFIX))
+def settled_state(folder: Path) -> FolderState:
+    """Read session.json, which is older than the commits in the journal.
+
+    Raises
+    ------
+    BadInputError
+        As `read_state`.
+    """
+    path = folder / STATE_FILE
+    try:
+        return parse_state(path.read_bytes(), path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        where = "there is no such folder" if not folder.exists() else f"it holds no {STATE_FILE}"
+        raise BadInputError(
+            f"'{folder}' is no session: {where}. Give a folder whose name ends in {SUFFIX}."
+        ) from error
+    except OSError as error:
+        raise BadInputError(
+            f"'{path}' cannot be read ({error.strerror or error}). Check the disk, and whether "
+            "you may read it."
+        ) from error
 
 
 def read_state(folder: Path) -> FolderState:
@@ -89,19 +105,7 @@ def read_state(folder: Path) -> FolderState:
     BadInputError
         It is no session, damaged, or of a newer version.
     """
-    path = folder / STATE_FILE
-    try:
-        state = parse_state(path.read_bytes(), path)
-    except FileNotFoundError as error:
-        raise BadInputError(
-            f"'{folder}' is no session: it holds no {STATE_FILE}. Choose a folder whose name ends "
-            f"in {SUFFIX}."
-        ) from error
-    except OSError as error:
-        raise BadInputError(
-            f"'{path}' cannot be read ({error.strerror or error}). Check the disk, and whether "
-            "you may read it."
-        ) from error
+    state = settled_state(folder)
     for commit in read_commits(folder):
         content = commit.files.get(STATE_FILE)
         if commit.number > state.commit and content is not None:

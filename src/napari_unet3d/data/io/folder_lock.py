@@ -88,35 +88,42 @@ class FolderLock:
         OSError
             The lock file cannot be reached.
         """
-        if self._file is None:
+        if self._ended.is_set():
             raise LockLostError(f"'{self._folder}' was closed.")
+        if self._folder.is_dir() and not self._path.exists():  # somebody tidied up
+            self._let_go()
+            self._acquire()
+            return
         if read_holder(self._path, missing_ok=False).get("token") != self._token:
             raise LockLostError(
                 f"'{self._folder}' was opened by another program meanwhile "
                 f"({describe(read_holder(self._path))}), which goes on with it. Save your work in "
                 "another folder."
             )
-        if not _same_file(self._file, self._path):  # its disk was unplugged and is back
+        if self._file is None or not _same_file(self._file, self._path):  # its disk was away
             fresh = _open(self._path)
-            if not _try_to_lock(fresh):
+            if _try_to_lock(fresh) is False:
                 os.close(fresh)
                 raise LockLostError(f"'{self._folder}' is held by another program now.")
-            with contextlib.suppress(OSError):
-                os.close(self._file)
+            self._let_go()
             self._file = fresh
 
     def release(self) -> None:
         """Let the folder go. Never raises."""
-        if self._file is None:
+        if self._ended.is_set():
             return
         self._ended.set()
-        self._thread.join()
+        self._thread.join(_PATIENCE)
         with contextlib.suppress(OSError):
             if read_holder(self._path).get("token") == self._token:
                 os.truncate(self._path, 0)
-        with contextlib.suppress(OSError):
-            os.close(self._file)
-        self._file = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = None
 
     def _acquire(self) -> None:
         file = _open(self._path)
@@ -127,8 +134,9 @@ class FolderLock:
                 free = not (there.get("host") == host_name() and is_alive(int(there.get("pid", 0))))
             elsewhere = there.get("host") not in (None, host_name())
             if not free or (elsewhere and _age(self._path) < _STALE):
+                wait = f", or wait {_STALE:.0f} s if that computer is off" if elsewhere else ""
                 raise BadInputError(
-                    f"'{self._folder}' is open in {describe(there)}. Close it there first."
+                    f"'{self._folder}' is open in {describe(there)}. Close it there first{wait}."
                 )
             self._write(file)
         except BaseException:
