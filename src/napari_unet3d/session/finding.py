@@ -7,8 +7,9 @@ from pathlib import Path
 
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.session.names import is_session
 from napari_unet3d.session.recent import default_folder, recent_sessions
-from napari_unet3d.session.state import FolderState, is_session, read_state
+from napari_unet3d.session.state import FolderState, read_state
 
 
 def sessions_of(volume: Volume, path: Path | None) -> list[Path]:

@@ -14,6 +14,7 @@ from napari_unet3d.data.changed_chunks import Chunk, checksums
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.recent import remember_session
 from napari_unet3d.session.room import annotation_fits
 from napari_unet3d.session.session import NamedModel, SessionRecord
 from napari_unet3d.session.session_image import FoundImage
@@ -95,6 +96,7 @@ def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> 
     """
     before = read_state(path).saved
     folder = SessionFolder.open(path)
+    remember_session(folder.path)
     try:
         notes: list[str] = []
         match, differences = find_match(folder, candidates)

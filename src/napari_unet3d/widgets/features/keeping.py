@@ -65,7 +65,7 @@ class Keeping(Feature):
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self.line, self.notice = KeepLine(), NoticeBox(in_a_row=True)
-        self.widget = column(self.line, self.notice)
+        self.widget = column(self.line, self.notice, spacing=2)
         ask, axis = bench.background.ask, bench.choice.first_axis_value
         self.folders = Folders(bench.viewer, self, ask)
         self.opening = SessionOpening(bench.viewer, self, ask, axis)

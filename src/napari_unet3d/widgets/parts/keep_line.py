@@ -10,6 +10,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QFontMetrics, QResizeEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QMenu, QSizePolicy, QToolButton, QWidget
 
+from napari_unet3d.session.names import SUFFIX
+
 _MOST_RECENT = 12
 """Sessions in the menu: more would not fit on a small screen."""
 
@@ -95,7 +97,8 @@ class KeepLine(QWidget):
                 action.setToolTip(tip)
         self.menu.aboutToShow.connect(self.recentWanted)
         self.button = QToolButton()
-        self.button.setText("Session")
+        self.button.setText("Session ▾")
+        self.button.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         self.button.setAccessibleName("Session menu")
         self.button.setToolTip("Open a recent session, or choose where this one is saved.")
         self.button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
@@ -155,9 +158,10 @@ class KeepLine(QWidget):
         text = f"{state.text} · {state.place}"
         metrics = QFontMetrics(self.label.font())
         room = self.label.width()
-        if metrics.horizontalAdvance(text) > room:  # shorten the name: its end tells what it is
+        if metrics.horizontalAdvance(text) > room:  # the ending says the least
+            name = state.place.removesuffix(SUFFIX)
             left = room - metrics.horizontalAdvance(f"{state.text} · ")
-            name = metrics.elidedText(state.place, Qt.TextElideMode.ElideMiddle, left)
+            name = metrics.elidedText(name, Qt.TextElideMode.ElideMiddle, left)
             text = f"{state.text} · {name}"
         self.label.setText(text)
 

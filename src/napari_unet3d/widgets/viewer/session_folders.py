@@ -16,9 +16,10 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet3d.data.changed_chunks import Chunk, checksums
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.names import SUFFIX, is_session
 from napari_unet3d.session.recent import default_folder, forget_session, remember_session
 from napari_unet3d.session.session import RunSettings, Session
-from napari_unet3d.session.state import SUFFIX, is_session, read_state
+from napari_unet3d.session.state import read_state
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.viewer.belonging import belongs_to
@@ -278,7 +279,9 @@ def _create(image: Path | str, place: Path | None, session: Session) -> SessionF
     path = default_folder(image, new=True)
     if place is not None:
         path = _unused(place / path.name)
-    return SessionFolder.create(path, session)
+    folder = SessionFolder.create(path, session)
+    remember_session(folder.path)
+    return folder
 
 
 def _reopen(path: Path, commit: Any) -> tuple[SessionFolder | None, dict[Chunk, int]]:
@@ -298,6 +301,7 @@ def _move(source: Path, target: Path) -> SessionFolder:
             raise
         return SessionFolder.open(source)
     forget_session(source)
+    remember_session(target)
     return SessionFolder.open(target)
 
 
