@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -73,6 +74,39 @@ class OpenedSession:
     def crashed(self) -> bool:
         """Whether the program that had the session before did not close it."""
         return self.folder.crashed
+
+
+class Handover:
+    """Hands open folders from a thread to its owner; those that nobody takes are closed.
+
+    A window may close while a thread opens a folder. Whoever comes last closes it.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._folders: list[SessionFolder] = []
+        self._over = False
+
+    def give(self, folder: SessionFolder) -> None:
+        """Called by the thread: this folder is open."""
+        with self._guard:
+            if not self._over:
+                self._folders.append(folder)
+                return
+        folder.close()
+
+    def take(self, folder: SessionFolder) -> None:
+        """Called by the owner: it will close this folder."""
+        with self._guard:
+            if folder in self._folders:
+                self._folders.remove(folder)
+
+    def end(self) -> None:
+        """Close the folders that were not taken, and all that are given later."""
+        with self._guard:
+            folders, self._folders, self._over = self._folders, [], True
+        for folder in folders:
+            folder.close()
 
 
 def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> OpenedSession:

@@ -155,7 +155,7 @@ class Keeping(Feature):
         try:
             volume = image_volume(image, self.bench.choice.first_axis_value())[0]
         except BadInputError as error:
-            self.folders.tell(layer, f"Not saved. {error}")
+            self.folders.tell(layer, str(error))
             return
         self.folders.make(layer, volume, file_of(image), self._current_settings())
 
@@ -500,7 +500,7 @@ class Keeping(Feature):
         if keeper is not None:
             return keeper.state()
         if layer is not None and (problem := self.folders.problem(layer)):
-            return KeepState(problem, problem=True)
+            return KeepState(f"Not saved. {problem}", problem=True)
         if layer is not None and self.folders.is_busy(layer):
             return KeepState("Saving …")
         if image is None:

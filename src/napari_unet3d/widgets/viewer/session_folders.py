@@ -17,6 +17,7 @@ from napari_unet3d.data.changed_chunks import Chunk, checksums
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.names import SUFFIX, is_session
+from napari_unet3d.session.opening import Handover
 from napari_unet3d.session.recent import default_folder, forget_session, remember_session
 from napari_unet3d.session.session import RunSettings, Session
 from napari_unet3d.session.state import read_state
@@ -61,7 +62,7 @@ class Folders(QObject):
         self._problems: dict[Labels, tuple[str, float]] = {}
         """Why a layer has no folder, and when that was found."""
         self._places: dict[Labels, Path] = {}
-        self._stopped = False
+        self._handover = Handover()
         self._connections = Connections(self)
         self._connections.add((viewer.layers.events.removed, self._removed))
 
@@ -222,7 +223,7 @@ class Folders(QObject):
 
     def cleanup(self) -> None:
         """Bring everything to the disk, and let all folders go."""
-        self._stopped = True
+        self._handover.end()
         self._connections.clear()
         for layer in list(self._keepers):
             self._let_go(layer)
@@ -255,8 +256,9 @@ class Folders(QObject):
         """Take what `_guarded` returned; return whether the layer can be attached to it."""
         self._busy.discard(layer)
         if isinstance(folder, str):
-            self.tell(layer, f"Not saved. {folder}")
+            self.tell(layer, folder)
             return False
+        self._handover.take(folder)
         if layer not in self._viewer.layers or layer in self._keepers:
             folder.close()
             return False
@@ -268,10 +270,9 @@ class Folders(QObject):
             made = make()
         except Exception as error:  # the user is told, whatever it is
             return error_text(error)
-        if self._stopped:
-            folder = made[0] if isinstance(made, tuple) else made
-            if folder is not None:
-                folder.close()
+        folder = made[0] if isinstance(made, tuple) else made
+        if folder is not None:
+            self._handover.give(folder)
         return made
 
 

@@ -12,7 +12,13 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.session.opening import Candidate, OpenedSession, find_match, open_session
+from napari_unet3d.session.opening import (
+    Candidate,
+    Handover,
+    OpenedSession,
+    find_match,
+    open_session,
+)
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.viewer.candidates import images_of
 from napari_unet3d.widgets.viewer.layers import FirstAxis, image_volume
@@ -53,11 +59,11 @@ class SessionOpening(QObject):
         self._viewer, self._ask, self._first_axis = viewer, ask, first_axis
         self.path: Path | None = None
         """The session that is being opened; None when none is."""
-        self._stopped = False
+        self._handover = Handover()
 
     def stop(self) -> None:
         """Open no more; what is being opened is closed again."""
-        self._stopped = True
+        self._handover.end()
 
     def open(self, path: Path, image: Image | None = None, *, anyway: bool = False) -> None:
         """Begin to open a session; one of the signals follows.
@@ -87,8 +93,7 @@ class SessionOpening(QObject):
             opened = open_session(path, volumes, look=look)
         except Exception as error:  # whatever it is, the user is told
             return error_text(error)
-        if self._stopped:
-            opened.folder.close()
+        self._handover.give(opened.folder)
         return opened
 
     # ---- in the main thread
@@ -168,13 +173,12 @@ class SessionOpening(QObject):
 
     def _succeed(self, opened: OpenedSession, image: Image) -> None:
         self.path = None
-        if self._stopped:
-            opened.folder.close()
-        else:
-            self.ready.emit(opened, image)
+        self._handover.take(opened.folder)
+        self.ready.emit(opened, image)
 
     def _want_image(self, opened: OpenedSession, text: str, image: Image | None) -> None:
         path, self.path = opened.folder.path, None
+        self._handover.take(opened.folder)
         opened.folder.close()
         self.imageWanted.emit(path, text, image)
 
