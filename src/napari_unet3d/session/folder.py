@@ -94,7 +94,7 @@ class SessionFolder(HeldFolder):
             volume = session.volume
             assert volume is not None
             if session.model is not None:
-                folder.write_model(session.model)
+                folder.write_model(session.model, session.scores)
             if session.segmentation is not None:
                 classes = () if session.model is None else session.model.bundle.classes
                 folder.write_result("labels", session.segmentation, classes=classes)

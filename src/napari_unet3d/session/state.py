@@ -139,15 +139,29 @@ def parse_state(content: bytes, path: Path) -> FolderState:
         for migration in MIGRATIONS[version - 1 :]:
             text = migration(text)
         record = text.get("record")
-        if isinstance(record, dict) and isinstance(record.get("settings"), dict):
-            # Settings come and go with the versions of the program; none may close a session.
-            settings, _ = read_settings(RunSettings, record["settings"])
-            text = text | {"record": record | {"settings": settings.model_dump(mode="json")}}
+        if isinstance(record, dict):
+            text = text | {"record": _readable(record)}
         return FolderState.model_validate(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _damaged(path, f"{where[:100]}: {first['msg'][:200]}") from error
+
+
+def _readable(record: Text) -> Text:
+    """A record without what comes and goes with versions of the program, and may close no session.
+
+    Settings that are not known are left out; scores that cannot be read are measured again.
+    """
+    record = dict(record)
+    if isinstance(record.get("settings"), dict):
+        settings, _ = read_settings(RunSettings, record["settings"])
+        record["settings"] = settings.model_dump(mode="json")
+    try:
+        SessionRecord.model_validate({"scores": record.get("scores")})
+    except ValidationError:
+        record["scores"] = None
+    return record
 
 
 def _damaged(path: Path, reason: str) -> BadInputError:
