@@ -17,6 +17,7 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import Checkpoint
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.finding import sessions_of
+from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.opening import OpenedSession
 from napari_unet3d.session.recent import RecentSession, recent_sessions
 from napari_unet3d.session.session import RunSettings
@@ -370,8 +371,13 @@ class Keeping(Feature):
             f"napari ended unexpectedly while '{crashed.image_name}' was open. Everything up to "
             f"{until} is saved.",
             ("Continue", partial(self.open, crashed.path)),
-            ("Not now", self.dismiss),
+            ("Not now", partial(self._put_off, crashed.path)),
         )
+
+    def _put_off(self, path: Path) -> None:
+        """Do not offer a session again at each start; it stays among the recent ones."""
+        self.dismiss()
+        self.bench.background.ask(lambda: SessionFolder.open(path).close(), lambda _: None)
 
     def _refused(self, path: Path, text: str) -> None:
         self._show()
