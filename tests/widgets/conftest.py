@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,14 @@ def _delete_closed_widgets(qtbot: Any) -> Iterator[None]:
     from qtpy.QtCore import QCoreApplication, QEvent
 
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+
+@pytest.fixture(autouse=True)
+def own_data_folder(tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a data folder of its own: the session of another one would be continued."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("XDG_DATA_HOME", str(folder))
+    return Path(folder)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Nobody closes the window and loses paint without being told."""
+"""Where a session cannot be saved, nobody closes the window and loses paint without being told."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ from napari_unet3d.widgets.viewer.layers import write_classes
 from napari_unet3d.widgets.viewer.unsaved import is_unsaved, mark_saved
 
 pytestmark = pytest.mark.needs_window
+
+
+@pytest.fixture(autouse=True)
+def nowhere_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no session be saved: there is a file where the folder of the user's data would be."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
 
 
 class Answers:
@@ -98,11 +105,15 @@ def test_cancel_keeps_the_window_and_nothing_asks_twice(
     ready: Any, qtbot: Any, answers: Any, asking: None, close: Callable[[Any], None]
 ) -> None:
     window = window_of(ready)
+    (keeping,) = (f for f in ready.features if hasattr(f, "keeper"))
+    qtbot.waitUntil(lambda: keeping.line.value().problem, timeout=5000)
     answer = answers("Cancel")
     close(window)
     qtbot.waitUntil(lambda: bool(answer.said), timeout=5000)
     qtbot.wait(300)
-    assert answer.said == ["The annotation 'cells annotation' (painted on 2 slices) is not saved."]
+    (text,) = answer.said
+    assert text.startswith("The annotation 'cells annotation' (painted on 2 slices) is not saved.")
+    assert "There is no folder" in text  # why the session is not saved, with the cure
     assert window.isVisible()
 
 
@@ -211,7 +222,8 @@ def test_closing_the_dock_says_where_the_paint_is(
     save = type(viewer.layers).save
     viewer.window.remove_dock_widget(ready)
     qtbot.waitUntil(lambda: bool(said), timeout=3000)
-    assert "'cells annotation' stays in the layer list" in said[0]
+    assert "'cells annotation' (painted on 2 slices) is not saved" in said[0]
+    assert "It stays in the layer list" in said[0]
     assert viewer.layers.save.__func__ is save  # nothing of ours is left behind
     assert "close" not in vars(viewer.window._qt_window)
 

@@ -71,6 +71,9 @@ def run(arguments: list[str], open_window: OpenWindow) -> int:
 
 def _run(arguments: list[str], open_window: OpenWindow) -> int:
     try:
+        if (session := sessions.to_show(arguments)) is not None:
+            open_window(session=session)
+            return 0
         chosen = sessions.app if sessions.concerns_session(arguments) else app
         chosen(arguments, prog_name="napari-unet3d", obj=open_window)
     except SystemExit as end:  # how typer ends: 0, or 2 with the usage explained
@@ -151,6 +154,8 @@ def start(
     In *painted.tif*, of the stack's shape, 0 is unlabelled (counts for nothing), 1 is
     background and 2… are your classes. In *segmented.tif*, 0 is background and the classes
     keep their numbers.
+
+    `napari-unet3d stack.tif.unet3d-session` opens the window on this session.
 
     The window keeps a session beside the image. On any machine, these go on with it, and the
     window opens what they made (`train SESSION --help` tells their options):

@@ -49,6 +49,24 @@ _Device = Annotated[
 ]
 
 
+def to_show(arguments: list[str]) -> Path | None:
+    """The session folder that is to be opened in the window: the only word; None for commands.
+
+    Raises
+    ------
+    BadInputError
+        There is no such folder.
+    """
+    if len(arguments) != 1 or not arguments[0] or "\0" in arguments[0]:
+        return None
+    path = Path(arguments[0]).expanduser()
+    if not is_session(path):
+        return None
+    if not path.is_dir():
+        raise BadInputError(f"There is no session '{path}'. Check the path.")
+    return path.absolute()
+
+
 def concerns_session(arguments: list[str]) -> bool:
     """Whether a command line is one of this module's: it names a session folder."""
     if not arguments or arguments[0] not in ("train", "predict", "info"):

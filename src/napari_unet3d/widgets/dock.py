@@ -37,7 +37,6 @@ from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.lifetime import WindowWatch
 from napari_unet3d.widgets.viewer.shortcuts import Shortcuts
 from napari_unet3d.widgets.viewer.theme import theme_colors
-from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
 from napari_unet3d.widgets.viewer.window_session import WindowSession, session_of
 from napari_unet3d.widgets.workbench import Feature, Place, Workbench
 
@@ -106,9 +105,8 @@ class SegmentationDock(QWidget):
         )
         self.features = self._make_features(session)
         self._make_sections()
-        self._unsaved = UnsavedPaint(viewer, self)
         self._window_watch = WindowWatch(
-            self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
+            self, lambda: bool(self._unsaved()), lambda: all(f.may_close() for f in self.features)
         )
         self._slices, self._tables = self.annotator.slices(), self._table_values()
         self._situation, self._hint = Situation(), next_step(Situation())
@@ -204,7 +202,7 @@ class SegmentationDock(QWidget):
         )
         for signal, slot in (
             (self.pairing.outdated, self._forget_message),
-            (self.pairing.changed, self._pair_changed),
+            (self.pairing.changed, self._show_hint),
             (self.pairing.failed, self._show_error),
             (self.annotator.changed, self._forget_error),
             (self.annotator.changed, self._show_hint),
@@ -262,10 +260,6 @@ class SegmentationDock(QWidget):
         if not self.runner.is_running():
             self.run_bar.set_message("")  # it was about the pair that was chosen before
             self._say_once()
-
-    def _pair_changed(self) -> None:
-        self._unsaved.note_file(self.annotator.layer())
-        self._show_hint()
 
     def _show_error(self, text: str) -> None:
         self.run_bar.set_message(text, error=True)
@@ -361,11 +355,15 @@ class SegmentationDock(QWidget):
         self.curve.apply_theme(colors)
         self.slice_table.apply_theme(colors)
 
+    def _unsaved(self) -> list[str]:
+        """What would be lost if the window were closed now."""
+        return [text for feature in self.features for text in feature.unsaved()]
+
     def _removed(self) -> None:
-        for layer in self._unsaved.layers():
+        for text in self._unsaved():
             show_info(
-                f"'{layer.name}' stays in the layer list. It is in no file yet: select it and "
-                "choose File ▸ Save Selected Layers."
+                f"{text} It stays in the layer list: select it and choose File ▸ Save Selected "
+                "Layers."
             )
         self.cleanup()
         self.runner.discard_view()
@@ -377,7 +375,6 @@ class SegmentationDock(QWidget):
             return
         self._cleaned = True
         self._window_watch.stop()
-        self._unsaved.stop()
         self.scroll_area.stop()
         for feature in self.features:
             feature.cleanup()

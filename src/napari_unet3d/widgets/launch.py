@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch  # noqa: F401  # before Qt: see above
@@ -49,6 +50,7 @@ def launch(
     prediction: Any = None,
     classes: Sequence[ClassInfo] = (),
     block: bool = True,
+    session: Path | None = None,
 ) -> Any:
     """Open a viewer with the dock, and show the given stack and labels in it.
 
@@ -62,6 +64,8 @@ def launch(
         The classes of both.
     block
         Whether to return only after the window is closed.
+    session
+        A session folder to be opened, with its image.
 
     Returns
     -------
@@ -87,6 +91,7 @@ def launch(
     from napari_unet3d.widgets.viewer.placement import spatial_transform
     from napari_unet3d.widgets.viewer.samples import volume_layer
     from napari_unet3d.widgets.viewer.unsaved import mark_saved
+    from napari_unet3d.widgets.viewer.window_session import session_of
 
     viewer = napari.Viewer(title="napari-unet3d")
     if volume is not None:
@@ -106,6 +111,8 @@ def launch(
             bind(layer, image)
             viewer.add_layer(layer)
     add_dock(viewer)
+    if session is not None:
+        session_of(viewer).request(session)
     if block:
         napari.run()
     return viewer

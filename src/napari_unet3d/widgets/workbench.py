@@ -106,5 +106,13 @@ class Feature(QObject):
         self.bench = bench
         self.widget: QWidget | None = None
 
+    def unsaved(self) -> tuple[str, ...]:
+        """Sentences on what would be lost if the window were closed; asked when it is about to."""
+        return ()
+
+    def may_close(self) -> bool:
+        """Ask the user what to do with what would be lost; whether the window may be closed."""
+        return True
+
     def cleanup(self) -> None:
         """Disconnect from the viewer, and end what runs in the background; called once."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
+from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.workbench import Feature
 
 FEATURES: tuple[type[Feature], ...] = (
+    Keeping,
     AnnotationKeys,
     ClassVisibility,
     SliceMarksOnSlider,

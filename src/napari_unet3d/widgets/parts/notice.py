@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QBoxLayout,
+    QFrame,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 
 @dataclass(frozen=True)
@@ -28,9 +36,15 @@ class Notice:
 
 
 class NoticeBox(QWidget):
-    """Shows one notice; hidden when there is none."""
+    """Shows one notice; hidden when there is none.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    in_a_row
+        Whether the buttons, whose texts are short, stand beside each other.
+    """
+
+    def __init__(self, *, in_a_row: bool = False) -> None:
         super().__init__()
         self._frame = frame = QFrame()
         frame.setObjectName("notice")
@@ -49,6 +63,10 @@ class NoticeBox(QWidget):
         self._layout.setContentsMargins(8, 4, 4, 4)
         self._layout.setSpacing(4)
         self._layout.addWidget(self.text)
+        across, down = QBoxLayout.Direction.LeftToRight, QBoxLayout.Direction.TopToBottom
+        self._buttons = QBoxLayout(across if in_a_row else down)
+        self._buttons.setSpacing(4)
+        self._layout.addLayout(self._buttons)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self._notice: Notice | None = None
         self.hide()
@@ -80,7 +98,7 @@ class NoticeBox(QWidget):
         self.buttons = [QPushButton(text) for text in texts]
         for i, button in enumerate(self.buttons):
             button.clicked.connect(lambda _checked=False, i=i: self._pressed(i))
-            self._layout.addWidget(button)
+            self._buttons.addWidget(button)
 
     def _pressed(self, index: int) -> None:
         if self._notice is not None:

@@ -66,12 +66,12 @@ class Section(QWidget):
         self.toggled.emit(expanded)
 
 
-def column(*widgets: QWidget) -> QWidget:
-    """Put widgets below each other."""
+def column(*widgets: QWidget, spacing: int = 8) -> QWidget:
+    """Put widgets below each other, so many pixels apart."""
     content = QWidget()
     layout = QVBoxLayout(content)
     layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(8)
+    layout.setSpacing(spacing)
     for widget in widgets:
         layout.addWidget(widget)
     return content

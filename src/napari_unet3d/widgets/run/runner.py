@@ -116,6 +116,10 @@ class Runner(QObject):
         """Predict this slice while training; none when None."""
         self._control.watch(ref)
 
+    def checkpoint_every(self, seconds: float | None) -> None:
+        """Let the training yield a `Checkpoint` now and then; None for none."""
+        self._control.checkpoint_every(seconds)
+
     def stop(self) -> None:
         """End the training, and segment with its model."""
         self._control.stop()

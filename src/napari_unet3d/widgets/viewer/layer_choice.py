@@ -201,6 +201,10 @@ class LayerChoice(QWidget):
         """The meaning of the first axis of a 4D image."""
         return "channels" if self.first_axis.currentData() == "channels" else "time"
 
+    def set_first_axis(self, meaning: FirstAxis) -> None:
+        """Choose the meaning of the first axis of a 4D image."""
+        self.first_axis.setCurrentIndex(self.first_axis.findData(meaning))
+
     def times_value(self) -> tuple[int, ...] | None:
         """The time points to segment; None for all of them.
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+from qtpy.QtCore import QTimer
 
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.io.zarr_files import is_zarr
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.session.names import is_session
 from napari_unet3d.widgets.viewer.samples import LayerData, placement, volume_layer
+from napari_unet3d.widgets.viewer.window_session import session_of
 
 
 def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None:
@@ -22,6 +26,8 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
     if not isinstance(path, str) or "://" in path:
         return None
     folder = Path(path)
+    if folder.is_dir() and is_session(folder):
+        return read_session
     if folder.is_dir() and not is_zarr(folder):
         return None
     return read
@@ -37,6 +43,25 @@ def read(path: str) -> list[LayerData]:
     """
     volume = read_volume(path)
     return [_channel_layers(volume) if "C" in volume.axes else volume_layer(volume)]
+
+
+def read_session(path: str) -> list[LayerData]:
+    """Open a session folder in the dock of the current viewer, which is opened for it.
+
+    The dock adds the layers when it has opened the folder, so none are returned.
+    """
+    import napari
+
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise BadInputError(f"'{path}' is a session. Open it in napari's window.")
+    session_of(viewer).request(Path(path))
+    # napari closes a dialog of its own after the reader: the dock comes after that.
+    QTimer.singleShot(
+        0, lambda: viewer.window.add_plugin_dock_widget("napari-unet3d", "Annotate & train")
+    )
+    nothing: Any = [(None,)]  # how a reader of napari says that there is nothing to add
+    return cast(list[LayerData], nothing)
 
 
 def _channel_layers(volume: Volume) -> LayerData:

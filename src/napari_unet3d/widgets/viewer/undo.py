@@ -62,6 +62,11 @@ class UndoWatch:
                 ledger.doubt(box)
         return bool(redone or undone)
 
+    def tell_open_stroke(self, ledger: Any) -> None:
+        """Tell which voxels a stroke has painted so far; it is told again at its end."""
+        for atom in list(getattr(self._layer, "_staged_history", ())):
+            _tell(ledger, atom, undone=False)
+
     def _items(self) -> tuple[list[Any], list[Any]]:
         """The items that can be undone, and redone; the next one last."""
         undo, redo = (getattr(self._layer, f"_{name}_history", ()) for name in ("undo", "redo"))

@@ -1,6 +1,6 @@
-"""Finds annotations that are in no file, and asks before they are lost.
+"""Finds annotations that are neither in a session folder nor in a file; asks before they are lost.
 
-The metadata of a layer hold a checksum of what was saved, so that it outlives the dock.
+The metadata of a layer hold a checksum of what the user saved, so that it outlives the dock.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ class UnsavedPaint(QObject):
         The napari viewer.
     parent
         The parent of the dialogs.
+    why
+        Returns why an annotation is not in its session folder; "" if it is, None if it has none.
     """
 
-    def __init__(self, viewer: Any, parent: QWidget) -> None:
+    def __init__(self, viewer: Any, parent: QWidget, why: Callable[[Labels], str | None]) -> None:
         super().__init__(parent)
-        self._viewer, self._window = viewer, parent
+        self._viewer, self._window, self._why = viewer, parent, why
         self._save_override = Override(viewer.layers, "save", self._save_and_remember)
 
     def stop(self) -> None:
@@ -64,8 +66,13 @@ class UnsavedPaint(QObject):
             mark_saved(layer)
 
     def layers(self) -> list[Labels]:
-        """The annotations with paint that is in no file."""
-        return [layer for layer in self._viewer.layers if is_unsaved(layer)]
+        """The annotations with paint that is in no session folder and in no file."""
+        labels = (x for x in self._viewer.layers if isinstance(x, Labels))
+        return [x for x in labels if self._why(x) != "" and is_unsaved(x)]
+
+    def texts(self) -> tuple[str, ...]:
+        """A sentence on each of these annotations."""
+        return tuple(map(self._describe, self.layers()))
 
     def may_close(self) -> bool:
         """Ask what to do with unsaved annotations; return whether the window may be closed."""
@@ -76,7 +83,7 @@ class UnsavedPaint(QObject):
         box.setIcon(QMessageBox.Icon.Warning)
         box.setWindowTitle("Close without saving?")
         box.setTextFormat(Qt.TextFormat.PlainText)
-        box.setText("\n".join(_describe(layer) for layer in layers))
+        box.setText("\n".join(map(self._describe, layers)))
         box.setInformativeText("What is painted is lost when the window is closed.")
         save = box.addButton("Save…", QMessageBox.ButtonRole.AcceptRole)
         drop = box.addButton("Close without saving", QMessageBox.ButtonRole.DestructiveRole)
@@ -87,6 +94,16 @@ class UnsavedPaint(QObject):
         chosen = box.clickedButton()
         box.deleteLater()
         return chosen is drop or (chosen is save and all(map(self._ask_and_save, layers)))
+
+    def _describe(self, layer: Labels) -> str:
+        try:
+            n = len(find_painted_slices(layer.data))
+        except BadInputError:
+            n = 0
+        painted = f" (painted on {n} slice{'s' * (n != 1)})" if n else ""
+        return (
+            f"The annotation '{layer.name}'{painted} is not saved. {self._why(layer) or ''}".strip()
+        )
 
     def _ask_and_save(self, layer: Labels) -> bool:
         """Ask for a file and write the annotation; return whether it was written."""
@@ -123,15 +140,6 @@ def _write(layer: Labels, target: Path) -> None:
     for _ in save_labels(layer.data, target, voxel_size, unit):
         pass
     mark_saved(layer)
-
-
-def _describe(layer: Labels) -> str:
-    try:
-        n = len(find_painted_slices(layer.data))
-    except BadInputError:
-        n = 0
-    painted = f" (painted on {n} slice{'s' * (n != 1)})" if n else ""
-    return f"The annotation '{layer.name}'{painted} is not saved."
 
 
 def _checksum(labels: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
@@ -24,10 +25,13 @@ class WindowSession(QObject):
     """
 
     changed = Signal()
+    openRequested = Signal()
+    """A session folder is to be opened: `take_wanted` names it."""
 
     def __init__(self, window: QObject | None = None) -> None:
         super().__init__(window)
         self._session = Session()
+        self._wanted: Path | None = None
 
     def value(self) -> Session:
         """The newest session."""
@@ -37,6 +41,16 @@ class WindowSession(QObject):
         """Replace fields of the session."""
         self._session = replace(self._session, **changes)
         self.changed.emit()
+
+    def request(self, folder: Path) -> None:
+        """Ask for a session folder to be opened, by the dock or by the one that is opened next."""
+        self._wanted = folder
+        self.openRequested.emit()
+
+    def take_wanted(self) -> Path | None:
+        """The session folder that is to be opened; None afterwards."""
+        wanted, self._wanted = self._wanted, None
+        return wanted
 
 
 def session_of(viewer: Any) -> WindowSession:

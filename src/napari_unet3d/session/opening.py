@@ -1,0 +1,183 @@
+"""Opens a session for a window: everything that is read from disks, in one call for a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_unet3d.data.changed_chunks import Chunk, checksums
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.recent import remember_session
+from napari_unet3d.session.room import annotation_fits
+from napari_unet3d.session.session import NamedModel, SessionRecord
+from napari_unet3d.session.session_image import FoundImage
+from napari_unet3d.session.state import read_state
+
+Candidate = tuple[Volume, Path | None]
+"""An image that may be the one of the session, and its file."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSession:
+    """All that is in a session folder, and which image it belongs to.
+
+    Attributes
+    ----------
+    folder
+        The folder, which this program holds now; whoever gets this closes it.
+    record
+        Classes, marks, settings, scores.
+    labels
+        The annotation, ready to be painted on.
+    saved
+        Checksums of the chunks of the annotation.
+    model
+        The current model; None without one.
+    checkpoint
+        The model of a training that was cut off; None without one.
+    results
+        Arrays of the outputs by name.
+    match
+        Which candidate is the image of the session; None when none is.
+    differences
+        Why the best candidate is not; () without candidates of this shape.
+    found
+        The image as the folder knows it, where no candidate matches; else None.
+    saved_at
+        When the session was saved last, before it was opened.
+    notes
+        Sentences on what could not be opened.
+    """
+
+    folder: SessionFolder
+    record: SessionRecord
+    labels: Any
+    saved: Mapping[Chunk, int]
+    model: NamedModel | None
+    checkpoint: NamedModel | None
+    results: Mapping[str, Any]
+    match: int | None
+    differences: tuple[str, ...]
+    found: FoundImage | None
+    saved_at: datetime
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the program that had the session before did not close it."""
+        return self.folder.crashed
+
+
+class Handover:
+    """Hands open folders from a thread to its owner; those that nobody takes are closed.
+
+    A window may close while a thread opens a folder. Whoever comes last closes it.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._folders: list[SessionFolder] = []
+        self._over = False
+
+    def give(self, folder: SessionFolder) -> None:
+        """Called by the thread: this folder is open."""
+        with self._guard:
+            if not self._over:
+                self._folders.append(folder)
+                return
+        folder.close()
+
+    def take(self, folder: SessionFolder) -> None:
+        """Called by the owner: it will close this folder."""
+        with self._guard:
+            if folder in self._folders:
+                self._folders.remove(folder)
+
+    def end(self) -> None:
+        """Close the folders that were not taken, and all that are given later."""
+        with self._guard:
+            folders, self._folders, self._over = self._folders, [], True
+        for folder in folders:
+            folder.close()
+
+
+def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> OpenedSession:
+    """Open a session folder and read what is in it; takes seconds for a large one.
+
+    Parameters
+    ----------
+    path
+        The session folder.
+    candidates
+        Open images; the one that was annotated is chosen by its gray values.
+    look
+        Whether the image is looked for on the disk when no candidate is the one.
+
+    Raises
+    ------
+    BadInputError
+        The folder is held by another program, damaged, or no session; the text says what to do.
+    RunFailedError
+        The disk failed.
+    """
+    before = read_state(path).saved
+    folder = SessionFolder.open(path)
+    remember_session(folder.path)
+    try:
+        notes: list[str] = []
+        match, differences = find_match(folder, candidates)
+        labels = folder.labels()
+        saved = checksums(folder.annotation, folder.annotation.chunks)
+        model = checkpoint = None
+        try:
+            model, checkpoint = folder.model(), folder.checkpoint()
+        except (BadInputError, RunFailedError, OSError) as error:
+            notes.append(str(error))
+        results: dict[str, Any] = {}
+        for name, volume in folder.results().items():
+            try:
+                fits = annotation_fits(volume.data.shape)
+                results[name] = np.asarray(volume.data) if fits else volume.data
+            except (BadInputError, RunFailedError, OSError, MemoryError) as error:
+                notes.append(str(error))
+        found = folder.find_image() if look and match is None else None
+    except BaseException:
+        folder.close()
+        raise
+    return OpenedSession(
+        folder,
+        folder.record(),
+        labels,
+        saved,
+        model,
+        checkpoint,
+        results,
+        match,
+        differences,
+        found,
+        before,
+        tuple(notes),
+    )
+
+
+def find_match(
+    folder: SessionFolder, candidates: Sequence[Candidate]
+) -> tuple[int | None, tuple[str, ...]]:
+    """Which of the images is the one that was annotated, and else in what the last one differs."""
+    reasons: tuple[str, ...] = ()
+    for index, (volume, path) in enumerate(candidates):
+        try:
+            reasons = folder.compare(volume, path)
+        except (BadInputError, RunFailedError) as error:
+            reasons = (str(error),)
+        if not reasons:
+            return index, ()
+    return None, reasons

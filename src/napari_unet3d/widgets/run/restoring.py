@@ -1,0 +1,95 @@
+"""Shows what is in a session folder as layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels
+
+from napari_unet3d.data.slices import parse_slices
+from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.session.opening import OpenedSession
+from napari_unet3d.session.session import SessionRecord
+from napari_unet3d.widgets.parts.ages import moment_text
+from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.viewer.keeper import SESSION_KEY
+from napari_unet3d.widgets.viewer.layers import (
+    metadata_of,
+    role_of,
+    voxel_size_of,
+    write_accepted,
+    write_classes,
+    write_held_out,
+)
+
+
+def is_untouched(layer: Labels) -> bool:
+    """Whether nothing was ever painted in an annotation that this window made."""
+    if role_of(layer) != "annotation" or layer.source.path is not None:
+        return False
+    history: Any = getattr(layer, "_undo_history", None)  # private, and absent in other versions
+    if metadata_of(layer).get(SESSION_KEY) or history:
+        return False
+    if isinstance(layer.data, SparseLabels):
+        return not layer.data.painted
+    return isinstance(layer.data, np.ndarray) and not layer.data.any()
+
+
+def restore_annotation(layer: Labels, opened: OpenedSession) -> None:
+    """Put the paint and the marks of a session into a layer of the same shape."""
+    record = opened.record
+    layer.data = opened.labels
+    write_classes(layer, record.classes)
+    write_held_out(layer, [ref for text in record.held_out for ref in parse_slices(text)])
+    write_accepted(layer, {parse_slices(ref)[0]: text for ref, text in record.accepted.items()})
+
+
+def restore_voxel_size(image: Image, record: SessionRecord) -> None:
+    """Give an image the voxel size that it had in the session; its other layers follow."""
+    try:
+        if voxel_size_of(image) == (tuple(record.voxel_size), record.unit):
+            return
+    except BadInputError:  # the file has a wrong one
+        pass
+    unit = "um" if record.unit == "µm" else record.unit
+    image.scale = (*image.scale[:-3], *record.voxel_size)
+    image.units = (*image.units[:-3], unit, unit, unit)
+
+
+def restore_results(viewer: Any, image: Image, opened: OpenedSession) -> list[Any]:
+    """Add the layers of the last results; return them."""
+    if "labels" not in opened.results:
+        return []
+    classes = opened.record.classes if opened.model is None else opened.model.bundle.classes
+    before = list(viewer.layers)
+    view = PredictionView(viewer, opened.results, image, classes)
+    view.open()
+    view.finish()
+    return [layer for layer in viewer.layers if layer not in before]
+
+
+def opened_text(opened: OpenedSession, slices: int | None) -> str:
+    """Say what is there again.
+
+    Parameters
+    ----------
+    opened
+        The session.
+    slices
+        Number of painted slices; None while they are counted.
+    """
+    saved = opened.saved_at.timestamp()
+    parts = [] if slices is None else [f"{slices} slice{'s' * (slices != 1)}"]
+    parts += ["model"] * (opened.model is not None)
+    parts += ["prediction"] * ("labels" in opened.results)
+    what = f": {', '.join(parts)}" if parts else ""
+    if opened.crashed:
+        until = moment_text(saved, seconds=True)
+        text = f"napari ended unexpectedly. Everything up to {until} is here{what}."
+    else:
+        text = f"Continued your session of {moment_text(saved)}{what}."
+    if opened.checkpoint is not None:
+        text += " A training was cut off; what it had learned is kept."
+    return " ".join((text, *opened.notes))
