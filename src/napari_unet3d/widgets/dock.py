@@ -78,7 +78,7 @@ class SegmentationDock(QWidget):
         self.shortcuts = Shortcuts(viewer)
         self.runner = Runner(self)
         self.report = RunReport(self.runner, self.run_bar, self.curve, self.results)
-        self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        self.annotator = Annotator(viewer, self.class_table, self.slice_table, self.shortcuts)
         self._removal = ClassRemoval(self.annotator, self.class_table, self.run_bar)
         self.pairing = Pairing(viewer, self, self.choice, self.annotator, self._background)
         self.run_actions = Actions(

@@ -41,6 +41,12 @@ class SliceTable(QWidget):
     """The user wants to see the slice of this SliceRef."""
     completeRequested = Signal(object)
     """The user wants the unlabelled voxels of this SliceRef to become background."""
+    emptyRequested = Signal(object)
+    """The user says that nothing is on this SliceRef: all of it is to become background."""
+    revertRequested = Signal(object)
+    """The user wants to undo the last change of the state of this SliceRef."""
+    clearRequested = Signal(object)
+    """The user wants to remove all paint of this SliceRef."""
     valueChanged = Signal(frozenset)
     """The held-out slices (frozenset of SliceRef) after a change of the user."""
 
