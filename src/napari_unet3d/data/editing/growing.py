@@ -24,8 +24,8 @@ TOLERANCE = 0.7
 around the blurred border: 0.5, the middle of it, gives objects that are too small."""
 TOLERANCE_STEP = 0.05
 """Change of the tolerance by one step of the mouse wheel."""
-_TOLERANCES = 0.1, 1.2
-"""Lowest and highest tolerance."""
+LOWEST_TOLERANCE, HIGHEST_TOLERANCE = 0.1, 1.2
+"""Shares as `TOLERANCE`: from little more than the click to all that is like the surroundings."""
 _SMOOTHING = 1.5
 """Voxels (of the finer axis). Less leaves noise at the border, more hides gaps between objects."""
 _NECK = 0.6
@@ -36,6 +36,11 @@ the object fits, so that the surroundings of a small object are its own."""
 _MOST_RADIUS = 96
 """Voxels from the click to the border of the window that are computed; larger windows are averaged
 first, so that a step of the mouse takes less than 20 ms."""
+
+
+_LEAST_SEPARATION = 0.7
+"""Share of the variance, 0 to 1. Noise alone, which holds no object, is split with 0.64; the window
+grows until it holds more than that."""
 
 
 class Plane(Protocol):
@@ -57,6 +62,8 @@ class Growth:
     ----------
     distance
         (h, w) float32: 0 for the gray value of the click, 1 for that of the surroundings.
+    separation
+        Share of the variance of the gray values that two groups, object and surroundings, explain.
     seed
         Row and column of the click in `distance`.
     start
@@ -72,6 +79,7 @@ class Growth:
     """
 
     distance: NDArray[np.float32]
+    separation: float
     seed: tuple[int, int]
     start: tuple[int, int]
     step: tuple[int, int]
@@ -90,7 +98,7 @@ class Growth:
             The region reaches no further from the click than this, in units of the finer axis of
             the slice; None for no bound.
         """
-        inside = self.distance <= min(max(tolerance, _TOLERANCES[0]), _TOLERANCES[1])
+        inside = self.distance <= min(max(tolerance, LOWEST_TOLERANCE), HIGHEST_TOLERANCE)
         inside[self.seed] = True
         mask = _cut_necks(_without_holes(_connected(inside, self.seed)), self.seed, self.spacing)
         if radius is not None:
@@ -144,7 +152,8 @@ def grow(
         if radius < reach and radius != _RADII[-1]:
             continue
         growth = _grow_within(plane, seed, relative, radius)
-        if not growth.touches_window(growth.region(), (shape[0], shape[1])):
+        fits = not growth.touches_window(growth.region(), (shape[0], shape[1]))
+        if fits and growth.separation > _LEAST_SEPARATION:
             break
     assert growth is not None
     return growth
@@ -167,8 +176,10 @@ def _grow_within(
     sigma = [_SMOOTHING * min(coarse) / size for size in coarse]
     smooth = ndimage.gaussian_filter(window, sigma)
     at = window_seed[0], window_seed[1]
+    distance, separation = _distance(smooth, at)
     return Growth(
-        distance=_distance(smooth, at),
+        distance=distance,
+        separation=separation,
         seed=at,
         start=(box[0].start, box[1].start),
         step=step,
@@ -213,19 +224,25 @@ def _enlarged(
     return np.asarray(smooth > 0.5)
 
 
-def _distance(smooth: NDArray[np.float32], seed: tuple[int, int]) -> NDArray[np.float32]:
-    """Distance of gray values from that of the click; the surroundings have 1."""
+def _distance(
+    smooth: NDArray[np.float32], seed: tuple[int, int]
+) -> tuple[NDArray[np.float32], float]:
+    """Distance of gray values from that of the click, and the separation; see `Growth`."""
     row, column = seed
     clicked = np.median(smooth[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2])
     difference = np.abs(smooth - clicked)
     if smooth.max() > smooth.min():
         threshold = threshold_otsu(smooth)  # type: ignore[no-untyped-call]
-        others = smooth[smooth <= threshold if clicked > threshold else smooth > threshold]
-        if len(others):
+        above = smooth > threshold
+        low, high = smooth[~above], smooth[above]
+        if len(low) and len(high):
+            others = low if clicked > threshold else high
             contrast = abs(float(np.median(others)) - float(clicked))
+            between = len(low) * len(high) / smooth.size**2 * (high.mean() - low.mean()) ** 2
             if contrast > 0:
-                return np.asarray(difference / contrast, np.float32)
-    return np.zeros_like(smooth)
+                distance = np.asarray(difference / contrast, np.float32)
+                return distance, float(between / smooth.var())
+    return np.zeros_like(smooth), 0.0
 
 
 def _connected(mask: NDArray[np.bool_], seed: tuple[int, int]) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ Each class is described by its signed distance to the border, which is interpola
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from math import ceil, sqrt
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_unet3d.data.editing.region import Region
+from napari_unet3d.data.slices import SliceRef
 
 _MARGIN = 16
 """Voxels around the voxels that differ, whose borders count too."""
@@ -65,6 +67,36 @@ class Interpolation:
                         own, points, order=1, mode="nearest"
                     )
         self._distances = distances
+
+    @classmethod
+    def planes(
+        cls,
+        first: NDArray[np.integer],
+        last: NDArray[np.integer],
+        spacing: tuple[float, float],
+        ends: tuple[int, int],
+        refs: Iterable[SliceRef],
+    ) -> Iterator[tuple[SliceRef, NDArray[np.integer]]]:
+        """Interpolate slices, one at a time; nothing is computed before the first is asked for.
+
+        Parameters
+        ----------
+        first, last, spacing
+            See the class.
+        ends
+            Positions of both slices.
+        refs
+            The slices between them.
+
+        Yields
+        ------
+        ref : SliceRef
+        labels : np.ndarray
+            (h, w).
+        """
+        interpolation = cls(first, last, spacing)
+        for ref in refs:
+            yield ref, interpolation.at((ref.index - ends[0]) / (ends[1] - ends[0]))
 
     def at(self, share: float) -> NDArray[np.integer]:
         """Labels (h, w) of a slice; `share` is 0 at the first slice and 1 at the last one."""

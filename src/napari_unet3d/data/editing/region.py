@@ -50,6 +50,28 @@ class Region:
         """The edit that gives all its voxels one label."""
         return SliceEdit(ref, self.start, self.mask, label)
 
+    def within(
+        self, point: tuple[int, int], radius: float | None, spacing: tuple[float, float]
+    ) -> Region:
+        """The voxels that lie no further from a voxel of the region than a radius.
+
+        Parameters
+        ----------
+        point
+            Row and column of the voxel in the slice.
+        radius
+            In the unit of `spacing`; None for no bound.
+        spacing
+            Size of the voxels along the rows and columns.
+        """
+        if radius is None:
+            return self
+        rows, columns = np.ogrid[self.box]
+        squared = ((rows - point[0]) * spacing[0]) ** 2 + ((columns - point[1]) * spacing[1]) ** 2
+        bounded = Region.of(self.mask & (squared <= radius**2), self.start)
+        assert bounded is not None  # it holds the point
+        return bounded
+
     def outline(self) -> NDArray[np.float32]:
         """The edges of its voxels that border on other voxels.
 
