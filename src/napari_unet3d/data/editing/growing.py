@@ -273,13 +273,11 @@ def _cut_necks(
     if width <= max(spacing):
         return mask  # too thin to have necks
     cores, _ = ndimage.label(depth > width)
-    core = cores[row, column]
-    if not core:
-        nearest = ndimage.distance_transform_edt(
-            cores == 0, sampling=spacing, return_distances=False, return_indices=True
-        )
-        core = cores[tuple(nearest[:, row, column])]
-    kept = inner & (ndimage.distance_transform_edt(cores != core, sampling=spacing) <= width)
+    distance, index = ndimage.distance_transform_edt(
+        cores == 0, sampling=spacing, return_indices=True
+    )
+    nearest = cores[tuple(index)]
+    kept = inner & (nearest == nearest[row, column]) & (distance <= width)
     if not kept[row, column]:
         return mask  # the click lies in the neck
     result = np.zeros_like(mask)

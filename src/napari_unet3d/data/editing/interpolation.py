@@ -57,6 +57,9 @@ class Interpolation:
         points = np.stack(differ).astype(np.float32) / step
         distances = np.empty((2, len(labels), points.shape[1]), np.float32)
         for i, label in enumerate(labels):
+            if i == 1 and len(labels) == 2:
+                distances[:, 1] = -distances[:, 0]
+                break
             maps = [_signed_distance(plane == label, spacing) for plane in coarse]
             for side, (own, opposite) in enumerate((maps, maps[::-1])):
                 if own is None:  # the class vanishes: in the middle, its core is left

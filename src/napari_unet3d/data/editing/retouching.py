@@ -13,10 +13,8 @@ from napari_unet3d.data.editing.region import Region
 
 _SMOOTHING = 1.5
 """Voxels (of the finer axis): removes steps and single voxels, keeps what is 4 voxels wide."""
-_TRUNCATE = 2.0
-"""Standard deviations. What lies further off changes the winner nowhere on the tested slices."""
-_MARGIN = 4
-"""Voxels around a class that its smoothed border may reach."""
+_REACH = 3
+"""Voxels: two standard deviations, beyond which a voxel weighs less than a seventh."""
 
 
 def fill_holes(plane: NDArray[np.integer], values: Collection[int]) -> NDArray[np.integer]:
@@ -73,28 +71,53 @@ def smooth(
     np.ndarray
         The new labels, (h, w).
     """
-    chosen = np.isin(plane, list(values))
+    chosen = _is_any(plane, values)
     region = Region.of(chosen)
     if region is None:
         return plane.copy()
-    box = tuple(slice(max(0, part.start - _MARGIN), part.stop + _MARGIN) for part in region.box)
+    box = tuple(slice(max(0, part.start - _REACH), part.stop + _REACH) for part in region.box)
     crop = plane[box]
-    sigma = [_SMOOTHING * min(spacing) / size for size in spacing]
+    weights = [_weights(_SMOOTHING * min(spacing) / size) for size in spacing]
     labels = np.flatnonzero(np.bincount(crop.ravel()))
     # The last label weighs what the others leave.
-    rest = np.ones(crop.shape, np.float32)
-    best, winner = np.full(crop.shape, -1, np.float32), np.zeros_like(crop)
-    for i, label in enumerate(labels):
-        if i + 1 == len(labels):
-            weight = rest
-        else:
-            weight = ndimage.gaussian_filter(
-                (crop == label).astype(np.float32), sigma, truncate=_TRUNCATE, mode="nearest"
-            )
+    rest = np.full(crop.shape, weights[0].sum() * weights[1].sum(), np.uint16)
+    best, winner = np.zeros(crop.shape, np.uint16), np.zeros_like(crop)
+    for label in labels:
+        weight = rest
+        if label != labels[-1]:
+            weight = _weighted_sum(crop == label, weights)
             rest -= weight
         better = weight > best
-        best[better], winner[better] = weight[better], label
+        np.copyto(best, weight, where=better)
+        np.copyto(winner, label, where=better, casting="unsafe")
     result = plane.copy()
-    touched = chosen[box] | np.isin(winner, list(values))
-    result[box] = np.where(touched, winner, crop)
+    np.copyto(result[box], winner, where=chosen[box] | _is_any(winner, values))
     return result
+
+
+def _weights(sigma: float) -> NDArray[np.uint16]:
+    """A Gaussian in whole numbers; sums of 8 million voxels then take 50 ms."""
+    offsets = np.arange(-_REACH, _REACH + 1)
+    return np.rint(15 * np.exp(-((offsets / sigma) ** 2) / 2)).astype(np.uint16)
+
+
+def _weighted_sum(mask: NDArray[np.bool_], weights: list[NDArray[np.uint16]]) -> np.ndarray:
+    """Weighted sums around each voxel along both axes; border voxels are repeated outwards."""
+    total = mask.astype(np.uint16)
+    for axis, along in enumerate(weights):
+        pad = [(_REACH, _REACH) if i == axis else (0, 0) for i in (0, 1)]
+        padded, n = np.pad(total, pad, mode="edge"), total.shape[axis]
+        total = np.zeros_like(total)
+        for offset, weight in enumerate(along):
+            if weight:
+                part = slice(offset, offset + n)
+                total += weight * (padded[part] if axis == 0 else padded[:, part])
+    return total
+
+
+def _is_any(plane: NDArray[np.integer], values: Collection[int]) -> NDArray[np.bool_]:
+    """Like np.isin, but quicker for a few values."""
+    found = np.zeros(plane.shape, bool)
+    for value in values:
+        found |= plane == value
+    return found

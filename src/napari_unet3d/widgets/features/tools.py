@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from napari.layers import Labels
+from qtpy.QtCore import QTimer
 
 from napari_unet3d.config import BACKGROUND, UNLABELLED
 from napari_unet3d.data.editing.components import count_components
@@ -59,6 +60,10 @@ class Tools(Feature):
         self._previewed: set[SliceRef] = set()
         """Slices that the unfinished prediction of the present run shows already."""
         self._accepted = AcceptedProposals()
+        self._sync_timer = QTimer(self)
+        self._sync_timer.setSingleShot(True)
+        self._sync_timer.setInterval(0)
+        self._sync_timer.timeout.connect(self._sync_proposals)
         self._interpolating = False
         annotator = bench.annotator
         self.pointing = Pointing(
@@ -102,17 +107,15 @@ class Tools(Feature):
             (bench.runner.finished, self._finished),
         ):
             signal.connect(slot)
-        layers = bench.viewer.layers.events
         self._connections = Connections(self)
         self._connections.add(
-            (layers.inserted, self._update),
-            (layers.removed, self._update),
-            (layers.visible, self._update),
+            (bench.viewer.layers.events, self._layer_event),
             (bench.viewer.dims.events.ndisplay, self._update),
         )
         self._update()
 
     def cleanup(self) -> None:
+        self._sync_timer.stop()
         self._connections.clear()
         self.pointing.cleanup()
         self._accepted.clear()
@@ -274,6 +277,7 @@ class Tools(Feature):
         layer, proposals = self.bench.annotator.layer(), self._proposals()
         if layer is not None and proposals is not None:
             self._accepted.sync(proposals, read_accepted(layer))
+            self._update()
 
     def _proposals(self) -> Labels | None:
         layer, (image, _) = self.bench.annotator.layer(), self.bench.choice.value()
@@ -356,8 +360,12 @@ class Tools(Feature):
             self.pointing.stop()
             self._ended()
 
+    def _layer_event(self, event: Any) -> None:
+        if event.type in ("inserted", "removed", "visible"):
+            self._update()
+
     def _annotation_changed(self) -> None:
-        self._sync_proposals()
+        self._sync_timer.start()  # redrawing the proposals takes as long as the edit itself
         self._update()
 
     def _pair_changed(self) -> None:

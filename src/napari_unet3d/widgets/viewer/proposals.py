@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
+from napari.utils import DirectLabelColormap
 
+from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.slices import SliceRef, at_time, read_slice
 from napari_unet3d.widgets.viewer.belonging import belongs_to, bind
 from napari_unet3d.widgets.viewer.layers import (
@@ -90,17 +92,25 @@ def add_proposals(viewer: Any, image: Image, annotation: Labels) -> Labels:
     layer = Labels(
         empty_labels(tuple(annotation.data.shape), image.name),
         name=unique_name(f"{image.name} proposals", (x.name for x in viewer.layers)),
+        visible=False,  # until something is proposed
         **spatial_transform(annotation, annotation.ndim),
     )
-    layer.colormap = class_colormap(classes, annotation=True)
+    layer.colormap = _colormap(classes)
     layer.features = class_features(classes, annotation=True)
-    layer.contour, layer.editable = _CONTOUR, False
+    layer.editable = False
     remember(layer, role="proposal", classes=[c.model_dump() for c in classes])
     bind(layer, image)
     active = viewer.layers.selection.active
     viewer.layers.insert(viewer.layers.index(annotation) + 1, layer)
     viewer.layers.selection.active = active
     return layer
+
+
+def _colormap(classes: Sequence[ClassInfo]) -> DirectLabelColormap:
+    """The colors of the classes; the outlines of background would double theirs."""
+    colors = dict(class_colormap(classes, annotation=True).color_dict)
+    colors[BACKGROUND] = np.zeros(4, np.float32)
+    return DirectLabelColormap(color_dict=colors)
 
 
 def proposed(layer: Labels | None) -> dict[SliceRef, str]:
@@ -116,6 +126,8 @@ def note_proposed(layer: Labels, slices: Mapping[SliceRef, str]) -> None:
     """Store which slices are proposed in a layer, and redraw it."""
     entries = [[[r.axis, r.index, r.time], slices[r]] for r in sorted(slices)]
     remember(layer, **{_PROPOSED: entries})
+    if layer.contour != _CONTOUR:
+        layer.contour, layer.visible = _CONTOUR, True
     layer.refresh()
 
 
