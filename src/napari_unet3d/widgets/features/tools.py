@@ -25,6 +25,7 @@ from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import SlicePreview
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.tool_bar import Tool, ToolBar
+from napari_unet3d.widgets.parts.tool_reasons import NO_PREDICTION, ToolSituation, tool_reasons
 from napari_unet3d.widgets.viewer.layers import image_volume, read_accepted
 from napari_unet3d.widgets.viewer.pointing import Pointing
 from napari_unet3d.widgets.viewer.predictions import (
@@ -44,8 +45,9 @@ from napari_unet3d.widgets.viewer.proposals import (
 )
 from napari_unet3d.widgets.workbench import Feature, Place, Workbench
 
-_NO_PREDICTION = "no prediction is visible. Train first, or apply a model."
 _UNDO = "Ctrl+Z undoes it."
+_MOST_COUNTED = 2**21
+"""Voxels of a slice. Counting the objects of a larger one takes more than 20 ms."""
 
 
 class Tools(Feature):
@@ -134,8 +136,7 @@ class Tools(Feature):
         layer = self.bench.annotator.layer()
         self.bar.set_status("")
         if not tool or layer is None:
-            self.pointing.stop()
-            self._ended()
+            self._switch_off()
             return
         self.bench.annotator.lend_mouse(True)
         self.pointing.set_grow_from(self.bar.source())
@@ -144,6 +145,10 @@ class Tools(Feature):
     def _source_chosen(self) -> None:
         self.pointing.set_grow_from(self.bar.source())
         self._update()
+
+    def _switch_off(self) -> None:
+        self.pointing.stop()
+        self._ended()
 
     def _ended(self) -> None:
         self.bar.setValue("")
@@ -298,7 +303,7 @@ class Tools(Feature):
             return Source.from_proposals(proposals, ref, origin)
         prediction = self._prediction()
         if prediction is None:
-            raise BadInputError(_sentence(_NO_PREDICTION))
+            raise BadInputError(_sentence(NO_PREDICTION))
         running = self.bench.runner.is_running() and not has_origin(prediction)
         if running and ref not in self._previewed:
             raise BadInputError(f"{ref} is not predicted yet: wait until the run shows it.")
@@ -319,36 +324,24 @@ class Tools(Feature):
         return neighbors(self.bench.annotator.slices(), ref, self.bench.slice_table.value())
 
     def _reasons(self) -> dict[str, str]:
-        """Why tools and actions are not possible now; see `ToolBar.set_reasons`."""
         annotator = self.bench.annotator
-        proposals = proposed(self._proposals())
-        nothing = {"accept all": "nothing is proposed.", "discard": "nothing is proposed."}
-        reasons = {} if proposals else dict(nothing)
-        every = ("grow", "take", "accept", "copy", "interpolate", "fill", "smooth")
         if annotator.layer() is None:
-            return {**nothing, **dict.fromkeys(every, "there is no annotation. Open an image.")}
+            return tool_reasons(ToolSituation(False))
         ref = annotator.shown()
-        if ref is None:
-            return reasons | dict.fromkeys(every, "no single slice is in view. Show it in 2D.")
-        has_prediction = self._prediction() is not None
-        if not has_prediction and ref not in proposals:
-            reasons["accept"] = _NO_PREDICTION
-            if self.bar.source() == "prediction":
-                reasons["grow"] = _NO_PREDICTION
-        if not has_prediction and not proposals:
-            reasons["take"] = _NO_PREDICTION
-        if ref in self.bench.slice_table.value():
-            text = f"{ref} is held out to measure the model. Train on it again first (H)."
-            reasons |= dict.fromkeys(("accept", "copy"), text)
-        if not self._neighbors(ref):
-            reasons["copy"] = "no other slice of this orientation is annotated for training."
-        if self._interpolating:
-            reasons["interpolate"] = "it is working on it."
-        elif None in around(self._neighbors(ref), ref):
-            reasons["interpolate"] = (
-                "a slice before and one after the view must be annotated for training."
+        before, after = (None, None) if ref is None else around(self._neighbors(ref), ref)
+        return tool_reasons(
+            ToolSituation(
+                True,
+                ref,
+                held_out=ref in self.bench.slice_table.value(),
+                has_prediction=self._prediction() is not None,
+                follows_prediction=self.bar.source() == "prediction",
+                proposed=frozenset(proposed(self._proposals())),
+                before=before,
+                after=after,
+                is_interpolating=self._interpolating,
             )
-        return reasons
+        )
 
     # ---- something changed
 
@@ -357,8 +350,7 @@ class Tools(Feature):
         self.bar.set_reasons(reasons)
         self.bar.set_proposals(len(proposed(self._proposals())))
         if tool and reasons.get(tool):
-            self.pointing.stop()
-            self._ended()
+            self._switch_off()
 
     def _layer_event(self, event: Any) -> None:
         if event.type in ("inserted", "removed", "visible"):
@@ -369,9 +361,7 @@ class Tools(Feature):
         self._update()
 
     def _pair_changed(self) -> None:
-        if self.bar.value():
-            self.pointing.stop()
-            self._ended()
+        self._switch_off()
         self._accepted.clear()
         self._update()
 
@@ -390,13 +380,13 @@ class Tools(Feature):
         self._update()
 
     def _objects(self, edit: SliceEdit) -> str:
-        """Count what an edit paints: "12 objects of 'nuclei' and 3 of 'cells'"."""
+        """Say what an edit paints: "12 objects of 'nuclei', 3 objects of 'cells'"."""
+        if edit.mask.size > _MOST_COUNTED:
+            return _count(edit.voxels, "voxel")
         plane = np.where(edit.mask, edit.labels, 0)
-        parts = []
-        for info in self.bench.annotator.classes():
-            if number := count_components(plane, info.value):
-                parts.append(f"{_count(number, 'object')} of '{info.name}'")
-        return ", ".join(parts) if parts else "Background"
+        numbers = [(count_components(plane, c.value), c) for c in self.bench.annotator.classes()]
+        parts = [f"{_count(number, 'object')} of '{c.name}'" for number, c in numbers if number]
+        return ", ".join(parts) or "Background"
 
     def _tell(self, text: str) -> None:
         self.bar.set_status(text)

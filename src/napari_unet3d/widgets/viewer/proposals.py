@@ -126,9 +126,11 @@ def note_proposed(layer: Labels, slices: Mapping[SliceRef, str]) -> None:
     """Store which slices are proposed in a layer, and redraw it."""
     entries = [[[r.axis, r.index, r.time], slices[r]] for r in sorted(slices)]
     remember(layer, **{_PROPOSED: entries})
-    if layer.contour != _CONTOUR:
-        layer.contour, layer.visible = _CONTOUR, True
-    layer.refresh()
+    if layer.contour == _CONTOUR:
+        layer.refresh(extent=False, thumbnail=False)
+    else:
+        layer.visible = True
+        layer.contour = _CONTOUR  # redraws the layer
 
 
 def write_proposals(labels: Any, planes: Iterable[tuple[SliceRef, np.ndarray]]) -> None:
