@@ -47,6 +47,7 @@ FOLDERS = (
     "pixels",
     "networks",
     "data",
+    "data/editing",
     "data/io",
 )
 """From what a person sees down to what all others use."""

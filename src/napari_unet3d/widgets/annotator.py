@@ -53,6 +53,7 @@ class Annotator(QObject):
         super().__init__(class_table)
         self._viewer = viewer
         self._layer: Labels | None = None
+        self._has_mouse = True
         self._history: History | None = None
         self._slices: list[PaintedSlice] = []
         self._class_table, self._slice_table = class_table, slice_table
@@ -186,12 +187,16 @@ class Annotator(QObject):
         if self._layer is None or self._layer not in self._viewer.layers:
             return
         self._viewer.layers.selection.active = self._layer
-        flat = self._viewer.dims.ndisplay == 2
-        if brush and flat and self._layer.mode not in ("fill", "polygon"):
+        takes = brush and self._has_mouse and self._viewer.dims.ndisplay == 2
+        if takes and self._layer.mode not in ("fill", "polygon"):
             self._layer.mode = "erase" if value == UNLABELLED else "paint"
         if value != UNLABELLED:
             self._layer.selected_label = value
         self._class_table.select_label(value)
+
+    def lend_mouse(self, lent: bool) -> None:
+        """Choosing a label does not select the brush while another tool has the mouse."""
+        self._has_mouse = not lent
 
     def jump(self, ref: SliceRef) -> None:
         """Make the viewer show a slice."""

@@ -64,6 +64,8 @@ class Pairing(QObject):
     """Another pair is chosen, or a layer moved: earlier messages may no longer be true."""
     changed = Signal()
     """Another pair is chosen, or its problem is another one."""
+    acceptRequested = Signal()
+    """The user painted in a prediction, and wants to copy its slice in view instead."""
     failed = Signal(str)
     """A wish of the user cannot be fulfilled; the reason and the cure."""
 
@@ -335,6 +337,10 @@ class Pairing(QObject):
         self._check()
         self.changed.emit()
 
+    def _accept(self) -> None:
+        self._paint_here()
+        self.acceptRequested.emit()
+
     def _move(self) -> None:
         image, annotation = self._choice.value()
         if image is not None and annotation is not None:
@@ -374,8 +380,10 @@ class Pairing(QObject):
             return Notice(str(error), ((MOVE, self._move),), blocks=True)
         stray = None if self._stray is None else self._stray()
         if stray is not None and stray in self._viewer.layers:
-            answers = (("Select the annotation", self._paint_here),)
-            return Notice(stray_text(stray, annotation), answers)
+            answers = [("Select the annotation", self._paint_here)]
+            if role_of(stray) == "prediction":
+                answers.append(("Accept this slice", self._accept))
+            return Notice(stray_text(stray, annotation), tuple(answers))
         if self._shared is not None and self._shared[:2] == (image, annotation):
             return Notice(
                 f"'{annotation.name}' was painted on {self._shared[2]}. Its paint is now used for "

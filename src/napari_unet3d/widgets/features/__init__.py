@@ -6,6 +6,7 @@ from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
+from napari_unet3d.widgets.features.tools import Tools
 from napari_unet3d.widgets.workbench import Feature
 
 FEATURES: tuple[type[Feature], ...] = (
@@ -13,5 +14,6 @@ FEATURES: tuple[type[Feature], ...] = (
     AnnotationKeys,
     ClassVisibility,
     SliceMarksOnSlider,
+    Tools,
 )
 """Each is a module of this folder; adding one is a file and a line."""

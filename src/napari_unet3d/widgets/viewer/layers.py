@@ -28,8 +28,8 @@ from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 
 FirstAxis = Literal["time", "channels"]
-Role = Literal["annotation", "prediction", "companion", "truth"]
-_ROLES: tuple[Role, ...] = ("annotation", "prediction", "companion", "truth")
+Role = Literal["annotation", "prediction", "proposal", "companion", "truth"]
+_ROLES: tuple[Role, ...] = ("annotation", "prediction", "proposal", "companion", "truth")
 
 METADATA_KEY = "napari-unet3d"
 ANNOTATION_OPACITY = 0.6
