@@ -51,3 +51,110 @@ class SliceScore:
     classes: tuple[ClassOnSlice, ...]
     measured: int
     labelled: int
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """How a training went; few points, whatever its length.
+
+    Attributes
+    ----------
+    loss
+        Points (seconds, loss); each is the mean loss of some iterations, at their end.
+    iou
+        Points (seconds, mean IoU on the held-out slices); all but the last are quick looks.
+    """
+
+    loss: tuple[tuple[float, float], ...] = ()
+    iou: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One training of a cross-validation.
+
+    Attributes
+    ----------
+    held_out
+        The slices that it was measured on, as text.
+    trained
+        Number of slices that it was trained on.
+    iterations, seconds
+        Of the training.
+    """
+
+    held_out: tuple[str, ...]
+    trained: int
+    iterations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Each annotated slice was held out once, from a training on the others.
+
+    Attributes
+    ----------
+    folds
+        The trainings.
+    by_slice
+        The scores of each slice, by the model that was not trained on it.
+    slices
+        Number of annotated slices.
+    """
+
+    folds: tuple[Fold, ...]
+    by_slice: tuple[SliceScore, ...]
+    slices: int
+
+
+@dataclass(frozen=True)
+class LearningRun:
+    """One training of a learning curve.
+
+    Attributes
+    ----------
+    trained
+        The slices that it was trained on, as text.
+    repeat
+        Runs with the same number were measured on the same slices, and each was trained on all
+        slices of the one before it and some more.
+    iou
+        Mean IoU of the classes; None where no class could be measured.
+    measured_on
+        The slices that it was measured on, as text.
+    iterations, seconds
+        Of the training.
+    """
+
+    trained: tuple[str, ...]
+    repeat: int
+    iou: float | None
+    measured_on: tuple[str, ...]
+    iterations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """How the IoU grows with the number of annotated slices.
+
+    Attributes
+    ----------
+    runs
+        The trainings.
+    on_held_out
+        Whether all were measured on the held-out slices; otherwise on slices that were left out
+        in turn.
+    """
+
+    runs: tuple[LearningRun, ...]
+    on_held_out: bool
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured of an annotation by further trainings; None where that was not done."""
+
+    cross_validation: CrossValidation | None = None
+    learning_curve: LearningCurve | None = None
