@@ -59,15 +59,38 @@ def ratio_estimate(
     confidence
         Share of repetitions in which the interval covers the score.
     """
-    above, below = (np.asarray(values, float) for values in (numerators, denominators))
-    above, below = above[below > 0], below[below > 0]
+    above, below = (np.asarray(values, float)[:, None] for values in (numerators, denominators))
+    return mean_ratio_estimate(above, below, confidence)
+
+
+def mean_ratio_estimate(
+    numerators: NDArray[np.float64],
+    denominators: NDArray[np.float64],
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """Estimate the mean over classes of such ratios; see `ratio_estimate`.
+
+    Parameters
+    ----------
+    numerators, denominators
+        (slices, classes); a class whose denominators are all 0 does not count.
+    confidence
+        Share of repetitions in which the interval covers the mean.
+    """
+    there = denominators.sum(1) > 0
+    above, below = numerators[there], denominators[there]
     n = len(below)
     if not n:
         return Estimate(None)
-    value = float(above.sum() / below.sum())
+    value = _mean_of_ratios(above.sum(0), below.sum(0))
     if n == 1:
         return Estimate(value, slices=1)
-    without = (above.sum() - above) / (below.sum() - below)
+    without = np.array(
+        [
+            _mean_of_ratios(above.sum(0) - a, below.sum(0) - b)
+            for a, b in zip(above, below, strict=True)
+        ]
+    )
     error = float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
     half = _quantile(n, confidence) * error
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), n)
@@ -96,6 +119,11 @@ def mean_estimate(
         return Estimate(value, slices=1)
     half = _quantile(n, confidence) * float(numbers.std(ddof=1)) / n**0.5
     return Estimate(value, max(lowest, value - half), value + half, n)
+
+
+def _mean_of_ratios(above: NDArray[np.float64], below: NDArray[np.float64]) -> float:
+    there = below > 0
+    return float((above[there] / below[there]).mean())
 
 
 def _quantile(n: int, confidence: float) -> float:
