@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 
 from napari_unet3d.events import Checkpoint, HeldOutScores, TrainingEvent, TrainingProgress
 from napari_unet3d.model.bundle import ModelBundle
@@ -41,7 +42,7 @@ class History:
                 try:
                     event = next(training)
                 except StopIteration as end:
-                    return self.write(end.value)
+                    return None if end.value is None else self.write(end.value)
                 yield self._take(event)
 
     def _take(self, event: TrainingEvent) -> TrainingEvent:
@@ -50,15 +51,11 @@ class History:
         elif isinstance(event, HeldOutScores) and event.mean_iou is not None:
             self._iou = _thinned([*self._iou, (event.elapsed, event.mean_iou)])
         elif isinstance(event, Checkpoint):
-            bundle = self.write(event.bundle)
-            assert bundle is not None
-            return Checkpoint(bundle)
+            return replace(event, bundle=self.write(event.bundle))
         return event
 
-    def write(self, bundle: ModelBundle | None) -> ModelBundle | None:
+    def write(self, bundle: ModelBundle) -> ModelBundle:
         """The model with the curves in its record."""
-        if bundle is None:
-            return None
         record = bundle.record.model_copy(update={"history": self.value()})
         return bundle.model_copy(update={"record": record})
 

@@ -131,8 +131,8 @@ def run_plan(
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
         is_told = isinstance(error, RunFailedError | BadInputError)
         text = str(error) if is_told else f"training failed: {devices.reason(error)}"
-        rescued = history.write(loop.rescue()) if loop else None
-        raise TrainingFailedError(text, rescued) from error
+        rescued = loop.rescue() if loop else None
+        raise TrainingFailedError(text, rescued and history.write(rescued)) from error
     finally:
         del loop
         devices.release(plan.device)
