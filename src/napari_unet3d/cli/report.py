@@ -23,7 +23,9 @@ Labels = Literal["auto", "sparse", "dense"]
 
 
 def report(
-    model: Annotated[Path, file_argument("MODEL", "A model that train or the window made.")],
+    source: Annotated[
+        Path, file_argument("SOURCE", "A model, or the folder of a session, which has all.")
+    ],
     image: Annotated[
         Path | None, file_argument("IMAGE", "The stack, for its facts and pictures.")
     ] = None,
@@ -56,7 +58,7 @@ def report(
     from napari_unet3d.cli.tasks.reporting import write_report_of
 
     path = write_report_of(
-        model,
+        source,
         image,
         annotation,
         output,

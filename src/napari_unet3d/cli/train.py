@@ -121,6 +121,7 @@ def train(
         device=device,
     )
     errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.evidence import print_evidence
     from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
     from napari_unet3d.cli.tasks.training import train_files
     from napari_unet3d.session.texts import show_iterations
@@ -148,3 +149,4 @@ def train(
         return
     tell(f"Model: {output} ({show_iterations(bundle.record.iterations)})")
     print_scores(bundle)
+    print_evidence(bundle)

@@ -37,8 +37,10 @@ class ClassQuality:
 
     Attributes
     ----------
+    value
+        Label value of the class; None for the mean of the classes.
     name, color
-        Of the class; the color is None for the mean of the classes.
+        Of the class; the mean has no color.
     iou, dice
         Of all measured voxels together, with their intervals over the slices.
     distance, distance95
@@ -48,6 +50,7 @@ class ClassQuality:
         Voxels of the class in the truth; None for the mean.
     """
 
+    value: int | None
     name: str
     color: str | None
     iou: Estimate
@@ -72,6 +75,7 @@ def class_qualities(
     by_class = {info.value: _entries(slices, info.value) for info in classes}
     rows = [
         ClassQuality(
+            info.value,
             info.name,
             info.color,
             ratio_estimate(_iou_parts(entries)[0], _iou_parts(entries)[1]),
@@ -94,7 +98,7 @@ def class_qualities(
         for parts in (_iou_parts, _dice_parts)
     )
     nothing = Estimate(None)
-    return (*rows, ClassQuality("mean", None, iou, dice, nothing, nothing, None))
+    return (*rows, ClassQuality(None, "mean", None, iou, dice, nothing, nothing, None))
 
 
 def _entries(slices: Sequence[SliceScore], value: int) -> list[ClassOnSlice]:

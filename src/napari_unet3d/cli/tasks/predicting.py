@@ -55,7 +55,6 @@ def predict_file(
     for path in paths.values():
         check_output(path, overwrite=overwrite)
     named = NamedModel.load(model)
-    classes = named.bundle.classes
     volume = open_image(image, SWAPPED, reading)
     volume.check()
     session = Session(
@@ -68,9 +67,33 @@ def predict_file(
         ),
         model=named,
     )
+    return segment(session, paths, overwrite=overwrite)
+
+
+def segment(session: Session, paths: Mapping[str, Path], *, overwrite: bool) -> list[Path]:
+    """Segment the image of a session with its model, into files.
+
+    Parameters
+    ----------
+    session
+        Image, model and settings.
+    paths
+        Where the labels and the outputs that the settings name are written.
+    overwrite
+        Whether files of these names may be replaced.
+
+    Returns
+    -------
+    list of Path
+        The files that were written, the labels first.
+    """
+    volume, model = session.volume, session.model
+    assert volume is not None
+    assert model is not None
+    classes = model.bundle.classes
     arrays: dict[str, OutputArray] = {}
     with ExitStack() as files:
-        for kind in chosen_outputs(outputs or ()):
+        for kind in chosen_outputs(session.settings.outputs):
             file = create_output(
                 paths[kind.name],
                 kind.shape(volume, classes),

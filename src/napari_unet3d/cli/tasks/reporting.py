@@ -14,8 +14,11 @@ from napari_unet3d.data.conventions import Labels
 from napari_unet3d.data.io.outputs import check_paths
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.io.targets import check_target
+from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.prediction.comparison import check_shapes
+from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.layout import labels_shape
+from napari_unet3d.session.names import is_session
 from napari_unet3d.session.report.assembly import (
     check_report_path,
     held_out_of,
@@ -28,7 +31,7 @@ _USAGE = "report takes MODEL IMAGE ANNOTATION"
 
 
 def write_report_of(
-    model: Path,
+    source: Path,
     image: Path | None,
     annotation: Path | None,
     output: Path,
@@ -38,12 +41,14 @@ def write_report_of(
     reading: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a report on a model; its held-out slices are those of its record.
+    """Write a report on a model or on a session.
 
     Parameters
     ----------
-    model, image, annotation, segmentation
-        What it is about; all but the model may be None.
+    source
+        A model, whose held-out slices are those of its record; or the folder of a session.
+    image, annotation, segmentation
+        What the model is about; for a session, which has all, and where unknown None.
     output
         The report, .html or .pdf.
     labels, reading
@@ -58,35 +63,57 @@ def write_report_of(
     """
     check_report_path(output)
     check_target(output, overwrite=overwrite)
-    given = [path for path in (model, image, annotation, segmentation) if path is not None]
-    check_paths([output], given)
-    session = Session(model=NamedModel.load(model))
-    held_out = held_out_of(session)
-    if image is not None:
-        volume = open_image(image, _USAGE, reading)
-        session = replace(session, volume=volume, image_path=image)
-    if annotation is not None:
-        if session.volume is None:
-            raise BadInputError(f"An annotation needs its image: {_USAGE}.")
-        refuse_model(annotation, _USAGE)
-        painted = open_annotation(annotation, session.volume, labels, held_out).annotation
-        assert session.model is not None
-        known = {c.output_value: c for c in session.model.bundle.classes}
-        classes = tuple(_known(c, known) for c in painted.classes)
-        session = replace(
-            session, annotation=replace(painted, classes=classes), annotation_path=annotation
-        )
-        assert session.annotation is not None and session.volume is not None
-        session.annotation.check(session.volume)
-    if segmentation is not None:
-        if session.volume is None:
-            raise BadInputError(f"A segmentation needs its image: {_USAGE}.")
-        array = read_labels(segmentation).data
-        if session.annotation is not None:
-            check_shapes(array, session.annotation.labels)
-        session = replace(session, segmentation=array)
     made = datetime.now(UTC)
-    return write_report(make_report(session, made), output, made, overwrite=overwrite)
+    given = [path for path in (image, annotation, segmentation) if path is not None]
+    if is_session(source):
+        if given:
+            raise BadInputError(
+                f"'{source}' is a session, which has its own image and annotation: leave out "
+                f"'{given[0]}'."
+            )
+        check_paths([output], [source])
+        with SessionFolder.open(source, holder="napari-unet3d report") as folder:
+            report = make_report(folder.load(), made)
+    else:
+        check_paths([output], [source, *given])
+        report = make_report(_open(source, image, annotation, segmentation, labels, reading), made)
+    return write_report(report, output, made, overwrite=overwrite)
+
+
+def _open(
+    model: Path,
+    image: Path | None,
+    annotation: Path | None,
+    segmentation: Path | None,
+    labels: Labels,
+    reading: Mapping[str, Any] | None,
+) -> Session:
+    named = NamedModel.load(model)
+    session = Session(model=named)
+    held_out = held_out_of(session)
+    if image is None:
+        if annotation is not None or segmentation is not None:
+            raise BadInputError(f"An annotation or a segmentation needs its image: {_USAGE}.")
+        return session
+    volume = open_image(image, _USAGE, reading)
+    session = replace(session, volume=volume, image_path=image)
+    if annotation is not None:
+        refuse_model(annotation, _USAGE)
+        painted = open_annotation(annotation, volume, labels, held_out).annotation
+        known = {c.output_value: c for c in named.bundle.classes}
+        painted = replace(painted, classes=tuple(_known(c, known) for c in painted.classes))
+        painted.check(volume)
+        session = replace(session, annotation=painted, annotation_path=annotation)
+    if segmentation is not None:
+        array = read_labels(segmentation).data
+        if labels_shape(volume) != tuple(array.shape):
+            raise BadInputError(
+                f"The segmentation ({describe_shape(array.shape)}) and the image "
+                f"({describe_shape(labels_shape(volume))}) differ in shape: give the one of this "
+                "image."
+            )
+        session = replace(session, segmentation=array)
+    return session
 
 
 def _known(info: ClassInfo, known: Mapping[int, ClassInfo]) -> ClassInfo:

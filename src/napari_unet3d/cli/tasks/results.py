@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ from napari_unet3d.cli.terminal import errors, tell, visible
 from napari_unet3d.events import mean
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.scores import show
+from napari_unet3d.session.quality import class_qualities, interval_note, show_estimate
 from napari_unet3d.session.texts import starved_text
 
 
-def say_how_to_go_on(bundle: ModelBundle, model: Path) -> None:
+def say_how_to_go_on(bundle: ModelBundle, model: Path, *, in_session: bool = False) -> None:
     """Tell how to continue a training that was stopped, or too short for the network to learn."""
     record = bundle.record
     how = f"--from {model}"
     if bundle.state:
-        how = f"--resume {model}"
+        how = "--resume" if in_session else f"--resume {model}"
         if record.completed:
             how += f" --seconds N, with N above {record.seconds:.0f} (it counts from the beginning)"
     if record.starved:
@@ -37,14 +39,23 @@ def print_scores(bundle: ModelBundle) -> None:
         "the final model (looks on the way were quicker and rougher):"
     )
     classes = {c.value: c for c in bundle.classes}
+    rows = {row.value: row for row in class_qualities(record.held_out_by_slice, bundle.classes)}
     for s in record.held_out:
         info = classes[s.value]
-        tell(
+        text = (
             f"  {visible(info.name)} ({info.output_value}): IoU {show(s.iou)}, Dice {show(s.dice)}"
         )
+        if (row := rows.get(info.value)) is not None:
+            if row.iou.has_interval:
+                text += f", IoU {show_estimate(row.iou)}"
+            if row.distance.value is not None:
+                text += f", distance {show_estimate(row.distance)} {bundle.unit}"
+        tell(text)
     iou = mean([s.iou for s in record.held_out])
     dice = mean([s.dice for s in record.held_out])
     tell(f"  mean: IoU {show(iou)}, Dice {show(dice)}")
+    if rows:
+        tell(f"  {interval_note(len(record.held_out_by_slice))}")
     if record.held_out_scored < 1:
         tell(f"  Time was short: scored on {record.held_out_scored:.0%} of their labelled voxels.")
     near = record.held_out_distance
@@ -64,7 +75,11 @@ def training_as_dict(bundle: ModelBundle) -> dict[str, Any]:
         | {key: getattr(measured.get(c.value), key, None) for key in ("iou", "dice", "voxels")}
         for c in bundle.classes
     }
+    evidence = record.evidence
     return {
+        "held_out_by_slice": [asdict(s) for s in record.held_out_by_slice],
+        "cross_validation": evidence.cross_validation and asdict(evidence.cross_validation),
+        "learning_curve": evidence.learning_curve and asdict(evidence.learning_curve),
         "iterations": record.iterations,
         "seconds": round(record.seconds, 3),
         "completed": record.completed,

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
+from napari_unet3d.cli.tasks.evidence import add_evidence
 from napari_unet3d.cli.tasks.follow import TrainingRun
 from napari_unet3d.cli.tasks.inputs import open_annotation, open_image, refuse_model
 from napari_unet3d.cli.tasks.models import check_model_path, save_model
@@ -47,6 +48,8 @@ def train_files(
     lean: bool = False,
     overwrite: bool = False,
     checkpoint_seconds: float | None = settings.CHECKPOINT_SECONDS,
+    folds: int | None = None,
+    learning_curve: bool = False,
 ) -> ModelBundle:
     """Train on files and save the model.
 
@@ -73,6 +76,9 @@ def train_files(
         Leave out what only resuming needs.
     checkpoint_seconds
         Seconds between two checkpoints beside the model; None for no checkpoints.
+    folds, learning_curve
+        A cross-validation, with so many trainings, and a learning curve that follow the training.
+        The model is safe before they begin; their results are added to its record.
 
     Returns
     -------
@@ -92,9 +98,8 @@ def train_files(
     place = Replacement(output)
     session = _open(image, annotation, config, held_out, names or {}, labels, reading, start_from)
     session = replace(session, resume=resume)
-    checkpoint = CheckpointFile(output)
+    checkpoint = CheckpointFile.beside(output)
     checkpoint.announce(start_from)
-    per_parameter = _LEAN_BYTES if lean else _WHOLE_BYTES
 
     def save(bundle: ModelBundle) -> ModelBundle:
         kept = bundle.without_state() if lean else bundle
@@ -106,7 +111,7 @@ def train_files(
             trained = run.follow(
                 session,
                 save,
-                check=lambda n: check_space(output, per_parameter * n + _HEADER_BYTES),
+                check=lambda n: check_model_space(output, n, lean=lean),
             )
         except TrainingFailedError as failure:
             if failure.bundle is None:
@@ -117,7 +122,15 @@ def train_files(
                 f"{show_iterations(failure.bundle.record.iterations)} is kept: {output}"
             ) from failure
     say_how_to_go_on(trained, output)
+    if folds is not None or learning_curve:
+        trained = add_evidence(session, trained, folds, learning_curve=learning_curve)
+        save_model(trained, Replacement(output))
     return trained
+
+
+def check_model_space(path: Path, parameters: int, *, lean: bool = False) -> None:
+    """Raise BadInputError unless the disk of `path` has room for a model of so many parameters."""
+    check_space(path, (_LEAN_BYTES if lean else _WHOLE_BYTES) * parameters + _HEADER_BYTES)
 
 
 def _open(
