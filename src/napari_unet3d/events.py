@@ -221,6 +221,8 @@ class HeldOutScores:
     by_slice
         The same scores slice by slice, from which their uncertainty follows; without the slices
         on which nothing was measured. Distances are those of the finished model only.
+    unit
+        Unit of the distances, such as "µm"; empty where that is not known.
     """
 
     iteration: int
@@ -231,6 +233,7 @@ class HeldOutScores:
     scored: float = 1.0
     final: bool = False
     by_slice: tuple[SliceScore, ...] = ()
+    unit: str = ""
 
     @property
     def mean_iou(self) -> float | None:

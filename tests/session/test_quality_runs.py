@@ -166,7 +166,7 @@ def test_a_cross_validation_measures_each_slice_once():
     progress = [e for e in events if isinstance(e, QualityProgress)]
     fractions = [e.fraction for e in progress]
     assert fractions == sorted(fractions) and fractions[-1] == 1
-    assert "model 3 of 3" in progress[-1].text
+    assert "model 3 of 3" in progress[-1].step
     notice = next(e for e in events if isinstance(e, Notice))
     assert "3 new models" in notice.text and "3 iterations" in notice.text
 

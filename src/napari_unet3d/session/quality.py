@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.events import ClassScore, HeldOutScores
+from napari_unet3d.events import ClassScore, HeldOutScores, mean
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import ClassOnSlice, CrossValidation, LearningCurve, SliceScore
 from napari_unet3d.prediction.intervals import (
@@ -101,6 +101,32 @@ def class_qualities(
     return (*rows, ClassQuality(None, "mean", None, iou, dice, nothing, nothing, None))
 
 
+def qualities_of(scores: HeldOutScores, classes: Sequence[ClassInfo]) -> tuple[ClassQuality, ...]:
+    """The rows of scores on held-out slices; without intervals where no slice is told apart."""
+    if scores.by_slice:
+        return class_qualities(scores.by_slice, classes)
+    infos, nothing = {info.value: info for info in classes}, Estimate(None)
+    rows = [
+        ClassQuality(
+            s.value,
+            infos[s.value].name,
+            infos[s.value].color,
+            Estimate(s.iou),
+            Estimate(s.dice),
+            nothing,
+            nothing,
+            s.voxels,
+        )
+        for s in scores.classes
+        if s.value in infos
+    ]
+    if len(rows) > 1:
+        iou, dice = mean([r.iou.value for r in rows]), mean([r.dice.value for r in rows])
+        average = Estimate(iou), Estimate(dice), nothing, nothing
+        rows.append(ClassQuality(None, "mean", None, *average, None))
+    return tuple(rows)
+
+
 def _entries(slices: Sequence[SliceScore], value: int) -> list[ClassOnSlice]:
     return [entry for score in slices for entry in score.classes if entry.value == value]
 
@@ -140,6 +166,7 @@ def scores_of(bundle: ModelBundle) -> HeldOutScores | None:
         record.held_out_scored,
         final=True,
         by_slice=record.held_out_by_slice,
+        unit=bundle.unit,
     )
 
 
@@ -159,7 +186,7 @@ def show_estimate(estimate: Estimate, digits: int = 2) -> str:
 def interval_note(number: int) -> str:
     """Say what the brackets are, for scores from so many slices."""
     if number < 2:
-        return "One slice: no interval."
+        return "One slice: no interval." if number else "Intervals were not measured."
     return (
         f"[ ]: 95 % interval from {number} slices (jackknife and Student's t), valid for slices "
         "of this stack that are as alike as these."
@@ -182,8 +209,9 @@ def describe_cross_validation(result: CrossValidation) -> str:
     return (
         f"Cross-validation: {len(folds)} models, each trained for {took} or less on {fewer} of "
         f"the {result.slices} slices and measured on the others. These are not scores of the "
-        "model that you have, which learned longer and from more slices: they are slightly "
-        f"pessimistic. Measured on {percent(share_measured(result.by_slice))} of the painted "
+        "final model, which learns longer and from more slices: they are pessimistic, most of all "
+        "where few slices are left to train on. "
+        f"Measured on {percent(share_measured(result.by_slice))} of the painted "
         "voxels."
     )
 

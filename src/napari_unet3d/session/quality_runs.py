@@ -24,6 +24,7 @@ from napari_unet3d.events import HeldOutScores, Notice, TrainingProgress
 from napari_unet3d.model.evidence import CrossValidation, Fold, LearningCurve, LearningRun
 from napari_unet3d.networks import device as devices
 from napari_unet3d.session.session import Session
+from napari_unet3d.session.texts import show_duration
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
@@ -54,17 +55,25 @@ class QualityProgress:
 
     Attributes
     ----------
-    text
-        What is done, such as "Cross-validation: model 2 of 4, iteration 31".
+    task, step
+        What is done, such as "Cross-validation" and "model 2 of 4, iteration 31".
     fraction
         Share that is done.
     remaining
         Seconds that are left; None while unknown.
     """
 
-    text: str
+    task: str
+    step: str
     fraction: float
     remaining: float | None
+
+
+def quality_line(progress: QualityProgress) -> str:
+    """Write the step and the time that is left."""
+    if progress.remaining is None:
+        return progress.step
+    return f"{progress.step} · {show_duration(progress.remaining)} left"
 
 
 @dataclass(frozen=True)
@@ -352,8 +361,10 @@ def _run(
             elif isinstance(event, TrainingProgress):
                 fraction = (i + event.fraction) / number
                 spent = time.monotonic() - begin
-                text = f"{name}: model {i + 1} of {number}, iteration {event.iteration}"
-                yield QualityProgress(text, fraction, spent * (1 - fraction) / max(fraction, 0.01))
+                step = f"model {i + 1} of {number}, iteration {event.iteration}"
+                yield QualityProgress(
+                    name, step, fraction, spent * (1 - fraction) / max(fraction, 0.01)
+                )
             elif isinstance(event, Notice):
                 yield event
         if bundle is None or control.stopped:

@@ -43,7 +43,8 @@ class HeldOutSlices:
         self, plan: TrainingPlan, tiles: LookTiles, interrupted: Callable[[], bool]
     ) -> None:
         self._annotation, self._shape = plan.annotation, plan.volume.shape
-        self._limits, self._voxel_size = plan.limits, plan.volume.voxel_size
+        self._limits = plan.limits
+        self._voxel_size, self._unit = plan.volume.voxel_size, plan.volume.unit
         self._trained = [s.ref for s in plan.slices]
         self._tiles, self._interrupted = tiles, interrupted
         self._labelled: dict[SliceRef, int] = {}
@@ -108,6 +109,7 @@ class HeldOutSlices:
             scored=min(scored / total, 1.0) if total else 0.0,
             final=final,
             by_slice=tuple(self._score(ref, slices[ref]) for ref in sorted(slices)),
+            unit=self._unit,
         )
 
     @property

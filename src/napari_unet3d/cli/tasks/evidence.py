@@ -82,7 +82,7 @@ def _followed(work: Generator[Any, None, T | None]) -> T:
         elif isinstance(event, QualityProgress) and event.fraction >= told + 1 / _LINES:
             told = event.fraction
             left = "" if event.remaining is None else f", {show_duration(event.remaining)} left"
-            errors.print(f"{event.fraction:4.0%}, {event.text}{left}")
+            errors.print(f"{event.fraction:4.0%}, {event.task}: {event.step}{left}")
 
     result = drain(work, each)
     if result is None:  # nothing cancels here

@@ -42,12 +42,11 @@ def print_scores(bundle: ModelBundle) -> None:
     rows = {row.value: row for row in class_qualities(record.held_out_by_slice, bundle.classes)}
     for s in record.held_out:
         info = classes[s.value]
-        text = (
-            f"  {visible(info.name)} ({info.output_value}): IoU {show(s.iou)}, Dice {show(s.dice)}"
-        )
-        if (row := rows.get(info.value)) is not None:
-            if row.iou.has_interval:
-                text += f", IoU {show_estimate(row.iou)}"
+        text = f"  {visible(info.name)} ({info.output_value}): "
+        if (row := rows.get(info.value)) is None:
+            text += f"IoU {show(s.iou)}, Dice {show(s.dice)}"
+        else:
+            text += f"IoU {show_estimate(row.iou, 3)}, Dice {show_estimate(row.dice, 3)}"
             if row.distance.value is not None:
                 text += f", distance {show_estimate(row.distance)} {bundle.unit}"
         tell(text)

@@ -27,14 +27,17 @@ def _data(session: Session) -> str:
     if volume is None:
         return f"The stack was segmented with {tool}."
     size = " × ".join(f"{s:.4g}" for s in volume.voxel_size)
+    size = "unknown size" if volume.unit == "pixel" else f"{size} {volume.unit}"
     return (
-        f"The stack '{volume.name}' ({describe_shape(volume.shape)} voxels of {size} "
-        f"{volume.unit}; z × y × x) was segmented with {tool}."
+        f"The stack '{volume.name}' ({describe_shape(volume.shape)} voxels of {size}; z × y × x) "
+        f"was segmented with {tool}."
     )
 
 
 def _annotation(session: Session) -> str:
-    names = ", ".join(c.name for c in classes_of(session))
+    classes = classes_of(session)
+    names = "class " if len(classes) == 1 else "classes "
+    names += ", ".join(c.name for c in classes)
     if session.annotation is not None:
         slices = session.annotation.slices()
         held_out = sum(s.ref in session.annotation.held_out for s in slices)
@@ -47,7 +50,7 @@ def _annotation(session: Session) -> str:
     else:
         return ""
     noun = "slice was" if number == 1 else "slices were"
-    text = f"{number} {noun} annotated by hand{counted} with background and the classes {names}"
+    text = f"{number} {noun} annotated by hand{counted} with background and the {names}"
     return f"{text}; {held_out} of them were held out for validation." if held_out else f"{text}."
 
 
@@ -71,7 +74,7 @@ def _training(session: Session) -> list[str]:
         f"loss: {loss}, patches of {describe_shape(record.patch_shape)} voxels with random flips, "
         f"rotations, scaling and gray-value changes, seed {config.seed}) for "
         f"{record.iterations:,} iterations in {show_duration(record.seconds)} on "
-        f"{record.device} ({record.precision}).",
+        f"{record.device}, {record.precision}.",
         "Its log-probabilities were combined with those of a pixel classifier by fitted weights."
         if bundle.pixels
         else "",

@@ -62,7 +62,7 @@ def to_pdf(report: Report, made: datetime) -> bytes:
     if not _fits(report):
         page.paragraph(_MISSING, _SMALL)
     for section in report.sections:
-        page.heading(section.title, _HEADING)
+        page.heading(section.title, _HEADING, section.blocks[0] if section.blocks else None)
         for block in section.blocks:
             page.add(block)
     return page.finish()
@@ -114,10 +114,11 @@ class _Pages:
         """The file."""
         return bytes(self._pdf.output())
 
-    def heading(self, text: str, size: float) -> None:
-        """Write a heading, together with the beginning of what follows."""
+    def heading(self, text: str, size: float, first: Block | None = None) -> None:
+        """Write a heading, on the same page as the beginning of the block that follows."""
         pdf = self._pdf
-        if pdf.will_page_break(30):
+        following = _CHART * HEIGHT / WIDTH if isinstance(first, Chart) else 15.0
+        if pdf.will_page_break(15.0 + following):
             pdf.add_page()
         pdf.ln(2 if size == _TITLE else 5)
         self._write(text, size, "B")
@@ -159,10 +160,11 @@ class _Pages:
 
     def _table(self, table: Table) -> None:
         pdf = self._pdf
-        self._font(_SMALL)
         columns = len(table.rows[0]) if table.rows else len(table.columns)
         widths = self._widths(table, columns)
-        plain, bold = FontFace(), FontFace(emphasis="BOLD")
+        self._font(_SMALL)
+        plain, bold = FontFace(emphasis=""), FontFace(emphasis="BOLD")
+        pdf.set_fill_color(255)
         with pdf.table(
             col_widths=widths,
             width=int(pdf.epw),

@@ -15,6 +15,7 @@ from napari_unet3d.session.quality import (
     interval_note,
     learning_sentence,
     percent,
+    qualities_of,
     scores_of,
     show_estimate,
 )
@@ -74,17 +75,12 @@ def held_out_section(session: Session) -> Section:
     if scores.distance is not None:
         text += f" The nearest trained slice of the same orientation is {scores.distance} away."
     blocks: list[Block] = [Paragraph(text)]
-    if not slices:
-        names = {c.value: c.name for c in classes}
-        rows = tuple(
-            (names[s.value], _number(s.iou), _number(s.dice), f"{s.voxels:,}")
-            for s in scores.classes
-            if s.value in names
-        )
-        note = "Intervals and distances: not measured, the model is of an older version."
-        return Section(title, (*blocks, Table(("Class", "IoU", "Dice", "Voxels"), rows, note)))
-    blocks.append(_table(class_qualities(slices, classes), unit, len(slices)))
-    blocks.append(_by_slice(slices, classes, unit))
+    blocks.append(_table(qualities_of(scores, classes), unit, len(slices)))
+    if slices:
+        blocks.append(_by_slice(slices, classes, unit))
+    else:
+        text = "Intervals and distances: not measured, the model is of an older version."
+        blocks.append(Paragraph(text))
     return Section(title, tuple(blocks))
 
 

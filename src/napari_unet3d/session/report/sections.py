@@ -141,7 +141,10 @@ def model_section(session: Session) -> Section:
     settings = _settings(record.training_config, TrainingConfig())
     if session.settings.prediction != PredictionConfig():
         settings += _settings(session.settings.prediction, PredictionConfig())
-    note = "Settings without a mark in the last column have their default."
+    note = (
+        "Settings without a mark in the last column have their default. Not set: planned from the "
+        "stack and the machine."
+    )
     return Section(
         "Model and settings",
         (Table((), tuple(facts)), Table(("Setting", "Value", "Changed"), tuple(settings), note)),
@@ -166,7 +169,7 @@ def _settings(config: Any, default: Any, prefix: str = "") -> list[tuple[str, st
         if hasattr(value, "model_dump"):
             rows += _settings(value, usual, f"{prefix}{name}.")
         else:
-            shown = "planned" if value is None else str(value)
+            shown = "not set" if value is None else str(value)
             rows.append((f"{prefix}{name}", shown, "" if value == usual else "changed"))
     return rows
 
