@@ -219,7 +219,7 @@ def test_the_share_that_was_measured_is_shown(ready: Any) -> None:
     assert text.startswith("A quick look")
     final = HeldOutScores(3, 1.0, scores.classes, ("z=6",), 3, 1.0, final=True)
     ready.runner.eventsArrived.emit([final])
-    assert "%" not in ready.results.text.text()
+    assert "Measured on 100 % of" in ready.results.text.text()
     assert "quick" not in ready.results.text.text()
     almost = HeldOutScores(3, 1.0, scores.classes, ("z=6",), 3, 0.9999, final=True)
     ready.runner.eventsArrived.emit([almost])

@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from napari_unet3d.config import ClassInfo, default_class
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.events import ClassScore
+from napari_unet3d.events import ClassScore, HeldOutScores
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
 from napari_unet3d.widgets.parts.results import Results
@@ -201,7 +201,7 @@ def results(qtbot: Any) -> Results:
 
 def test_an_absent_class_is_a_dash(results: Results) -> None:
     scores = (ClassScore(2, 0.8, 0.9, 100), ClassScore(3, None, None, 0))
-    results.set_scores(scores, CLASSES, ["z=4", "z=9"], 5)
+    results.set_scores(HeldOutScores(9, 1.0, scores, ("z=4", "z=9"), 5, final=True), CLASSES)
     rows = [[results.table.item(r, c).text().strip() for c in range(3)] for r in range(3)]
     assert rows == [["cell", "0.80", "0.90"], ["wall", "—", "—"], ["mean", "0.80", "0.90"]]
     assert "5 slices away" in results.text.text()
@@ -209,7 +209,7 @@ def test_an_absent_class_is_a_dash(results: Results) -> None:
 
 
 def test_without_held_out_slices_nothing_is_claimed(results: Results) -> None:
-    results.set_scores((), CLASSES, ())
+    results.set_scores(None, CLASSES)
     assert "Not measured" in results.text.text()
     assert results.table.isHidden()
 

@@ -78,6 +78,18 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
     ] = None,
+    cross_validate: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="K",
+            help="Then train K short-lived models, each on other slices than it is measured on.",
+        ),
+    ] = None,
+    learning_curve: Annotated[
+        bool,
+        typer.Option("--learning-curve", help="Then measure how the IoU grows with the slices."),
+    ] = False,
     lean: Annotated[
         bool, typer.Option("--lean", help="A file a quarter of the size, which cannot be resumed.")
     ] = False,
@@ -109,6 +121,7 @@ def train(
         device=device,
     )
     errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.evidence import print_evidence
     from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
     from napari_unet3d.cli.tasks.training import train_files
     from napari_unet3d.session.texts import show_iterations
@@ -128,9 +141,12 @@ def train(
             lean=lean,
             overwrite=overwrite,
             checkpoint_seconds=checkpoint_every or None,
+            folds=cross_validate,
+            learning_curve=learning_curve,
         )
     if as_json:
         tell_json({"model": output, **training_as_dict(bundle), "notes": errors.notes})
         return
     tell(f"Model: {output} ({show_iterations(bundle.record.iterations)})")
     print_scores(bundle)
+    print_evidence(bundle)

@@ -242,6 +242,7 @@ class SessionFolder(HeldFolder):
             settings=record.settings,
             model=model,
             scores=record.scores if named else None,
+            evidence=record.evidence,
             segmentation=labels,
             accepted={parse_slices(ref)[0]: source for ref, source in record.accepted.items()},
             more=record.more,

@@ -14,6 +14,7 @@ from napari_unet3d.events import TrainingEvent
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.history import History
 from napari_unet3d.training.listening import CancelledError
 from napari_unet3d.training.loop import TrainingLoop
 from napari_unet3d.training.plan import TrainingPlan, plan_training
@@ -114,13 +115,15 @@ def run_plan(
         What is done, and the orders of the user.
     """
     loop: TrainingLoop | None = None
+    before = plan.start_from.record.history if plan.start_from and plan.resume else None
+    history = History(before)
     devices.prepare(plan.device)
     try:
         repeatable = plan.budget.repeats_exactly
         with devices.computing(plan.device, plan.precision, repeatable) as note:
             plan = plan if note is None else replace(plan, notes=(*plan.notes, note))
             loop = TrainingLoop(plan, control)
-            return (yield from loop.run())
+            return (yield from history.follow(loop.run()))
     except CancelledError:
         return None
     except Exception as error:
@@ -128,7 +131,8 @@ def run_plan(
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
         is_told = isinstance(error, RunFailedError | BadInputError)
         text = str(error) if is_told else f"training failed: {devices.reason(error)}"
-        raise TrainingFailedError(text, loop.rescue() if loop else None) from error
+        rescued = loop.rescue() if loop else None
+        raise TrainingFailedError(text, rescued and history.write(rescued)) from error
     finally:
         del loop
         devices.release(plan.device)

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.quality import scores_of
 from napari_unet3d.session.session import NamedModel
 from napari_unet3d.widgets.parts.file_dialogs import ask_model, ask_model_to_open, ask_segmentation
 from napari_unet3d.widgets.parts.results import Results
@@ -130,7 +131,12 @@ class FileActions(QObject):
     def _show_model(self, model: NamedModel) -> None:
         classes = ", ".join(c.name for c in model.bundle.classes)
         name, classes = (escape(text, quote=False) for text in (model.name, classes))
-        self._results.set_text(f"Current model: {name}. Classes: {classes}.")
+        text = f"Current model: {name}. Classes: {classes}."
+        scores = self._session.value().scores or scores_of(model.bundle)
+        if scores is not None and scores.final:
+            self._results.set_scores(scores, model.bundle.classes, text)
+        else:
+            self._results.set_text(text)
 
     def _show_available(self, _phase: str = "") -> None:
         has_model = self._session.value().model is not None

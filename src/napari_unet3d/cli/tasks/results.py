@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from napari_unet3d.cli.terminal import errors, tell, visible
 from napari_unet3d.events import mean
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.scores import show
+from napari_unet3d.session.quality import class_qualities, interval_note, show_estimate
 from napari_unet3d.session.texts import starved_text
 
 
@@ -37,14 +39,22 @@ def print_scores(bundle: ModelBundle) -> None:
         "the final model (looks on the way were quicker and rougher):"
     )
     classes = {c.value: c for c in bundle.classes}
+    rows = {row.value: row for row in class_qualities(record.held_out_by_slice, bundle.classes)}
     for s in record.held_out:
         info = classes[s.value]
-        tell(
-            f"  {visible(info.name)} ({info.output_value}): IoU {show(s.iou)}, Dice {show(s.dice)}"
-        )
+        text = f"  {visible(info.name)} ({info.output_value}): "
+        if (row := rows.get(info.value)) is None:
+            text += f"IoU {show(s.iou)}, Dice {show(s.dice)}"
+        else:
+            text += f"IoU {show_estimate(row.iou, 3)}, Dice {show_estimate(row.dice, 3)}"
+            if row.distance.value is not None:
+                text += f", distance {show_estimate(row.distance)} {bundle.unit}"
+        tell(text)
     iou = mean([s.iou for s in record.held_out])
     dice = mean([s.dice for s in record.held_out])
     tell(f"  mean: IoU {show(iou)}, Dice {show(dice)}")
+    if rows:
+        tell(f"  {interval_note(len(record.held_out_by_slice))}")
     if record.held_out_scored < 1:
         tell(f"  Time was short: scored on {record.held_out_scored:.0%} of their labelled voxels.")
     near = record.held_out_distance
@@ -64,7 +74,11 @@ def training_as_dict(bundle: ModelBundle) -> dict[str, Any]:
         | {key: getattr(measured.get(c.value), key, None) for key in ("iou", "dice", "voxels")}
         for c in bundle.classes
     }
+    evidence = record.evidence
     return {
+        "held_out_by_slice": [asdict(s) for s in record.held_out_by_slice],
+        "cross_validation": evidence.cross_validation and asdict(evidence.cross_validation),
+        "learning_curve": evidence.learning_curve and asdict(evidence.learning_curve),
         "iterations": record.iterations,
         "seconds": round(record.seconds, 3),
         "completed": record.completed,

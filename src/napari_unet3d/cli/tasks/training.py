@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
+from napari_unet3d.cli.tasks.evidence import add_evidence
 from napari_unet3d.cli.tasks.follow import TrainingRun
 from napari_unet3d.cli.tasks.inputs import open_annotation, open_image, refuse_model
 from napari_unet3d.cli.tasks.models import check_model_path, save_model
@@ -47,6 +48,8 @@ def train_files(
     lean: bool = False,
     overwrite: bool = False,
     checkpoint_seconds: float | None = settings.CHECKPOINT_SECONDS,
+    folds: int | None = None,
+    learning_curve: bool = False,
 ) -> ModelBundle:
     """Train on files and save the model.
 
@@ -73,6 +76,9 @@ def train_files(
         Leave out what only resuming needs.
     checkpoint_seconds
         Seconds between two checkpoints beside the model; None for no checkpoints.
+    folds, learning_curve
+        A cross-validation, with so many trainings, and a learning curve that follow the training.
+        The model is safe before they begin; their results are added to its record.
 
     Returns
     -------
@@ -116,6 +122,9 @@ def train_files(
                 f"{show_iterations(failure.bundle.record.iterations)} is kept: {output}"
             ) from failure
     say_how_to_go_on(trained, output)
+    if folds is not None or learning_curve:
+        trained = add_evidence(session, trained, folds, learning_curve=learning_curve)
+        save_model(trained, Replacement(output))
     return trained
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.keeping import Keeping
+from napari_unet3d.widgets.features.quality import Quality
 from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.features.tools import Tools
 from napari_unet3d.widgets.workbench import Feature
@@ -15,5 +16,6 @@ FEATURES: tuple[type[Feature], ...] = (
     ClassVisibility,
     SliceMarksOnSlider,
     Tools,
+    Quality,
 )
 """Each is a module of this folder; adding one is a file and a line."""

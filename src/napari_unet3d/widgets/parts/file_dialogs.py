@@ -1,4 +1,4 @@
-"""Dialogs that ask for the file of a segmentation or of a model."""
+"""Dialogs that ask for the file of a segmentation, a model or a report."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from napari_unet3d.model.bundle import SUFFIX
 
 _MODEL_FILTER = f"Trained model (*{SUFFIX});;All files (*)"
+_REPORT_FILTER = "Web page (*.html);;PDF (*.pdf)"
 _SEGMENTATION_FILTER = "OME-TIFF (*.ome.tif *.tif);;OME-Zarr (*.ome.zarr)"
 
 
@@ -25,6 +26,13 @@ def complete_model_path(path: str, _chosen_filter: str = "") -> Path:
     return Path(path if path.lower().endswith(SUFFIX) else path + SUFFIX)
 
 
+def complete_report_path(path: str, chosen_filter: str) -> Path:
+    """Add the suffix of the chosen kind of report, unless the user typed one."""
+    if path.lower().endswith((".html", ".pdf")):
+        return Path(path)
+    return Path(path + (".pdf" if "PDF" in chosen_filter else ".html"))
+
+
 def ask_segmentation(parent: QWidget, name: str) -> Path | None:
     """Ask for a file to write a segmentation to; None when the user cancels."""
     return _ask(parent, "Save segmentation", f"{name}.ome.tif", _SEGMENTATION_FILTER, complete_path)
@@ -33,6 +41,11 @@ def ask_segmentation(parent: QWidget, name: str) -> Path | None:
 def ask_model(parent: QWidget) -> Path | None:
     """Ask for a file to write a model to; None when the user cancels."""
     return _ask(parent, "Save model", f"model{SUFFIX}", _MODEL_FILTER, complete_model_path)
+
+
+def ask_report(parent: QWidget, name: str) -> Path | None:
+    """Ask for a file to write a report to; None when the user cancels."""
+    return _ask(parent, "Write report", f"{name}.html", _REPORT_FILTER, complete_report_path)
 
 
 def ask_model_to_open(parent: QWidget, title: str, suggestion: Path | None = None) -> Path | None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QAbstractItemView, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.events import ClassScore, mean
-from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
-from napari_unet3d.widgets.parts.swatches import swatch
+from napari_unet3d.events import HeldOutScores
+from napari_unet3d.session.quality import interval_note, percent, qualities_of
+from napari_unet3d.widgets.parts.score_table import Rows, ScoreTable
 
-Row = tuple[str, str | None, float | None, float | None]
-"""Name, color, IoU and Dice."""
+State = tuple[str, Rows, str]
+"""Text, rows of the table and unit of its distances."""
 _NO_RUN = "Nothing is segmented yet."
 _NOT_MEASURED = (
     "Not measured: no slice is held out. Paint one more slice and press <b>Hold out</b> to "
-    "learn how far to trust this."
+    "learn how far to trust this, or cross-validate the slices that you have."
 )
 
 
@@ -31,14 +31,11 @@ class Results(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: list[Row] = []
+        self._unit = ""
         self.text = QLabel(_NO_RUN)
         self.text.setWordWrap(True)
         self.text.setTextFormat(Qt.TextFormat.RichText)
-        self.table = NarrowTable("Scores on held-out slices", most_rows=10)
-        self.table.set_titles([cell("Class"), cell("IoU", RIGHT), cell("Dice", RIGHT)], stretched=0)
-        self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.table.hide()
+        self.table = ScoreTable("Scores on held-out slices")
         self.save_segmentation = QPushButton("Save segmentation…")
         self.save_segmentation.setToolTip(
             "Write the newest prediction as OME-TIFF or OME-Zarr, with its voxel size."
@@ -81,94 +78,53 @@ class Results(QWidget):
 
     def set_text(self, text: str) -> None:
         """Show a text instead of scores."""
-        self.set_state((text or _NO_RUN, []))
+        self.set_state((text or _NO_RUN, (), ""))
 
-    def state(self) -> tuple[str, list[Row]]:
+    def state(self) -> State:
         """The present text and rows, for `set_state`."""
-        return self.text.text(), self._rows
+        return self.text.text(), self.table.value(), self._unit
 
     def set_scores(
-        self,
-        scores: Sequence[ClassScore],
-        classes: Sequence[ClassInfo],
-        slices: Sequence[str],
-        distance: int | None = None,
-        *,
-        scored: float = 1.0,
-        final: bool = True,
+        self, scores: HeldOutScores | None, classes: Sequence[ClassInfo], intro: str = ""
     ) -> None:
-        """Show the scores on the held-out slices, or that no slice is held out.
+        """Show the scores on the held-out slices.
 
         Parameters
         ----------
         scores
-            IoU and Dice of the classes.
+            The scores; None where no slice is held out.
         classes
             The class table, for names and colors.
-        slices
-            Names of the held-out slices.
-        distance
-            Slices from the held-out ones to the nearest trained one.
-        scored
-            Share of the painted voxels that was measured, 0 to 1.
-        final
-            Whether the finished model was measured; otherwise it was a quick look while training.
+        intro
+            Sentences before those about the scores.
         """
-        if not slices:
+        if scores is None or not scores.slices:
             self.set_text(_NOT_MEASURED)
             return
-        names = {c.value: c for c in classes}
-        rows: list[Row] = [
-            (names[s.value].name, names[s.value].color, s.iou, s.dice)
-            for s in scores
-            if s.value in names
-        ]
-        if len(rows) > 1:
-            rows.append(("mean", None, mean([r[2] for r in rows]), mean([r[3] for r in rows])))
-        self.set_state((_explain(slices, distance, scored, final), rows))
+        text = f"{intro} {_explain(scores)}".strip()
+        self.set_state((text, qualities_of(scores, classes), scores.unit))
 
-    def set_state(self, state: tuple[str, list[Row]]) -> None:
+    def set_state(self, state: State) -> None:
         """Show the text and rows of a state."""
-        text, self._rows = state
-        self._fill(self._rows)
+        text, rows, self._unit = state
+        self.table.setValue(rows, self._unit)
         self.text.setText(text)
 
-    def _fill(self, rows: Sequence[Row]) -> None:
-        self.table.setRowCount(len(rows))
-        for row, (name, color, iou, dice) in enumerate(rows):
-            item = cell(name)
-            if color is not None:
-                item.setIcon(swatch(color))
-            self.table.setItem(row, 0, item)
-            for column, number in ((1, iou), (2, dice)):
-                item = cell("—" if number is None else f"   {number:.2f}", RIGHT)
-                if number is None:
-                    item.setToolTip("This class is neither painted nor predicted there.")
-                self.table.setItem(row, column, item)
-        self.table.fit_height()
-        self.table.setVisible(bool(rows))
 
-
-def _explain(slices: Sequence[str], distance: int | None, scored: float, final: bool) -> str:
+def _explain(scores: HeldOutScores) -> str:
+    slices, distance = scores.slices, scores.distance
     where = ", ".join(slices[:4]) + (" …" if len(slices) > 4 else "")
-    text = f"Measured on the painted voxels of {where}, not trained on."
-    if scored < 1:
-        text = (
-            f"Measured on {_percent(scored)} of the painted voxels of {where}, not trained on; "
-            "there was no time for the rest."
-        )
-    if not final:
+    text = f"Measured on {percent(scores.scored)} of the painted voxels of {where}, not trained on"
+    text += "." if scores.scored >= 1 else "; there was no time for the rest."
+    if not scores.final:
         text = "A quick look while training; the finished model is measured at the end. " + text
     if distance is not None and distance > 0:
         text += f" The nearest trained slice is {distance} slice{'s' * (distance > 1)} away."
+    if scores.by_slice and scores.final:
+        text += f" {interval_note(len(scores.by_slice))}"
     caution = (
         "Slices of the same stack resemble each other, so expect lower scores on another stack."
         if len(slices) > 1
         else "One slice of the same stack is no independent evidence: hold out more to be sure."
     )
     return f"{text} {caution}"
-
-
-def _percent(share: float) -> str:
-    """Write a share below 1 in percent, but neither as 0 % nor as 100 %."""
-    return "less than 1 %" if share < 0.01 else f"{min(share, 0.99):.0%}".replace("%", " %")

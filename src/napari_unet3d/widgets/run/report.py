@@ -19,6 +19,7 @@ from napari_unet3d.events import (
     TrainingProgress,
     TrainingStarted,
 )
+from napari_unet3d.session.quality_runs import QualityProgress, quality_line
 from napari_unet3d.session.texts import (
     PHASES,
     error_text,
@@ -144,8 +145,8 @@ class RunReport(QObject):
             self._run_bar.show_ready()
             return
         self._run_bar.show_running(can_stop=phase == "training")
-        if phase == "saving":
-            self._run_bar.set_progress(0.0, "Saving")
+        if phase in ("saving", "measuring"):
+            self._run_bar.set_progress(0.0, phase.capitalize())
             return
         if phase == "segmenting":
             self._ending = ""
@@ -186,6 +187,9 @@ class RunReport(QObject):
                 self._show_scores(event)
             elif isinstance(event, PredictionProgress):
                 self._segmenting = event
+            elif isinstance(event, QualityProgress):
+                self._run_bar.set_progress(event.fraction, self._ending or event.task)
+                self._run_bar.set_status(quality_line(event))
             elif isinstance(event, Notice):
                 self.note(event.text)
             elif isinstance(event, float):
@@ -198,15 +202,8 @@ class RunReport(QObject):
         if scores.mean_iou is not None:
             self._curve.add_iou(scores.elapsed, scores.mean_iou)
             self._curve.draw()
-        self._results.set_scores(
-            scores.classes,
-            self._classes,
-            scores.slices,
-            scores.distance,
-            scored=scores.scored,
-            final=scores.final,
-        )
+        self._results.set_scores(scores, self._classes)
 
     def _show_unmeasured(self, _bundle: Any) -> None:
         if self._scores is None:
-            self._results.set_scores((), self._classes, ())
+            self._results.set_scores(None, self._classes)

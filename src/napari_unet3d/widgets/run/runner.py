@@ -28,7 +28,7 @@ _PATIENCE_MS = 1500
 """Milliseconds that Cancel waits for the thread, so that the window is free within two seconds.
 Reading a large file, or one tile on a slow computer, may take longer and then ends by itself."""
 
-Phase = Literal["ready", "checking", "training", "segmenting", "saving"]
+Phase = Literal["ready", "checking", "training", "segmenting", "saving", "measuring"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Runner(QObject):
     """`Finished`; None after `cancel`."""
     saved = Signal(object)
     """The return value of a generator that was given to `save`."""
+    measured = Signal(object)
+    """The return value of a generator that was given to `measure`; None after `cancel`."""
     failed = Signal(object)
     """The exception. The layers are as they were before the run."""
 
@@ -107,6 +109,19 @@ class Runner(QObject):
         """Start to write a file; `generator` yields the fraction done."""
         self._view = None
         self._start(generator, "saving")
+
+    def measure(self, generator: Generator[Any, None, Any], control: TrainingControl) -> None:
+        """Start trainings that only measure something: no layer changes.
+
+        Parameters
+        ----------
+        generator
+            Yields events; None when it was cancelled.
+        control
+            Cancels it.
+        """
+        self._control, self._view = control, None
+        self._start(generator, "measuring")
 
     def is_running(self) -> bool:
         """Whether something runs."""
@@ -217,11 +232,12 @@ class Runner(QObject):
             return
         _let_end(worker)
         self.lingers = True
+        signal = self.measured if self.phase == "measuring" else self.finished
         try:
             self.discard_view()
         finally:
             self._ended()
-            self.finished.emit(None)
+            signal.emit(None)
 
     def _ended(self) -> Phase:
         self._patience.stop()
@@ -233,9 +249,12 @@ class Runner(QObject):
         return phase
 
     def _returned(self, result: Any) -> None:
-        signal = self.saved if self.phase == "saving" else self.finished
+        signals = {"saving": self.saved, "measuring": self.measured}
+        signal = signals.get(self.phase, self.finished)
         view, self._view = self._view, None
         try:
+            if self._cancelled and self.phase == "measuring":
+                result = None
             if view is not None and (self._cancelled or result is None):
                 view.discard()
                 result = None
