@@ -246,8 +246,39 @@ class SlicePreview:
     labels: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class SlicesJoined:
+    """Slices that were painted or held out while the training runs have joined it.
+
+    Attributes
+    ----------
+    trained
+        Slices whose new labels are trained on from now on.
+    held_out
+        Slices that have left the training and are measured from now on.
+    seen
+        Held-out slices, old and new, that the network was trained on before, with the seconds
+        that it took: their scores flatter.
+    erased
+        Slices that have left the training since nothing is painted on them any more.
+    left_out
+        Slices with labels that are in no class of this training, and these labels. Such voxels
+        count as unlabelled, since another class needs another last layer of the network.
+    refused
+        Slices that stay as they were, since nothing would be left to train on.
+    """
+
+    trained: tuple[SliceRef, ...] = ()
+    held_out: tuple[SliceRef, ...] = ()
+    seen: tuple[tuple[SliceRef, float], ...] = ()
+    erased: tuple[SliceRef, ...] = ()
+    left_out: tuple[tuple[SliceRef, tuple[int, ...]], ...] = ()
+    refused: tuple[SliceRef, ...] = ()
+
+
 TrainingEvent = (
     TrainingStarted
+    | SlicesJoined
     | PixelsStarted
     | TrainingProgress
     | FinishingStarted

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 _PIXEL_SHARE, _LEAST_PIXEL_SECONDS, _LARGEST_PIXEL_SHARE = 0.3, 10.0, 0.6
 """Time for the pixel classifier: 30 % of the budget, but at least 10 s, and never more than 60 %
 of it."""
+_LEAST_REFITTING_SECONDS = 6.0
+"""Seconds. Fitting the pixel classifier again takes at least so long: the features of a new slice
+take a second or two, and the shortest fit with its cross-fitting another three."""
 _LEAST_FINISHING_SECONDS, _FINISHING_SHARE = 10.0, 0.1
 """Time for the final statistics and calibration, and again for the final scores: 10 % of the
 budget, but at least 10 s. On idle cores they take less; on busy ones they would take minutes."""
@@ -49,6 +52,21 @@ class Budget:
         rest = self.seconds - self.seconds_before
         largest = _LARGEST_PIXEL_SHARE * rest
         return max(_PIXEL_SHARE * rest, min(largest, _LEAST_PIXEL_SECONDS))
+
+    def refitting_seconds(self, elapsed: float, before: float) -> float:
+        """Seconds for fitting the pixel classifier again, since slices have joined.
+
+        Parameters
+        ----------
+        elapsed
+            Seconds of the training until now.
+        before
+            Seconds that the last fit took.
+        """
+        if self.iterations is not None or self.seconds is None:
+            return math.inf
+        share = _PIXEL_SHARE * (self.seconds - elapsed)
+        return max(share, min(before, _LARGEST_PIXEL_SHARE * elapsed), _LEAST_REFITTING_SECONDS)
 
     @property
     def finishing_seconds(self) -> float:

@@ -46,7 +46,7 @@ class Speed:
     """
 
     def __init__(self, learner: Learner, looks: Looks) -> None:
-        self._plan, self._looks = learner.plan, looks
+        self._learner, self._looks = learner, looks
         self._network: float | None = None
         self._pixels = 0.0
         try:
@@ -56,6 +56,10 @@ class Speed:
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
+
+    @property
+    def _plan(self) -> TrainingPlan:
+        return self._learner.plan
 
     def finishing(self, limit: float) -> float | None:
         """Expected seconds of what follows the training; None while unknown.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import prod
 
 from napari_unet3d.config import Triple
@@ -17,6 +17,7 @@ from napari_unet3d.prediction.engine import Engine, NotFiniteError
 from napari_unet3d.prediction.output import output_table
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.measuring import HeldOutSlices
+from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.statistics import estimate_statistics, has_statistics
 from napari_unet3d.training.support import PixelSupport
 from napari_unet3d.training.tiles import computed_voxels, plan_tiles
@@ -45,7 +46,7 @@ class Looks:
     """
 
     def __init__(self, learner: Learner, interrupted: Callable[[], bool]) -> None:
-        self._plan, self._interrupted = learner.plan, interrupted
+        self._learner, self._interrupted = learner, interrupted
         self._source = learner.sampler.source
         self.network: Network = learner.average
         self._folded = self.network
@@ -53,6 +54,21 @@ class Looks:
         self.support = PixelSupport(self._plan, learner.sampler)
         self.tiles = plan_tiles(self._plan)
         self._held_out = HeldOutSlices(self._plan, self.tiles, interrupted)
+
+    @property
+    def _plan(self) -> TrainingPlan:
+        return self._learner.plan
+
+    def adopt(self, changed: Collection[SliceRef]) -> None:
+        """Look at the annotation that the learner has adopted.
+
+        Parameters
+        ----------
+        changed
+            Slices whose labelled voxels are others now.
+        """
+        self.support.adopt(self._plan, changed)
+        self._held_out = HeldOutSlices(self._plan, self.tiles, self._interrupted)
 
     def estimate_statistics(self, final: bool) -> None:
         """Estimate the batch-norm statistics of the averaged network, which predicting needs.

@@ -19,6 +19,7 @@ from napari_unet3d.events import (
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.forecast import STEP_COST, Speed
+from napari_unet3d.training.joining import Joining
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.listening import Listener, StoppedError
 from napari_unet3d.training.looks import Looks
@@ -27,6 +28,10 @@ from napari_unet3d.training.record import make_bundle
 from napari_unet3d.training.reports import describe_progress, describe_start
 from napari_unet3d.training.rescue import Attempts, rescue
 from napari_unet3d.training.throttle import Throttle
+
+_REFITTING_SHARE = 0.25
+"""Share of the time in which the pixel classifier is fitted again, where slices join all the time:
+the network is trained in the rest."""
 
 Events = Generator[TrainingEvent, None, None]
 
@@ -48,12 +53,20 @@ class TrainingLoop:
     """
 
     def __init__(self, plan: TrainingPlan, control: TrainingControl) -> None:
-        self._plan, self._budget, self._control = plan, plan.budget, control
+        self._budget, self._control = plan.budget, control
         self._listener = Listener(control)
         self.learner = Learner(plan, self._listener)
         self.looks = Looks(self.learner, self._listener.interrupted)
         self._attempts = Attempts(plan.device)
+        self._joining = Joining(plan)
+        self._refits = Throttle(first=0.0, share=_REFITTING_SHARE)
+        self._fit_seconds = 0.0
+        """Of the last fit of the pixel classifier."""
         self._begin = time.monotonic() - self._budget.seconds_before
+
+    @property
+    def _plan(self) -> TrainingPlan:
+        return self.learner.plan
 
     @property
     def elapsed(self) -> float:
@@ -66,7 +79,7 @@ class TrainingLoop:
         speed = Speed(learner, self.looks)
         yield describe_start(learner, speed.forecast(first, self.elapsed))
         if self._plan.fits_pixels:
-            yield from self._fit_pixels()
+            yield from self._fit_pixels(self._budget.pixel_seconds)
         try:
             yield from self._iterate()
         except StoppedError:
@@ -80,13 +93,15 @@ class TrainingLoop:
             )
         return (yield from self._finish(speed))
 
-    def _fit_pixels(self) -> Events:
-        """Fit the pixel classifier within its share of the time that is left."""
+    def _fit_pixels(self, seconds: float) -> Events:
+        """Fit the pixel classifier within so many seconds."""
         yield PixelsStarted()
-        control, end = self._control, time.monotonic() + self._budget.pixel_seconds
+        control, begin = self._control, time.monotonic()
+        end = begin + seconds
         notice = self.looks.support.fit(
             lambda: 0.0 if control.stopped else end - time.monotonic(), lambda: control.stopped
         )
+        self._fit_seconds = time.monotonic() - begin
         if notice is not None:
             yield notice
 
@@ -98,7 +113,14 @@ class TrainingLoop:
         while not control.stopped:
             fraction = budget.fraction(learner.iteration, self.elapsed)
             if fraction >= 1 and learner.iteration:
+                if self.looks.support.is_outdated:
+                    yield from self._refit()
                 break
+            if control.has_paint:
+                yield from self._join()
+            if self.looks.support.is_outdated and self._refits.due(self.elapsed):
+                yield from self._refit()
+                continue
             begin = time.monotonic()
             loss = learner.advance(fraction)
             if isinstance(loss, Notice):
@@ -125,6 +147,22 @@ class TrainingLoop:
             if interval is not None and self.elapsed - saved >= interval:
                 yield from self._attempts("No checkpoint could be made", self._checkpoint)
                 saved = self.elapsed
+
+    def _join(self) -> Events:
+        """Take in the slices that were painted since the last iteration."""
+        joined = self._joining.join(self._plan, self._control.take_paint(), self.elapsed)
+        if joined is None:
+            return
+        if joined.plan is not self._plan:
+            self.learner.adopt(joined.plan)
+            self.looks.adopt(joined.changed)
+        yield joined.event
+
+    def _refit(self) -> Events:
+        """Fit the pixel classifier again, with the slices that have joined."""
+        with self._refits.timed(self.elapsed):
+            seconds = self._budget.refitting_seconds(self.elapsed, self._fit_seconds)
+            yield from self._fit_pixels(seconds)
 
     def _look(
         self,

@@ -13,8 +13,10 @@ from napari_unet3d.config import CLIP_PERCENTILES, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.joined_labels import JoinedLabels
 from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.lazy import as_bad_input
+from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -70,11 +72,14 @@ class TrainingPlan:
         What the user should know before the training starts.
     limits
         How much the looks at the running training may compute.
+    ledger
+        The painted slices of the annotation, kept up to date while slices join the training.
     """
 
     volume: Volume
     annotation: SparseAnnotation
     slices: tuple[LabelledVoxels, ...]
+    ledger: SliceLedger
     config: TrainingConfig
     device: torch.device
     precision: Precision
@@ -188,7 +193,9 @@ def plan_training(
         check_start(start_from, volume, annotation, resume)
     with as_bad_input():
         volume = volume.in_memory(devices.room_for_images())
-        slices = annotation.labelled_voxels()
+        annotation = replace(annotation, labels=JoinedLabels(annotation.labels))
+        ledger = annotation.ledger()
+        slices = annotation.labelled_voxels(ledger=ledger)
         clip = _clip_percentiles(config, start_from)
         intensity = IntensityNormalization.estimate(volume, clip, slices)
     batch_size = config.batch_size or plan_batch(device.type != "cpu", precision)
@@ -197,6 +204,7 @@ def plan_training(
         volume=volume,
         annotation=annotation,
         slices=slices,
+        ledger=ledger,
         config=config,
         device=device,
         precision=precision,

@@ -15,10 +15,18 @@ _LARGEST_LOOK = 0.25
 
 
 class Throttle:
-    """Decides when the next look of one kind is due, so that looks stay cheap."""
+    """Decides when the next look of one kind is due, so that looks stay cheap.
 
-    def __init__(self) -> None:
-        self._next = _FIRST_LOOK_SECONDS
+    Parameters
+    ----------
+    first
+        Seconds of training before the first look.
+    share
+        Share of the time that the looks take on average.
+    """
+
+    def __init__(self, first: float = _FIRST_LOOK_SECONDS, share: float = _LOOKING_SHARE) -> None:
+        self._next, self._share = first, share
 
     def due(self, elapsed: float) -> bool:
         """Whether a look is due after `elapsed` seconds of training."""
@@ -34,4 +42,4 @@ class Throttle:
         begin = time.monotonic()
         yield
         cost = time.monotonic() - begin
-        self._next = elapsed + cost + cost / _LOOKING_SHARE
+        self._next = elapsed + cost + cost / self._share
