@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -276,9 +276,53 @@ class SlicesJoined:
     refused: tuple[SliceRef, ...] = ()
 
 
+@dataclass(frozen=True)
+class RoundStarted:
+    """A round of a continuous training begins: its number, from 1, and its length in seconds."""
+
+    number: int
+    seconds: float
+
+
+RoundEnd = Literal["", "stopped", "scores", "result", "time"]
+"""Why a continuous training rests: "" it goes on; "stopped" by the user; "scores" of the held-out
+slices have not risen; the "result" has hardly changed; the "time" is over that it may take."""
+
+
+@dataclass(frozen=True)
+class RoundFinished:
+    """A round of a continuous training has given a model, which is calibrated and measured.
+
+    Attributes
+    ----------
+    bundle
+        The model.
+    number
+        Number of the round, from 1.
+    seconds
+        Seconds of the training so far.
+    end
+        Why the training rests now.
+    gain
+        Mean IoU of the held-out slices minus the best one before; None where it is not known.
+    agreement
+        Mean IoU of the result with that of the round before, on a sample of the stack; None after
+        the first round.
+    """
+
+    bundle: ModelBundle
+    number: int
+    seconds: float
+    end: RoundEnd = ""
+    gain: float | None = None
+    agreement: float | None = None
+
+
 TrainingEvent = (
     TrainingStarted
     | SlicesJoined
+    | RoundStarted
+    | RoundFinished
     | PixelsStarted
     | TrainingProgress
     | FinishingStarted

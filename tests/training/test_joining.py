@@ -7,19 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from bundles import random_bundle
-from napari_unet3d.config import TrainingConfig, default_class
-from napari_unet3d.data.annotation import SparseAnnotation
-from napari_unet3d.data.joined_labels import SlicePaint
-from napari_unet3d.data.slices import SliceRef, read_slice
-from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import HeldOutScores, SlicesJoined, TrainingEvent, TrainingProgress, drain
-from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.training.control import TrainingControl
-from napari_unet3d.training.joining import Joining
-from napari_unet3d.training.trainer import Trainer
 from toy_stack import (
     HELD_OUT,
     IMAGE,
@@ -34,6 +21,19 @@ from toy_stack import (
     run,
     same_tensors,
 )
+
+from bundles import random_bundle
+from napari_unet3d.config import TrainingConfig, default_class
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.joined_labels import SlicePaint
+from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import HeldOutScores, SlicesJoined, TrainingEvent, TrainingProgress, drain
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.joining import Joining
+from napari_unet3d.training.trainer import Trainer
 
 Z2, Z9 = TRAINED
 Z4, Z6 = SliceRef(0, 4), HELD_OUT

@@ -89,12 +89,23 @@ class Looks:
             self._precision = "fp32"  # fp16 ends at 65504
         self._folded = fold_batch_norm(self.network)
 
-    def preview(self, ref: SliceRef) -> SlicePreview | None:
-        """Predict one slice; None where the network gives no numbers."""
-        self.estimate_statistics(final=False)
+    def preview(self, ref: SliceRef, final: bool = False) -> SlicePreview | None:
+        """Predict one slice; None where the network gives no numbers.
+
+        Parameters
+        ----------
+        ref
+            The slice.
+        final
+            Whether it is predicted as in the dense prediction, with the statistics and the
+            calibration of the finished model.
+        """
+        if not final:
+            self.estimate_statistics(final=False)
         box = slice_box(self._plan.volume.shape, ref)
+        engine = self.engine(self.tiles.dense) if final else self._thin(ref)
         try:
-            probabilities = self._thin(ref).predict(ref.time, box)
+            probabilities = engine.predict(ref.time, box)
         except NotFiniteError:
             return None
         table = output_table(self._plan.annotation.classes)

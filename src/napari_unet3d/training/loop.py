@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -14,9 +15,13 @@ from napari_unet3d.events import (
     HeldOutScores,
     Notice,
     PixelsStarted,
+    RoundEnd,
+    RoundFinished,
+    RoundStarted,
     TrainingEvent,
 )
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.training.budget import Budget
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.forecast import STEP_COST, Speed
 from napari_unet3d.training.joining import Joining
@@ -27,6 +32,7 @@ from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.record import make_bundle
 from napari_unet3d.training.reports import describe_progress, describe_start
 from napari_unet3d.training.rescue import Attempts, rescue
+from napari_unet3d.training.rounds import Plateau, Sample, next_length
 from napari_unet3d.training.throttle import Throttle
 
 _REFITTING_SHARE = 0.25
@@ -53,7 +59,7 @@ class TrainingLoop:
     """
 
     def __init__(self, plan: TrainingPlan, control: TrainingControl) -> None:
-        self._budget, self._control = plan.budget, control
+        self._control = control
         self._listener = Listener(control)
         self.learner = Learner(plan, self._listener)
         self.looks = Looks(self.learner, self._listener.interrupted)
@@ -62,11 +68,17 @@ class TrainingLoop:
         self._refits = Throttle(first=0.0, share=_REFITTING_SHARE)
         self._fit_seconds = 0.0
         """Of the last fit of the pixel classifier."""
-        self._begin = time.monotonic() - self._budget.seconds_before
+        self._begin = time.monotonic() - plan.budget.seconds_before
+        self._joins = 0
+        """How often slices have joined."""
 
     @property
     def _plan(self) -> TrainingPlan:
         return self.learner.plan
+
+    @property
+    def _budget(self) -> Budget:
+        return self._plan.budget
 
     @property
     def elapsed(self) -> float:
@@ -80,18 +92,78 @@ class TrainingLoop:
         yield describe_start(learner, speed.forecast(first, self.elapsed))
         if self._plan.fits_pixels:
             yield from self._fit_pixels(self._budget.pixel_seconds)
+        yield from self._train(first)
+        return None if self._control.cancelled else (yield from self._finish(speed))[0]
+
+    def run_rounds(self, length: float) -> Generator[TrainingEvent, None, ModelBundle | None]:
+        """Train in rounds that grow, until the user says stop; yields what happens.
+
+        After a round with an `end`, whoever iterates decides: closing the generator ends the
+        training with the model of the event; the next event begins another round, such as when
+        slices wait to join.
+
+        Parameters
+        ----------
+        length
+            Seconds of the first round.
+        """
+        learner, first, shortest = self.learner, self.learner.iteration, length
+        learner.adopt(self._plan.in_round(self.elapsed, length))
+        speed, plateau = Speed(learner, self.looks), Plateau()
+        sample = Sample(self._plan, self.looks, self._listener.interrupted)
+        yield describe_start(learner, None)
+        if self._plan.fits_pixels:
+            yield from self._fit_pixels(self._budget.pixel_seconds)
+        for number in itertools.count(1):
+            yield RoundStarted(number, length)
+            joins = self._joins
+            yield from self._train(first)
+            if self._control.cancelled:
+                return None
+            elapsed = self.elapsed
+            bundle, scores = yield from self._finish(speed)
+            if bundle is None:
+                return None
+            agreement = yield from self._show_round(sample)
+            joined = self._joins != joins
+            verdict = plateau.judge(elapsed, learner.iteration, scores, agreement, joined)
+            end: RoundEnd = "stopped" if self._control.stopped else verdict.end
+            yield RoundFinished(bundle, number, elapsed, end, verdict.gain, verdict.agreement)
+            if self._control.stopped:
+                return bundle
+            length = shortest if end else next_length(length, joined)
+            self._begin = time.monotonic() - elapsed  # the end of a round is no training
+            learner.adopt(self._plan.in_round(elapsed, length))
+        return None
+
+    def _train(self, first: int) -> Events:
+        """Iterate until the budget is used or the user says stop.
+
+        Parameters
+        ----------
+        first
+            Iterations before this run.
+        """
+        learner = self.learner
         try:
             yield from self._iterate()
         except StoppedError:
             learner.drop_step()
-        if self._control.cancelled:
-            return None
-        if learner.iteration > first and not learner.finite_steps:
+        if not self._control.cancelled and learner.iteration > first and not learner.finite_steps:
             raise RunFailedError(
                 "The loss was never a finite number, so nothing was learned. Choose precision "
                 "'fp32', or start from another model."
             )
-        return (yield from self._finish(speed))
+
+    def _show_round(self, sample: Sample) -> Generator[TrainingEvent, None, float | None]:
+        """Predict the watched slice with the model of a round; how much its result is the last."""
+        if (ref := self._watched()) is not None:
+            yield from self._attempts(
+                "The slice on the screen could not be predicted",
+                partial(self.looks.preview, ref, final=True),
+            )
+        self._listener.begin_part(self._budget.finishing_seconds)
+        return sample.compare()
 
     def _fit_pixels(self, seconds: float) -> Events:
         """Fit the pixel classifier within so many seconds."""
@@ -154,6 +226,7 @@ class TrainingLoop:
         if joined is None:
             return
         if joined.plan is not self._plan:
+            self._joins += 1
             self.learner.adopt(joined.plan)
             self.looks.adopt(joined.changed)
         yield joined.event
@@ -192,8 +265,10 @@ class TrainingLoop:
         self.looks.estimate_statistics(final=False)
         return Checkpoint(make_bundle(self.learner, self.looks, self.elapsed))
 
-    def _finish(self, speed: Speed) -> Generator[TrainingEvent, None, ModelBundle | None]:
-        """Statistics, calibration and scores of the final model, which is returned."""
+    def _finish(
+        self, speed: Speed
+    ) -> Generator[TrainingEvent, None, tuple[ModelBundle | None, HeldOutScores | None]]:
+        """Statistics, calibration and scores of the final model; both are returned."""
         learner, looks, elapsed = self.learner, self.looks, self.elapsed
         self._listener.begin_part(self._budget.finishing_seconds)
         yield FinishingStarted(elapsed, speed.finishing(self._listener.limit))
@@ -209,9 +284,9 @@ class TrainingLoop:
             scores = list(self._attempts("The held-out slices could not be measured", measure))
             yield from scores
         if self._control.cancelled:
-            return None
+            return None, None
         final = next((e for e in scores if isinstance(e, HeldOutScores)), None)
-        return make_bundle(learner, looks, elapsed, final)
+        return make_bundle(learner, looks, elapsed, final), final
 
     def rescue(self) -> ModelBundle | None:
         """The model as it is when the training has failed; None where nothing was learned."""

@@ -74,6 +74,8 @@ class TrainingPlan:
         How much the looks at the running training may compute.
     ledger
         The painted slices of the annotation, kept up to date while slices join the training.
+    round_begin
+        See `Budget`.
     """
 
     volume: Volume
@@ -93,6 +95,7 @@ class TrainingPlan:
     resume: bool = False
     notes: tuple[str, ...] = ()
     limits: LookLimits = field(default_factory=LookLimits)
+    round_begin: float | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -103,7 +106,13 @@ class TrainingPlan:
     def budget(self) -> Budget:
         """How long the training takes."""
         before = self.start_from.record.seconds if self.start_from and self.resume else 0.0
-        return Budget(self.config.seconds, self.config.iterations, before)
+        return Budget(self.config.seconds, self.config.iterations, before, self.round_begin)
+
+    def in_round(self, begin: float, seconds: float) -> TrainingPlan:
+        """The plan for a round that begins after `begin` seconds of training, of `seconds`."""
+        update = {"seconds": begin + seconds, "iterations": None}
+        config = self.config.model_copy(update=update)
+        return replace(self, config=config, round_begin=begin)
 
     @property
     def first_iteration(self) -> int:
