@@ -112,7 +112,7 @@ def test_more_time_resumes_where_it_can(session: Session) -> None:  # noqa: F811
     others = SparseAnnotation(session.annotation.labels, (default_class(2), default_class(3)))
     for changed in (
         replace(started, annotation=others),
-        replace(started, start_from=NamedModel(replace(bundle, state={}), "x")),
+        replace(started, start_from=NamedModel(bundle.model_copy(update={"state": {}}), "x")),
         replace(started, resume=False),
     ):
         anew = with_more_time(changed, 300.0)

@@ -205,6 +205,33 @@ def starved_text(bundle: ModelBundle) -> str:
     )
 
 
+def few_text(bundle: ModelBundle) -> str:
+    """Say how few iterations the time sufficed for: "21 iterations in 60 s: few. …"."""
+    record = bundle.record
+    done = f"{show_iterations(record.iterations)} in {show_duration(record.seconds)}: few."
+    learner = "the pixel classifier" if bundle.pixels else "a network that has hardly learned"
+    return f"{done} The result comes mainly from {learner}."
+
+
+def applied_text(image: str, model: str) -> str:
+    """Say with which model an image was segmented, and that nothing was measured."""
+    return (
+        f"'{image}' was segmented with the model {model}. Not measured here: scores hold for "
+        "the stack that a model was trained on."
+    )
+
+
+RESCUED = (
+    "The model that was trained until then is kept: segment with 'Apply to image', save it, or "
+    "continue the training."
+)
+"""What follows the error of a training that was cut off."""
+TRAINED_WELL = (
+    "The training had ended well and its model is kept: save it, or segment with 'Apply to image'."
+)
+"""What follows the error of a segmentation after a training."""
+
+
 def error_text(error: Any) -> str:
     """Write what went wrong; errors of the product have their own words."""
     if isinstance(error, BadInputError | RunFailedError):

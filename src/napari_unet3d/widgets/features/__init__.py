@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from napari_unet3d.widgets.features.learning import Learning
+from napari_unet3d.widgets.features.run_keys import RunKeys
 from napari_unet3d.widgets.workbench import Feature
 
-FEATURES: tuple[type[Feature], ...] = ()
+FEATURES: tuple[type[Feature], ...] = (Learning, RunKeys)
 """Each is a module of this folder; adding one is a file and a line."""
