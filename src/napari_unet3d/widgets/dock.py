@@ -78,7 +78,7 @@ class SegmentationDock(QWidget):
         self.shortcuts = Shortcuts(viewer)
         self.runner = Runner(self)
         self.report = RunReport(self.runner, self.run_bar, self.curve, self.results)
-        self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        self.annotator = Annotator(viewer, self.class_table, self.slice_table, self.shortcuts)
         self._removal = ClassRemoval(self.annotator, self.class_table, self.run_bar)
         self.pairing = Pairing(viewer, self, self.choice, self.annotator, self._background)
         self.run_actions = Actions(
@@ -358,6 +358,7 @@ class SegmentationDock(QWidget):
         colors = theme_colors(self._viewer.theme)
         self.setStyleSheet(dock_style(colors))
         self.curve.apply_theme(colors)
+        self.slice_table.apply_theme(colors)
 
     def _removed(self) -> None:
         for layer in self._unsaved.layers():

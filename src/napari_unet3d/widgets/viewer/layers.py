@@ -23,7 +23,7 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.prediction.output import LayerOptions
 from napari_unet3d.prediction.outputs import chosen_outputs
-from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.colors import BACKGROUND_ALPHA, BACKGROUND_COLOR
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 
@@ -254,7 +254,7 @@ def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectL
     colors[0] = "transparent"
     colors[None] = _UNKNOWN_COLOR if annotation else "transparent"
     if annotation:
-        colors[BACKGROUND] = BACKGROUND_COLOR
+        colors[BACKGROUND] = f"{BACKGROUND_COLOR}{round(255 * BACKGROUND_ALPHA):02x}"
     return DirectLabelColormap(color_dict=colors)
 
 
