@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_unet3d.config import Triple
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.evidence import SliceScore
 
 Result = TypeVar("Result")
 
@@ -217,6 +218,9 @@ class HeldOutScores:
     final
         Whether these are the scores of the finished model. Others are quick looks on the way:
         with thin tiles and before the calibration, so they may be lower or higher.
+    by_slice
+        The same scores slice by slice, from which their uncertainty follows; without the slices
+        on which nothing was measured. Distances are those of the finished model only.
     """
 
     iteration: int
@@ -226,6 +230,7 @@ class HeldOutScores:
     distance: int | None
     scored: float = 1.0
     final: bool = False
+    by_slice: tuple[SliceScore, ...] = ()
 
     @property
     def mean_iou(self) -> float | None:

@@ -150,3 +150,71 @@ def test_a_look_needs_one_tile_a_part():
     for _, box, tile in held_out_slices(stack, HELD).parts(False):
         engine = looks.engine(tile, SMALL_TILES.look_overlap)
         assert computed_voxels(engine, box) == np.prod(tile)
+
+
+# --- slice by slice -------------------------------------------------------------------------
+
+
+def pooled(scores: HeldOutScores, value: int) -> tuple[int, int, int]:
+    """Hits, false and missed voxels of a class on all slices together."""
+    entries = [c for s in scores.by_slice for c in s.classes if c.value == value]
+    return tuple(sum(getattr(c, name) for c in entries) for name in ("hits", "false", "missed"))
+
+
+def test_the_scores_of_the_slices_add_up_to_those_of_all(sample):
+    scores = final_scores(sample, LookLimits(cpu_tile=4000))
+    assert [s.ref for s in scores.by_slice] == ["z=5", "y=20"]
+    assert sum(s.measured for s in scores.by_slice) == sum(s.labelled for s in scores.by_slice)
+    for score in scores.classes:
+        hits, false, missed = pooled(scores, score.value)
+        assert hits + missed == score.voxels > 0
+        assert score.iou == hits / (hits + false + missed)
+
+
+def test_a_slice_that_was_measured_in_part_says_so_and_has_no_distance(sample):
+    scores = final_scores(sample, LookLimits(cpu_tile=4000, final_seconds=0.0))
+    assert scores.by_slice
+    measured, labelled = (
+        sum(getattr(s, name) for s in scores.by_slice) for name in ("measured", "labelled")
+    )
+    assert 0 < measured < labelled
+    assert all(c.distance is None for s in scores.by_slice for c in s.classes)
+
+
+class Drawn:
+    """An engine that predicts what was drawn: (C, Z, Y, X) probabilities."""
+
+    def __init__(self, outputs: np.ndarray) -> None:
+        self.outputs = outputs
+
+    def predict(self, _time, box):
+        part = self.outputs[box.slices]
+        return (np.arange(3)[:, None, None, None] == part).astype(np.float32)
+
+
+def test_distances_are_in_the_unit_of_the_stack(sample):
+    """A prediction that is the truth, moved by two voxels along x, of 0.5 µm each."""
+    ref = SliceRef(0, 5)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3] = sample.annotate((SliceRef(0, 3),))[3]
+    labels[ref.index] = 1
+    labels[ref.index, 10:40, 10:30] = 2
+    labels[ref.index, 44:] = 0  # nothing is known there
+    annotation = SparseAnnotation(labels, sample.classes, frozenset((ref,)))
+    image = replace(sample.image, voxel_size=(3.0, 0.5, 0.5), unit="µm")
+    plan = plan_training(image, annotation, TrainingConfig(iterations=2, device="cpu"))
+    outputs = np.zeros(SHAPE, np.uint8)
+    outputs[ref.index, 10:40, 12:32] = 1
+    outputs[ref.index, 45:, 12:32] = 1
+    slices = HeldOutSlices(plan, plan_tiles(plan), lambda: False)
+    scores = slices.measure(lambda tile, overlap: Drawn(outputs), 1, 1.0, final=True)
+    (on_slice,) = scores.by_slice
+    first = on_slice.classes[0]
+    assert (first.hits, first.false, first.missed) == (30 * 18, 60, 60)
+    assert on_slice.measured == on_slice.labelled == 44 * 48
+    assert first.distance95 == 1.0
+    assert 0 < first.distance < 1
+    assert on_slice.classes[1].distance is None, "the other class is neither painted nor predicted"
+    early = slices.measure(lambda tile, overlap: Drawn(outputs), 1, 1.0, final=False)
+    assert early.by_slice[0].classes[0].hits == 30 * 18
+    assert early.by_slice[0].classes[0].distance is None, "quick looks measure no distances"

@@ -42,7 +42,15 @@ def _to_5(header: Header) -> Header:
     return header | {"network": {"kind": "unet"} | network}
 
 
-MIGRATIONS: tuple[Callable[[Header], Header], ...] = (_to_2, _to_3, _to_4, _to_5)
+def _to_6(header: Header) -> Header:
+    """Version 6 added scores slice by slice, the curves, and further evidence; all may be absent.
+
+    Older programs would call a file with them damaged; the version lets them ask for an update.
+    """
+    return header
+
+
+MIGRATIONS: tuple[Callable[[Header], Header], ...] = (_to_2, _to_3, _to_4, _to_5, _to_6)
 """The first one takes a header of version 1 to version 2, and so on."""
 
 FORMAT_VERSION = len(MIGRATIONS) + 1

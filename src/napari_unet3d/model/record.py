@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from napari_unet3d.config import TrainingConfig, Triple
+from napari_unet3d.model.evidence import Evidence, SliceScore, TrainingHistory
 from napari_unet3d.model.settings import read_settings
 
 FEWEST_ITERATIONS = 100
@@ -58,6 +59,15 @@ class TrainingRecord(BaseModel):
     held_out_distance: int | None = None
     held_out_scored: float = Field(1.0, ge=0, le=1, description="Share that was scored.")
     held_out: tuple[HeldOutRecord, ...] = ()
+    held_out_by_slice: tuple[SliceScore, ...] = Field(
+        (), description="The same scores slice by slice; models before format 6 have none."
+    )
+    history: TrainingHistory = Field(
+        TrainingHistory(), description="Loss and held-out IoU over time."
+    )
+    evidence: Evidence = Field(
+        Evidence(), description="Cross-validation and learning curve of the same annotation."
+    )
     completed: bool = Field(True, description="False when stopped before the budget was used.")
     iterations_before: int = Field(
         0, ge=0, description="Iterations of the models that this one went on from."

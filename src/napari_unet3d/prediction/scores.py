@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,14 @@ from napari_unet3d.events import ClassScore
 def label_table(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
     """The number in the annotation of background (0) and each class, by index of probability."""
     return np.array([0, *(c.value for c in classes)], np.uint8)
+
+
+class Counts(NamedTuple):
+    """True positives, false positives and false negatives of a class, voxels."""
+
+    hits: int
+    false: int
+    missed: int
 
 
 class Overlap:
@@ -45,6 +54,18 @@ class Overlap:
         self._predicted.update(count_labels(predicted))
         self._true.update(count_labels(truth))
         self._both.update(count_labels(truth[predicted == truth]))
+
+    def add_all(self, others: Iterable[Overlap]) -> None:
+        """Add what others have counted."""
+        for other in others:
+            self._both.update(other._both)
+            self._predicted.update(other._predicted)
+            self._true.update(other._true)
+
+    def counts(self, value: int) -> Counts:
+        """The counts of one class."""
+        both = self._both[value]
+        return Counts(both, self._predicted[value] - both, self._true[value] - both)
 
     def scores(self, values: Sequence[int] | None = None) -> tuple[ClassScore, ...]:
         """One score for each class of `values`, or else of the values given to the class."""

@@ -13,6 +13,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.evidence import Evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +84,7 @@ class SessionRecord(BaseModel):
     model_name: str | None = None
     model_path: Path | None = None
     scores: HeldOutScores | None = None
+    evidence: Evidence = Evidence()
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,8 @@ class Session:
         The current model, which is applied, saved and continued.
     scores
         Scores of the current model on the held-out slices; None while nothing was measured.
+    evidence
+        What further trainings on the same annotation have shown: cross-validation, learning curve.
     segmentation
         Labels (ZYX or TZYX) of the last segmentation; None while there is none.
     """
@@ -132,6 +136,7 @@ class Session:
     resume: bool = False
     model: NamedModel | None = None
     scores: HeldOutScores | None = None
+    evidence: Evidence = field(default_factory=Evidence)
     segmentation: Any = None
 
     @property
@@ -156,4 +161,5 @@ class Session:
             model_name=None if model is None else model.name,
             model_path=None if model is None else model.path,
             scores=self.scores,
+            evidence=self.evidence,
         )

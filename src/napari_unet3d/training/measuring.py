@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 
 import numpy as np
@@ -13,14 +13,19 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.boxes import Box, plan_blocks, plan_parts, slice_box, spread_order
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores
+from napari_unet3d.model.evidence import ClassOnSlice, SliceScore
 from napari_unet3d.networks.geometry import output_shape
 from napari_unet3d.prediction.engine import Engine, NotFiniteError
 from napari_unet3d.prediction.scores import Overlap, label_table
+from napari_unet3d.prediction.surfaces import SurfaceDistance, surface_distance
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import LookTiles
 
 _FINAL_OVERLAP = 0.5
 """Share of a tile in common with the next in the final measurement, as in a dense prediction."""
+_LARGEST_PLANE = 2**25
+"""Voxels (about 5800²) of a slice on which distances between borders are measured: they take some
+seconds and 700 MB there."""
 
 
 class HeldOutSlices:
@@ -38,7 +43,7 @@ class HeldOutSlices:
         self, plan: TrainingPlan, tiles: LookTiles, interrupted: Callable[[], bool]
     ) -> None:
         self._annotation, self._shape = plan.annotation, plan.volume.shape
-        self._limits = plan.limits
+        self._limits, self._voxel_size = plan.limits, plan.volume.voxel_size
         self._trained = [s.ref for s in plan.slices]
         self._tiles, self._interrupted = tiles, interrupted
         self._labelled: dict[SliceRef, int] = {}
@@ -69,9 +74,8 @@ class HeldOutSlices:
         """
         limits = self._limits
         end = time.monotonic() + (limits.final_seconds if final else limits.look_seconds)
-        values = [c.value for c in self._annotation.classes]
         table = label_table(self._annotation.classes)
-        overlap = Overlap(values)
+        slices: dict[SliceRef, _MeasuredSlice] = {}
         total = sum(self._labelled_voxels(ref) for ref in self._annotation.held_out)
         scored = 0
         for ref, box, tile in self.parts(final):
@@ -87,12 +91,14 @@ class HeldOutSlices:
             except NotFiniteError:
                 if final:
                     raise
-                overlap, scored = Overlap(values), 0
+                slices, scored = {}, 0
                 break
-            overlap.add(
-                table[probabilities.argmax(0)], table[np.maximum(target, 1) - 1], target > 0
-            )
+            if ref not in slices:
+                slices[ref] = _MeasuredSlice(table, self._plane(ref) if final else None)
+            slices[ref].add(box_in_slice(box, ref), probabilities.argmax(0), target)
             scored += labelled
+        overlap = Overlap(table[1:].tolist())
+        overlap.add_all(measured.overlap for measured in slices.values())
         return HeldOutScores(
             iteration,
             elapsed,
@@ -101,6 +107,7 @@ class HeldOutSlices:
             distance=held_out_distance(self._annotation, self._trained),
             scored=min(scored / total, 1.0) if total else 0.0,
             final=final,
+            by_slice=tuple(self._score(ref, slices[ref]) for ref in sorted(slices)),
         )
 
     @property
@@ -150,11 +157,85 @@ class HeldOutSlices:
                 self._kept[ref] = np.expand_dims(target, ref.axis)
         return self._labelled[ref]
 
+    def _plane(self, ref: SliceRef) -> np.ndarray | None:
+        """Codes of a whole slice, one voxel thick; None where it is too large for distances."""
+        plane = self._kept.get(ref)
+        return plane if plane is not None and plane.size <= _LARGEST_PLANE else None
+
+    def _score(self, ref: SliceRef, measured: _MeasuredSlice) -> SliceScore:
+        labelled = self._labelled[ref]
+        distances: dict[int, SurfaceDistance | None] = {}
+        if measured.voxels == labelled and not self._interrupted():
+            y, x = (s for axis, s in enumerate(self._voxel_size) if axis != ref.axis)
+            distances = measured.distances((y, x), ref.axis)
+        return SliceScore(str(ref), measured.classes(distances), measured.voxels, labelled)
+
     def _target(self, ref: SliceRef, box: Box) -> np.ndarray:
         """Codes (z, y, x) of the labels in a part of a held-out slice."""
         if ref in self._kept:
             return self._kept[ref][box_in_slice(box, ref)]
         return self._annotation.held_out_crop(ref.time, box.start, box.stop)
+
+
+class _MeasuredSlice:
+    """What was measured on one slice.
+
+    Parameters
+    ----------
+    table
+        (K,) label value of each output of the network; the first is background.
+    target
+        Codes of the whole slice, one voxel thick, for the distances between borders; None where
+        these are not wanted.
+    """
+
+    def __init__(self, table: np.ndarray, target: np.ndarray | None) -> None:
+        self._table, self._truth = table, target
+        self._predicted = None if target is None else np.zeros(target.shape, np.uint8)
+        self.overlap = Overlap(table[1:].tolist())
+        self.voxels = 0
+
+    def add(self, where: tuple[slice, ...], predicted: np.ndarray, target: np.ndarray) -> None:
+        """Count a part of the slice.
+
+        Parameters
+        ----------
+        where
+            Its place in the whole slice.
+        predicted
+            (z, y, x) outputs of the network, 0 background.
+        target
+            (z, y, x) codes of the labels, 0 unlabelled.
+        """
+        if self._predicted is not None:
+            self._predicted[where] = predicted
+        mask = target > 0
+        self.overlap.add(self._table[predicted], self._table[np.maximum(target, 1) - 1], mask)
+        self.voxels += int(np.count_nonzero(mask))
+
+    def distances(
+        self, spacing: tuple[float, float], axis: int
+    ) -> dict[int, SurfaceDistance | None]:
+        """Distances between the borders of each class by its label value."""
+        if self._truth is None or self._predicted is None:
+            return {}
+        truth, predicted = self._truth.squeeze(axis), self._predicted.squeeze(axis)
+        return {
+            value: surface_distance(predicted == output, truth == output + 1, truth > 0, spacing)
+            for output, value in enumerate(self._table.tolist())
+            if output
+        }
+
+    def classes(self, distances: Mapping[int, SurfaceDistance | None]) -> tuple[ClassOnSlice, ...]:
+        """The counts of each class, with its distances where they are known."""
+        return tuple(
+            ClassOnSlice(
+                value,
+                *self.overlap.counts(value),
+                *((found.mean, found.hausdorff95) if (found := distances.get(value)) else ()),
+            )
+            for value in self._table[1:].tolist()
+        )
 
 
 def box_in_slice(box: Box, ref: SliceRef) -> tuple[slice, ...]:

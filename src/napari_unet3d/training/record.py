@@ -70,6 +70,7 @@ def make_record(
         held_out_distance=scores.distance if scores else None,
         held_out_scored=scores.scored if scores else 1.0,
         held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
+        held_out_by_slice=scores.by_slice if scores else (),
         completed=plan.budget.fraction(learner.iteration, elapsed) >= 1,
         iterations_before=_iterations_before(plan),
     )

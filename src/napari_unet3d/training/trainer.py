@@ -14,6 +14,7 @@ from napari_unet3d.events import TrainingEvent
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.history import History
 from napari_unet3d.training.listening import CancelledError
 from napari_unet3d.training.loop import TrainingLoop
 from napari_unet3d.training.plan import TrainingPlan, plan_training
@@ -139,6 +140,8 @@ def run_plan(
         Seconds of the first round of a training that has rounds; None for one with a budget.
     """
     loop: TrainingLoop | None = None
+    before = plan.start_from.record.history if plan.start_from and plan.resume else None
+    history = History(before)
     devices.prepare(plan.device)
     try:
         repeatable = plan.budget.repeats_exactly
@@ -146,7 +149,7 @@ def run_plan(
             plan = plan if note is None else replace(plan, notes=(*plan.notes, note))
             loop = TrainingLoop(plan, control)
             steps = loop.run() if first_round is None else loop.run_rounds(first_round)
-            return (yield from steps)
+            return (yield from history.follow(steps))
     except CancelledError:
         return None
     except Exception as error:
@@ -154,7 +157,8 @@ def run_plan(
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
         is_told = isinstance(error, RunFailedError | BadInputError)
         text = str(error) if is_told else f"training failed: {devices.reason(error)}"
-        raise TrainingFailedError(text, loop.rescue() if loop else None) from error
+        rescued = history.write(loop.rescue()) if loop else None
+        raise TrainingFailedError(text, rescued) from error
     finally:
         del loop
         devices.release(plan.device)
