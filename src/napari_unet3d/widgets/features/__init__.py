@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from napari_unet3d.widgets.features.learning import Learning
 from napari_unet3d.widgets.features.run_keys import RunKeys
+from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.workbench import Feature
 
-FEATURES: tuple[type[Feature], ...] = (Learning, RunKeys)
+FEATURES: tuple[type[Feature], ...] = (
+    SliceMarksOnSlider,
+    Learning,
+    RunKeys,
+)
 """Each is a module of this folder; adding one is a file and a line."""

@@ -126,6 +126,10 @@ class SliceTable(QWidget):
         """Mark other slices as held out; emits nothing."""
         self.set_marks(replace(self._marks, held_out=held_out))
 
+    def marks(self) -> SliceMarks:
+        """Which slices are held out and accepted, and which can be reverted."""
+        return self._marks
+
     def set_marks(self, marks: SliceMarks) -> None:
         """Show which slices are held out and accepted, and which can be reverted."""
         before, self._marks = self._marks, marks

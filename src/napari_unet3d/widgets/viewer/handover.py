@@ -58,17 +58,13 @@ class Handover:
     def painted(self, atoms: Any, now: float) -> None:
         """Take note of a paint event of the layer (its `value`): counts may not show a change."""
         for atom in atoms:
-            where = atom[0]
-            if len(atom) == 4:
-                bounds = [
-                    s.indices(n)[:2] for s, n in zip(where, self.layer.data.shape, strict=True)
-                ]
-            else:
-                bounds = [(int(np.min(i)), int(np.max(i)) + 1) for i in where if np.size(i)]
-            time = bounds[0][0] if len(bounds) == 4 else 0
-            for axis, (start, stop) in enumerate(bounds[-3:]):
-                if stop - start == 1:
-                    self.redrawn(SliceRef(axis, start, time), now)
+            shape = self.layer.data.shape
+            bounds = [_bounds(where, n) for where, n in zip(atom[0], shape, strict=True)]
+            if all(start < stop for start, stop in bounds):
+                time = bounds[0][0] if len(bounds) == 4 else 0
+                for axis, (start, stop) in enumerate(bounds[-3:]):
+                    if stop - start == 1:
+                        self.redrawn(SliceRef(axis, start, time), now)
 
     def redrawn(self, ref: SliceRef | None, now: float) -> None:
         """Take note that a slice may have changed, such as by an undo."""
@@ -110,3 +106,11 @@ class Handover:
         row = self._rows.get(ref)
         partial = row is not None and row.state == "partial" and ref not in self._held_out
         return _PARTIAL_SECONDS if partial else _FINISHED_SECONDS
+
+
+def _bounds(where: slice | np.ndarray, n: int) -> tuple[int, int]:
+    """First position, and one past the last, of what an edit of napari changed along an axis."""
+    if isinstance(where, slice):
+        start, stop, _ = where.indices(n)
+        return start, stop
+    return (int(np.min(where)), int(np.max(where)) + 1) if np.size(where) else (0, 0)
