@@ -325,6 +325,7 @@ class RoundFinished:
 
 TrainingEvent = (
     TrainingStarted
+    | Forecast
     | SlicesJoined
     | RoundStarted
     | RoundFinished

@@ -128,7 +128,7 @@ def test_keep_learning_starts_rests_and_goes_on(
     assert [e.end for e in events if isinstance(e, RoundFinished)].count("result") == 2
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 1, 0), (1, 0, 2)], ids=str)
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 2, 0), (2, 0, 1)], ids=str)
 def test_the_live_slice_follows_the_slider_in_any_orientation(
     ready: Any, hands: Any, qtbot: Any, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +140,7 @@ def test_the_live_slice_follows_the_slider_in_any_orientation(
     axis = order[0]
     start(ready, hands, qtbot)
     layer = ready.runner._view.layer
-    for index in (4, 7):
+    for index in (4, 7) if axis == 0 else (15, 22):  # the bar is there
         viewer.dims.set_current_step(axis, index)
         plane = [slice(None)] * 3
         plane[axis] = index

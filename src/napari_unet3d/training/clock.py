@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from napari_unet3d.events import (
     FinishingStarted,
+    Forecast,
     PixelsStarted,
     PredictionProgress,
     RoundStarted,
@@ -86,6 +87,9 @@ class RunClock:
                 self._left = _Countdown(forecast.training, now)
                 self._segmenting = forecast.segmenting * self._time_points
                 self._after = forecast.finishing + self._segmenting
+        elif isinstance(event, Forecast):
+            self._segmenting = event.segmenting * self._time_points
+            self._after = event.finishing + self._segmenting
         elif isinstance(event, PixelsStarted):
             self._phase = "pixels"
         elif isinstance(event, RoundStarted):

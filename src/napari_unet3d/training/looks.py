@@ -115,6 +115,11 @@ class Looks:
         """Voxels that the network computes for the slice of a `preview`."""
         return computed_voxels(self._thin(ref), slice_box(self._plan.volume.shape, ref))
 
+    def preview_pixels(self, ref: SliceRef) -> int:
+        """Voxels whose features are computed for a `preview`; 0 without a pixel classifier."""
+        box = slice_box(self._plan.volume.shape, ref)
+        return 0 if self.support.pixels is None else prod(box.shape)
+
     def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
         """Score the held-out slices; the final scores follow `calibrate`.
 
@@ -133,6 +138,11 @@ class Looks:
     def measure_voxels(self) -> int:
         """Voxels that the network computes before `measure` can end, on the way."""
         return self._held_out.first_part_voxels + prod(self.tiles.quick)
+
+    @property
+    def measure_pixels(self) -> int:
+        """Voxels whose features are computed before `measure` can end, on the way."""
+        return 0 if self.support.pixels is None else self._held_out.first_part_pixels
 
     def calibrate(self, trained: bool) -> None:
         """Calibrate the probabilities of the final network, which needs its statistics.

@@ -23,7 +23,7 @@ from napari_unet3d.events import (
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.training.budget import Budget
 from napari_unet3d.training.control import TrainingControl
-from napari_unet3d.training.forecast import STEP_COST, Speed
+from napari_unet3d.training.forecast import Speed
 from napari_unet3d.training.joining import Joining
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.listening import Listener, StoppedError
@@ -38,6 +38,9 @@ from napari_unet3d.training.throttle import Throttle
 _REFITTING_SHARE = 0.25
 """Share of the time in which the pixel classifier is fitted again, where slices join all the time:
 the network is trained in the rest."""
+
+_FORECAST_SECONDS = 5.0
+"""Seconds of training between two forecasts of what follows it."""
 
 Events = Generator[TrainingEvent, None, None]
 
@@ -66,9 +69,11 @@ class TrainingLoop:
         self._attempts = Attempts(plan.device)
         self._joining = Joining(plan)
         self._refits = Throttle(first=0.0, share=_REFITTING_SHARE)
+        self._forecasts = Throttle(first=_FORECAST_SECONDS)
         self._fit_seconds = 0.0
         """Of the last fit of the pixel classifier."""
         self._begin = time.monotonic() - plan.budget.seconds_before
+        self._speed: Speed | None = None
         self._joins = 0
         """How often slices have joined."""
 
@@ -88,7 +93,7 @@ class TrainingLoop:
     def run(self) -> Generator[TrainingEvent, None, ModelBundle | None]:
         """Train; yields what happens, returns the model, or None when cancelled."""
         learner, first = self.learner, self.learner.iteration
-        speed = Speed(learner, self.looks)
+        self._speed = speed = Speed(learner, self.looks)
         yield describe_start(learner, speed.forecast(first, self.elapsed))
         if self._plan.fits_pixels:
             yield from self._fit_pixels(self._budget.pixel_seconds)
@@ -109,7 +114,8 @@ class TrainingLoop:
         """
         learner, first, shortest = self.learner, self.learner.iteration, length
         learner.adopt(self._plan.in_round(self.elapsed, length))
-        speed, plateau = Speed(learner, self.looks), Plateau()
+        self._speed = speed = Speed(learner, self.looks)
+        plateau = Plateau()
         sample = Sample(self._plan, self.looks, self._listener.interrupted)
         yield describe_start(learner, None)
         if self._plan.fits_pixels:
@@ -181,6 +187,7 @@ class TrainingLoop:
         """Iterations, with looks and checkpoints between them, until the budget is used."""
         learner, budget, control = self.learner, self._budget, self._control
         scoring, viewing, saved = Throttle(), Throttle(), self.elapsed
+        viewed: SliceRef | None = None
         self._listener.begin_iterations()
         while not control.stopped:
             fraction = budget.fraction(learner.iteration, self.elapsed)
@@ -198,20 +205,29 @@ class TrainingLoop:
             if isinstance(loss, Notice):
                 yield loss
                 continue
-            step, elapsed = time.monotonic() - begin, self.elapsed
+            elapsed = self.elapsed
+            if self._speed is not None:
+                self._speed.note_step(time.monotonic() - begin)
             yield describe_progress(learner, elapsed, loss)
-            look = partial(self._look, elapsed, step / (STEP_COST * learner.step_voxels))
+            yield from self._tell_forecast(elapsed)
+            look = partial(self._look, elapsed)
             if self._plan.annotation.held_out:
                 yield from look(
                     scoring,
-                    lambda: self.looks.measure_voxels,
+                    lambda: (self.looks.measure_voxels, self.looks.measure_pixels),
                     "The held-out slices could not be measured this time",
                     partial(self.looks.measure, learner.iteration, elapsed, final=False),
                 )
             if (ref := self._watched()) is not None:
+                if ref != viewed:
+                    viewing.hurry()
+                    viewed = ref
                 yield from look(
                     viewing,
-                    partial(self.looks.preview_voxels, ref),
+                    lambda ref=ref: (  # type: ignore[misc]
+                        self.looks.preview_voxels(ref),
+                        self.looks.preview_pixels(ref),
+                    ),
                     "The slice on the screen could not be predicted this time",
                     partial(self.looks.preview, ref),
                 )
@@ -240,19 +256,28 @@ class TrainingLoop:
     def _look(
         self,
         elapsed: float,
-        seconds_per_voxel: float,
         throttle: Throttle,
-        voxels: Callable[[], int],
+        voxels: Callable[[], tuple[int, int]],
         failure: str,
         look: Callable[[], TrainingEvent | None],
     ) -> Events:
         """Take a look where it is time for it, and cheap enough."""
         if not throttle.due(elapsed):
             return
-        if throttle.affordable(elapsed, seconds_per_voxel * voxels()):
+        cost = 0.0 if self._speed is None else self._speed.look(*voxels())
+        if throttle.affordable(elapsed, cost):
             with throttle.timed(elapsed):
                 events = list(self._attempts(failure, look))
             yield from events
+
+    def _tell_forecast(self, elapsed: float) -> Events:
+        """Tell, now and then, how long what follows will take: the load of a computer changes."""
+        if self._speed is None or not self._forecasts.due(elapsed):
+            return
+        self._forecasts = Throttle(first=elapsed + _FORECAST_SECONDS)
+        forecast = self._speed.forecast(self.learner.iteration, elapsed)
+        if forecast is not None and self._budget.round_begin is None:
+            yield forecast
 
     def _watched(self) -> SliceRef | None:
         """The slice that the user looks at; None where it is one of another image."""

@@ -14,6 +14,10 @@ _LARGEST_LOOK = 0.25
 """Share of the time so far that a single look may take: early looks at a large stack wait."""
 
 
+_HURRIED_SHARE = 0.5
+"""The same while the user moves on from slice to slice, and waits for each."""
+
+
 class Throttle:
     """Decides when the next look of one kind is due, so that looks stay cheap.
 
@@ -27,10 +31,15 @@ class Throttle:
 
     def __init__(self, first: float = _FIRST_LOOK_SECONDS, share: float = _LOOKING_SHARE) -> None:
         self._next, self._share = first, share
+        self._soonest = first
 
     def due(self, elapsed: float) -> bool:
         """Whether a look is due after `elapsed` seconds of training."""
         return elapsed >= self._next
+
+    def hurry(self) -> None:
+        """Let the next look come soon, since the user waits for it."""
+        self._next = min(self._next, self._soonest)
 
     def affordable(self, elapsed: float, cost: float) -> bool:
         """Whether a look of `cost` seconds may be taken after `elapsed` seconds of training."""
@@ -43,3 +52,4 @@ class Throttle:
         yield
         cost = time.monotonic() - begin
         self._next = elapsed + cost + cost / self._share
+        self._soonest = elapsed + cost + cost / _HURRIED_SHARE

@@ -106,7 +106,7 @@ class RunBar(QWidget):
         layout.addWidget(self._frame)
         layout.addWidget(self.start_button)
         layout.addLayout(running)
-        layout.addWidget(self.keep_learning)
+        layout.addWidget(self.keep_learning, 0, Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
         self.start_button.clicked.connect(self.startRequested)
