@@ -122,7 +122,7 @@ def round_text(event: RoundStarted) -> str:
 
 
 def rest_text(event: RoundFinished) -> str:
-    """Write why a continuous training rests; "" when it goes on."""
+    """Write why a continuous training rests; "" when it goes on, or the user has stopped it."""
     begin = f"Learned for {show_duration(event.seconds)}"
     if event.end == "scores":
         gain = 0.0 if event.gain is None else event.gain
@@ -138,7 +138,7 @@ def rest_text(event: RoundFinished) -> str:
         )
     if event.end == "time":
         return f"{begin}. That is the longest time without new paint; paint, and it goes on."
-    return f"{begin}." if event.end else ""
+    return ""
 
 
 def _list(items: Sequence[object]) -> str:

@@ -163,6 +163,8 @@ class TrainingLoop:
 
     def _show_round(self, sample: Sample) -> Generator[TrainingEvent, None, float | None]:
         """Predict the watched slice with the model of a round; how much its result is the last."""
+        if self._control.stopped:
+            return None  # the stack is segmented next
         if (ref := self._watched()) is not None:
             yield from self._attempts(
                 "The slice on the screen could not be predicted",

@@ -322,10 +322,9 @@ class Actions(QObject):
 
     def _say_next(self, finished: Finished) -> None:
         self.next_step = self._report.rest() or after_training(finished.bundle, finished.layer.name)
-        if not self._run_bar.keep_learning.isChecked():
-            seconds = more_seconds(finished.bundle)
-            more = f"Train {show_duration(seconds)} more ▸", partial(self.train_more, seconds)
-            self.next_actions = (more,)
+        seconds = more_seconds(finished.bundle)
+        more = f"Train {show_duration(seconds)} more ▸", partial(self.train_more, seconds)
+        self.next_actions = (more,)
 
     def _show_applied(self) -> None:
         model = self._session.value().model
