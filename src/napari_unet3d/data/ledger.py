@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -331,8 +331,15 @@ class SliceLedger:
 
     # ---- the voxels of the slices
 
-    def claimed_voxels(self) -> Iterator[tuple[SliceRef, np.ndarray, np.ndarray]]:
+    def claimed_voxels(
+        self, only: Collection[SliceRef] | None = None
+    ) -> Iterator[tuple[SliceRef, np.ndarray, np.ndarray]]:
         """Read the voxels that belong to each painted slice; `work` must be done.
+
+        Parameters
+        ----------
+        only
+            The slices that are read; None reads all of them.
 
         Yields
         ------
@@ -345,6 +352,8 @@ class SliceLedger:
         """
         for painted in self.slices():
             ref = painted.ref
+            if only is not None and ref not in only:
+                continue
             at_this_time = self._painted[ref.time]
             codes = at_this_time.claimed(ref, self._to_codes(read_slice(self.labels, ref)))
             first, second = np.nonzero(codes)

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from napari_unet3d.events import (
     FinishingStarted,
+    Forecast,
     PixelsStarted,
     PredictionProgress,
+    RoundStarted,
     TrainingProgress,
     TrainingStarted,
 )
@@ -32,7 +34,8 @@ class Reading:
     phase
         The phase of the run.
     fraction
-        Share of the whole run that is done. It never falls, and is 1 only at the very end.
+        Share that is done of the whole run, or of the current round of a continuous training. It
+        never falls within these, and is 1 only at the very end.
     elapsed, remaining
         Seconds of the whole run; `remaining` is None while unknown.
     """
@@ -60,6 +63,8 @@ class RunClock:
     def __init__(self, time_points: int = 0, now: Callable[[], float] = time.monotonic) -> None:
         self._time_points, self._now = time_points, now
         self._begin = now()
+        self._since = self._begin
+        """When the current round began; a run that has no rounds is one."""
         self._phase: Phase = "checking"
         self._left = _Countdown(None, self._begin)
         """Of the current phase; the training and its pixel classifier are one phase here."""
@@ -82,8 +87,14 @@ class RunClock:
                 self._left = _Countdown(forecast.training, now)
                 self._segmenting = forecast.segmenting * self._time_points
                 self._after = forecast.finishing + self._segmenting
+        elif isinstance(event, Forecast):
+            self._segmenting = event.segmenting * self._time_points
+            self._after = event.finishing + self._segmenting
         elif isinstance(event, PixelsStarted):
             self._phase = "pixels"
+        elif isinstance(event, RoundStarted):
+            self._phase, self._fraction, self._since = "training", 0.0, now
+            self._left, self._after = _Countdown(event.seconds, now), 0.0
         elif isinstance(event, TrainingProgress):
             self._phase = "training"
             if event.remaining is not None:
@@ -115,9 +126,10 @@ class RunClock:
             return Reading("done", 1.0, elapsed, 0.0)
         guess = remaining
         if guess is None and left is not None:  # what follows is not known
-            guess = left + _UNKNOWN_END * (elapsed + left)
-        if guess is not None and elapsed + guess > 0:
-            self._fraction = max(self._fraction, min(elapsed / (elapsed + guess), 0.99))
+            guess = left + _UNKNOWN_END * (now - self._since + left)
+        spent = now - self._since
+        if guess is not None and spent + guess > 0:
+            self._fraction = max(self._fraction, min(spent / (spent + guess), 0.99))
         return Reading(self._phase, self._fraction, elapsed, remaining)
 
 

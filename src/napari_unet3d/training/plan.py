@@ -13,8 +13,10 @@ from napari_unet3d.config import CLIP_PERCENTILES, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.joined_labels import JoinedLabels
 from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.lazy import as_bad_input
+from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -70,11 +72,16 @@ class TrainingPlan:
         What the user should know before the training starts.
     limits
         How much the looks at the running training may compute.
+    ledger
+        The painted slices of the annotation, kept up to date while slices join the training.
+    round_begin
+        See `Budget`.
     """
 
     volume: Volume
     annotation: SparseAnnotation
     slices: tuple[LabelledVoxels, ...]
+    ledger: SliceLedger
     config: TrainingConfig
     device: torch.device
     precision: Precision
@@ -88,6 +95,7 @@ class TrainingPlan:
     resume: bool = False
     notes: tuple[str, ...] = ()
     limits: LookLimits = field(default_factory=LookLimits)
+    round_begin: float | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -98,7 +106,13 @@ class TrainingPlan:
     def budget(self) -> Budget:
         """How long the training takes."""
         before = self.start_from.record.seconds if self.start_from and self.resume else 0.0
-        return Budget(self.config.seconds, self.config.iterations, before)
+        return Budget(self.config.seconds, self.config.iterations, before, self.round_begin)
+
+    def in_round(self, begin: float, seconds: float) -> TrainingPlan:
+        """The plan for a round that begins after `begin` seconds of training, of `seconds`."""
+        update = {"seconds": begin + seconds, "iterations": None}
+        config = self.config.model_copy(update=update)
+        return replace(self, config=config, round_begin=begin)
 
     @property
     def first_iteration(self) -> int:
@@ -188,7 +202,9 @@ def plan_training(
         check_start(start_from, volume, annotation, resume)
     with as_bad_input():
         volume = volume.in_memory(devices.room_for_images())
-        slices = annotation.labelled_voxels()
+        annotation = replace(annotation, labels=JoinedLabels(annotation.labels))
+        ledger = annotation.ledger()
+        slices = annotation.labelled_voxels(ledger=ledger)
         clip = _clip_percentiles(config, start_from)
         intensity = IntensityNormalization.estimate(volume, clip, slices)
     batch_size = config.batch_size or plan_batch(device.type != "cpu", precision)
@@ -197,6 +213,7 @@ def plan_training(
         volume=volume,
         annotation=annotation,
         slices=slices,
+        ledger=ledger,
         config=config,
         device=device,
         precision=precision,

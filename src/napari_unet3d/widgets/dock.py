@@ -315,7 +315,8 @@ class SegmentationDock(QWidget):
         add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
         if not self.run_bar.is_kept():
             text = hint.text if add else self.run_actions.next_step or hint.text
-            self.run_bar.set_message(text, actions=add)
+            follow_up = () if text == hint.text else self.run_actions.next_actions
+            self.run_bar.set_message(text, actions=add or follow_up)
         elif add and self.run_bar.is_error() and not self.run_bar.action_buttons():
             # The main button was pressed and says the same as an error: add the cure to it.
             self.run_bar.set_message(self.run_bar.message.text(), error=True, actions=add)

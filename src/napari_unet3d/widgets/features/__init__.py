@@ -5,7 +5,9 @@ from __future__ import annotations
 from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.keeping import Keeping
+from napari_unet3d.widgets.features.learning import Learning
 from napari_unet3d.widgets.features.quality import Quality
+from napari_unet3d.widgets.features.run_keys import RunKeys
 from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.features.tools import Tools
 from napari_unet3d.widgets.workbench import Feature
@@ -16,6 +18,8 @@ FEATURES: tuple[type[Feature], ...] = (
     ClassVisibility,
     SliceMarksOnSlider,
     Tools,
+    RunKeys,
+    Learning,
     Quality,
 )
 """Each is a module of this folder; adding one is a file and a line."""

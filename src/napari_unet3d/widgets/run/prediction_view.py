@@ -36,6 +36,8 @@ class PredictionView:
         The image that is segmented.
     classes
         The classes of the model.
+    replaces
+        The view of a finished run, whose layers are removed when this one is finished.
 
     Attributes
     ----------
@@ -51,6 +53,7 @@ class PredictionView:
         outputs: Outputs,
         image: Image,
         classes: Sequence[ClassInfo],
+        replaces: PredictionView | None = None,
     ) -> None:
         self._viewer, self.outputs, self._image = viewer, outputs, image
         self._classes = tuple(classes)
@@ -58,6 +61,8 @@ class PredictionView:
         self.name = unique_name(wanted, (x.name for x in viewer.layers))
         self.layer: Labels | None = None
         self._hidden: list[Layer] = []
+        self._companions: list[Layer] = []
+        self._replaces = replaces
 
     def open(self) -> None:
         """Add the layer above the image and all layers that hide it; hide earlier predictions."""
@@ -81,8 +86,25 @@ class PredictionView:
         for companion in companion_layers(self.layer.name, self._classes, transform, self.outputs):
             bind(companion, self._image)
             self._insert(companion, self._viewer.layers.index(self.layer))
+            self._companions.append(companion)
         self.layer.refresh()
+        if self._replaces is not None:
+            name = self._replaces.remove()
+            self.layer.name = name or self.layer.name
+            self._replaces = None
         return self.layer
+
+    def remove(self) -> str:
+        """Remove the layers of a finished result; return the name of its labels, "" if gone."""
+        layers = self._viewer.layers
+        for companion in self._companions:
+            if companion in layers:
+                layers.remove(companion)
+        if self.layer is None or self.layer not in layers:
+            return ""
+        name: str = self.layer.name
+        layers.remove(self.layer)
+        return name
 
     def discard(self) -> None:
         """Remove the layer, and show the layers again that were hidden for it."""

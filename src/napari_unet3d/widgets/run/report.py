@@ -16,6 +16,9 @@ from napari_unet3d.events import (
     Notice,
     PixelsStarted,
     PredictionProgress,
+    RoundFinished,
+    RoundStarted,
+    SlicesJoined,
     TrainingProgress,
     TrainingStarted,
 )
@@ -24,9 +27,12 @@ from napari_unet3d.session.texts import (
     PHASES,
     error_text,
     forecast_line,
+    joined_text,
     phase_line,
     plan_line,
     prediction_line,
+    rest_text,
+    round_text,
     training_line,
 )
 from napari_unet3d.training.clock import RunClock
@@ -53,6 +59,8 @@ class RunReport(QObject):
         self._training: TrainingProgress | None = None
         self._segmenting: PredictionProgress | None = None
         self._clock, self._ending = RunClock(), ""
+        self._round: RoundStarted | None = None
+        self._rest = ""
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._show_clock)
@@ -86,6 +94,7 @@ class RunReport(QObject):
         self._clock, self._ending = RunClock(time_points), ""
         self._training = self._segmenting = None
         self._classes, self._started, self._scores = tuple(classes), None, None
+        self._round, self._rest = None, ""
         self._notes = list(notes)
         self._before = self._results.state(), self._curve.state()
         self._run_bar.set_status("")
@@ -117,6 +126,14 @@ class RunReport(QObject):
     def scores(self) -> HeldOutScores | None:
         """The newest scores of the run; None when nothing was measured."""
         return self._scores
+
+    def round(self) -> RoundStarted | None:
+        """The round of a continuous training; None in another run."""
+        return self._round
+
+    def rest(self) -> str:
+        """Why a continuous training rests; "" when it does not, or is none."""
+        return self._rest
 
     def note(self, text: str) -> None:
         """Add a line to the notes about the run."""
@@ -157,7 +174,10 @@ class RunReport(QObject):
     def _show_clock(self) -> None:
         """Show the progress of the whole run, and the figures of its phase."""
         reading = self._clock.read()
-        self._run_bar.set_progress(reading.fraction, self._ending or PHASES[reading.phase])
+        phase = PHASES[reading.phase]
+        if self._round is not None and reading.phase in ("training", "pixels"):
+            phase = round_text(self._round)
+        self._run_bar.set_progress(reading.fraction, self._ending or phase)
         if reading.phase == "training" and self._training is not None:
             line = training_line(self._training, self._started, reading)
         elif reading.phase == "segmenting" and self._segmenting is not None:
@@ -185,6 +205,12 @@ class RunReport(QObject):
                 self._training = event
             elif isinstance(event, HeldOutScores):
                 self._show_scores(event)
+            elif isinstance(event, SlicesJoined):
+                self.note(joined_text(event))
+            elif isinstance(event, RoundStarted):
+                self._round = event
+            elif isinstance(event, RoundFinished):
+                self._rest = rest_text(event)
             elif isinstance(event, PredictionProgress):
                 self._segmenting = event
             elif isinstance(event, QualityProgress):

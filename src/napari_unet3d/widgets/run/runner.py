@@ -10,10 +10,12 @@ from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
+from napari_unet3d.data.joined_labels import SlicePaint
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import (
     PredictionProgress,
     PredictionStarted,
+    RoundStarted,
     SlicePreview,
     TrainingStarted,
 )
@@ -135,6 +137,14 @@ class Runner(QObject):
         """Let the training yield a `Checkpoint` now and then; None for none."""
         self._control.checkpoint_every(seconds)
 
+    def join(self, paint: SlicePaint) -> None:
+        """Hand a slice over to the training that runs."""
+        self._control.join(paint)
+
+    def has_unjoined(self) -> bool:
+        """Whether slices were handed over too late to join the training."""
+        return self._control.has_paint
+
     def stop(self) -> None:
         """End the training, and segment with its model."""
         self._control.stop()
@@ -209,6 +219,8 @@ class Runner(QObject):
         for event in events:
             if isinstance(event, TrainingStarted):
                 self._open_view()
+                self._set_phase("training")
+            elif isinstance(event, RoundStarted):
                 self._set_phase("training")
             elif isinstance(event, PredictionStarted):
                 self._set_phase("segmenting")
