@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from napari_unet3d.widgets.features.suggest import NextSlice
 from napari_unet3d.widgets.workbench import Feature
 
-FEATURES: tuple[type[Feature], ...] = ()
+FEATURES: tuple[type[Feature], ...] = (NextSlice,)
 """Each is a module of this folder; adding one is a file and a line."""
