@@ -45,7 +45,7 @@ class SliceSummary:
     @property
     def n_classes(self) -> int:
         """Classes, background included."""
-        return self.amounts[0].shape[1]
+        return int(self.amounts[0].shape[1])
 
     def entropy(self, axis: int) -> Floats:
         """Mean entropy (n, K) of the voxels of each class on each slice; 0 where it is absent."""

@@ -159,7 +159,7 @@ def suggest(
         ref = _drawn(now, rng) if strategy == "random" else ranking.take()
         if ref is None:
             break
-        suggestions.append(Suggestion(ref, *_words(now, strategy, ref)))
+        suggestions.append(Suggestion(ref, *_words(scene, strategy, ref, not suggestions)))
         now = replace(now, painted=now.painted | {ref})
     if wants_measure and (ref := _Ranking(now, _weights(now, "random")).take()) is not None:
         suggestions.append(Suggestion(ref, _measure_reason(scene), "To measure on", "measure"))
@@ -289,7 +289,7 @@ def _indices(scene: Scene, axis: int) -> list[int]:
 # --- words ------------------------------------------------------------------------------------
 
 
-def _words(scene: Scene, strategy: Strategy, ref: SliceRef) -> tuple[str, str]:
+def _words(scene: Scene, strategy: Strategy, ref: SliceRef, first: bool) -> tuple[str, str]:
     """Why a slice is suggested: words that follow "because", and a few words for a list."""
     if strategy == "random":
         return _drawn_words(scene, ref)
@@ -297,7 +297,8 @@ def _words(scene: Scene, strategy: Strategy, ref: SliceRef) -> tuple[str, str]:
     known = scene.known()
     by_content = strategy == "unsure" and known is None and scene.content is not None
     if not any(r.time == scene.time for r in scene.painted):
-        where = "much varies on it and around it" if by_content else "it lies in the middle"
+        where = "it lies in the middle" if first else "it is far from the suggestions before it"
+        where = "much varies on it and around it" if first and by_content else where
         return f"{where}, and nothing is painted yet", "Nothing painted yet"
     if by_content:
         return f"much varies around it, and {gap}", brief_gap
