@@ -53,9 +53,17 @@ class SliceSummary:
         quotient: Floats = self.unsure[axis] / np.where(amount > 0, amount, 1)
         return quotient
 
-    def most_unsure(self) -> Triple:
-        """The voxel (z, y, x) in the middle of the cell with the largest mean entropy."""
-        where = np.unravel_index(int(self.cells.argmax()), self.cells.shape)
-        middle = [int(i) * edge + edge // 2 for i, edge in zip(where, self.cell, strict=True)]
-        z, y, x = (min(i, n - 1) for i, n in zip(middle, self.shape, strict=True))
-        return z, y, x
+    def unsure_places(self, count: int = 8) -> tuple[Triple, ...]:
+        """Voxels (z, y, x) in the middle of the cells with the largest mean entropy.
+
+        The largest comes first. Of neighboring cells only one is taken.
+        """
+        cells = self.cells.copy()
+        places: list[Triple] = []
+        while len(places) < count and cells.max() > 0:
+            where = [int(i) for i in np.unravel_index(int(cells.argmax()), cells.shape)]
+            middle = [i * edge + edge // 2 for i, edge in zip(where, self.cell, strict=True)]
+            z, y, x = (min(i, n - 1) for i, n in zip(middle, self.shape, strict=True))
+            places.append((z, y, x))
+            cells[tuple(slice(max(i - 1, 0), i + 2) for i in where)] = 0
+        return tuple(places)

@@ -159,14 +159,14 @@ def _smooth(image: Tensor, axis: int, sigma: float, wanted: int) -> Tensor:
     """An image that is smoothed along an axis; of that axis, the middle part that is wanted."""
     radius = max(1, int(np.ceil(_CUTOFF * sigma))) if sigma >= 0.25 else 0
     first = (image.shape[axis] - wanted) // 2
-    middle = image.narrow(axis, first, wanted)
+    middle: Tensor = image.narrow(axis, first, wanted)
     if not radius:
         return middle
     offset = torch.arange(radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
     weights = (kernel / (2 * kernel.sum() - 1)).tolist()
     # Sums of shifted images: on a CPU, a convolution of one channel takes ten times as long.
-    total = middle * weights[0]
+    total: Tensor = middle * weights[0]
     for shift in range(1, radius + 1):
         both = image.narrow(axis, first - shift, wanted) + image.narrow(axis, first + shift, wanted)
         total.add_(both, alpha=weights[shift])
@@ -181,13 +181,15 @@ def _interpolate(maps: Tensor, axis: int, step: int, first: int, n: int) -> Tens
     low = place.floor()
     shape = [-1 if a == axis else 1 for a in range(maps.ndim)]
     below, above = (maps.index_select(axis, low.long() + i) for i in (0, 1))
-    return torch.lerp(below, above, (place - low).view(shape))
+    between: Tensor = torch.lerp(below, above, (place - low).view(shape))
+    return between
 
 
 def _derivative(image: Tensor, axis: int) -> Tensor:
     """Central differences along an axis, which loses a voxel on each side."""
     n = image.shape[axis]
-    return (image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)) / 2
+    difference: Tensor = image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)
+    return difference / 2
 
 
 def _eigenvalues(h: dict[tuple[int, int], Tensor]) -> list[Tensor]:

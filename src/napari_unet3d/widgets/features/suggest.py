@@ -41,7 +41,7 @@ class NextSlice(Feature):
         self._key: tuple[Any, ...] = ()
         self._just_ran = False
         go = bench.shortcuts.add("N", "Go to the suggested next slice", self.go)
-        self.box.set_keys(go.shown, "")
+        self.box.set_key(go.shown)
         for signal, slot in (
             (bench.annotator.changed, self._update),
             (bench.choice.valueChanged, self._update),

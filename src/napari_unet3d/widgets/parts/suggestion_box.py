@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QHBoxLayout,
     QLabel,
@@ -38,10 +37,6 @@ class SuggestionBox(QWidget):
     """The user wants to see the slice of this SliceRef."""
     strategyChanged = Signal(str)
     """The user chose another strategy."""
-    uncertaintyToggled = Signal(bool)
-    """The user wants to see the uncertainty, or not."""
-    unsurePlaceRequested = Signal()
-    """The user wants to see the place that is most unsure."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,17 +60,13 @@ class SuggestionBox(QWidget):
                 self.strategy.count() - 1, explanation, Qt.ItemDataRole.ToolTipRole
             )
         self.strategy.setCurrentIndex(self.strategy.findData(DEFAULT_STRATEGY))
-        self.uncertainty = QCheckBox("Show where the model is unsure")
-        self.unsure_button = QPushButton("Jump to the most unsure place")
-        self.unsure_button.setToolTip("Center the view on the place where the model is least sure.")
-
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.go_button, 1)
         buttons.addWidget(self.another_button, 1)
         self.more = Section(
-            "More slices, and where the model is unsure",
-            column(self.table, self.strategy, self.uncertainty, self.unsure_button),
+            "More slices to choose from",
+            column(self.table, self.strategy),
             expanded=False,
             main=False,
         )
@@ -90,10 +81,7 @@ class SuggestionBox(QWidget):
         self.table.cellClicked.connect(lambda row, _column: self._choose(row))
         self.table.cellActivated.connect(lambda row, _column: self._choose(row))
         self.strategy.activated.connect(self._strategy_chosen)
-        self.uncertainty.clicked.connect(self.uncertaintyToggled)
-        self.unsure_button.clicked.connect(self.unsurePlaceRequested)
-        self.set_keys("", "")
-        self.set_model(False)
+        self._go_key = ""
         self._show()
 
     # ---- the value
@@ -118,25 +106,10 @@ class SuggestionBox(QWidget):
         strategy: Strategy = self.strategy.currentData()
         return strategy
 
-    def set_keys(self, go: str, uncertainty: str) -> None:
-        """Name the keys in the tooltips, as "N"."""
-        self._go_key = f" (key {go})" if go else ""
-        key = f" (key {uncertainty})" if uncertainty else ""
-        self.uncertainty.setToolTip(
-            f"Show a layer that is bright where the model is undecided{key}. The slice in view is "
-            "computed when it is shown."
-        )
+    def set_key(self, key: str) -> None:
+        """Name the key that goes to the suggestion, as "N"."""
+        self._go_key = f" (key {key})"
         self._show_words()
-
-    def set_model(self, there: bool) -> None:
-        """Set whether there is a model, which may be unsure, and a result that shows it."""
-        self.uncertainty.setEnabled(there)
-        self.unsure_button.setEnabled(there)
-
-    def set_uncertainty(self, shown: bool) -> None:
-        """Show whether the uncertainty is shown."""
-        with QSignalBlocker(self.uncertainty):
-            self.uncertainty.setChecked(shown)
 
     # ---- what the user does
 
