@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.config import Triple
+from napari_unet3d.data.slice_summary import SliceSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import SliceScore
@@ -62,6 +63,14 @@ class PredictionProgress:
     total: int
     elapsed: float
     remaining: float | None
+
+
+@dataclass(frozen=True)
+class SlicesSummarized:
+    """The stack is segmented with `bundle`; `summaries` tells each slice, by time point."""
+
+    bundle: ModelBundle
+    summaries: Mapping[int, SliceSummary]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,17 @@ def feature_count(channels: int) -> int:
     return channels * (1 + PER_SCALE * len(SCALES))
 
 
+def halo(voxel_size: VoxelSize) -> Triple:
+    """Voxels (z, y, x) around a box from which `filter_bank` reads, at most."""
+    widest = [0, 0, 0]
+    for scale in SCALES:
+        for axis, s in enumerate(_sigma(scale, voxel_size)):
+            step = _step(s)
+            # A grid may begin and end up to a step beyond the box.
+            widest[axis] = max(widest[axis], _halo(s, step) + step)
+    return widest[0], widest[1], widest[2]
+
+
 def filter_bank(read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize) -> Tensor:
     """Features of all voxels of a box.
 
@@ -55,43 +66,55 @@ def filter_bank(read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize) 
     Tensor
         (features, z, y, x) float32, of the same order of magnitude as the gray values.
     """
-    finest = min(voxel_size)
-    relative = [min(1.0, _ISOTROPIC_RATIO * finest / size) for size in voxel_size]
     box = tuple(b - a for a, b in zip(start, stop, strict=True))
     image = read(start, stop)
     features = image.new_empty((feature_count(len(image)), *box))
     features[: len(image)] = image
     row = len(image)
     for scale in SCALES:
-        sigma = [scale * r for r in relative]
-        # Down-sampling leaves two voxels a standard deviation: enough for second derivatives.
-        step = [max(1, 1 << int(np.log2(max(s / 2, 1)))) for s in sigma]
-        halo = [f * int(np.ceil(_CUTOFF * s / f) + 3) for s, f in zip(sigma, step, strict=True)]
+        sigma = _sigma(scale, voxel_size)
+        step = [_step(s) for s in sigma]
+        around = [_halo(s, f) for s, f in zip(sigma, step, strict=True)]
         # Down-sampled grids begin at multiples of the step, so that features of a voxel do not
         # depend on the box.
         extra = [a % f for a, f in zip(start, step, strict=True)]
         size = [-(-(n + e) // f) * f for n, e, f in zip(box, extra, step, strict=True)]
-        low = tuple(a - e - h for a, e, h in zip(start, extra, halo, strict=True))
-        high = tuple(a + n + 2 * h for a, n, h in zip(low, size, halo, strict=True))
+        low = tuple(a - e - h for a, e, h in zip(start, extra, around, strict=True))
+        high = tuple(a + n + 2 * h for a, n, h in zip(low, size, around, strict=True))
         crop = read(low, high)
         if max(step) > 1:
             crop = functional.avg_pool3d(crop[None], step)[0]
-        inner = [h // f for h, f in zip(halo, step, strict=True)]
+        # The interpolation needs one voxel more on both sides.
+        more = 1 if max(step) > 1 else 0
+        wanted = [n // f + 2 * more for n, f in zip(size, step, strict=True)]
+        remaining = [_remaining(s, f) / f for s, f in zip(sigma, step, strict=True)]
         for channel in crop:
-            remaining = [_remaining(s, f) / f for s, f in zip(sigma, step, strict=True)]
-            maps = _maps(channel, remaining)
-            for axis, (coarse_halo, n) in enumerate(zip(inner, size, strict=True), 1):
-                # One voxel more on both sides, for the interpolation.
-                maps = maps.narrow(axis, coarse_halo - 1, n // step[axis - 1] + 2)
-            if max(step) > 1:
-                whole = [n + 2 * f for n, f in zip(size, step, strict=True)]
-                maps = functional.interpolate(maps[None], whole, mode="trilinear")[0]
+            maps = _maps(channel, remaining, wanted)
             for axis, (f, e, n) in enumerate(zip(step, extra, box, strict=True), 1):
-                maps = maps.narrow(axis, f + e, n)
+                maps = _interpolate(maps, axis, f, f * more + e, n)
             features[row : row + PER_SCALE] = maps
             row += PER_SCALE
     sign = features.sign()
     return features.abs_().log1p_().mul_(sign)  # compresses heavy tails
+
+
+def _sigma(scale: float, voxel_size: VoxelSize) -> list[float]:
+    """Standard deviations (z, y, x) of a scale, voxels."""
+    finest = min(voxel_size)
+    return [scale * min(1.0, _ISOTROPIC_RATIO * finest / size) for size in voxel_size]
+
+
+def _step(sigma: float) -> int:
+    """By how much an axis is down-sampled: it leaves two voxels a standard deviation or more.
+
+    Second derivatives need as many.
+    """
+    return max(1, 1 << int(np.log2(max(sigma / 2, 1))))
+
+
+def _halo(sigma: float, step: int) -> int:
+    """Voxels that are read on each side: for the Gaussian, derivatives and interpolation."""
+    return step * int(np.ceil(_CUTOFF * sigma / step) + 3)
 
 
 def _remaining(sigma: float, step: int) -> float:
@@ -101,40 +124,72 @@ def _remaining(sigma: float, step: int) -> float:
     return float(np.sqrt(sigma**2 - (step**2 - 1) / 12 - step**2 / 6))
 
 
-def _maps(image: Tensor, sigma: list[float]) -> Tensor:
-    """Features (5, z, y, x) of a scale; `sigma` is the smoothing along z, y, x in voxels."""
+def _maps(image: Tensor, sigma: list[float], wanted: list[int]) -> Tensor:
+    """Features (5, z, y, x) of a scale, for as many voxels in the middle as are wanted.
+
+    `sigma` is the smoothing along z, y, x in voxels. What the next step does not need is dropped
+    after each: the halo of a slice has far more voxels than the slice.
+    """
     smooth = image
     for axis, s in enumerate(sigma):
-        smooth = _smooth(smooth, axis, s)
+        smooth = _smooth(smooth, axis, s, wanted[axis] + 4)  # two on each side for derivatives
     # Derivatives per standard deviation are comparable between scales and between axes.
-    first = [_derivative(smooth, axis) * s for axis, s in enumerate(sigma)]
-    second = {(i, j): _derivative(first[i], j) * sigma[j] for i in range(3) for j in range(i, 3)}
-    slope = (first[0] ** 2 + first[1] ** 2 + first[2] ** 2).sqrt()
-    return torch.stack([smooth, slope, *_eigenvalues(second)])
+    first = [
+        _derivative(_middle(smooth, [n + 2 + 2 * (a == axis) for a, n in enumerate(wanted)]), axis)
+        * s
+        for axis, s in enumerate(sigma)
+    ]
+    second = {}
+    for i in range(3):
+        for j in range(i, 3):
+            part = _middle(first[i], [n + 2 * (a == j) for a, n in enumerate(wanted)])
+            second[i, j] = _derivative(part, j) * sigma[j]
+    slope = torch.stack([_middle(map_, wanted) for map_ in first]).square_().sum(0).sqrt_()
+    return torch.stack([_middle(smooth, wanted), slope, *_eigenvalues(second)])
 
 
-def _smooth(image: Tensor, axis: int, sigma: float) -> Tensor:
-    if sigma < 0.25:
-        return image
-    radius = max(1, int(np.ceil(_CUTOFF * sigma)))
-    offset = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
+def _middle(image: Tensor, shape: list[int]) -> Tensor:
+    """The part of this shape in the middle of an image."""
+    for axis, n in enumerate(shape):
+        image = image.narrow(axis, (image.shape[axis] - n) // 2, n)
+    return image
+
+
+def _smooth(image: Tensor, axis: int, sigma: float, wanted: int) -> Tensor:
+    """An image that is smoothed along an axis; of that axis, the middle part that is wanted."""
+    radius = max(1, int(np.ceil(_CUTOFF * sigma))) if sigma >= 0.25 else 0
+    first = (image.shape[axis] - wanted) // 2
+    middle: Tensor = image.narrow(axis, first, wanted)
+    if not radius:
+        return middle
+    offset = torch.arange(radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
-    shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-    shape[2 + axis], padding[axis] = len(offset), radius
-    kernel = (kernel / kernel.sum()).view(shape)
-    # Each box has another shape, so a search for the fastest kernel costs more than it saves.
-    # TF32 would round the features to three digits.
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    ):
-        return functional.conv3d(image[None, None], kernel, padding=padding)[0, 0]
+    weights = (kernel / (2 * kernel.sum() - 1)).tolist()
+    # Sums of shifted images: on a CPU, a convolution of one channel takes ten times as long.
+    total: Tensor = middle * weights[0]
+    for shift in range(1, radius + 1):
+        both = image.narrow(axis, first - shift, wanted) + image.narrow(axis, first + shift, wanted)
+        total.add_(both, alpha=weights[shift])
+    return total
+
+
+def _interpolate(maps: Tensor, axis: int, step: int, first: int, n: int) -> Tensor:
+    """N voxels of an axis from `first` on, between those of a grid that is `step` times coarser."""
+    if step == 1:
+        return maps.narrow(axis, first, n)
+    place = (torch.arange(first, first + n, device=maps.device) + 0.5) / step - 0.5
+    low = place.floor()
+    shape = [-1 if a == axis else 1 for a in range(maps.ndim)]
+    below, above = (maps.index_select(axis, low.long() + i) for i in (0, 1))
+    between: Tensor = torch.lerp(below, above, (place - low).view(shape))
+    return between
 
 
 def _derivative(image: Tensor, axis: int) -> Tensor:
+    """Central differences along an axis, which loses a voxel on each side."""
     n = image.shape[axis]
-    inside = (image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)) / 2
-    edge = torch.zeros_like(image.narrow(axis, 0, 1))  # lies in the halo
-    return torch.cat([edge, inside, edge], axis)
+    difference: Tensor = image.narrow(axis, 2, n - 2) - image.narrow(axis, 0, n - 2)
+    return difference / 2
 
 
 def _eigenvalues(h: dict[tuple[int, int], Tensor]) -> list[Tensor]:

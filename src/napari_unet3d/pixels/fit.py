@@ -194,17 +194,22 @@ def fit_classifier(
     interrupted: Callable[[], bool],
     features: Tensor,
     target: Tensor,
+    start: PixelClassifier | None = None,
 ) -> PixelClassifier:
     """Fit one classifier to (N, features) and (N,) output indices; it is returned in eval mode.
 
-    An interruption ends the fit after the current step.
+    It begins with the weights and the scaling of `start`, where one is given. An interruption
+    ends the fit after the current step.
     """
     device = features.device
     with _seeded(seed, device):
         classifier = PixelClassifier(channels, n_classes, schedule.dropout).to(device)
-        classifier.mean.copy_(features.mean(0))
-        std = features.std(0, correction=0)
-        classifier.std.copy_(torch.where(std < _SMALLEST_STD, 1.0, std))
+        if start is None:
+            classifier.mean.copy_(features.mean(0))
+            std = features.std(0, correction=0)
+            classifier.std.copy_(torch.where(std < _SMALLEST_STD, 1.0, std))
+        else:
+            classifier.load_state_dict(start.state_dict())
         optimizer = torch.optim.AdamW(
             classifier.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY
         )

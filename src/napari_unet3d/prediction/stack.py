@@ -25,6 +25,7 @@ from napari_unet3d.prediction.blocks import Block, BlockEvent, BlockProgress, Ex
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.prediction.output import Output
 from napari_unet3d.prediction.shortage import BoxTooLargeError
+from napari_unet3d.prediction.tally import SliceTally
 
 _SHARE = 4
 """Divisor of the free memory: a quarter is for the sum of a block, and on a GPU a quarter of the
@@ -113,10 +114,19 @@ class StackPrediction:
         Take the result.
     times
         The time points to predict.
+    tally
+        Adds up what the prediction says about each slice; None when nobody asks.
     """
 
-    def __init__(self, engine: Engine, results: ResultArrays, times: Sequence[int]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        results: ResultArrays,
+        times: Sequence[int],
+        tally: SliceTally | None = None,
+    ) -> None:
         self._engine, self._results, self._times = engine, results, tuple(times)
+        self._tally = tally
         volume = engine.source.volume
         self._smallest = output_shape(engine.config, engine.plan())
         self._block_voxels = block_voxels(engine, results.classes)
@@ -158,6 +168,8 @@ class StackPrediction:
                 )
                 continue
             self._results.write(block.time, box, probabilities)
+            if self._tally is not None:
+                self._tally.add(block.time, box, probabilities)
             del probabilities, waiting[0]  # before memory for the next box is taken
             done += engine.steps(box)
 

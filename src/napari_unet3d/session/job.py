@@ -11,11 +11,12 @@ import numpy as np
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import InputChecked, PredictionStarted, SlicePreview
+from napari_unet3d.events import InputChecked, PredictionStarted, SlicePreview, SlicesSummarized
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.geometry import parameter_count
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.tally import SliceTally
 from napari_unet3d.session.session import RunSettings, Session
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
@@ -65,7 +66,7 @@ def run_job(
     ------
     object
         `InputChecked` and the events of `Trainer.run`; between training and segmentation
-        `PredictionStarted`; then the events of `predict`.
+        `PredictionStarted`; then the events of `predict`, and `SlicesSummarized`.
 
     Returns
     -------
@@ -101,16 +102,19 @@ def run_job(
 def segment(
     bundle: ModelBundle, volume: Volume, outputs: Outputs, settings: RunSettings
 ) -> Generator[Any, None, None]:
-    """Segment a stack into `outputs`; yields the events of `predict`."""
+    """Segment a stack into `outputs`; yields the events of `predict`, then `SlicesSummarized`."""
     more = {name: array for name, array in outputs.items() if name != "labels"}
-    return predict(
+    tally = SliceTally(volume.shape, bundle.network.n_classes)
+    yield from predict(
         bundle,
         volume,
         outputs["labels"],
         times=settings.times,
         config=settings.prediction,
+        tally=tally,
         **more,
     )
+    yield SlicesSummarized(bundle, tally.summaries())
 
 
 def _train(

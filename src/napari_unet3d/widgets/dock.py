@@ -38,7 +38,7 @@ from napari_unet3d.widgets.viewer.lifetime import WindowWatch
 from napari_unet3d.widgets.viewer.shortcuts import Shortcuts
 from napari_unet3d.widgets.viewer.theme import theme_colors
 from napari_unet3d.widgets.viewer.window_session import WindowSession, session_of
-from napari_unet3d.widgets.workbench import Feature, Place, Workbench
+from napari_unet3d.widgets.workbench import Feature, Offer, Place, Workbench
 
 _PATIENCE = 1.5
 """Seconds that closing the window waits for the training to end, so that it feels immediate."""
@@ -314,12 +314,20 @@ class SegmentationDock(QWidget):
         hint = self._hint
         add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
         if not self.run_bar.is_kept():
-            text = hint.text if add else self.run_actions.next_step or hint.text
-            follow_up = () if text == hint.text else self.run_actions.next_actions
-            self.run_bar.set_message(text, actions=add or follow_up)
+            offers = [] if add or not self.run_actions.next_step else self._offers()
+            texts = [offer.text for offer in offers] or [self.run_actions.next_step or hint.text]
+            buttons = [action for offer in offers for action in offer.actions]
+            if self.run_actions.next_step:
+                buttons += self.run_actions.next_actions
+            self.run_bar.set_message(hint.text if add else "
+".join(texts), actions=add or buttons)
         elif add and self.run_bar.is_error() and not self.run_bar.action_buttons():
             # The main button was pressed and says the same as an error: add the cure to it.
             self.run_bar.set_message(self.run_bar.message.text(), error=True, actions=add)
+
+    def _offers(self) -> list[Offer]:
+        offers = (feature.offer() for feature in self.features)
+        return [offer for offer in offers if offer is not None]
 
     def _add_classes(self, values: tuple[int, ...]) -> None:
         self.run_bar.set_message("")

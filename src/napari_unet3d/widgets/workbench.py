@@ -15,7 +15,7 @@ from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.curve import Curve
 from napari_unet3d.widgets.parts.results import Results
-from napari_unet3d.widgets.parts.run_bar import RunBar
+from napari_unet3d.widgets.parts.run_bar import Action, RunBar
 from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.parts.training_form import TrainingForm
 from napari_unet3d.widgets.run.background import Background
@@ -74,6 +74,22 @@ class Workbench:
     report: RunReport
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What to do next, as a feature of the dock proposes it in the run bar.
+
+    Parameters
+    ----------
+    text
+        One or two sentences.
+    actions
+        Text and function of each button below it.
+    """
+
+    text: str
+    actions: tuple[Action, ...] = ()
+
+
 class Feature(QObject):
     """One addition to the dock: a mediator with at most one widget.
 
@@ -113,6 +129,10 @@ class Feature(QObject):
     def may_close(self) -> bool:
         """Ask the user what to do with what would be lost; whether the window may be closed."""
         return True
+
+    def offer(self) -> Offer | None:
+        """What to do after a run; the dock shows it instead of its own words. None for nothing."""
+        return None
 
     def cleanup(self) -> None:
         """Disconnect from the viewer, and end what runs in the background; called once."""

@@ -7,9 +7,12 @@ from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.learning import Learning
 from napari_unet3d.widgets.features.quality import Quality
+from napari_unet3d.widgets.features.quick_answer import QuickAnswering
 from napari_unet3d.widgets.features.run_keys import RunKeys
 from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
+from napari_unet3d.widgets.features.suggest import NextSlice
 from napari_unet3d.widgets.features.tools import Tools
+from napari_unet3d.widgets.features.uncertainty import WhereUnsure
 from napari_unet3d.widgets.workbench import Feature
 
 FEATURES: tuple[type[Feature], ...] = (
@@ -18,6 +21,9 @@ FEATURES: tuple[type[Feature], ...] = (
     ClassVisibility,
     SliceMarksOnSlider,
     Tools,
+    QuickAnswering,
+    WhereUnsure,
+    NextSlice,
     RunKeys,
     Learning,
     Quality,

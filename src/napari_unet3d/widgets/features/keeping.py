@@ -319,14 +319,7 @@ class Keeping(Feature):
         assert opened.model is not None
         bench.session.update(model=opened.model, scores=scores)
         classes = opened.model.bundle.classes
-        bench.results.set_scores(
-            () if scores is None else scores.classes,
-            classes,
-            () if scores is None else scores.slices,
-            None if scores is None else scores.distance,
-            scored=1.0 if scores is None else scores.scored,
-            final=scores is not None and scores.final,
-        )
+        bench.results.set_scores(scores, classes)
         bench.form.set_starting_point("last")
 
     def _continue_training(self) -> None:

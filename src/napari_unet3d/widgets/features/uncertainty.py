@@ -1,0 +1,247 @@
+"""Shows where the model is unsure, and goes to the most unsure place."""
+
+from __future__ import annotations
+
+import weakref
+from functools import partial
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from napari_unet3d.data.one_slice import OneSlice
+from napari_unet3d.data.slice_summary import SliceSummary
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.events import SlicesSummarized
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.slice_uncertainty import SliceUncertainty
+from napari_unet3d.session.texts import error_text
+from napari_unet3d.widgets.run.newest import Newest, Question
+from napari_unet3d.widgets.run.runner import Finished
+from napari_unet3d.widgets.viewer.belonging import bind
+from napari_unet3d.widgets.viewer.layers import base_name, image_volume, remember
+from napari_unet3d.widgets.viewer.placement import spatial_transform
+from napari_unet3d.widgets.viewer.view_field import Place, ViewWatch, visible_field
+from napari_unet3d.widgets.workbench import Feature, Workbench
+
+
+class WhereUnsure(Feature):
+    """A layer that is bright where the model is undecided, computed for the slice in view.
+
+    A run that made an uncertainty image for the whole stack has its own layer, which is shown
+    instead.
+    """
+
+    place = "result"
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self.check_box = QCheckBox("Show where the model is unsure")
+        self.jump_button = QPushButton("Jump to the most unsure place")
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setAccessibleName("Uncertainty")
+        self.status.hide()
+        self.widget = QWidget()
+        layout = QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        for part in (self.check_box, self.jump_button, self.status):
+            layout.addWidget(part)
+        key = bench.shortcuts.add("U", "Show where the model is unsure, or not", self.toggle)
+        self.check_box.setToolTip(
+            f"A layer that is bright where the model is undecided (key {key.shown}). It is "
+            "computed for the slice in view, which takes a moment."
+        )
+        self.jump_button.setToolTip(
+            "Center the view on the place where the model is least sure. Press again for the next."
+        )
+        self.layer: Image | None = None
+        """The layer that follows the slice in view; None while it is off."""
+        self._shown: OneSlice | None = None
+        self._model: tuple[ModelBundle, Image, SliceUncertainty] | None = None
+        self._summaries: tuple[weakref.ref[Image], SlicesSummarized] | None = None
+        self._stack: Any = None
+        """The uncertainty of the whole stack, where the last run made it."""
+        self._number = -1
+        """Of the unsure place that was shown last."""
+        self._newest = Newest(bench.background, self._answered, self._failed)
+        self._view = ViewWatch(bench.viewer, self)
+        for signal, slot in (
+            (self.check_box.toggled, self._toggled),
+            (self.jump_button.clicked, self.jump),
+            (bench.session.changed, self._update),
+            (bench.choice.valueChanged, self._update),
+            (bench.runner.eventsArrived, self._note),
+            (bench.runner.finished, self._finished),
+            (bench.runner.phaseChanged, self._update),
+            (self._view.changed, self._ask),
+        ):
+            signal.connect(slot)
+        self._update()
+
+    def toggle(self) -> None:
+        """Show or hide the uncertainty, if there is a model."""
+        if self.check_box.isEnabled():
+            self.check_box.toggle()
+
+    def jump(self) -> None:
+        """Show the most unsure place; when called again, the next one."""
+        summary, layer = self._summary(), self.bench.annotator.layer()
+        if summary is None or layer is None:
+            return
+        places = summary.unsure_places()
+        if not places:
+            self._say("The model is sure everywhere.")
+            return
+        self._number = (self._number + 1) % len(places)
+        place = places[self._number]
+        shown = self.bench.annotator.shown()
+        axis, time = (0, 0) if shown is None else (shown.axis, shown.time)
+        self.bench.annotator.jump(SliceRef(axis, place[axis], time))
+        world = layer.data_to_world(place if layer.ndim == 3 else (time, *place))
+        first = layer.ndim - 3
+        displayed = [float(world[first + a]) for a in range(3) if a != axis]
+        self._view.center_on((displayed[0], displayed[1]))
+        self._say(
+            f"Place {self._number + 1} of {len(places)}: z, y, x = {place}.".replace(
+                "(", ""
+            ).replace(")", "")
+        )
+        self.check_box.setChecked(True)
+
+    def cleanup(self) -> None:
+        """Stop, and let go of the viewer."""
+        self._newest.drop()
+        self._view.cleanup()
+        self._remove_layer()
+
+    # ---- what is known
+
+    def _note(self, events: list[Any]) -> None:
+        image = self.bench.choice.value()[0]
+        for event in events:
+            if isinstance(event, SlicesSummarized) and image is not None:
+                self._summaries = weakref.ref(image), event
+
+    def _finished(self, finished: Finished | None) -> None:
+        if isinstance(finished, Finished):
+            self._stack, self._number = finished.outputs.get("uncertainty"), -1
+        self._update()
+
+    def _bundle(self) -> ModelBundle | None:
+        model = self.bench.session.value().model
+        return None if model is None else model.bundle
+
+    def _summary(self) -> SliceSummary | None:
+        """What the last run said about the slices of the image and the time point in view."""
+        image, shown = self.bench.choice.value()[0], self.bench.annotator.shown()
+        if self._summaries is None or self._summaries[0]() is not image:
+            return None
+        return self._summaries[1].summaries.get(0 if shown is None else shown.time)
+
+    def _update(self, _: Any = None) -> None:
+        """The model, the image or the phase of a run has changed."""
+        running = self.bench.runner.is_running()
+        image, bundle = self.bench.choice.value()[0], self._bundle()
+        self.check_box.setEnabled(bundle is not None and image is not None and not running)
+        self.jump_button.setEnabled(self._summary() is not None and not running)
+        self._ask()
+
+    # ---- the layer
+
+    def _toggled(self, on: bool) -> None:
+        layer = self._stack_layer()
+        if layer is not None:
+            layer.visible = on
+        elif on:
+            self._ask()
+        if not on:
+            self._newest.drop()
+            self._remove_layer()
+            self._say("")
+
+    def _stack_layer(self) -> Layer | None:
+        """The layer with the uncertainty of the whole stack, if the last run made one."""
+        layers = self.bench.viewer.layers
+        return next((x for x in layers if self._stack is not None and x.data is self._stack), None)
+
+    def _ask(self) -> None:
+        if not self.check_box.isChecked() or self._stack_layer() is not None:
+            return
+        if self.bench.runner.is_running():
+            self._newest.drop()
+            return
+        self._newest.ask(self._question)
+
+    def _question(self) -> Question | None:
+        bundle, image = self._bundle(), self.bench.choice.value()[0]
+        ref, annotation = self.bench.annotator.shown(), self.bench.annotator.layer()
+        if bundle is None or image is None or ref is None or annotation is None:
+            return None
+        if self._model is None or self._model[0] is not bundle or self._model[1] is not image:
+            self._remove_layer()
+            try:
+                volume, _ = image_volume(image, self.bench.choice.first_axis_value())
+                volume.check_header()
+                unsure = SliceUncertainty(bundle, volume, self.bench.form.prediction_config())
+            except BadInputError as error:
+                self._failed(error)
+                return None
+            self._model = bundle, image, unsure
+        return partial(_work, self._model[2], ref, visible_field(annotation, ref))
+
+    def _answered(self, outcome: Any) -> None:
+        unsure, ref, start, values = outcome
+        if self._model is None or unsure is not self._model[2] or not self.check_box.isChecked():
+            return
+        if ref != self.bench.annotator.shown() or self.bench.runner.is_running():
+            return
+        self._open_layer(self._model[1])
+        assert self._shown is not None and self.layer is not None
+        if self._shown.ref != ref:
+            self._shown.clear(ref)
+        self._shown.write(start, values)
+        self.layer.refresh(extent=False, thumbnail=False)
+
+    def _failed(self, error: Exception) -> None:
+        self.check_box.setChecked(False)
+        self._say(error_text(error))
+
+    def _open_layer(self, image: Image) -> None:
+        viewer, annotation = self.bench.viewer, self.bench.annotator.layer()
+        if annotation is None or (self.layer is not None and self.layer in viewer.layers):
+            return
+        self._shown = OneSlice(annotation.data.shape, np.float32)
+        self.layer = Image(
+            self._shown,
+            name=f"{base_name(image.name)} uncertainty in view",
+            colormap="magma",
+            blending="additive",
+            contrast_limits=(0.0, 1.0),
+            **spatial_transform(image, annotation.ndim),
+        )
+        remember(self.layer, role="companion")
+        bind(self.layer, image)
+        layers = viewer.layers
+        selected, active = set(layers.selection), layers.selection.active
+        layers.insert(layers.index(annotation), self.layer)
+        layers.selection = selected  # the user goes on painting in the annotation
+        layers.selection.active = active
+
+    def _remove_layer(self) -> None:
+        layer, self.layer, self._shown = self.layer, None, None
+        if layer is not None and layer in self.bench.viewer.layers:
+            self.bench.viewer.layers.remove(layer)
+
+    def _say(self, text: str) -> None:
+        self.status.setText(text)
+        self.status.setVisible(bool(text))
+
+
+def _work(
+    unsure: SliceUncertainty, ref: SliceRef, field: tuple[Place, Place], _interrupted: Any
+) -> Any:
+    return unsure, ref, *unsure.of(ref, field)
