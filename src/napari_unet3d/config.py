@@ -249,7 +249,7 @@ class ObjectsConfig(_Frozen):
         None, ge=0, description="Number of the class between the objects, for method boundary."
     )
     separation: float = Field(
-        0.75,
+        0.85,
         ge=0,
         le=1,
         description="Pieces are cut where a neck is narrower than this share of the smaller part: "

@@ -106,9 +106,7 @@ def find_objects(
         background=background, scratch=scratch, block=block,
     )  # fmt: skip
     return (
-        yield from number_objects(
-            separation, labels, config, make_output, image=image, names=names
-        )
+        yield from number_objects(separation, labels, config, make_output, image=image, names=names)
     )
 
 
@@ -141,7 +139,7 @@ def number_objects(
                 measuring.add(numbers, time, box, gray)
             done += 1
             yield ObjectsProgress("Measuring", done, total)
-    table = measuring.table(
+    properties = measuring.table(
         space(data),
         separation.values(tables, count),
         names or {},
@@ -150,7 +148,7 @@ def number_objects(
         translation=labels.translation,
         series=len(data.shape) == 4,
     )
-    return Objects(out, table, separation)
+    return Objects(out, properties, separation)
 
 
 def least_voxels(labels: Volume, config: ObjectsConfig) -> int:

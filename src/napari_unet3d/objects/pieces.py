@@ -9,6 +9,7 @@ objects are made of them afterwards, in `joining`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -17,7 +18,6 @@ import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box
 from napari_unet3d.objects.masks import (
     ClassMask,
@@ -50,6 +50,8 @@ class Pieces:
         Number of the piece of each voxel of the block, counted from `first`; 0 outside the class.
     sizes
         Voxels of each piece.
+    firsts
+        Place of the first voxel of each piece in the raster order of the stack.
     peaks
         Largest distance in each piece, in shortest voxel edges; 0 where it lies in another block.
     links
@@ -64,6 +66,7 @@ class Pieces:
 
     numbers: Numbers
     sizes: NDArray[np.int64]
+    firsts: NDArray[np.int64]
     peaks: NDArray[np.float32]
     links: NDArray[np.int64]
     contacts: NDArray[np.int64]
@@ -103,8 +106,12 @@ def components(
     seams.put(box, numbers)
     links = _touching_earlier(frame, faces_only)
     sizes = np.bincount(found.ravel(), minlength=n + 1)[1:]
+    where = np.flatnonzero(found)
+    firsts = _firsts(
+        found.ravel()[where].astype(np.int64) - 1, where, box.shape, box.start, n, seams
+    )
     peaks = np.zeros(n, np.float32)
-    return Pieces(numbers, sizes, peaks, links, _NO_PAIRS, _NO_HEIGHTS, _NO_EXITS)
+    return Pieces(numbers, sizes, firsts, peaks, links, _NO_PAIRS, _NO_HEIGHTS, _NO_EXITS)
 
 
 def basins(mask: ClassMask, box: Box, seams: Seams, first: int) -> Pieces:
@@ -129,11 +136,10 @@ def basins(mask: ClassMask, box: Box, seams: Seams, first: int) -> Pieces:
     where = np.flatnonzero((height > 0) & core)
     if not len(where):
         seams.put(box, frame[1:-1, 1:-1, 1:-1])
-        none = np.zeros(0, np.int64)
+        numbers, none = np.zeros(box.shape, np.int64), np.zeros(0, np.int64)
         return Pieces(
-            np.zeros(box.shape, np.int64), none, _NO_HEIGHTS, _NO_PAIRS, _NO_PAIRS, _NO_HEIGHTS,
-            _NO_EXITS,
-        )  # fmt: skip
+            numbers, none, none, _NO_HEIGHTS, _NO_PAIRS, _NO_PAIRS, _NO_HEIGHTS, _NO_EXITS
+        )
     tops = _tops(height, where, mask.edges)
     is_top = np.zeros(height.size, bool)
     is_top[tops] = True
@@ -154,6 +160,7 @@ def basins(mask: ClassMask, box: Box, seams: Seams, first: int) -> Pieces:
     return Pieces(
         numbers,
         np.bincount(of_voxels - first, minlength=len(roots)),
+        _firsts(of_voxels - first, where, shape, [a - 1 for a in box.start], len(roots), seams),
         np.where(ours, height.ravel()[roots], 0).astype(np.float32),
         links,
         contacts,
@@ -162,9 +169,9 @@ def basins(mask: ClassMask, box: Box, seams: Seams, first: int) -> Pieces:
     )
 
 
-def strongest(pairs: NDArray[np.int64], heights: NDArray[np.float32]) -> tuple[
-    NDArray[np.int64], NDArray[np.float32]
-]:
+def strongest(
+    pairs: NDArray[np.int64], heights: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Keep each pair once, in ascending order, with its largest height."""
     if not len(pairs):
         return _NO_PAIRS, _NO_HEIGHTS
@@ -175,6 +182,21 @@ def strongest(pairs: NDArray[np.int64], heights: NDArray[np.float32]) -> tuple[
     new[1:] = (pairs[1:] != pairs[:-1]).any(1)
     starts = np.flatnonzero(new)
     return pairs[starts], np.maximum.reduceat(heights, starts)
+
+
+def _firsts(
+    pieces: NDArray[np.int64],
+    where: NDArray[np.int64],
+    shape: Sequence[int],
+    start: Sequence[int],
+    count: int,
+    seams: Seams,
+) -> NDArray[np.int64]:
+    """Place of the first voxel of each piece in the stack; `where` ascends in an array at `start`."""
+    firsts = np.zeros(count, np.int64)
+    firsts[pieces[::-1]] = where[::-1]  # the first is written last
+    place = [axis + a for axis, a in zip(np.unravel_index(firsts, shape), start, strict=True)]
+    return np.asarray(np.ravel_multi_index(place, seams.shape))
 
 
 # --- the distance ---------------------------------------------------------------------------
@@ -213,14 +235,14 @@ def _distance(mask: ClassMask, box: Box) -> NDArray[np.float32]:
             return np.zeros(box.shape, np.float32)
         distance = edt.edt(voxels.view(np.uint8), anisotropy=mask.edges, parallel=1)[core]
         if reach >= _LAST_REACH or float(distance.max()) <= reach or outer.shape == mask.shape:
-            return np.minimum(distance, np.float32(_LAST_REACH))
+            return np.asarray(np.minimum(distance, _LAST_REACH), np.float32)
         reach = min(2 * reach, _LAST_REACH)
 
 
 # --- ways up --------------------------------------------------------------------------------
 
 
-def _steps(shape: tuple[int, ...], offset: Triple) -> int:
+def _steps(shape: tuple[int, ...], offset: tuple[int, ...]) -> int:
     """How far a neighbor is in the flat array."""
     z, y, x = offset
     return (z * shape[1] + y) * shape[2] + x

@@ -23,6 +23,7 @@ class Seams:
     """
 
     def __init__(self, shape: Triple) -> None:
+        self.shape = shape
         _, height, width = shape
         # A margin of one voxel on each side, always 0, stands for what is outside of the stack.
         self._above, self._last_plane = (np.zeros((height + 2, width + 2), np.int64) for _ in "ab")

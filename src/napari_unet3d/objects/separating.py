@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.data.slices import at_time, n_times, space
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import ObjectsProgress
-from napari_unet3d.objects.joining import Parts, PieceList, components_of, join_parts
+from napari_unet3d.objects.joining import Parts, PieceList, join_parts
 from napari_unet3d.objects.masks import ClassMask, Holes, voxel_edges
 from napari_unet3d.objects.pieces import basins, components
 from napari_unet3d.objects.scratch import GRID, Scratch
@@ -133,7 +133,10 @@ def plan(shape: Triple, block: Triple | None = None) -> BoxGrid:
     """The blocks of a stack of this shape (z, y, x), or those of a given size."""
     if block is not None:
         return BoxGrid(
-            [[(a, min(a + s, n)) for a in range(0, n, s)] for n, s in zip(shape, block, strict=True)]
+            [
+                [(a, min(a + s, n)) for a in range(0, n, s)]
+                for n, s in zip(shape, block, strict=True)
+            ]
         )
     return plan_blocks(shape, (1, 1, 1), _BLOCK_VOXELS, GRID)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,12 +69,18 @@ class ObjectTable:
     @property
     def volumes(self) -> NDArray[np.float64]:
         """Volumes in the cubed unit; in voxels where the unit is "pixel"."""
-        return self.voxels * (math.prod(self.voxel_size) if self.has_unit else 1.0)
+        each = math.prod(self.voxel_size) if self.has_unit else 1.0
+        return np.asarray(self.voxels * each, np.float64)
+
+    @property
+    def median_volume(self) -> float | None:
+        """Median of the volumes; None without objects."""
+        return float(np.median(self.volumes)) if len(self) else None
 
     @property
     def diameters(self) -> NDArray[np.float64]:
         """Diameters of balls of the same volumes, in the unit."""
-        return np.cbrt(6 * self.voxels * math.prod(self.voxel_size) / math.pi)
+        return np.asarray(np.cbrt(6 * self.voxels * math.prod(self.voxel_size) / math.pi), float)
 
     def columns(self) -> dict[str, Any]:
         """The columns by their titles, which name the units."""
@@ -104,31 +110,28 @@ class ObjectTable:
         columns = self.columns()
         return {"index": columns.pop("label"), **columns}
 
-    def write_csv(self, path: Path) -> None:
-        """Write the table as UTF-8 text with commas, its titles in the first row.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written.
-        """
+    def csv(self) -> str:
+        """The table as text with commas, its titles in the first row."""
         columns = self.columns()
-        with open(path, "w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for row in zip(*columns.values(), strict=True):
-                writer.writerow([_written(value) for value in row])
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        for row in zip(*columns.values(), strict=True):
+            writer.writerow([_written(value) for value in row])
+        return text.getvalue()
 
     def sentence(self) -> str:
         """Write how many objects there are, and how large: "312 objects, median volume 412 µm³"."""
-        n = len(self)
-        if not n:
+        n, median = len(self), self.median_volume
+        if median is None:
             return "No objects"
         unit = f"{self.unit}³" if self.has_unit else "voxels"
-        size = show_volume(float(np.median(self.volumes)))
+        size = show_volume(median)
         text = "1 object, volume" if n == 1 else f"{n:,} objects, median volume"
         border = int(self.at_border.sum())
-        return f"{text} {size} {unit}" + (f"; {border:,} at the border of the stack" if border else "")
+        return f"{text} {size} {unit}" + (
+            f"; {border:,} at the border of the stack" if border else ""
+        )
 
 
 def show_volume(volume: float) -> str:
