@@ -192,7 +192,7 @@ def _firsts(
     count: int,
     seams: Seams,
 ) -> NDArray[np.int64]:
-    """Place of the first voxel of each piece in the stack; `where` ascends in a block at `start`."""
+    """Place of the first voxel of each piece in the stack; `where` ascends, from `start` on."""
     firsts = np.zeros(count, np.int64)
     firsts[pieces[::-1]] = where[::-1]  # the first is written last
     place = [axis + a for axis, a in zip(np.unravel_index(firsts, shape), start, strict=True)]

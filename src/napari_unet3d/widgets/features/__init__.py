@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from napari_unet3d.widgets.features.objects import ObjectsFeature
 from napari_unet3d.widgets.workbench import Feature
 
-FEATURES: tuple[type[Feature], ...] = ()
+FEATURES: tuple[type[Feature], ...] = (ObjectsFeature,)
 """Each is a module of this folder; adding one is a file and a line."""
