@@ -42,6 +42,7 @@ FOLDERS = (
     "session",
     "training",
     "prediction",
+    "objects",
     "sampling",
     "model",
     "pixels",

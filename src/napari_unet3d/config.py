@@ -229,3 +229,45 @@ class PredictionConfig(_Frozen):
         pattern=_NAME,
         description="How the blocks of a stack are carried out: serial, one by one.",
     )
+
+
+SeparationMethod = Literal["connected", "necks", "boundary"]
+
+
+class ObjectsConfig(_Frozen):
+    """How the classes of a segmentation become numbered objects."""
+
+    method: SeparationMethod = Field(
+        "necks",
+        description="connected: every connected piece is an object. necks: pieces are also cut "
+        "where they are narrow, by distance transform and watershed. boundary: as necks, and the "
+        "voxels of a boundary class are shared out among the objects beside them.",
+    )
+    classes: tuple[int, ...] = Field(
+        (), description="Numbers of the classes that become objects; all but the boundary's if ()."
+    )
+    boundary: int | None = Field(
+        None, ge=0, description="Number of the class between the objects, for method boundary."
+    )
+    separation: float = Field(
+        0.85,
+        ge=0,
+        le=1,
+        description="Pieces are cut where a neck is narrower than this share of the smaller part: "
+        "0 never cuts, 1 cuts at every unevenness.",
+    )
+    min_volume: float | None = Field(
+        None, ge=0, description="Smallest volume of an object, in the cubed unit of the stack."
+    )
+    min_voxels: int = Field(
+        20, ge=0, description="Smallest size of an object, voxels; smaller ones are removed."
+    )
+    fill_holes: bool = Field(
+        True, description="Fill cavities that are enclosed by a class on all sides."
+    )
+    smoothing: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        description="Std of the smoothing of outlines, shortest voxel edges; 0 leaves them.",
+    )

@@ -74,6 +74,15 @@ class SlicesSummarized:
 
 
 @dataclass(frozen=True)
+class ObjectsProgress:
+    """Blocks of one step of finding objects that are done; `step` is a word for it."""
+
+    step: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class InputChecked:
     """Image, annotation and settings go together; the training of a network begins.
 

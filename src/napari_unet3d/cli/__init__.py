@@ -1,4 +1,4 @@
-"""The command line: train, predict, evaluate, report, info, demo.
+"""The command line: train, predict, objects, evaluate, report, info, demo.
 
 Each command has a module of its own that holds its options. Whatever takes seconds to import is
 in `tasks`, which a command imports when it runs: `--help` loads no PyTorch.
@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from napari_unet3d.cli import demo, evaluate, info, predict, report, sessions, train
+from napari_unet3d.cli import demo, evaluate, info, objects, predict, report, sessions, train
 from napari_unet3d.cli.signals import TerminatedError
 from napari_unet3d.cli.terminal import LogHandler, errors, guarded, tell
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -172,6 +172,7 @@ def start(
 
 app.command()(train.train)
 app.command()(predict.predict)
+app.command()(objects.objects)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(info.info)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from napari_unet3d.cli.options import AsJson, Quiet, file_argument
 from napari_unet3d.cli.terminal import check_told, errors, tell, tell_json
+from napari_unet3d.errors import BadInputError
 
 Truth = Literal["auto", "dense", "slices", "sparse"]
 
@@ -31,18 +32,36 @@ def evaluate(
             "background. auto: guessed from the numbers; the guess is printed."
         ),
     ] = "auto",
+    instances: Annotated[
+        bool,
+        typer.Option(
+            "--instances",
+            help="Both files hold numbered objects: average precision and F1 at IoU 0.5 and 0.75, "
+            "and variation of information.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare a segmentation with its truth: IoU and Dice of each class."""
+    """Compare a segmentation with its truth: IoU and Dice of each class, or scores of objects."""
+    if instances and labels != "auto":
+        raise BadInputError(
+            f"--labels {labels} is about classes, --instances about objects: give one of them."
+        )
     errors.set_quiet(quiet)
-    from napari_unet3d.cli.tasks.evaluating import compare_files, scores_as_dict, scores_as_table
+    from napari_unet3d.cli.tasks import evaluating
 
-    comparison = compare_files(
-        prediction, truth, " ".join(skip or []), None if labels == "auto" else labels
-    )
-    if as_json:
-        tell_json(scores_as_dict(comparison))
+    skipped = " ".join(skip or [])
+    as_dict: dict[str, Any]
+    if instances:
+        objects = evaluating.compare_object_files(prediction, truth, skipped)
+        as_dict, table = evaluating.objects_as_dict(objects), evaluating.objects_as_table(objects)
     else:
-        tell(scores_as_table(comparison))
+        kind = None if labels == "auto" else labels
+        classes = evaluating.compare_files(prediction, truth, skipped, kind)
+        as_dict, table = evaluating.scores_as_dict(classes), evaluating.scores_as_table(classes)
+    if as_json:
+        tell_json(as_dict)
+    else:
+        tell(table)
     check_told()

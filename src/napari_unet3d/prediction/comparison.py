@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -19,14 +18,8 @@ from napari_unet3d.data.conventions import (
     read_convention,
 )
 from napari_unet3d.data.ledger import find_painted_slices
-from napari_unet3d.data.slices import (
-    SliceRef,
-    at_time,
-    check_in_stack,
-    count_labels,
-    n_times,
-    space,
-)
+from napari_unet3d.data.piecewise import PIECE_VOXELS, Range, planes_in, shared_pieces
+from napari_unet3d.data.slices import SliceRef, at_time, check_in_stack, count_labels
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import ClassScore
 from napari_unet3d.prediction.scores import Overlap
@@ -35,8 +28,6 @@ TruthKind = Literal["dense", "slices", "sparse"]
 """dense: 0 is background. slices: 0 is background on slices with paint, other slices do not count.
 sparse: an annotation, in which 0 does not count and 1 is background."""
 
-PIECE_VOXELS = 2**22
-"""Voxels that are compared at once: 4 MB of labels, 40 MB with the temporary arrays."""
 _CLASSES_LISTED = 8
 """Numbers of classes that a message lists before it ends in "…", so that it stays a line long."""
 
@@ -96,12 +87,12 @@ def compare(
     overlap = Overlap()
     have: set[int] = set()
     want: set[int] = set()
-    for time, box in _pieces(predicted, truth, piece_voxels):
+    for time, box in shared_pieces(predicted, truth, piece_voxels):
         where = at_time(truth, time, tuple(slice(a, b) for a, b in box))
         p, t = np.asarray(predicted[where]), np.asarray(truth[where])
         mask = _counted(t, kind, time, box, painted, skip)
         if kind == "sparse":
-            t = np.where(t == BACKGROUND, UNLABELLED, t)
+            p, t = (np.where(a == BACKGROUND, UNLABELLED, a) for a in (p, t))
         have |= count_labels(p).keys()
         want |= count_labels(t).keys()
         overlap.add(p, t, mask)
@@ -110,7 +101,9 @@ def compare(
     return Comparison(kind, overlap.scores(sorted(have | want)), notes)
 
 
-def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str]:
+def guess_kind(
+    predicted: Convention, truth: Convention, labels: Any = None
+) -> tuple[TruthKind, str]:
     """Guess how a truth is to be read.
 
     Without a reason for something else it is dense: then every voxel counts, which flatters
@@ -120,6 +113,8 @@ def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str
     ----------
     predicted, truth
         What was counted in the segmentation and in the truth.
+    labels
+        The truth; its xz and yz slices are looked at when it is given.
 
     Returns
     -------
@@ -150,7 +145,17 @@ def guess_kind(predicted: Convention, truth: Convention) -> tuple[TruthKind, str
             "slices with paint count, and 0 is background there. Say --labels dense to count all, "
             "--labels sparse to count painted voxels only."
         )
+    if labels is not None and not truth.is_solid and (crossing := _crossing(labels)):
+        return "slices", (
+            f"The truth is painted on {crossing}: only slices with paint count, and 0 is "
+            "background there. Say --labels dense to count all, --labels sparse to count painted "
+            "voxels only."
+        )
     texts = []
+    if BACKGROUND in predicted.counts and is_annotation(predicted) and is_annotation(truth):
+        texts.append(
+            "1 is scored as a class. Say --labels sparse where 1 is background in both files."
+        )
     empty = truth.n_slices - truth.painted_slices
     if empty or (BACKGROUND in truth.counts and BACKGROUND not in predicted.counts):
         rest = f", {empty} of them without paint" if empty else ""
@@ -174,6 +179,15 @@ def check_shapes(predicted: Any, truth: Any) -> None:
             f"the prediction has shape {tuple(predicted.shape)}, the truth "
             f"{tuple(truth.shape)}: give two arrays of the same stack"
         )
+
+
+def _crossing(truth: Any) -> str:
+    """Name the slices, such as "y=3, x=9", if all paint is on few slices that cross z; else ""."""
+    slices = [row.ref for row in find_painted_slices(truth)]
+    counts = Counter(ref.axis for ref in slices)
+    if 0 in counts or any(2 * n > truth.shape[axis - 3] for axis, n in counts.items()):
+        return ""
+    return ", ".join(map(str, slices[:_CLASSES_LISTED])) + ", …" * (len(slices) > _CLASSES_LISTED)
 
 
 def _painted(truth: Any) -> list[SliceRef]:
@@ -210,14 +224,11 @@ def _listed(values: Iterable[int]) -> str:
     return f"[{', '.join(str(v) for v in ordered[:_CLASSES_LISTED])}{more}]"
 
 
-_Range = tuple[int, int]
-
-
 def _counted(
     truth: np.ndarray,
     kind: TruthKind,
     time: int,
-    box: Sequence[_Range],
+    box: Sequence[Range],
     painted: Sequence[SliceRef] | None,
     skip: Sequence[SliceRef],
 ) -> NDArray[np.bool_] | None:
@@ -225,48 +236,9 @@ def _counted(
     mask: NDArray[np.bool_] | None = truth != UNLABELLED if kind == "sparse" else None
     if painted is not None:
         mask = np.zeros(truth.shape, bool)
-        for plane in _planes(painted, time, box):
+        for plane in planes_in(painted, time, box):
             mask[plane] = True
-    for plane in _planes(skip, time, box):
+    for plane in planes_in(skip, time, box):
         mask = np.ones(truth.shape, bool) if mask is None else mask
         mask[plane] = False
     return mask
-
-
-def _planes(
-    slices: Sequence[SliceRef], time: int, box: Sequence[_Range]
-) -> Iterator[tuple[Any, ...]]:
-    """Index in the array of a piece, for every slice that crosses the piece."""
-    for ref in slices:
-        start, stop = box[ref.axis]
-        if ref.time == time and start <= ref.index < stop:
-            yield (*(slice(None),) * ref.axis, ref.index - start)
-
-
-def _pieces(
-    predicted: Any, truth: Any, most_voxels: int
-) -> Iterator[tuple[int, tuple[_Range, ...]]]:
-    """Time points and boxes (z, y, x) that cover a stack; no chunk of a zarr lies in two boxes."""
-    shape = space(truth)
-    step = [1, 1, shape[2]]
-    chunks = [c for c in (_chunk(predicted), _chunk(truth)) if c is not None]
-    if chunks:
-        step = [min(max(sizes), n) for *sizes, n in zip(*chunks, shape, strict=True)]
-    for axis in (2, 1, 0):
-        more = max(1, most_voxels // prod(step))
-        step[axis] = min(step[axis] * more, shape[axis])
-    ranges = [
-        [(a, min(a + s, n)) for a in range(0, n, max(1, s))]
-        for s, n in zip(step, shape, strict=True)
-    ]
-    for time in range(n_times(truth)):
-        for box in product(*ranges):
-            yield time, box
-
-
-def _chunk(array: Any) -> tuple[int, ...] | None:
-    """Chunk along z, y, x of a zarr; None for other arrays."""
-    chunks = getattr(array, "chunks", None)
-    if not chunks:
-        return None
-    return tuple(int(c if isinstance(c, int) else max(c)) for c in chunks[-3:])

@@ -319,8 +319,8 @@ class SegmentationDock(QWidget):
             buttons = [action for offer in offers for action in offer.actions]
             if self.run_actions.next_step:
                 buttons += self.run_actions.next_actions
-            self.run_bar.set_message(hint.text if add else "
-".join(texts), actions=add or buttons)
+            text = hint.text if add else "\n".join(texts)
+            self.run_bar.set_message(text, actions=add or buttons)
         elif add and self.run_bar.is_error() and not self.run_bar.action_buttons():
             # The main button was pressed and says the same as an error: add the cure to it.
             self.run_bar.set_message(self.run_bar.message.text(), error=True, actions=add)

@@ -6,6 +6,7 @@ from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.learning import Learning
+from napari_unet3d.widgets.features.objects import ObjectsFeature
 from napari_unet3d.widgets.features.quality import Quality
 from napari_unet3d.widgets.features.quick_answer import QuickAnswering
 from napari_unet3d.widgets.features.run_keys import RunKeys
@@ -27,5 +28,6 @@ FEATURES: tuple[type[Feature], ...] = (
     RunKeys,
     Learning,
     Quality,
+    ObjectsFeature,
 )
 """Each is a module of this folder; adding one is a file and a line."""

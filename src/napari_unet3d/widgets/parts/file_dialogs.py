@@ -11,6 +11,7 @@ from napari_unet3d.model.bundle import SUFFIX
 
 _MODEL_FILTER = f"Trained model (*{SUFFIX});;All files (*)"
 _REPORT_FILTER = "Web page (*.html);;PDF (*.pdf)"
+_TABLE_FILTER = "Table (*.csv)"
 _SEGMENTATION_FILTER = "OME-TIFF (*.ome.tif *.tif);;OME-Zarr (*.ome.zarr)"
 
 
@@ -33,9 +34,19 @@ def complete_report_path(path: str, chosen_filter: str) -> Path:
     return Path(path + (".pdf" if "PDF" in chosen_filter else ".html"))
 
 
-def ask_segmentation(parent: QWidget, name: str) -> Path | None:
+def complete_table_path(path: str, _chosen_filter: str = "") -> Path:
+    """Add the suffix of tables, unless the user typed it."""
+    return Path(path if path.lower().endswith(".csv") else path + ".csv")
+
+
+def ask_segmentation(parent: QWidget, name: str, title: str = "Save segmentation") -> Path | None:
     """Ask for a file to write a segmentation to; None when the user cancels."""
-    return _ask(parent, "Save segmentation", f"{name}.ome.tif", _SEGMENTATION_FILTER, complete_path)
+    return _ask(parent, title, f"{name}.ome.tif", _SEGMENTATION_FILTER, complete_path)
+
+
+def ask_table(parent: QWidget, name: str) -> Path | None:
+    """Ask for a file to write a table to; None when the user cancels."""
+    return _ask(parent, "Save table", f"{name}.csv", _TABLE_FILTER, complete_table_path)
 
 
 def ask_model(parent: QWidget) -> Path | None:

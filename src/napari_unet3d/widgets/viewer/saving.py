@@ -95,7 +95,7 @@ def save_layer(layer: Labels, path: Path) -> Generator[float, None, Path]:
         path,
         voxel_size,
         unit,
-        translation=_position(layer, voxel_size),
+        translation=position_of(layer, voxel_size),
         time_step=_time_step(layer),
         classes=read_classes(layer),
     )
@@ -118,7 +118,9 @@ def check_not_open(path: Path, layers: Iterable[Layer]) -> None:
     check_paths([path], [source for source in sources if Path(source).exists()])
 
 
-def _position(layer: Labels, voxel_size: tuple[float, float, float]) -> tuple[float, float, float]:
+def position_of(
+    layer: Labels, voxel_size: tuple[float, float, float]
+) -> tuple[float, float, float]:
     """Position of the first voxel along z, y, x, in the unit of the voxel size."""
     first = np.asarray(layer.data_to_world((0,) * layer.ndim), float)[-3:]
     z, y, x = (
