@@ -24,7 +24,7 @@ def hint(*slices: PaintedSlice, held_out: tuple[int, ...] = (), classes: tuple =
 def test_from_nothing_to_the_first_stroke() -> None:
     assert next_step(Situation()).text.startswith("Open a 3D stack")
     assert next_step(Situation(image=True)).text.startswith("Press New")
-    assert hint().text.startswith("Paint a structure")
+    assert hint().text.startswith("Choose a class")
 
 
 def test_unknown_paint_is_named_with_a_button() -> None:

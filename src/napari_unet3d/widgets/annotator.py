@@ -21,7 +21,7 @@ from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.parts.slice_texts import SliceMarks
 from napari_unet3d.widgets.viewer.adoption import classes_of
 from napari_unet3d.widgets.viewer.corrections import Corrections
-from napari_unet3d.widgets.viewer.counting import Counting
+from napari_unet3d.widgets.viewer.counting import Ask, Counting
 from napari_unet3d.widgets.viewer.history import History
 from napari_unet3d.widgets.viewer.layers import read_classes, starting_classes, write_classes
 from napari_unet3d.widgets.viewer.marks import read_marks, write_marks
@@ -44,12 +44,20 @@ class Annotator(QObject):
         The napari viewer.
     class_table, slice_table
         The parts of the dock.
+    ask
+        Calls slow functions in threads (`Background.ask`); without it, all is done here in steps.
     """
 
     changed = Signal()
     """The paint, the classes, the held-out slices or the shown slice are different now."""
 
-    def __init__(self, viewer: Any, class_table: ClassTable, slice_table: SliceTable) -> None:
+    def __init__(
+        self,
+        viewer: Any,
+        class_table: ClassTable,
+        slice_table: SliceTable,
+        ask: Ask | None = None,
+    ) -> None:
         super().__init__(class_table)
         self._viewer = viewer
         self._layer: Labels | None = None
@@ -59,7 +67,7 @@ class Annotator(QObject):
         self._class_table, self._slice_table = class_table, slice_table
         self._known = Marks()
         self._corrections = Corrections()
-        self._counting = Counting(self, self.shown)
+        self._counting = Counting(self, self.shown, ask)
         self._rows_timer = QTimer(self)
         self._rows_timer.setSingleShot(True)
         self._rows_timer.setInterval(_ROWS_PAUSE_MS)

@@ -77,7 +77,8 @@ class SegmentationDock(QWidget):
         self.shortcuts = Shortcuts(viewer)
         self.runner = Runner(self)
         self.report = RunReport(self.runner, self.run_bar, self.curve, self.results)
-        self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        tables = self.class_table, self.slice_table
+        self.annotator = Annotator(viewer, *tables, self._background.ask)
         self._removal = ClassRemoval(self.annotator, self.class_table, self.run_bar)
         self.pairing = Pairing(viewer, self, self.choice, self.annotator, self._background)
         self.run_actions = Actions(
