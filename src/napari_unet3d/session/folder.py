@@ -135,6 +135,7 @@ class SessionFolder(HeldFolder):
                 "place where you may write, and open the copy."
             ) from error
         try:
+            layout.clear_unfinished(path)
             folder = cls(path, lock)
         except OSError as error:
             lock.release()
