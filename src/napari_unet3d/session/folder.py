@@ -139,7 +139,7 @@ class SessionFolder(HeldFolder):
             folder = cls(path, lock)
         except OSError as error:
             lock.release()
-            raise BadInputError(f"'{path}' cannot be opened. {explain(error, path)}") from error
+            raise BadInputError(explain(error, path)) from error
         except BaseException:
             lock.release()
             raise
