@@ -42,6 +42,8 @@ TRAINED = (8, 24, 24)
 RESULT = (80, 64, 64)
 """Shape of the result that is saved: two chunks."""
 CLASSES = (default_class(2, "bar"), default_class(3, "rest"))
+LONGEST_START = 60.0
+"""Seconds in which a training must have written its first checkpoint."""
 MOST_MISSING = 10.0
 """Seconds of paint that may be missing."""
 BOX = 160
@@ -235,11 +237,11 @@ class Saving:
         assert bundle is not None
         bundle.save(self._model)
         SessionFolder.create(self.path, tiny_session(RESULT)).close()
-        self._newest = 0
+        self.done = 0
 
     def kill(self, after: float, tally: Tally) -> None:
         """Let a program save for so many seconds, kill it, look at the folder."""
-        with started(saver_of_models, self.path, self._model, self._newest + 1) as (process, pipe):
+        with started(saver_of_models, self.path, self._model, self.done + 1) as (process, pipe):
             assert pipe.recv()[0] == 0
             time.sleep(after)
             process.kill()
@@ -263,11 +265,11 @@ class Saving:
                 tally.faults.append(f"model {number} is called '{model.name}'")
             if session.scores is not None and session.scores.iteration != number:
                 tally.faults.append(f"model {number} has scores of {session.scores.iteration}")
-            self._newest = max(self._newest, number)
-        elif self._newest:
+            self.done = max(self.done, number)
+        elif self.done:
             tally.faults.append("the model is lost")
         if checkpoint is not None:
-            self._newest = max(self._newest, checkpoint.bundle.record.iterations)
+            self.done = max(self.done, checkpoint.bundle.record.iterations)
         if session.segmentation is not None and len(np.unique(session.segmentation)) != 1:
             tally.faults.append("the result is a mixture of two")
 
@@ -287,12 +289,18 @@ class Training:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "train.unet3d-session"
         SessionFolder.create(self.path, tiny_session()).close()
-        self._iterations = 0
+        self.done = 0
 
     def kill(self, after: float, tally: Tally) -> None:
         """Let a training run for so many seconds, kill it, look at the folder."""
+        checkpoint_file = self.path / "checkpoint.unet3d"
+        before = stamp(checkpoint_file)
         with started(trainer, self.path) as (process, pipe):
             assert pipe.recv()[0] == 0
+            end = time.monotonic() + LONGEST_START
+            early = tally.kills % 4 == 3  # while session and image are opened
+            while not early and stamp(checkpoint_file) == before and time.monotonic() < end:
+                time.sleep(0.01)
             time.sleep(after)
             process.kill()
         tally.kills += 1
@@ -308,14 +316,14 @@ class Training:
         if not session.annotation.held_out:
             tally.faults.append("the held-out slice is lost")
         now = 0 if checkpoint is None else checkpoint.bundle.record.iterations
-        if now < self._iterations:
-            tally.faults.append(f"the checkpoint went back from {self._iterations} to {now}")
-        self._iterations = now
+        if now < self.done:
+            tally.faults.append(f"the checkpoint went back from {self.done} to {now}")
+        self.done = now
 
-    @property
-    def iterations(self) -> int:
-        """Iterations of all trainings so far."""
-        return self._iterations
+
+def stamp(path: Path) -> int:
+    """When a file was written; 0 while it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 # --- processes ------------------------------------------------------------------------------
@@ -360,11 +368,14 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     kinds: dict[str, tuple[Callable[[Path], Any], float]] = {
         "paint": (Painting, 5.0),
-        "train": (Training, 4.0),
+        "train": (Training, 1.0),
         "save": (Saving, 1.5),
     }
-    print("| killed while | kills | opened | journals carried out | longest missing, s | faults |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| killed while | kills | opened | commits in the journal | strokes, iterations, models "
+        "| longest missing, s | faults |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name, (kind, longest) in kinds.items():
         if options.only not in (None, name):
             continue
@@ -375,8 +386,8 @@ def main() -> None:
                 work.kill(rng.uniform(0.02, longest), tally)
         missing = f"{max(tally.missing):.2f}" if tally.missing else ""
         print(
-            f"| {name} | {tally.kills} | {tally.opened} | {tally.journals} | {missing} "
-            f"| {len(tally.faults)} |",
+            f"| {name} | {tally.kills} | {tally.opened} | {tally.journals} | {work.done} "
+            f"| {missing} | {len(tally.faults)} |",
             flush=True,
         )
         for fault in tally.faults[:10]:

@@ -60,12 +60,17 @@ def make_reference() -> ModuleType:
     return module
 
 
-def commands() -> dict[str, Any]:
+def commands() -> dict[str, list[Any]]:
+    """The parameters of each command, with files and with a session."""
     import typer
 
     from napari_unet3d import cli
 
-    found: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    found: dict[str, list[Any]] = {}
+    for app in (cli.app, cli.sessions.app):
+        group: Any = typer.main.get_command(app)
+        for name, command in group.commands.items():
+            found.setdefault(name, []).extend(command.params)
     return found
 
 
@@ -147,14 +152,14 @@ def test_commands_and_options_in_the_pages_exist(page: Path) -> None:
     for line in re.findall(r"napari-unet3d +([a-z]+\b[^\n]*)", text):
         command, *words = line.split("#")[0].split()
         assert command in commands(), f"{name_of(page)}: napari-unet3d {line}"
-        known = {"--help"} | {o for p in commands()[command].params for o in p.opts}
-        known |= {o for p in commands()[command].params for o in p.secondary_opts}
+        known = {"--help"} | {o for p in commands()[command] for o in p.opts}
+        known |= {o for p in commands()[command] for o in p.secondary_opts}
         options = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert options <= known, f"{name_of(page)}: napari-unet3d {line}"
 
 
 def test_options_named_in_prose_exist() -> None:
-    known = {o for c in commands().values() for p in c.params for o in (*p.opts, *p.secondary_opts)}
+    known = {o for c in commands().values() for p in c for o in (*p.opts, *p.secondary_opts)}
     scripts = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "benchmarks").glob("*.py"))
     known |= set(re.findall(r'"(--[a-z-]+)"', scripts)) | {"--check", "--help"}
     for page in (ROOT / "docs").rglob("*.md"):

@@ -206,6 +206,18 @@ def test_scores_wait_for_the_model_that_they_are_of(saver: AutoSaver) -> None:
     assert saver.problem() == ""
 
 
+def test_a_file_that_cannot_be_written_holds_up_no_other(saver: AutoSaver) -> None:
+    (saver.folder.path / "checkpoint.unet3d").mkdir()
+    saver.put_checkpoint(model(1).bundle)
+    saver.put_result("labels", labels()[0], classes=CLASSES)  # two axes: never a result
+    saver.put_result("second", labels(), classes=CLASSES)
+    assert until(lambda: "second" in saver.folder.state.results, 30)
+    assert "is a folder" in saver.problem()
+    assert not saver.flush(0.1)
+    (saver.folder.path / "checkpoint.unet3d").rmdir()
+    assert saver.flush(20)
+
+
 # --- the disk -------------------------------------------------------------------------------
 
 

@@ -138,8 +138,10 @@ class AutoSaver:
 
     def problem(self) -> str:
         """Say what keeps the session from being saved, and the cure; "" when all is well."""
-        texts = dict.fromkeys((self._paint.problem(), self._files.problem()))
-        if text := " ".join(filter(None, texts)):
+        paint, files = self._paint.problem(), self._files.problem()
+        if files in paint:  # the disk is full for both
+            files = ""
+        if text := " ".join(filter(None, (paint, files))):
             return text
         since = self._paint.busy_since()
         if since is not None and (seconds := time.monotonic() - since) > _HANGS:

@@ -27,7 +27,10 @@ def explain(error: Exception, folder: Path) -> str:
         The session folder.
     """
     if isinstance(error, BadInputError | RunFailedError):
-        return str(error)
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in (*_FULL, *_READ_ONLY, *_GONE):
+            return str(error)
+        error = cause
     number = getattr(error, "errno", None)
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     if number in _FULL:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_unet3d.data.io.folder_lock import LockLostError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.session.disk_problems import explain
 
 _RETRY = 5.0
@@ -33,7 +34,7 @@ class FileWriter:
         self._works: dict[str, tuple[float, Work]] = {}
         self._busy_since: float | None = None
         self._retry_at = 0.0
-        self._problem = ""
+        self._problems: dict[str, str] = {}
         self._lost = False
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="session files", daemon=True)
@@ -42,7 +43,7 @@ class FileWriter:
     def put(self, kind: str, work: Work) -> None:
         """Carry out a piece of work; it takes the place of one of its kind that waits."""
         with self._changed:
-            since, _ = self._works.pop(kind, (time.monotonic(), work))
+            since, _ = self._works.get(kind, (time.monotonic(), work))
             self._works[kind] = since, work
             self._changed.notify_all()
 
@@ -50,6 +51,7 @@ class FileWriter:
         """Forget a piece of work that waits."""
         with self._changed:
             self._works.pop(kind, None)
+            self._problems.pop(kind, None)
             self._changed.notify_all()
 
     def waits(self, kind: str) -> bool:
@@ -64,7 +66,8 @@ class FileWriter:
 
     def problem(self) -> str:
         """What keeps files from being written; "" when nothing does."""
-        return self._problem
+        with self._changed:
+            return " ".join(dict.fromkeys(self._problems.values()))
 
     def flush(self, timeout: float) -> bool:
         """Return whether all is done after at most `timeout` seconds."""
@@ -89,19 +92,27 @@ class FileWriter:
             try:
                 work()
             except Exception as error:
-                with self._changed:
-                    self._retry_at = time.monotonic() + _RETRY
-                    self._lost = isinstance(error, LockLostError)
-                    self._problem = explain(error, self._path)
-                    self._changed.notify_all()
+                self._note_failure(kind, work, error)
                 continue
             with self._changed:
-                self._problem = ""
+                self._problems.pop(kind, None)
                 current = self._works.get(kind)
                 if current is not None and current[1] is work:
                     del self._works[kind]
                 self._changed.notify_all()
             self._done()
+
+    def _note_failure(self, kind: str, work: Work, error: Exception) -> None:
+        """Try again later, after the others; what fails for another reason than the disk, never."""
+        with self._changed:
+            self._retry_at = time.monotonic() + _RETRY
+            self._lost = isinstance(error, LockLostError)
+            self._problems[kind] = explain(error, self._path)
+            entry = self._works.pop(kind, None)
+            again = isinstance(error, OSError | BadInputError | RunFailedError)
+            if entry is not None and (again or entry[1] is not work):
+                self._works[kind] = entry
+            self._changed.notify_all()
 
     def _next(self) -> tuple[str, Work] | None:
         """Wait for a piece of work; None at the end."""

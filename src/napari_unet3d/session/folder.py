@@ -135,10 +135,11 @@ class SessionFolder(HeldFolder):
                 "place where you may write, and open the copy."
             ) from error
         try:
+            layout.clear_unfinished(path)
             folder = cls(path, lock)
         except OSError as error:
             lock.release()
-            raise BadInputError(f"'{path}' cannot be opened. {explain(error, path)}") from error
+            raise BadInputError(explain(error, path)) from error
         except BaseException:
             lock.release()
             raise

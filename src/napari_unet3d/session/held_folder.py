@@ -18,6 +18,10 @@ from napari_unet3d.session.session import SessionRecord
 from napari_unet3d.session.session_image import relative_path
 from napari_unet3d.session.state import FolderState, read_state, settled_state
 
+_END = 2.0
+"""Seconds at the end in which commits are brought to their places; whoever opens the folder next
+brings the others there."""
+
 
 class HeldFolder:
     """Paint and state of a session folder that this program holds.
@@ -162,7 +166,7 @@ class HeldFolder:
             self.commit()
             with self._guard:
                 self._commit_state(open=False)
-                self.settle()
+                self.settle(_END)
         finally:
             self._lock.release()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from napari_unet3d.config import BACKGROUND
 from napari_unet3d.data.io.description import Description, rgb
 from napari_unet3d.data.io.journal import read_commits
+from napari_unet3d.data.io.leftovers import clear_leftovers
 from napari_unet3d.data.io.paint_chunks import PaintChunks
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.io.zarr_output import ngff_metadata
@@ -76,6 +77,15 @@ def blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         for z in range(0, shape[-3], _PLANES):
             planes = slice(z, min(z + _PLANES, shape[-3]))
             yield (*(slice(i, i + 1) for i in index), planes, slice(None), slice(None))
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed programs left of files that they were writing."""
+    for name in (MODEL, CHECKPOINT, IMAGE_COPY):
+        clear_leftovers(folder / name)
+    results = folder / RESULTS
+    for name in {entry.name.lstrip(".").partition(".zarr.")[0] for entry in results.glob(".*")}:
+        clear_leftovers(results / f"{name}.zarr")
 
 
 def checksum_of(path: Path) -> str:

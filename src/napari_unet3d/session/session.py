@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig, VoxelSize
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -104,7 +104,7 @@ class SessionRecord(BaseModel):
     model_path: Path | None = None
     scores: HeldOutScores | None = None
     evidence: Evidence = Evidence()
-    more: dict[str, Any] = Field(
+    more: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="What other parts of the program keep, by their name; JSON values.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
@@ -57,7 +58,7 @@ def find_image(folder: Path, state: FolderState) -> FoundImage:
         if not path.exists():
             continue
         try:
-            volume = dressed(read_volume(path, axes=_axes(path, state)), state.record)
+            volume = dressed(_read(path, state.record), state.record)
             differences = compare(state, volume, path)
         except (BadInputError, RunFailedError) as error:
             unreadable = unreadable or str(error)
@@ -152,9 +153,26 @@ def _places(folder: Path, state: FolderState) -> list[Path]:
     return places
 
 
-def _axes(path: Path, state: FolderState) -> str | None:
-    """Axes that settle what a file leaves open; an OME-Zarr names its own."""
-    return None if path.is_dir() else state.record.axes
+def _read(path: Path, record: SessionRecord) -> Volume:
+    """Open an image with the axes that the file names; else with those that the user chose.
+
+    The other order would take an ImageJ file, whose channels lie within z, for another image.
+    """
+    volume: Volume | None = None
+    failure: BadInputError | None = None
+    try:
+        volume = read_volume(path)
+    except BadInputError as error:  # such as axes that the file leaves open
+        failure = error
+    if volume is None or (volume.axes, tuple(volume.data.shape)) != (record.axes, record.shape):
+        with contextlib.suppress(BadInputError):
+            chosen = read_volume(path, axes=record.axes)
+            if volume is None or tuple(chosen.data.shape) == record.shape:
+                return chosen
+    if volume is None:
+        assert failure is not None
+        raise failure
+    return volume
 
 
 def _changed_text(path: Path, differences: tuple[str, ...]) -> str:

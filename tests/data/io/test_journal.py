@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,54 @@ def test_a_full_disk_while_settling_loses_nothing(tmp_path: Path) -> None:
     assert not journal.settled
     assert journal.settle()
     assert len(files(tmp_path)["large"]) == 50_000
+
+
+def test_the_order_of_writes_survives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a name promises is on the disk before the name; a journal goes after what it held."""
+    done: list[tuple[str, str]] = []
+    opened: dict[int, str] = {}
+
+    def shown(path: object) -> str:
+        return Path(str(path)).relative_to(tmp_path).as_posix()
+
+    def open_(path: object, *arguments: int) -> int:
+        number = real_open(path, *arguments)  # type: ignore[arg-type]
+        opened[number] = str(path)
+        return number
+
+    def fsync(number: int) -> None:
+        name = opened.pop(number, None) or os.readlink(f"/proc/self/fd/{number}")
+        done.append(("sync", shown(name)))
+        real_fsync(number)
+
+    def replace(source: object, target: object) -> None:
+        done.append(("name", shown(target)))
+        real_replace(source, target)  # type: ignore[arg-type]
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        done.append(("remove", shown(path)))
+        real_unlink(path, missing_ok)
+
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc to name open files")
+    real_open, real_fsync, real_replace, real_unlink = os.open, os.fsync, os.replace, Path.unlink
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    journal = Journal(tmp_path, STATE)
+    journal.commit(7, FIRST)
+    commit = f"{FOLDER}/00000007.commit"
+    temporary = f"{FOLDER}/.00000007.commit.partial"
+    assert done[-3:] == [("sync", temporary), ("name", commit), ("sync", FOLDER)]
+    done.clear()
+    journal.settle()
+    place = {entry: i for i, entry in enumerate(done)}
+    for name in FIRST:
+        folder, _, last = name.rpartition("/")
+        prefix = f"{folder}/" if folder else ""
+        assert place["sync", f"{prefix}.{last}.partial"] < place["name", name]
+        assert place["name", name] < place["sync", folder or "."] < place["remove", commit]
+    assert place["sync", "a"] < place["name", STATE]  # the state is last

@@ -149,6 +149,8 @@ def predict_session(
             "times": run.times if times is None else tuple(times),
         }
         session = replace(session, settings=run.model_copy(update=changes))
+        assert session.volume is not None
+        session.volume.check()
         (folder.path / layout.RESULTS).mkdir(exist_ok=True)
         names = [output.name for output in chosen_outputs(wanted)]
         paths = {name: layout.result_path(folder.path, name) for name in names}
@@ -159,7 +161,7 @@ def predict_session(
 
 def _load(folder: SessionFolder) -> Session:
     if folder.crashed:
-        errors.note("The program that had this session last was cut off; all that it saved is here")
+        errors.note("The program that had this session last was cut off: what it saved is here.")
     session = folder.load()
     assert session.volume is not None
     for note in session.volume.notes:
