@@ -122,7 +122,7 @@ def test_all_that_one_does_is_there_again(
     assert keeping.line.value().text == "Saved from the first stroke on"
     keeper = window.paint(layer, painted)
     assert keeper.path == image_file.with_name(f"cells.tif{SUFFIX}")
-    assert keeping.line.value().text.startswith("Saved ")
+    window.qtbot.waitUntil(lambda: keeping.line.value().text.startswith("Saved "), timeout=5000)
     classes = (default_class(2, "cell wall").model_copy(update={"color": "#123456"}),)
     write_classes(layer, classes)
     write_held_out(layer, {SliceRef(0, 6)})
@@ -365,11 +365,13 @@ def test_a_folder_that_vanishes_is_said_and_survived(
     keeper.path.rename(away)
     layer.data_setitem((np.array([9]), np.array([9]), np.array([9])), 2)
     window.qtbot.waitUntil(lambda: keeping.line.value().problem, timeout=10_000)
-    assert keeping.line.value().text.startswith("Not saved. ")
+    assert keeping.line.value().text == "Not saved"
+    assert "Bring it back" in keeping.trouble.value().text
     assert keeping.line.label.objectName() == "problem"
     layer.data_setitem((np.array([9]), np.array([9]), np.array([10])), 2)  # one goes on painting
     away.rename(keeper.path)
     window.qtbot.waitUntil(lambda: not keeping.line.value().problem, timeout=15_000)
+    assert keeping.trouble.value() is None
     window.saved()
     assert keeper.folder.annotation[9, 9, 9:11].tolist() == [2, 2]
 

@@ -130,7 +130,7 @@ class Keeper(QObject):
     def state(self) -> KeepState:
         """What the header shows."""
         if problem := self.problem():
-            return KeepState(f"Not saved. {problem}", self.path.name, str(self.path), problem=True)
+            return KeepState("Not saved", self.path.name, problem, problem=True)
         tip = f"Everything is saved in {self.path}, as you work."
         if not self.waits():
             age = age_text(time.monotonic() - self._saved_at)
