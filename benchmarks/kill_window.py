@@ -94,9 +94,13 @@ def main() -> None:
 
 
 def run_kills(
-    folder: Path, kills: int, seed: int = 0, moments: tuple[str, ...] = MOMENTS
+    folder: Path,
+    kills: int,
+    seed: int = 0,
+    moments: tuple[str, ...] = MOMENTS,
+    longest: float = 9.0,
 ) -> Iterator[Kill]:
-    """Open windows on one session, one after the other, and kill each."""
+    """Open windows on one session, one after the other, and kill each after 1 to `longest` s."""
     import tifffile
 
     rng = random.Random(seed)
@@ -115,7 +119,7 @@ def run_kills(
             if before is not None:
                 same = shown["voxels"] == int(np.count_nonzero(labels))
                 yield Kill(**{**vars(before), "window": same})
-            _kill_at(child, folder, moment, rng)
+            _kill_at(child, folder, moment, rng.uniform(1.0, longest), rng)
         finally:
             if child.poll() is None:
                 child.kill()
@@ -157,13 +161,19 @@ def _wait_for(file: Path, child: subprocess.Popen[bytes]) -> dict[str, Any]:
     raise RuntimeError("the window did not open")
 
 
-def _kill_at(child: subprocess.Popen[bytes], folder: Path, moment: str, rng: random.Random) -> None:
+def _kill_at(
+    child: subprocess.Popen[bytes],
+    folder: Path,
+    moment: str,
+    seconds: float,
+    rng: random.Random,
+) -> None:
     """Kill after some seconds; for "writing", when a file of the session is just being written."""
     if moment == "training":
         end = time.monotonic() + _STARTED
         while not (folder / f"training-{child.pid}").exists() and time.monotonic() < end:
             time.sleep(0.05)
-    time.sleep(rng.uniform(1.0, 9.0))
+    time.sleep(seconds)
     if moment == "writing":
         session = folder / "cells.tif.unet3d-session"
         end = time.monotonic() + 10

@@ -236,7 +236,9 @@ class Keeping(Feature):
         self._unsaved.note_file(self.bench.annotator.layer())
         if layer is not None and self.folders.keeper(layer) is None:
             self.folders.reattach(layer)
-        if image is not None and self.opening.path is None:
+        if layer is not None and self.folders.is_busy(layer):
+            pass  # its folder is just being opened
+        elif image is not None and self.opening.path is None:
             self._look_for_session(image)
         self._show()
 
