@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from napari_unet3d.config import default_class
@@ -92,6 +93,7 @@ class Window:
         self.viewer.window.remove_dock_widget(dock)
         dock.cleanup()
         dock.deleteLater()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     def restart(self) -> Keeping:
         """Do what ending napari and starting it again does, but for the window itself."""

@@ -19,8 +19,7 @@ class Connections:
 
     def __init__(self, owner: QObject) -> None:
         self._pairs: list[tuple[Any, Callable[..., Any]]] = []
-        pairs = self._pairs  # without self: when Qt deletes the owner, it must not be used
-        owner.destroyed.connect(lambda *_: _clear(pairs))
+        owner.destroyed.connect(_Clearing(self._pairs))
 
     def add(self, *pairs: tuple[Any, Callable[..., Any]]) -> None:
         """Connect emitters to callbacks, each pair an emitter and its callback."""
@@ -31,6 +30,20 @@ class Connections:
     def clear(self) -> None:
         """Disconnect all of them."""
         _clear(self._pairs)
+
+
+class _Clearing:
+    """Disconnects when Qt deletes the owner.
+
+    Python's garbage collector may have emptied the owner, and all that only it refers to, before
+    Qt calls this. A lambda would then crash the program; this object has lost its attribute only.
+    """
+
+    def __init__(self, pairs: list[tuple[Any, Callable[..., Any]]]) -> None:
+        self._pairs = pairs
+
+    def __call__(self, *_: Any) -> None:
+        _clear(getattr(self, "_pairs", []))
 
 
 def _clear(pairs: list[tuple[Any, Callable[..., Any]]]) -> None:
