@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--minutes", type=float, default=10, help="Stop after this time.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--moments", nargs="+", choices=MOMENTS, default=MOMENTS)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -79,7 +80,7 @@ def main() -> None:
     end = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory(prefix="unet3d-kill-") as folder:
         kills = []
-        for kill in run_kills(Path(folder), options.kills, options.seed):
+        for kill in run_kills(Path(folder), options.kills, options.seed, options.moments):
             kills.append(kill)
             print(_row(len(kills), kill), flush=True)
             if time.monotonic() > end:
@@ -94,9 +95,13 @@ def main() -> None:
 
 
 def run_kills(
-    folder: Path, kills: int, seed: int = 0, moments: tuple[str, ...] = MOMENTS
+    folder: Path,
+    kills: int,
+    seed: int = 0,
+    moments: Sequence[str] = MOMENTS,
+    longest: float = 9.0,
 ) -> Iterator[Kill]:
-    """Open windows on one session, one after the other, and kill each."""
+    """Open windows on one session, one after the other, and kill each after 1 to `longest` s."""
     import tifffile
 
     rng = random.Random(seed)
@@ -115,7 +120,7 @@ def run_kills(
             if before is not None:
                 same = shown["voxels"] == int(np.count_nonzero(labels))
                 yield Kill(**{**vars(before), "window": same})
-            _kill_at(child, folder, moment, rng)
+            _kill_at(child, folder, moment, rng.uniform(1.0, longest), rng)
         finally:
             if child.poll() is None:
                 child.kill()
@@ -128,6 +133,10 @@ def run_kills(
             print(f"the session does not open: {error}", file=sys.stderr)
             opened = False
         before = _judge(folder, labels, killed, moment, opened)
+        if before.lost > 10:  # what the window said of its last strokes
+            for stroke in _strokes(folder)[-12:]:
+                said = f"{killed - stroke['time']:.1f} s before: {stroke.get('line', '')}"
+                print(said, file=sys.stderr)
         _keep_only_what_is_saved(folder, labels)
     if before is not None:
         yield before
@@ -157,13 +166,19 @@ def _wait_for(file: Path, child: subprocess.Popen[bytes]) -> dict[str, Any]:
     raise RuntimeError("the window did not open")
 
 
-def _kill_at(child: subprocess.Popen[bytes], folder: Path, moment: str, rng: random.Random) -> None:
+def _kill_at(
+    child: subprocess.Popen[bytes],
+    folder: Path,
+    moment: str,
+    seconds: float,
+    rng: random.Random,
+) -> None:
     """Kill after some seconds; for "writing", when a file of the session is just being written."""
     if moment == "training":
         end = time.monotonic() + _STARTED
         while not (folder / f"training-{child.pid}").exists() and time.monotonic() < end:
             time.sleep(0.05)
-    time.sleep(rng.uniform(1.0, 9.0))
+    time.sleep(seconds)
     if moment == "writing":
         session = folder / "cells.tif.unet3d-session"
         end = time.monotonic() + 10
@@ -307,6 +322,7 @@ def paint(folder: Path, train: bool) -> None:
             _stroke(viewer, app, np.linspace(*ends, 8))
             changed = np.flatnonzero((layer.data[z] != before).ravel()) + z * SHAPE[1] * SHAPE[2]
             entry = {"time": started, "label": label, "voxels": changed.tolist()}
+            entry["line"] = keeping.line.value().text
             log.write(json.dumps(entry) + "\n")
             log.flush()
             spin(rng.uniform(0.02, 0.4))

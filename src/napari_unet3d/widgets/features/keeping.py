@@ -66,7 +66,9 @@ class Keeping(Feature):
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self.line, self.notice = KeepLine(), NoticeBox(in_a_row=True)
-        self.widget = column(self.line, self.notice, spacing=2)
+        self.trouble = NoticeBox(in_a_row=True)
+        """Why the work is not saved; it stays until that is over."""
+        self.widget = column(self.line, self.trouble, self.notice, spacing=2)
         ask, axis = bench.background.ask, bench.choice.first_axis_value
         self.folders = Folders(bench.viewer, self, ask)
         self.opening = SessionOpening(bench.viewer, self, ask, axis)
@@ -234,7 +236,9 @@ class Keeping(Feature):
         self._unsaved.note_file(self.bench.annotator.layer())
         if layer is not None and self.folders.keeper(layer) is None:
             self.folders.reattach(layer)
-        if image is not None and self.opening.path is None:
+        if layer is not None and self.folders.is_busy(layer):
+            pass  # its folder is just being opened
+        elif image is not None and self.opening.path is None:
             self._look_for_session(image)
         self._show()
 
@@ -490,7 +494,10 @@ class Keeping(Feature):
     def _show(self) -> None:
         image, layer = self.bench.choice.value()
         keeper = self.keeper()
-        self.line.setValue(self._state(image, layer, keeper))
+        state = self._state(image, layer, keeper)
+        self.line.setValue(state)
+        cure = (("Keep in…", self._choose_place),)
+        self.trouble.setValue(Notice(state.tip, cure, blocks=True) if state.problem else None)
         self.line.set_available(image=layer is not None, folder=keeper is not None)
 
     def _state(self, image: Image | None, layer: Labels | None, keeper: Keeper | None) -> KeepState:
@@ -499,7 +506,7 @@ class Keeping(Feature):
         if keeper is not None:
             return keeper.state()
         if layer is not None and (problem := self.folders.problem(layer)):
-            return KeepState(f"Not saved. {problem}", problem=True)
+            return KeepState("Not saved", tip=problem, problem=True)
         if layer is not None and self.folders.is_busy(layer):
             return KeepState("Saving …")
         if image is None:

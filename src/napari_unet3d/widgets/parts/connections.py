@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from qtpy.QtCore import QObject
@@ -19,17 +18,11 @@ class Connections:
     """
 
     def __init__(self, owner: QObject) -> None:
-        self._owner = owner
         self._pairs: list[tuple[Any, Callable[..., Any]]] = []
-        pairs = self._pairs  # without self: when Qt deletes the owner, it must not be used
-        self._forget = lambda *_: _clear(pairs)
-        self._is_watching = False
+        owner.destroyed.connect(_Clearing(self._pairs))
 
     def add(self, *pairs: tuple[Any, Callable[..., Any]]) -> None:
         """Connect emitters to callbacks, each pair an emitter and its callback."""
-        if not self._is_watching:
-            self._owner.destroyed.connect(self._forget)
-            self._is_watching = True
         for emitter, callback in pairs:
             emitter.connect(callback)
             self._pairs.append((emitter, callback))
@@ -37,12 +30,20 @@ class Connections:
     def clear(self) -> None:
         """Disconnect all of them."""
         _clear(self._pairs)
-        if self._is_watching:
-            self._is_watching = False
-            # Python's garbage collector may delete an owner that nothing refers to any longer,
-            # together with this function; Qt would then call what is deleted, and crash.
-            with suppress(RuntimeError, TypeError):  # the owner is deleted already
-                self._owner.destroyed.disconnect(self._forget)
+
+
+class _Clearing:
+    """Disconnects when Qt deletes the owner.
+
+    Python's garbage collector may have emptied the owner, and all that only it refers to, before
+    Qt calls this. A lambda would then crash the program; this object has lost its attribute only.
+    """
+
+    def __init__(self, pairs: list[tuple[Any, Callable[..., Any]]]) -> None:
+        self._pairs = pairs
+
+    def __call__(self, *_: Any) -> None:
+        _clear(getattr(self, "_pairs", []))
 
 
 def _clear(pairs: list[tuple[Any, Callable[..., Any]]]) -> None:

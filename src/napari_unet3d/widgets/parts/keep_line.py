@@ -27,7 +27,7 @@ class KeepState:
     place
         Name of the session folder; "" for none.
     tip
-        The tooltip: the whole path, or the cure of a problem.
+        The tooltip: the whole path, or why the work is not saved, with the cure.
     problem
         Whether the work is not saved.
     """
@@ -55,7 +55,7 @@ class RecentEntry:
 
 
 class KeepLine(QWidget):
-    """Shows a `KeepState` in one line; a problem wraps over several."""
+    """Shows a `KeepState` in one line."""
 
     openRequested = Signal(object)
     """The Path of a recent session."""
@@ -120,11 +120,10 @@ class KeepLine(QWidget):
         """Show another state."""
         if state == self._state:
             return
-        worded = state.problem != self._state.problem
+        other_color = state.problem != self._state.problem
         self._state = state
-        if worded:
+        if other_color:
             self.label.setObjectName("problem" if state.problem else "")
-            self.label.setWordWrap(state.problem)
             style = self.label.style()
             if style is not None:
                 style.unpolish(self.label)
@@ -152,7 +151,7 @@ class KeepLine(QWidget):
 
     def _show(self) -> None:
         state = self._state
-        if state.problem or not state.place:
+        if not state.place:
             self.label.setText(state.text)
             return
         text = f"{state.text} · {state.place}"

@@ -47,6 +47,8 @@ class Keeper(QObject):
         Checksums of the chunks that are in the folder.
     shown
         Returns a value that differs for another view of the layer.
+    parent
+        The Qt parent.
     """
 
     changed = Signal()
@@ -60,15 +62,19 @@ class Keeper(QObject):
         layer: Labels,
         saved: Mapping[Chunk, int],
         shown: Callable[[], object] = lambda: None,
+        parent: QObject | None = None,
     ) -> None:
-        super().__init__()
+        # With a parent, Qt deletes it; Python's garbage collector would do so in any order.
+        super().__init__(parent)
         self.folder, self.layer = folder, layer
         self.saver = AutoSaver(folder)
         self._misfit = ""
         self._put_at = self._saved_at = time.monotonic()
         self._waited = False
         self._bundle: ModelBundle | None = None
-        self._paint = PaintWatch(layer, folder.annotation.chunks, saved, self._put, shown)
+        self._paint = PaintWatch(
+            layer, folder.annotation.chunks, saved, self._put, shown, parent=self
+        )
         self._paint.advanced.connect(self.changed)
         self._paint.replaced.connect(self.outgrown)
         self._record: SessionRecord | None = None
@@ -130,7 +136,7 @@ class Keeper(QObject):
     def state(self) -> KeepState:
         """What the header shows."""
         if problem := self.problem():
-            return KeepState(f"Not saved. {problem}", self.path.name, str(self.path), problem=True)
+            return KeepState("Not saved", self.path.name, problem, problem=True)
         tip = f"Everything is saved in {self.path}, as you work."
         if not self.waits():
             age = age_text(time.monotonic() - self._saved_at)

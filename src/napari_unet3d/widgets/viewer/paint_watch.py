@@ -45,6 +45,8 @@ class PaintWatch(QObject):
         Returns a value that differs for another view of the layer, such as another slice.
     may_put
         Returns whether `put` takes more now; while it does not, the changes wait.
+    parent
+        The Qt parent.
     """
 
     advanced = Signal()
@@ -60,8 +62,9 @@ class PaintWatch(QObject):
         put: Callable[[Box, np.ndarray], None],
         shown: Callable[[], object] = lambda: None,
         may_put: Callable[[], bool] = lambda: True,
+        parent: QObject | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(parent)
         self.layer = layer
         self._chunks, self._put = chunks, put
         self._shown, self._may_put = shown, may_put

@@ -148,7 +148,11 @@ class Folders(QObject):
         """
         dims = self._viewer.dims
         keeper = Keeper(
-            folder, layer, saved, lambda: (tuple(dims.point), tuple(dims.order), dims.ndisplay)
+            folder,
+            layer,
+            saved,
+            lambda: (tuple(dims.point), tuple(dims.order), dims.ndisplay),
+            self,
         )
         self._keepers[layer] = keeper
         self._busy.discard(layer)
