@@ -151,19 +151,20 @@ def test_a_click_grows_one_ball(
 
 
 def test_a_drag_bounds_the_size_shows_an_outline_and_does_not_move_the_camera(bench: Any) -> None:
+    bench.viewer.scene.camera.zoom = 6
     bench.tools.toggle("grow")
     center = tuple(bench.viewer.scene.camera.center)
     mouse, outline = bench.mouse, bench.tools.pointing.outline
-    path = [("move", (6, 20, 18 + i)) for i in (1, 2, 3, 4)]
+    path = [("move", (6, 20, 18 + i)) for i in (1, 2, 3, 4, 5)]
 
     def drag() -> None:
         mouse.events(("press", (6, 20, 18)), *path)
         assert outline.is_shown()
         assert not bench.layer.data.any()  # nothing is painted before the release
-        mouse.events(("release", (6, 20, 22)))
+        mouse.events(("release", (6, 20, 23)))
 
     data = checked(bench, drag)
-    assert 35 <= np.count_nonzero(data) <= 60  # a disk of radius 4
+    assert 60 <= np.count_nonzero(data) <= 90  # a disk of radius 5
     assert tuple(bench.viewer.scene.camera.center) == center
     assert not outline.is_shown()
 
