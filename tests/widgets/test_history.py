@@ -84,7 +84,7 @@ def test_any_sequence_of_actions_is_undone_and_redone(
         position = [where.time, *position] if layer.ndim == 4 else position
         with layer.block_history():
             layer.paint(position, int(rng.integers(4)))
-            layer.paint(position[:-1] + [0], int(rng.integers(1, 4)))
+            layer.paint([*position[:-1], 0], int(rng.integers(1, 4)))
 
     def accept() -> None:
         where = ref()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
+from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.features.tools import Tools
 from napari_unet3d.widgets.workbench import Feature
 
-FEATURES: tuple[type[Feature], ...] = (Tools,)
+FEATURES: tuple[type[Feature], ...] = (AnnotationKeys, SliceMarksOnSlider, Tools)
 """Each is a module of this folder; adding one is a file and a line."""
