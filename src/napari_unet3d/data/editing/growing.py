@@ -261,9 +261,13 @@ def _cut_necks(
     """Cut a mask at its narrow places: open it, and keep the part with the click."""
     whole = Region.of(mask)
     assert whole is not None
-    inner = whole.mask
-    row, column = seed[0] - whole.start[0], seed[1] - whole.start[1]
-    depth = ndimage.distance_transform_edt(np.pad(inner, 1), sampling=spacing)[1:-1, 1:-1]
+    # One voxel more, since the border of the slice is no border of the object.
+    box = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in whole.box)
+    inner = mask[box]
+    if inner.all():
+        return mask
+    row, column = seed[0] - box[0].start, seed[1] - box[1].start
+    depth = ndimage.distance_transform_edt(inner, sampling=spacing)
     # The half width of the object is that of the deepest voxel near the click.
     near = [max(1, int(np.ceil(depth[row, column] / size))) for size in spacing]
     around = depth[
@@ -281,5 +285,5 @@ def _cut_necks(
     if not kept[row, column]:
         return mask  # the click lies in the neck
     result = np.zeros_like(mask)
-    result[whole.box] = _connected(kept, (row, column))
+    result[box] = _connected(kept, (row, column))
     return result

@@ -22,6 +22,9 @@ _MOST_VOXELS = 2**18
 """Voxels of a distance map. Larger ones are computed on every second, third … voxel, which keeps
 both slices of 2048² below 0.2 s; the border is then right to a fraction of that step."""
 
+_NO_BORDER = 1e6
+"""Voxels, more than any slice has."""
+
 
 class Interpolation:
     """Labels between two slices.
@@ -56,20 +59,21 @@ class Interpolation:
         self._where = differ[0] + box[0].start, differ[1] + box[1].start
         points = np.stack(differ).astype(np.float32) / step
         distances = np.empty((2, len(labels), points.shape[1]), np.float32)
+        depths = np.zeros(len(labels))
         for i, label in enumerate(labels):
-            if i == 1 and len(labels) == 2:
-                distances[:, 1] = -distances[:, 0]
-                break
-            maps = [_signed_distance(plane == label, spacing) for plane in coarse]
-            for side, (own, opposite) in enumerate((maps, maps[::-1])):
-                if own is None:  # the class vanishes: in the middle, its core is left
-                    depth = 0.0 if opposite is None else float(opposite.max())
-                    distances[side, i] = -depth
+            for side, plane in enumerate(coarse):
+                distance = _signed_distance(plane == label, spacing)
+                depths[i] = max(depths[i], float(distance.max()))
+                if i == 1 and len(labels) == 2:
+                    distances[side, 1] = -distances[side, 0]
                 else:
                     distances[side, i] = ndimage.map_coordinates(
-                        own, points, order=1, mode="nearest"
+                        distance, points, order=1, mode="nearest"
                     )
-        self._distances = distances
+        # Without a bound, what ends between the slices would vanish at once where its class is far
+        # away in the other slice. The deepest label is the background, or what is like it.
+        bound = float(np.sort(depths)[-2])
+        self._distances = distances.clip(-bound, bound)
 
     @classmethod
     def planes(
@@ -111,14 +115,10 @@ class Interpolation:
         return labels
 
 
-def _signed_distance(
-    mask: NDArray[np.bool_], spacing: tuple[float, float]
-) -> NDArray[np.float32] | None:
-    """Distance to the border, above zero inside; None for an empty mask."""
-    if not mask.any():
-        return None
-    if mask.all():
-        return np.full(mask.shape, np.hypot(*mask.shape) * min(spacing), np.float32)
+def _signed_distance(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> NDArray[np.float32]:
+    """Distance to the border, above zero inside; very large where there is none."""
+    if mask.all() or not mask.any():
+        return np.full(mask.shape, _NO_BORDER if mask.all() else -_NO_BORDER, np.float32)
     inside = ndimage.distance_transform_edt(mask, sampling=spacing)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
     return np.asarray(inside - outside, np.float32)

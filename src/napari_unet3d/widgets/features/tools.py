@@ -156,7 +156,7 @@ class Tools(Feature):
 
     def _pointed(self, edit: SliceEdit, text: str) -> None:
         self.bench.annotator.apply([edit])
-        self._tell(f"{text}; {_UNDO}")
+        self.bar.set_status(f"{text}; {_UNDO}")
 
     # ---- actions
 
@@ -164,7 +164,7 @@ class Tools(Feature):
         """Do one of the actions of the bar on the slice in view; say why where it cannot."""
         layer, ref = self.bench.annotator.layer(), self.bench.annotator.shown()
         if reason := self._reasons().get(action, ""):
-            self._tell(_sentence(reason))
+            self.bar.set_status(_sentence(reason))
             return
         try:
             if action == "accept all":
@@ -174,7 +174,7 @@ class Tools(Feature):
             elif ref is not None and layer is not None:
                 self._functions[action](ref, layer)
         except (BadInputError, RunFailedError, MemoryError) as error:
-            self._tell(str(error))
+            self.bar.set_status(str(error))
 
     def _accept(self, ref: SliceRef, layer: Labels) -> None:
         source = self._source(ref)
@@ -182,11 +182,11 @@ class Tools(Feature):
             raise BadInputError(text)
         edit = unlabelled_edit(ref, read_slice(layer.data, ref), source.labels)
         if edit is None:
-            self._tell(f"Nothing to accept: {ref} is painted all over.")
+            self.bar.set_status(f"Nothing to accept: {ref} is painted all over.")
             return
         accepted = {**read_accepted(layer), ref: source.origin}
         self.bench.annotator.apply([edit], accepted=accepted)
-        self._tell(f"{self._objects(edit)} taken from {source.name}; {_UNDO}")
+        self.bar.set_status(f"{self._objects(edit)} taken from {source.name}; {_UNDO}")
 
     def _fill(self, ref: SliceRef, layer: Labels) -> None:
         plane = read_slice(layer.data, ref)
@@ -202,20 +202,20 @@ class Tools(Feature):
     ) -> None:
         edit = SliceEdit.between(ref, before, after)
         if edit is None:
-            self._tell(f"Nothing to be {verb} on {ref}.")
+            self.bar.set_status(f"Nothing to be {verb} on {ref}.")
             return
         self.bench.annotator.apply([edit])
-        self._tell(f"{noun} {verb}, {_count(edit.voxels, 'voxel')} changed; {_UNDO}")
+        self.bar.set_status(f"{noun} {verb}, {_count(edit.voxels, 'voxel')} changed; {_UNDO}")
 
     def _copy(self, ref: SliceRef, layer: Labels) -> None:
         nearest = self._neighbors(ref)[0]
         plane, labels = read_slice(layer.data, ref), read_slice(layer.data, nearest)
         edit = unlabelled_edit(ref, plane, labels)
         if edit is None:
-            self._tell(f"Nothing to copy: {nearest} has no paint where {ref} has none.")
+            self.bar.set_status(f"Nothing to copy: {nearest} has no paint where {ref} has none.")
             return
         self.bench.annotator.apply([edit])
-        self._tell(f"{_count(edit.voxels, 'voxel')} copied from {nearest}; {_UNDO}")
+        self.bar.set_status(f"{_count(edit.voxels, 'voxel')} copied from {nearest}; {_UNDO}")
 
     def _interpolate(self, ref: SliceRef, layer: Labels) -> None:
         image, _ = self.bench.choice.value()
@@ -236,7 +236,7 @@ class Tools(Feature):
         planes = Interpolation.planes(one, other, spacing, (first.index, last.index), wanted)
         self._interpolating = True
         self._update()
-        self._tell(f"Interpolating between {first} and {last} …")
+        self.bar.set_status(f"Interpolating between {first} and {last} …")
         self.bench.background.ask(
             partial(write_proposals, target.data, planes),
             lambda _: self._interpolated(target, wanted, origin),
@@ -246,7 +246,7 @@ class Tools(Feature):
         self._interpolating = False
         if layer in self.bench.viewer.layers:
             note_proposed(layer, {**proposed(layer), **dict.fromkeys(refs, origin)})
-            self._tell(
+            self.bar.set_status(
                 f"{_count(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
             )
         self._update()
@@ -268,7 +268,7 @@ class Tools(Feature):
                 edits.append(edit)
                 accepted[ref] = origin
         self.bench.annotator.apply(edits, accepted=accepted)
-        self._tell(f"{_count(len(edits), 'proposal')} accepted; {_UNDO}")
+        self.bar.set_status(f"{_count(len(edits), 'proposal')} accepted; {_UNDO}")
 
     def _discard(self) -> None:
         proposals = self._proposals()
@@ -276,7 +276,7 @@ class Tools(Feature):
             number = len(proposed(proposals))
             self._accepted.clear()
             self.bench.viewer.layers.remove(proposals)
-            self._tell(f"{_count(number, 'proposal')} discarded.")
+            self.bar.set_status(f"{_count(number, 'proposal')} discarded.")
 
     def _sync_proposals(self) -> None:
         layer, proposals = self.bench.annotator.layer(), self._proposals()
@@ -387,9 +387,6 @@ class Tools(Feature):
         numbers = [(count_components(plane, c.value), c) for c in self.bench.annotator.classes()]
         parts = [f"{_count(number, 'object')} of '{c.name}'" for number, c in numbers if number]
         return ", ".join(parts) or "Background"
-
-    def _tell(self, text: str) -> None:
-        self.bar.set_status(text)
 
 
 def _count(number: int, noun: str) -> str:

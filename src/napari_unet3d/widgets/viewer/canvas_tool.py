@@ -16,6 +16,7 @@ from napari_unet3d.widgets.viewer.navigation import shown_slice
 
 _LEFT = 1
 """napari's number of the left mouse button."""
+_MODIFIERS = ("Shift", "Control", "Alt", "Meta")
 _CLICK = 4
 """Pixels of the canvas that a click may move the mouse before it is a drag."""
 
@@ -152,18 +153,24 @@ class CanvasTool(QObject):
             return
         event.handled = self._is_down = True
         row, column = (round(float(i)) for i in start)
-        self.pressed.emit(ref, (row, column), frozenset(str(m) for m in event.modifiers))
+        keys = frozenset(key for key in _MODIFIERS if key in event.modifiers)
+        self.pressed.emit(ref, (row, column), keys)
         yield
         spacing = spacing_in_slice(tuple(layer.scale), ref)
         pixel, is_drag = np.asarray(event.pos), False
-        while event.type == "mouse_move":
+
+        def follow() -> None:
+            nonlocal is_drag
             event.handled = True
-            is_drag = is_drag or np.hypot(*(np.asarray(event.pos) - pixel)) > _CLICK
-            place = _position(layer, ref, event)
+            is_drag = is_drag or bool(np.hypot(*(np.asarray(event.pos) - pixel)) > _CLICK)
             if self._is_down and is_drag:
+                place = _position(layer, ref, event)
                 self.dragged.emit(float(np.hypot(*((place - start) * spacing))))
+
+        while event.type == "mouse_move":
+            follow()
             yield
-        event.handled = True
+        follow()  # the release may come from further off than the last move
         if self._is_down:
             self._is_down = False
             self.released.emit()
