@@ -13,6 +13,7 @@ from napari_unet3d.model.evidence import Evidence
 from napari_unet3d.widgets.features.quality import Quality
 from napari_unet3d.widgets.viewer.layers import write_held_out
 from napari_unet3d.widgets.viewer.mistakes import shows_mistakes
+from napari_unet3d.widgets.viewer.window_session import session_of
 
 pytestmark = pytest.mark.needs_window
 WAIT = 60_000
@@ -94,12 +95,15 @@ def test_a_run_shows_scores_mistakes_and_both_again_in_a_new_dock(
     assert not layer.visible
     assert panel.legend.isHidden()
 
-    shown = dock.results.state()
-    dock.cleanup()
+    rows = dock.results.table.value()
+    viewer.window.remove_dock_widget(dock)
+    qtbot.wait(200)
+    layer.visible = True  # the dock is gone: nobody is told
     again = SegmentationDock(viewer)
-    qtbot.addWidget(again)
-    assert again.results.state()[1:] == shown[1:]
+    viewer.window.add_dock_widget(again, name="again", area="right")
+    assert again.results.table.value() == rows
     assert "Measured on 100 %" in again.results.text.text()
+    assert not panel_of(again).legend.isHidden()
     again.cleanup()
 
 
@@ -122,6 +126,9 @@ def test_cross_validation_fills_the_table_and_keeps_everything_else(
     assert (dock.choice.value()[1].data == before).all()
     assert not dock.bundle_available()
     assert dock.run_bar.start_button.isVisible()
+    dock.add_annotation()  # the evidence is about the other annotation
+    qtbot.waitUntil(lambda: panel.table.isHidden(), timeout=WAIT)
+    assert session_of(viewer).value().evidence == Evidence()
 
 
 def test_a_learning_curve_ends_in_a_sentence(measurable: Any, hands: Any, qtbot: Any) -> None:
@@ -165,13 +172,3 @@ def test_the_report_is_written_in_the_background(
     text = path.read_text("utf-8")
     assert "2 × 0.5 × 0.5 µm" in text
     assert "z=4" in text
-
-
-def test_the_evidence_goes_with_its_annotation(measurable: Any, hands: Any, qtbot: Any) -> None:
-    dock, panel = measurable, panel_of(measurable)
-    hands.press(panel.cross_validation)
-    finish(dock, qtbot)
-    dock.add_annotation()
-    qtbot.waitUntil(lambda: panel.table.isHidden(), timeout=WAIT)
-    (feature,) = (f for f in dock.features if isinstance(f, Quality))
-    assert feature.bench.session.value().evidence == Evidence()

@@ -26,6 +26,7 @@ from napari_unet3d.session.quality_runs import cross_validate, learning_curve
 from napari_unet3d.session.report.assembly import make_report, write_report
 from napari_unet3d.session.session import RunSettings, Session
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.file_dialogs import ask_report
 from napari_unet3d.widgets.parts.quality_panel import QualityPanel, QualityState
 from napari_unet3d.widgets.viewer.layers import (
@@ -75,7 +76,16 @@ class Quality(Feature):
             (bench.choice.valueChanged, self._pair_chosen),
         ):
             signal.connect(slot)
+        self._connections = Connections(self)
+        layers = bench.viewer.layers
+        self._connections.add(  # to napari, which outlives the dock
+            (layers.events.removed, self._refresh),
+            *((x.events.visible, self._refresh) for x in layers if shows_mistakes(x)),
+        )
         self._refresh()
+
+    def cleanup(self) -> None:
+        self._connections.clear()
 
     # ---- what the buttons do
 
@@ -234,12 +244,13 @@ class Quality(Feature):
         if not mistakes or image not in layers or annotation not in layers:
             return
         shape = tuple(int(n) for n in annotation.data.shape)
-        old = next((x for x in layers if shows_mistakes(x) and tuple(x.data.shape) == shape), None)
+        old = self._mistakes()
         if old is None:
             selected = layers.selection.active
-            layers.append(
-                mistakes_layer(mistakes, shape, unique_name(name, (x.name for x in layers)), image)
-            )
+            taken = (x.name for x in layers)
+            new = mistakes_layer(mistakes, shape, unique_name(name, taken), image)
+            self._connections.add((new.events.visible, self._refresh))
+            layers.append(new)
             layers.selection.active = selected  # the brush stays on the annotation
         else:
             update_mistakes(old, mistakes)
