@@ -23,7 +23,13 @@ from napari_unet3d.session.continuous import run_continuously
 from napari_unet3d.session.job import Outputs, make_outputs, run_job
 from napari_unet3d.session.more_time import more_seconds, with_more_time
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
-from napari_unet3d.session.texts import RESCUED, TRAINED_WELL, applied_text, show_duration
+from napari_unet3d.session.texts import (
+    RESCUED,
+    TRAINED_WELL,
+    applied_text,
+    done_text,
+    show_duration,
+)
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
@@ -315,8 +321,8 @@ class Actions(QObject):
             elif self._form.starting_point() == "last":  # else the button does not say Continue
                 self._say_next(finished)
             self._learned = self._learning or self._learned
-            took = show_duration(self._report.elapsed())
-            self._run_bar.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
+            done = done_text(self._report.durations())
+            self._run_bar.set_status(f"{done}: see the layer '{finished.layer.name}'.")
         self._painted = self._annotator.slices()
         self.idle.emit()
 
