@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -14,7 +14,7 @@ SliceState = Literal["partial", "complete", "empty", "held out", "accepted"]
 
 
 def slice_state(
-    painted: PaintedSlice, held_out: Iterable[SliceRef], accepted: Iterable[SliceRef]
+    painted: PaintedSlice, held_out: Collection[SliceRef], accepted: Collection[SliceRef]
 ) -> SliceState:
     """Name the state of a painted slice.
 
@@ -34,9 +34,9 @@ def slice_state(
         over from a prediction, and perhaps corrected since. "empty": every voxel is background,
         on purpose. "complete": every voxel is labelled. "partial": some are.
     """
-    if painted.ref in held_out:
+    if held_out and painted.ref in held_out:  # hashing a slice takes longer than asking
         return "held out"
-    if painted.ref in accepted:
+    if accepted and painted.ref in accepted:
         return "accepted"
     if painted.state == "complete":
         return "empty" if painted.counts.keys() <= {BACKGROUND} else "complete"

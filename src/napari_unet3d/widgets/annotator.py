@@ -4,30 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_unet3d.config import BACKGROUND, UNLABELLED, ClassInfo
+from napari_unet3d.config import UNLABELLED, ClassInfo
 from napari_unet3d.data import state_changes
 from napari_unet3d.data.edits import SliceEdit
 from napari_unet3d.data.marks import Marks
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef, read_slice
-from napari_unet3d.widgets.parts.class_table import SHORTCUT_MODIFIER, ClassTable
+from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.parts.slice_texts import SliceMarks
 from napari_unet3d.widgets.viewer.adoption import classes_of
 from napari_unet3d.widgets.viewer.corrections import Corrections
-from napari_unet3d.widgets.viewer.counting import Counting
+from napari_unet3d.widgets.viewer.counting import Ask, Counting
 from napari_unet3d.widgets.viewer.history import History
 from napari_unet3d.widgets.viewer.layers import read_classes, starting_classes, write_classes
 from napari_unet3d.widgets.viewer.marks import read_marks, write_marks
 from napari_unet3d.widgets.viewer.navigation import show_slice, shown_slice
-from napari_unet3d.widgets.viewer.shortcuts import Shortcuts
 
 _MOST_NEW_ROWS = 200
 """Rows that are added to the table at once, which takes 20 ms; further rows follow."""
@@ -46,6 +44,8 @@ class Annotator(QObject):
         The napari viewer.
     class_table, slice_table
         The parts of the dock.
+    ask
+        Calls slow functions in threads (`Background.ask`); without it, all is done here in steps.
     """
 
     changed = Signal()
@@ -56,7 +56,7 @@ class Annotator(QObject):
         viewer: Any,
         class_table: ClassTable,
         slice_table: SliceTable,
-        shortcuts: Shortcuts | None = None,
+        ask: Ask | None = None,
     ) -> None:
         super().__init__(class_table)
         self._viewer = viewer
@@ -66,7 +66,7 @@ class Annotator(QObject):
         self._class_table, self._slice_table = class_table, slice_table
         self._known = Marks()
         self._corrections = Corrections()
-        self._counting = Counting(self, self.shown)
+        self._counting = Counting(self, self.shown, ask)
         self._rows_timer = QTimer(self)
         self._rows_timer.setSingleShot(True)
         self._rows_timer.setInterval(_ROWS_PAUSE_MS)
@@ -90,7 +90,6 @@ class Annotator(QObject):
             (dims.order, self._slice_moved),
             (dims.ndisplay, self._slice_moved),
         )
-        self._bind_keys(Shortcuts(viewer) if shortcuts is None else shortcuts)
         class_table.setValue(starting_classes())
         class_table.setEnabled(False)
         slice_table.setEnabled(False)
@@ -143,6 +142,10 @@ class Annotator(QObject):
         """Share of the annotation that was read since it was chosen, 0 to 1."""
         return self._counting.share_read()
 
+    def is_counting(self) -> bool:
+        """Whether paint is still to be counted, or rows to be drawn."""
+        return self._counting.is_waiting() or self._rows_timer.isActive()
+
     def shown(self) -> SliceRef | None:
         """The slice of the annotation layer that the viewer shows; None in 3D."""
         return None if self._layer is None else shown_slice(self._viewer, self._layer)
@@ -178,12 +181,21 @@ class Annotator(QObject):
 
     # ---- the user acts
 
-    def choose_label(self, value: int) -> None:
-        """Make the user paint with this label: select the layer, the label and the brush."""
+    def choose_label(self, value: int, *, brush: bool = True) -> None:
+        """Make the user paint with this label: select the layer, the label and the brush.
+
+        Parameters
+        ----------
+        value
+            The label; 0 for the eraser.
+        brush
+            Whether the brush is taken; otherwise the mouse does what it did before.
+        """
         if self._layer is None or self._layer not in self._viewer.layers:
             return
         self._viewer.layers.selection.active = self._layer
-        if self._viewer.dims.ndisplay == 2 and self._layer.mode not in ("fill", "polygon"):
+        flat = self._viewer.dims.ndisplay == 2
+        if brush and flat and self._layer.mode not in ("fill", "polygon"):
             self._layer.mode = "erase" if value == UNLABELLED else "paint"
         if value != UNLABELLED:
             self._layer.selected_label = value
@@ -341,46 +353,3 @@ class Annotator(QObject):
         self._counting.moved()
         self._slice_table.set_shown(self.shown())
         self.changed.emit()
-
-    # ---- keys
-
-    def _bind_keys(self, shortcuts: Shortcuts) -> None:
-        for digit in range(10):
-            shortcuts.add(
-                f"{SHORTCUT_MODIFIER}-{digit}",
-                f"Paint with the {digit}. class of the table" if digit else "Erase",
-                partial(self._choose_row, digit),
-            )
-        for key, text, action in (
-            ("C", "Complete the slice in view", self._complete_painted),
-            ("H", "Hold the slice in view out, or train on it again", self._toggle_hold_out),
-            ("Shift-E", "Nothing here: the slice in view is background", self.empty),
-            ("Shift-R", "Revert the last change of the state of the slice in view", self.revert),
-        ):
-            shortcuts.add(key, text, partial(self._on_shown, action))
-        # napari's own keys need the annotation to be the selected layer.
-        shortcuts.add("Control-Z", "Undo the last action on the annotation", self.undo)
-        shortcuts.add("Control-Shift-Z", "Repeat what was undone last", self.redo)
-
-    def _choose_row(self, digit: int) -> None:
-        labels = [BACKGROUND, *(c.value for c in self._class_table.value())]
-        if digit == 0:
-            self.choose_label(UNLABELLED)
-        elif digit <= len(labels):
-            self.choose_label(labels[digit - 1])
-
-    def _on_shown(self, action: Callable[[SliceRef], None]) -> None:
-        shown = self.shown()
-        if shown is not None:
-            action(shown)
-        elif self._layer is not None:
-            self._viewer.status = "Show a single slice (2D view) first."
-
-    def _complete_painted(self, ref: SliceRef) -> None:
-        if self._layer is None or read_slice(self._layer.data, ref).any():
-            self.complete(ref)
-        else:
-            self._viewer.status = f"Nothing is painted on {ref}. Is nothing there? Press Shift+E."
-
-    def _toggle_hold_out(self, ref: SliceRef) -> None:
-        self.hold_out(ref, ref not in self._known.held_out)

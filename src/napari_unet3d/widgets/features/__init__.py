@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.learning import Learning
 from napari_unet3d.widgets.features.run_keys import RunKeys
 from napari_unet3d.widgets.features.slider_marks import SliceMarksOnSlider
 from napari_unet3d.widgets.workbench import Feature
 
 FEATURES: tuple[type[Feature], ...] = (
+    AnnotationKeys,
     SliceMarksOnSlider,
     Learning,
     RunKeys,

@@ -73,7 +73,10 @@ def next_step(now: Situation) -> Hint:
     if not now.annotation:
         return Hint("Press New for an annotation layer that fits the image.")
     if not _values(now.slices):
-        return Hint("Paint a structure on one slice, then some background.")
+        return Hint(
+            "Choose a class in the table, which takes the brush (or press Alt+2), and paint a "
+            "structure on one slice; then some background."
+        )
     known = {BACKGROUND, *(c.value for c in now.classes)}
     if unknown := sorted(_values(now.slices) - known):
         return _unknown(unknown, now.slices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -138,9 +139,9 @@ class SliceTable(QWidget):
             return
         labels = self._labels()
         with QSignalBlocker(self.table):
-            for row, painted in enumerate(self._rows):
-                if painted.ref in changed:
-                    self._fill_row(row, painted, labels)
+            for ref in changed:
+                if (row := self._row_of(ref)) is not None:
+                    self._fill_row(row, self._rows[row], labels)
         self._update_totals()
         self._select_shown()
 
@@ -285,24 +286,28 @@ class SliceTable(QWidget):
     def _update_rows(self, before: list[PaintedSlice]) -> None:
         """Draw the rows that differ from the rows `before`; both are sorted."""
         labels = self._labels()
-        places = {_place(painted) for painted in self._rows}
         rows = self.table.verticalHeader()
         if before and rows is not None:
             rows.setDefaultSectionSize(self.table.rowHeight(0))  # new rows are as high as others
+        at = 0  # the row of `before` that comes next
         with QSignalBlocker(self.table):
-            for row in reversed(range(len(before))):
-                if _place(before[row]) not in places:
-                    self.table.removeRow(row)
-            kept = (painted for painted in before if _place(painted) in places)
-            old = next(kept, None)
             for row, painted in enumerate(self._rows):
-                is_new = old is None or _place(old) != _place(painted)
-                if is_new:
+                while at < len(before) and before[at] is not painted:
+                    if _place(before[at]) >= _place(painted):
+                        break
+                    self.table.removeRow(row)
+                    at += 1
+                if at < len(before) and before[at] is painted:
+                    at += 1
+                    continue
+                if at < len(before) and _place(before[at]) == _place(painted):
+                    same, at = before[at] == painted, at + 1
+                    if same:
+                        continue
+                else:
                     self.table.insertRow(row)
-                if is_new or painted != old:
-                    self._fill_row(row, painted, labels)
-                if not is_new:
-                    old = next(kept, None)
+                self._fill_row(row, painted, labels)
+            self.table.setRowCount(len(self._rows))
         self.hint.setVisible(not self._rows and self.isEnabled())
         self.table.setVisible(bool(self._rows))
         self._update_totals()
@@ -333,14 +338,22 @@ class SliceTable(QWidget):
             self.table.setItem(row, column, item)
 
     def _select_shown(self) -> None:
-        refs = [painted.ref for painted in self._rows]
+        row = self._row_of(self._shown)
         with QSignalBlocker(self.table):
-            if self._shown in refs:
-                self.table.selectRow(refs.index(self._shown))
-            else:
+            if row is None:
                 self.table.clearSelection()
                 self.table.setCurrentCell(-1, -1)
+            elif row != self.table.currentRow() or not self.table.selectedItems():
+                self.table.selectRow(row)
         self._update_buttons()
+
+    def _row_of(self, ref: SliceRef | None) -> int | None:
+        if ref is None:
+            return None
+        place = ref.axis, ref.index, ref.time
+        row = bisect_left(self._rows, place, key=_place)
+        found = row < len(self._rows) and _place(self._rows[row]) == place
+        return row if found else None
 
     def _update_totals(self) -> None:
         self.totals.setText(totals_text(self._rows, self._marks, self._classes))
@@ -348,7 +361,8 @@ class SliceTable(QWidget):
 
     def _update_buttons(self) -> None:
         shown = self._shown
-        painted = next((p for p in self._rows if p.ref == shown), None)
+        row = self._row_of(shown)
+        painted = None if row is None else self._rows[row]
         held = shown in self.value()
         name = f" {shown}" if shown is not None else ""
         self.complete_button.setText(f"C&omplete{name}")

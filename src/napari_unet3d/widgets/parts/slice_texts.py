@@ -84,7 +84,8 @@ def totals_text(
     """Sum up the table: "5 slices · 2 held out · structure 12,345 px"."""
     parts = ["1 slice" if len(rows) == 1 else f"{len(rows):,} slices"]
     for name, refs in (("held out", marks.held_out), ("accepted", marks.accepted)):
-        if n := sum(painted.ref in refs for painted in rows):
+        n = sum(painted.ref in refs for painted in rows) if refs else 0
+        if n:
             parts.append(f"{n:,} {name}")
     totals: dict[int, int] = {}
     for painted in rows:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, QRectF, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QHelpEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import QScrollBar, QStyle, QStyleOptionSlider, QToolTip, QWidget
 
@@ -16,6 +16,8 @@ from napari_unet3d.widgets.parts.state_shapes import draw_state, state_color
 
 _MARK = 7
 """Pixels of a mark: it fits the slider of napari, which is 13 pixels high."""
+_EDGE = 1
+"""Pixels around a mark in the color of the slider, so that it is seen on the handle too."""
 _REACH = 4
 """Pixels beside the middle of a mark in which a click means the mark."""
 _ORDER: tuple[SliceState, ...] = ("partial", "complete", "empty", "accepted", "held out")
@@ -158,11 +160,25 @@ class SliderMarks(QWidget):
         painter = QPainter(pixmap)
         left, right = self.x_of(0), self.x_of(1)
         places = {(m.state, round(left + m.position * (right - left))) for m in self._marks}
-        top = (self.height() - _MARK) / 2
         for state in _ORDER:
-            color = state_color(state, *self._backgrounds)
-            for x in sorted(x for s, x in places if s == state):
-                box = QRectF(x - _MARK / 2, top, _MARK, _MARK)
-                draw_state(painter, box, state, color)
+            xs = sorted(x for s, x in places if s == state)
+            stamp = self._stamp(state, ratio) if xs else pixmap
+            size = stamp.deviceIndependentSize()
+            top = round((self.height() - size.height()) / 2)
+            for x in xs:
+                painter.drawPixmap(x - int(size.width()) // 2, top, stamp)
+        painter.end()
+        return pixmap
+
+    def _stamp(self, state: SliceState, ratio: float) -> QPixmap:
+        """Draw the mark of one state, with an edge around it."""
+        side = _MARK + 2 * _EDGE
+        pixmap = QPixmap(QSize(side, side) * ratio)
+        pixmap.setDevicePixelRatio(ratio)
+        pixmap.fill(Qt.GlobalColor.transparent)
+        painter = QPainter(pixmap)
+        draw_state(painter, QRectF(0, 0, side, side), state, self._backgrounds[0])
+        box = QRectF(_EDGE, _EDGE, _MARK, _MARK)
+        draw_state(painter, box, state, state_color(state, *self._backgrounds))
         painter.end()
         return pixmap

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from napari.layers import Labels
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet3d.data.ledger import SliceLedger
+from napari_unet3d.data.ledger_reading import Reading
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
@@ -29,6 +31,10 @@ _SMALL_BYTES = 2**24
 _LAYER_EVENTS = ("paint", "data", "set_data")
 
 
+Ask = Callable[[Callable[[], Any], Callable[[Any], None]], None]
+"""`Background.ask`."""
+
+
 class Counting(QObject):
     """Keeps the slice ledger of one layer up to date.
 
@@ -38,14 +44,20 @@ class Counting(QObject):
         The Qt parent.
     shown
         Returns the slice that the viewer shows: a redraw after moving is no change of the labels.
+    ask
+        Calls its first argument in a thread, and its second with the result. Large labels are
+        read there; without it, in short steps.
     """
 
     counted = Signal()
     """The painted slices, or the share that was read, may be different now."""
 
-    def __init__(self, parent: QObject, shown: Callable[[], SliceRef | None]) -> None:
+    def __init__(
+        self, parent: QObject, shown: Callable[[], SliceRef | None], ask: Ask | None = None
+    ) -> None:
         super().__init__(parent)
-        self._shown = shown
+        self._shown, self._ask = shown, ask
+        self._asked: Reading | None = None
         self._layer: Labels | None = None
         self._ledger: SliceLedger | None = None
         self._undo_watch: UndoWatch | None = None
@@ -71,7 +83,7 @@ class Counting(QObject):
 
     def is_waiting(self) -> bool:
         """Whether something is still to be counted, or verified."""
-        return self._timer.isActive()
+        return self._timer.isActive() or self._asked is not None
 
     # ---- the layer
 
@@ -88,7 +100,7 @@ class Counting(QObject):
     def cleanup(self) -> None:
         """Let go of the layer."""
         self.set_layer(None)
-        self._ledger = self._undo_watch = None
+        self._ledger = self._undo_watch = self._asked = None
 
     def moved(self) -> None:
         """Take note that the viewer moves to another slice, which redraws the layer."""
@@ -109,8 +121,7 @@ class Counting(QObject):
         known, ledger = self._ledger, self._current_ledger()
         if ledger is not None and ledger is known:
             ledger.doubt()
-        nbytes = 0 if ledger is None else getattr(ledger.labels, "nbytes", _SMALL_BYTES + 1)
-        self._work(None if nbytes <= _SMALL_BYTES else _STEP)
+        self._work(None if ledger is None or self._is_small(ledger) else _STEP)
         self._known = ()
         self._tell()
 
@@ -125,7 +136,7 @@ class Counting(QObject):
         """The ledger of the layer's data; None where they are no labels to train on."""
         data = None if self._layer is None else self._layer.data
         if self._ledger is None or self._ledger.labels is not data:
-            self._ledger = self._undo_watch = None
+            self._ledger = self._undo_watch = self._asked = None
             if self._layer is not None:
                 with suppress(BadInputError):  # the run bar shows it when a training is started
                     self._ledger = SliceLedger(data)
@@ -134,11 +145,38 @@ class Counting(QObject):
 
     def _work(self, seconds: float | None) -> None:
         ledger, self._moved = self._current_ledger(), False
-        if self._undo_watch is not None and self._undo_watch.stroke_is_open():
+        if ledger is None:
+            return
+        if self._stroke_is_open():
             # napari tells the paint of a stroke at its end; it is counted then.
             self._timer.start(_WAIT_MS)
-        elif ledger is not None and not ledger.work(seconds):
+            return
+        here = self._ask is None or self._is_small(ledger)
+        if not ledger.work(seconds, reading=here):
             self._timer.start(_PAUSE_MS if ledger.is_behind() else _LONG_PAUSE_MS)
+        elif not here and self._asked is None and (reading := ledger.reading()) is not None:
+            assert self._ask is not None
+            self._asked = reading
+            self._ask(reading.read, partial(self._was_read, reading))
+
+    def _was_read(self, reading: Reading, succeeded: bool) -> None:
+        """Take over what the thread has read, unless a stroke may be half in it."""
+        if reading is not self._asked or self._ledger is None:
+            return  # it is of another layer
+        self._asked = None
+        if not succeeded:
+            self._ask = None  # reading it here shows the error
+        elif not self._stroke_is_open():
+            self._ledger.take_reading(reading)
+        self._timer.start(_PAUSE_MS if self._ledger.is_behind() else _LONG_PAUSE_MS)
+        self._tell()
+
+    def _stroke_is_open(self) -> bool:
+        return self._undo_watch is not None and self._undo_watch.stroke_is_open()
+
+    @staticmethod
+    def _is_small(ledger: SliceLedger) -> bool:
+        return getattr(ledger.labels, "nbytes", _SMALL_BYTES + 1) <= _SMALL_BYTES
 
     def _tell(self) -> None:
         ledger = self._ledger

@@ -9,14 +9,14 @@ from napari.layers import Labels
 from napari_unet3d.data.marks import Marks
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.widgets.viewer.layers import (
+    accepted_entry,
+    held_out_entry,
     metadata_of,
     read_accepted,
     read_classes,
     read_held_out,
     remember,
-    write_accepted,
     write_classes,
-    write_held_out,
 )
 
 _BEFORE = "before"
@@ -32,17 +32,19 @@ def write_marks(layer: Labels, marks: Marks) -> None:
     now = read_marks(layer)
     if marks.classes != now.classes:
         write_classes(layer, marks.classes)
+    changed: dict[str, Any] = {}
     if marks.held_out != now.held_out:
-        write_held_out(layer, marks.held_out)
+        changed |= held_out_entry(marks.held_out)
     if marks.accepted != now.accepted:
-        write_accepted(layer, marks.accepted)
+        changed |= accepted_entry(marks.accepted)
     if marks.before != now.before:
-        entries = [
+        changed[_BEFORE] = [
             [[r.axis, r.index, r.time], list(marks.before[r])]
             for r in sorted(marks.before)
             if marks.before[r]
         ]
-        remember(layer, **{_BEFORE: entries})
+    if changed:
+        remember(layer, **changed)  # at once: who listens reads all marks at each change
 
 
 def _before(layer: Labels) -> dict[SliceRef, tuple[Any, ...]]:
