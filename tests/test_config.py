@@ -163,7 +163,13 @@ PROTANOPIA = (
 
 @pytest.mark.parametrize(
     ("vision", "n", "least"),
-    [(NORMAL, len(PALETTE), 12), (DEUTERANOPIA, 8, 11), (PROTANOPIA, 8, 11)],
+    [
+        (NORMAL, len(PALETTE), 12),
+        (DEUTERANOPIA, 8, 11),
+        (PROTANOPIA, 8, 11),
+        (DEUTERANOPIA, len(PALETTE), 8),
+        (PROTANOPIA, len(PALETTE), 8),
+    ],
 )
 def test_class_colors_can_be_told_apart(vision, n, least):
     from itertools import combinations

@@ -55,12 +55,13 @@ class ClassInfo(_Frozen):
 
 
 PALETTE = (
-    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#bbbbbb",
-    "#7c3440", "#a0f4b8", "#4c4c64", "#7c4010", "#10f4f4", "#acb87c", "#1c10f4", "#c44c4c",
-    "#c41094", "#4c6464", "#d0e8dc", "#c49494", "#10acb8", "#6488d0", "#ac944c", "#dcf494",
+    "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#cc79a7", "#0072b2", "#910a28",
+    "#befaeb", "#0a6464", "#fabea0", "#af5546", "#fa5573", "#6482fa", "#af0a64", "#0aebfa",
+    "#dcafbe", "#826482", "#a0460a", "#ebfaa0", "#73cd64", "#0afabe", "#733746", "#cd0aaf",
 )  # fmt: skip
-"""Okabe and Ito's eight colors, which color-blind users can tell apart; then those that differ most
-from all before them, from gray images and from painted background (CIEDE2000 of at least 12)."""
+"""Seven colors of Okabe and Ito, which color-blind users can tell apart; then those that differ
+most from all before them and from painted background. Any two differ by a CIEDE2000 of at least 12,
+and of at least 8 as people without red or green cones see them. None is gray, as images are."""
 
 
 def default_class(value: int, name: str | None = None) -> ClassInfo:

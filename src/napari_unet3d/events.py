@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -254,8 +254,84 @@ class SlicePreview:
     labels: NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class SlicesJoined:
+    """Slices that were painted or held out while the training runs have joined it.
+
+    Attributes
+    ----------
+    trained
+        Slices whose new labels are trained on from now on.
+    held_out
+        Slices that have left the training and are measured from now on.
+    seen
+        Held-out slices, old and new, that the network was trained on before, with the seconds
+        that it took: their scores flatter.
+    erased
+        Slices that have left the training since nothing is painted on them any more.
+    left_out
+        Slices with labels that are in no class of this training, and these labels. Such voxels
+        count as unlabelled, since another class needs another last layer of the network.
+    refused
+        Slices that stay as they were, since nothing would be left to train on.
+    """
+
+    trained: tuple[SliceRef, ...] = ()
+    held_out: tuple[SliceRef, ...] = ()
+    seen: tuple[tuple[SliceRef, float], ...] = ()
+    erased: tuple[SliceRef, ...] = ()
+    left_out: tuple[tuple[SliceRef, tuple[int, ...]], ...] = ()
+    refused: tuple[SliceRef, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoundStarted:
+    """A round of a continuous training begins: its number, from 1, and its length in seconds."""
+
+    number: int
+    seconds: float
+
+
+RoundEnd = Literal["", "stopped", "scores", "result", "time"]
+"""Why a continuous training rests: "" it goes on; "stopped" by the user; "scores" of the held-out
+slices have not risen; the "result" has hardly changed; the "time" is over that it may take."""
+
+
+@dataclass(frozen=True)
+class RoundFinished:
+    """A round of a continuous training has given a model, which is calibrated and measured.
+
+    Attributes
+    ----------
+    bundle
+        The model.
+    number
+        Number of the round, from 1.
+    seconds
+        Seconds of the training so far.
+    end
+        Why the training rests now.
+    gain
+        Mean IoU of the held-out slices minus the best one before; None where it is not known.
+    agreement
+        Mean IoU of the result with that of the round before, on a sample of the stack; None after
+        the first round.
+    """
+
+    bundle: ModelBundle
+    number: int
+    seconds: float
+    end: RoundEnd = ""
+    gain: float | None = None
+    agreement: float | None = None
+
+
 TrainingEvent = (
     TrainingStarted
+    | Forecast
+    | SlicesJoined
+    | RoundStarted
+    | RoundFinished
     | PixelsStarted
     | TrainingProgress
     | FinishingStarted

@@ -329,3 +329,84 @@ def test_planes_that_are_the_same_are_no_news():
 def test_labels_that_are_no_integers():
     with pytest.raises(BadInputError, match="labels are integers"):
         SliceLedger(np.zeros(SHAPE, np.float32))
+
+
+# --- read by another thread -----------------------------------------------------------------
+
+
+def finish(ledger: SliceLedger) -> None:
+    """Read in turn as the window does: another thread reads, this one lists."""
+    while True:
+        while not ledger.work(0.001, reading=False):
+            pass
+        reading = ledger.reading()
+        if reading is None:
+            return
+        assert reading.read()
+        ledger.take_reading(reading)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_what_another_thread_reads_is_the_same(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((9, 30, 31), dtype)
+    ledger = SliceLedger(labels, block_bytes=2000)
+    finish(ledger)
+    assert ledger.slices() == []
+    for _ in range(12):
+        axis = int(rng.integers(3))
+        where = (slice(None),) * axis + (int(rng.integers(labels.shape[axis])),)
+        labels[where] = rng.integers(0, 4)  # somebody else, who tells nothing
+        ledger.doubt()
+        finish(ledger)
+        assert ledger.slices() == find_painted_slices(labels)
+        assert ledger.share_read() == 1 and not ledger.is_behind()
+
+
+def test_paint_while_another_thread_reads_is_counted_once() -> None:
+    """The thread may read before, during or after a change: its result is not taken."""
+    labels = np.zeros((4, 20, 20), np.uint8)
+    labels[1, 2:5, 2:5] = 2
+    for before in (False, True):
+        ledger = SliceLedger(labels)
+        reading = ledger.reading()
+        assert reading is not None
+        if before:
+            assert reading.read()
+        box = (slice(1, 2), slice(8, 9), slice(3, 12))
+        ledger.change(box, labels[box].copy(), 3)
+        labels[box] = 3
+        if not before:
+            assert reading.read()
+        assert not ledger.take_reading(reading)
+        finish(ledger)
+        assert ledger.slices() == find_painted_slices(labels)
+        labels[box] = 0
+
+
+def test_only_the_planes_that_changed_spoil_a_reading() -> None:
+    labels = np.zeros((64, 8, 2**18), np.uint8)  # two readings
+    ledger = SliceLedger(labels)
+    reading = ledger.reading()
+    assert reading is not None and reading.blocks[-1].last < 64
+    assert reading.read()
+    labels[63, 0, :5] = 2
+    ledger.change((slice(63, 64), slice(0, 1), slice(0, 5)), 0, 2)
+    assert ledger.take_reading(reading)
+    other = ledger.reading()
+    assert other is not None and other.read()
+    ledger.doubt()
+    assert not ledger.take_reading(other)
+    assert not ledger.take_reading(reading)
+    finish(ledger)
+    assert [str(row.ref) for row in ledger.slices()] == ["z=63"]
+
+
+def test_what_cannot_be_read_is_no_reading() -> None:
+    class Broken(np.ndarray):
+        def __getitem__(self, key: object) -> np.ndarray:
+            raise OSError("gone")
+
+    ledger = SliceLedger(np.zeros((4, 5, 6), np.uint8).view(Broken))
+    reading = ledger.reading()
+    assert reading is not None and not reading.read()

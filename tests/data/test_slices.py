@@ -12,11 +12,7 @@ import pytest
 import zarr
 
 from napari_unet3d.data.ledger import find_painted_slices
-from napari_unet3d.data.slices import (
-    SliceRef,
-    parse_slices,
-    voxels_to_complete,
-)
+from napari_unet3d.data.slices import SliceRef, parse_slices
 from napari_unet3d.errors import BadInputError
 
 SHAPE = (6, 8, 10)
@@ -197,25 +193,3 @@ def test_finding_slices_of_a_big_stack_is_quick():
 def test_nothing_painted_is_no_slice():
     assert find_painted_slices(empty()) == []
     assert find_painted_slices(np.zeros((4, 0, 5), np.uint8)) == []
-
-
-def test_voxels_to_complete():
-    labels = empty(2)
-    labels[1, 3, 2] = 2
-    labels[1, :, 5, 4:] = 1
-
-    indices = voxels_to_complete(labels, SliceRef(1, 5, 1))
-
-    assert len(indices) == 4
-    before = labels.copy()
-    labels[indices] = 1
-    assert (labels[1, :, 5] == np.where(before[1, :, 5] == 0, 1, before[1, :, 5])).all()
-    assert (labels[1, :, 5] != 0).all()
-    assert (labels != before).sum() == 6 * 4
-    assert len(voxels_to_complete(labels, SliceRef(1, 5, 1))[0]) == 0
-
-
-@pytest.mark.parametrize("ref", [SliceRef(0, 6), SliceRef(2, -1), SliceRef(0, 0, 1)])
-def test_voxels_to_complete_outside(ref):
-    with pytest.raises(BadInputError, match="outside of the"):
-        voxels_to_complete(empty(), ref)

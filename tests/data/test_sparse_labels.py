@@ -11,8 +11,10 @@ import pytest
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.ledger import find_painted_slices
-from napari_unet3d.data.slices import SliceRef, voxels_to_complete
+from napari_unet3d.data.marks import Marks
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.data.state_changes import complete
 
 SHAPE = (5, 700, 1100)
 HUGE = (2000, 20_000, 20_000)
@@ -98,15 +100,11 @@ def test_a_snapshot_stays_as_it_was(pair: tuple[SparseLabels, np.ndarray]) -> No
     assert copy.path is None
 
 
-def test_complete_finds_the_same_voxels_as_in_numpy(
-    pair: tuple[SparseLabels, np.ndarray],
-) -> None:
-    sparse, plain = pair
+def test_a_slice_is_completed_as_in_numpy(pair: tuple[SparseLabels, np.ndarray]) -> None:
     ref = SliceRef(1, 510)
-    for ours, expected in zip(
-        voxels_to_complete(sparse, ref), voxels_to_complete(plain, ref), strict=True
-    ):
-        np.testing.assert_array_equal(ours, expected)
+    (ours,), (expected,) = (complete(labels, Marks(), ref)[0] for labels in pair)
+    np.testing.assert_array_equal(ours.mask, expected.mask)
+    np.testing.assert_array_equal(ours.values(), expected.values())
 
 
 def test_time_points_have_their_own_paint() -> None:

@@ -105,6 +105,7 @@ def session() -> Session:
         ),
         model=trained(),
         segmentation=segmentation,
+        accepted={SliceRef(0, 1): "model of Monday"},
         evidence=Evidence(
             CrossValidation(folds, (on_slice("z=1", 40), on_slice("z=6", 50)), 2),
             LearningCurve(runs, on_held_out=True),
@@ -142,7 +143,7 @@ class Page(HTMLParser):
 
 
 def words(report: Report) -> str:
-    return " ".join(Page(to_html(report)).words)
+    return " ".join(" ".join(Page(to_html(report)).words).split())
 
 
 # --- what it says ---------------------------------------------------------------------------
@@ -156,7 +157,9 @@ def test_it_tells_everything(session):
         "8 × 20 × 24",
         "2 × 0.5 × 0.5 µm",
         "float32",
-        "held out, complete",
+        "held out 100 %",
+        "accepted 100 %",
+        "z=1: accepted from a prediction (model of Monday)",
         "partial",
         "nucleus <A&B>",
         "Test GPU",

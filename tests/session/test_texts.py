@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from bundles import random_bundle
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import (
     ClassScore,
     Forecast,
     HeldOutScores,
     PredictionProgress,
+    RoundFinished,
+    SlicesJoined,
     TrainingProgress,
     TrainingStarted,
 )
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.texts import (
     PHASES,
+    done_text,
     error_text,
+    few_text,
     forecast_line,
+    joined_text,
     look_text,
     phase_line,
     plan_line,
     prediction_line,
+    rest_text,
     show_duration,
     starved_text,
     step_text,
@@ -32,6 +39,7 @@ from napari_unet3d.session.texts import (
 )
 from napari_unet3d.training.clock import Phase, Reading
 
+NETWORK = UNetConfig(widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same")
 READING = Reading("training", 0.4, 75.0, 120.0)
 
 
@@ -111,10 +119,41 @@ def test_errors_in_words() -> None:
 
 
 def test_a_training_that_was_too_short() -> None:
-    network = UNetConfig(
-        widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same"
-    )
-    bundle = random_bundle(network, [2])
+    bundle = random_bundle(NETWORK, [2])
     text = starved_text(bundle)
     assert text.startswith("The network has hardly learned: it had only ")
     assert text.endswith("the result is hardly better than chance.")
+    assert ": few. The result comes mainly from a network that has hardly" in few_text(bundle)
+
+
+def test_slices_that_join_are_told_with_what_their_scores_are_worth() -> None:
+    z5, z9, z12 = SliceRef(0, 5), SliceRef(0, 9), SliceRef(0, 12)
+    assert joined_text(SlicesJoined(trained=(z5,))) == "z=5 joined the training."
+    assert joined_text(SlicesJoined(trained=(z5, z9))) == "z=5 and z=9 joined the training."
+    assert joined_text(SlicesJoined(held_out=(z12,), seen=((z9, 3.0), (z12, 40.2)))) == (
+        "z=12 is measured from now on. z=12 was trained on for 40 s before it was held out: its "
+        "score flatters."
+    )
+    text = joined_text(SlicesJoined(erased=(z5,), left_out=((z9, (4, 7)),), refused=(z12,)))
+    assert "z=5 left the training" in text
+    assert "Labels 4 and 7 on z=9 are left out: a new class needs a new training." in text
+    assert "z=12 stays in the training as before" in text
+
+
+def test_why_a_continuous_training_rests() -> None:
+    def rest(**more: Any) -> str:
+        return rest_text(RoundFinished(random_bundle(NETWORK), 3, 140.0, **more))
+
+    assert "by +0.004" in rest(end="scores", gain=0.004)
+    assert "IoU 0.97 with it" in rest(end="result", agreement=0.97)
+    assert rest(end="time").startswith("Learned for 2:20 min.")
+    assert rest() == rest(end="stopped") == ""
+
+
+def test_what_a_run_has_spent_its_time_on() -> None:
+    spent: dict[Phase, float] = {"checking": 3.0, "pixels": 15.0, "training": 45.0}
+    spent |= {"finishing": 20.0, "segmenting": 152.0}
+    assert done_text(spent) == (
+        "Done in 3:55 min (3 s preparing, 1 min training, 20 s measuring, 2:32 min segmenting)"
+    )
+    assert done_text({"segmenting": 30.0}) == "Done in 30 s"

@@ -27,6 +27,7 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import (
     Checkpoint,
     FinishingStarted,
+    Forecast,
     HeldOutScores,
     PixelsStarted,
     SlicePreview,
@@ -50,7 +51,8 @@ def test_events_come_in_order():
     assert started.labelled_voxels == 2 * SHAPE[1] * SHAPE[2]
     assert started.patch_shape == (8, 24, 24)
     assert started.parameters == sum(p.numel() for p in bundle.build().parameters())
-    assert all(isinstance(e, TrainingProgress | HeldOutScores) for e in rest)
+    # Forecasts come on slow computers only: the first one after seconds.
+    assert all(isinstance(e, TrainingProgress | HeldOutScores | Forecast) for e in rest)
     steps = progress(rest)
     assert [e.iteration for e in steps] == [1, 2, 3, 4, 5, 6]
     assert [e.fraction for e in steps] == pytest.approx([i / 6 for i in range(1, 7)])

@@ -119,10 +119,18 @@ def test_a_starved_run_says_so(ready: Any, hands: Any, qtbot: Any) -> None:
     run(ready, hands, qtbot)
     assert ready.run_actions.bundle.record.iterations < 100
     text = ready.run_bar.message.text()
-    assert "hardly learned" in text
+    assert "in 1 s: few" in text
     assert "pixel classifier" in text
-    assert "Continue training" in text
     assert "Ready" not in text
+    before = ready.run_actions.bundle.record
+    hands.press(ready.run_bar.action_buttons()["Train 5 min more ▸"])
+    qtbot.waitUntil(lambda: ready.curve.points()[0], timeout=WAIT)
+    hands.press(ready.run_bar.stop_button)
+    wait_ready(ready, qtbot)
+    after = ready.run_actions.bundle.record
+    assert after.config["seconds"] == before.seconds + 300
+    assert after.iterations > before.iterations  # resumed, with its optimizer
+    assert after.iterations_before == before.iterations_before
 
 
 @pytest.mark.parametrize("what", ["paint", "settings", "time"])

@@ -153,17 +153,3 @@ def test_choosing_a_class_makes_the_brush_ready(parts: Any) -> None:
     assert layer.mode == "erase"
     layer.selected_label = 2
     assert classes.selected_label() == 2
-
-
-def test_keys_choose_classes(parts: Any) -> None:
-    viewer, layer, _, classes, _ = parts
-    classes.add()
-    keys = {str(key): action for key, action in viewer.keymap.items()}
-    keys["Alt+3"](viewer)
-    assert layer.selected_label == 3
-    keys["Alt+1"](viewer)
-    assert layer.selected_label == 1
-    keys["Alt+0"](viewer)
-    assert layer.mode == "erase"
-    keys["Alt+9"](viewer)  # no such class: nothing happens
-    assert layer.mode == "erase"

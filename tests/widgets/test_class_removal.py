@@ -9,7 +9,6 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_unet3d.config import default_class
-from napari_unet3d.widgets.class_removal import find_voxels
 from napari_unet3d.widgets.viewer.layers import read_classes
 
 WALL = default_class(3, "wall").model_copy(update={"color": "#123456"})
@@ -54,7 +53,9 @@ def test_delete_asks_what_would_be_lost(two: Any, qtbot: Any) -> None:
     assert not two.run_bar.action_buttons()
 
 
-def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any) -> None:
+@pytest.mark.needs_window
+@pytest.mark.parametrize("focus", ["table", "canvas"])
+def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any, focus: str) -> None:
     layer = two.choice.value()[1]
     before = layer.data.copy()
     click_row(two, qtbot, 2)
@@ -63,35 +64,33 @@ def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any) -> None
     assert values(two) == [2]
     assert not (layer.data == 3).any()
     assert [c.value for c in read_classes(layer)] == [2]
-    assert "removed" in two.run_bar.message.text()
-    two.run_bar.action_buttons()["Undo"].click()
-    assert two.class_table.value()[1] == WALL
+    assert "removed" in two.run_bar.status.text()
+    without = layer.data.copy()
+    window = two._viewer.window._qt_viewer
+    where = two.class_table.table if focus == "table" else window.canvas.native
+    control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+    qtbot.keyClick(where, Qt.Key.Key_Z, control)
+    assert two.class_table.value()[1] == WALL  # with its name and color
     np.testing.assert_array_equal(layer.data, before)
+    qtbot.keyClick(where, Qt.Key.Key_Z, control | shift)
+    assert values(two) == [2]
+    np.testing.assert_array_equal(layer.data, without)
 
 
-def test_deleted_paint_is_one_undo_step_of_napari(two: Any, qtbot: Any) -> None:
+def test_what_was_painted_since_is_undone_first(two: Any, qtbot: Any) -> None:
     layer = two.choice.value()[1]
     before = layer.data.copy()
     click_row(two, qtbot, 2)
     two.class_table.remove_button.click()
     two.run_bar.action_buttons()["Delete class and paint"].click()
-    layer.undo()
-    np.testing.assert_array_equal(layer.data, before)
-    qtbot.waitUntil(lambda: "Label 3 is painted" in two.run_bar.message.text(), timeout=3000)
-    two.run_bar.action_buttons()["Add class 3"].click()
-    assert two.class_table.value()[1] == WALL  # with its name and color
-
-
-def test_undo_leaves_what_was_painted_since(two: Any, qtbot: Any) -> None:
-    layer = two.choice.value()[1]
-    click_row(two, qtbot, 2)
-    two.class_table.remove_button.click()
-    two.run_bar.action_buttons()["Delete class and paint"].click()
+    removed = layer.data.copy()
     layer.data_setitem((np.array([6]), np.array([0]), np.array([0])), 1)
-    qtbot.keyClick(two.class_table.table, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    layer.undo()
+    assert values(two) == [2]
+    np.testing.assert_array_equal(layer.data, removed)
+    layer.undo()
     assert values(two) == [2, 3]
-    assert layer.data[6, 0, 0] == 1
-    assert np.count_nonzero(layer.data == 3) == 19
+    np.testing.assert_array_equal(layer.data, before)
 
 
 def test_a_class_without_paint_goes_at_once_and_comes_back(ready: Any, qtbot: Any) -> None:
@@ -99,7 +98,7 @@ def test_a_class_without_paint_goes_at_once_and_comes_back(ready: Any, qtbot: An
     click_row(ready, qtbot, 2)
     qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Delete)
     assert values(ready) == [2]
-    qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    ready.annotator.undo()
     assert ready.class_table.value()[1] == WALL
 
 
@@ -174,13 +173,3 @@ def test_the_error_of_unknown_paint_offers_the_class_too(ready: Any, qtbot: Any)
     assert values(ready) == [2, 7]
     assert not ready.run_bar.is_error()
     assert ready.run_bar.message.text().startswith("Ready")
-
-
-@pytest.mark.parametrize("shape", [(4, 5, 6), (2, 4, 5, 6)])
-def test_voxels_are_found_in_any_number_of_axes(shape: tuple[int, ...]) -> None:
-    labels = np.random.default_rng(0).integers(0, 4, shape)
-    wanted = np.nonzero(labels == 3)
-    assert len(wanted[0])
-    for axis, other in zip(find_voxels(labels, 3), wanted, strict=True):
-        np.testing.assert_array_equal(axis, other)
-    assert [len(axis) for axis in find_voxels(labels, 9)] == [0] * len(shape)

@@ -11,12 +11,11 @@ import zarr
 from napari.components import ViewerModel
 
 from napari_unet3d.data.ledger import find_painted_slices
-from napari_unet3d.data.slices import SliceRef, voxels_to_complete
+from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.viewer.navigation import show_slice
-from napari_unet3d.widgets.viewer.undo import complete_slice
 
 SHAPE = (10, 22, 24)
 
@@ -45,7 +44,7 @@ def annotate(qtbot: Any) -> Any:
 
 def in_step(annotator: Annotator, qtbot: Any) -> bool:
     """Whether the table says what a full look says, as soon as everything is counted."""
-    qtbot.waitUntil(lambda: not annotator._scan_timer.isActive(), timeout=5000)
+    qtbot.waitUntil(lambda: not annotator._counting.is_waiting(), timeout=5000)
     layer = annotator.layer()
     assert layer is not None
     return annotator.slices() == sorted(find_painted_slices(layer.data), key=lambda row: row.ref)
@@ -165,7 +164,7 @@ def test_what_others_write_is_found_at_a_redraw_not_by_moving(annotate: Any, qtb
     layer.data[3, 5:9] = 2  # by another plugin, which has not redrawn the layer yet
     for axis, index in ((0, 5), (0, 3), (1, 7)):
         show_slice(viewer, layer, SliceRef(axis, index))
-        qtbot.waitUntil(lambda: not annotator._scan_timer.isActive(), timeout=5000)
+        qtbot.waitUntil(lambda: not annotator._counting.is_waiting(), timeout=5000)
         assert annotator.slices() == []  # nothing was read again
     layer.refresh()
     assert in_step(annotator, qtbot)
@@ -229,7 +228,8 @@ def test_completing_is_one_small_undo_step(kind: str, axis: int, annotate: Any) 
     layer.data[(..., slice(30, 40), slice(30, 40), slice(30, 40))] = 2
     before = np.array(layer.data)
     expected = before.copy()
-    expected[voxels_to_complete(before, ref)] = 1
+    plane = read_slice(expected, ref)  # a view
+    plane[plane == 0] = 1
 
     annotator.complete(ref)
 
@@ -247,10 +247,10 @@ def test_completing_is_one_small_undo_step(kind: str, axis: int, annotate: Any) 
 
 @pytest.mark.parametrize("kind", COMPLETED)
 def test_a_slice_that_is_not_shown_is_completed_too(kind: str, annotate: Any) -> None:
-    viewer, layer, _ = annotate(COMPLETED[kind]())
+    viewer, layer, annotator = annotate(COMPLETED[kind]())
     viewer.dims.ndisplay = 3
     ref = SliceRef(1, 12)
-    complete_slice(layer, ref, displayed=False)
+    annotator.complete(ref)
     painted = np.array(layer.data)
     assert painted[..., 12, :].sum() == painted.sum() == 60 * 80
     assert history_bytes(layer) <= 9 * 60 * 80

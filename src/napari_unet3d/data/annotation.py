@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Self
@@ -162,8 +162,16 @@ class SparseAnnotation:
         """Read the labels on one slice, 2D, coded as in `training_crop` but nothing hidden."""
         return self._encode(read_slice(self.labels, ref))
 
+    def ledger(self) -> SliceLedger:
+        """The slice ledger of the labels, coded as in `training_crop` but nothing hidden."""
+        return SliceLedger(self.labels, self._encode)
+
     def labelled_voxels(
-        self, max_per_slice: int = 50_000, rng: np.random.Generator | None = None
+        self,
+        max_per_slice: int = 50_000,
+        rng: np.random.Generator | None = None,
+        ledger: SliceLedger | None = None,
+        only: Collection[SliceRef] | None = None,
     ) -> tuple[LabelledVoxels, ...]:
         """List the voxels that training may center patches on, by painted slice.
 
@@ -176,6 +184,10 @@ class SparseAnnotation:
             Most voxels of one slice.
         rng
             Source of the thinning; a generator with seed 0 when None.
+        ledger
+            The ledger of the labels, where there is one; else the labels are searched.
+        only
+            The slices that are listed; None lists all of them.
 
         Returns
         -------
@@ -185,8 +197,8 @@ class SparseAnnotation:
         rng = np.random.default_rng(0) if rng is None else rng
         # Held-out slices take part in the claims, or they would tear the slices that cross them
         # apart.
-        ledger = SliceLedger(self.labels, self._encode)
-        return list_labelled_voxels(ledger, self.held_out, max_per_slice, rng)
+        ledger = self.ledger() if ledger is None else ledger
+        return list_labelled_voxels(ledger, self.held_out, max_per_slice, rng, only)
 
     def check(self, volume: Volume) -> None:
         """Raise unless a network can be trained with these labels on this volume.

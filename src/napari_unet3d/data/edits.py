@@ -55,6 +55,35 @@ class SliceEdit:
             position.insert(0, np.full_like(first, self.ref.time))
         return tuple(position)
 
+    def on(self, labels: np.ndarray) -> np.ndarray:
+        """Return the labels (2D) of the slice after the edit."""
+        labels = labels.copy()
+        box = tuple(slice(a, a + n) for a, n in zip(self.start, self.mask.shape, strict=True))
+        labels[box][self.mask] = self.values()
+        return labels
+
     def values(self) -> np.ndarray | int:
         """The new labels, in the order of `indices`."""
         return self.labels if isinstance(self.labels, int) else self.labels[self.mask]
+
+    def in_box(
+        self, ndim: int = 3
+    ) -> tuple[tuple[slice, ...], NDArray[np.bool_], np.ndarray | int]:
+        """The edit as a box of ZYX (or, with `ndim` 4, TZYX) labels.
+
+        Returns
+        -------
+        box : tuple of slice
+            One for each axis.
+        mask : np.ndarray
+            Bool, in the shape of the box: the voxels that get new labels.
+        values : np.ndarray or int
+            The new labels: one for all, or one for each voxel of the mask, in its order.
+        """
+        box = [slice(a, a + n) for a, n in zip(self.start, self.mask.shape, strict=True)]
+        box.insert(self.ref.axis, slice(self.ref.index, self.ref.index + 1))
+        mask = np.expand_dims(self.mask, self.ref.axis)
+        if ndim == 4:
+            box.insert(0, slice(self.ref.time, self.ref.time + 1))
+            mask = mask[None]
+        return tuple(box), mask, self.values()

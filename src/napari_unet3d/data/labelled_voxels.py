@@ -48,11 +48,13 @@ def list_labelled_voxels(
     held_out: Collection[SliceRef],
     max_per_slice: int,
     rng: np.random.Generator,
+    only: Collection[SliceRef] | None = None,
 ) -> tuple[LabelledVoxels, ...]:
     """List the labelled voxels by painted slice; see `SparseAnnotation.labelled_voxels`."""
     ledger.work()
-    slices = list(_by_slice(ledger, held_out, max_per_slice, rng))
-    limit = max(_FEWEST, _MAX_SAMPLED_VOXELS // max(1, len(slices)))
+    slices = list(_by_slice(ledger, held_out, max_per_slice, rng, only))
+    number = len(slices) if only is None else len(ledger.slices())
+    limit = max(_FEWEST, _MAX_SAMPLED_VOXELS // max(1, number))
     if limit < max_per_slice:
         slices = [_thinned(voxels, limit, rng) for voxels in slices]
     return tuple(slices)
@@ -63,8 +65,9 @@ def _by_slice(
     held_out: Collection[SliceRef],
     max_per_slice: int,
     rng: np.random.Generator,
+    only: Collection[SliceRef] | None,
 ) -> Iterator[LabelledVoxels]:
-    for ref, coordinates, codes in ledger.claimed_voxels():
+    for ref, coordinates, codes in ledger.claimed_voxels(only):
         hidden = np.zeros(len(codes), bool)
         for other in held_out:
             if other.time == ref.time:

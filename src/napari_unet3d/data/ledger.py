@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
 
-from napari_unet3d.data.paint_counts import OTHER_CODE, PaintCounts, to_codes
+from napari_unet3d.data.ledger_reading import CountedPlanes, PlaneBlock, Reading, block_shape
+from napari_unet3d.data.paint_counts import PaintCounts, to_codes
 from napari_unet3d.data.painted_slices import PaintedSlice, PaintedSlices
 from napari_unet3d.data.slices import (
     SliceRef,
     at_time,
     check_layout,
-    count_labels,
     n_times,
     read_slice,
     space,
@@ -24,6 +24,9 @@ _BLOCK_BYTES = 2**22
 """Bytes read in one step, which takes a few milliseconds."""
 _MOST_IN_BOX = 2**24
 """Voxels of a box. Index arrays in a larger box are not counted; the box is read again instead."""
+
+_READING_VOXELS = 2**26
+"""Voxels that another thread reads before it hands over: some 0.1 s of work."""
 
 _KNOWN, _DOUBTED, _UNREAD = 0, 1, 2
 
@@ -99,7 +102,7 @@ class SliceLedger:
         self._encode = encode
         self._exact = encode is not None or np.dtype(labels.dtype) == np.uint8
         self._shape = space(labels)
-        self._planes, self._rows = _block_shape(labels, block_bytes)
+        self._planes, self._rows = block_shape(labels, block_bytes)
         times = n_times(labels) if all(self._shape) else 0
         self._status = np.full((times, self._shape[0]), _UNREAD, np.uint8)
         self._status[self._surely_empty()] = _KNOWN
@@ -108,6 +111,7 @@ class SliceLedger:
         self._stale: set[int] = set()
         self._job: Iterator[None] | None = None
         self._reading: tuple[int, int, int] | None = None
+        self._elsewhere: Reading | None = None
 
     # ---- answers
 
@@ -196,16 +200,21 @@ class SliceLedger:
         part[part == _KNOWN] = _DOUBTED
         self._status[self._surely_empty() & (self._status == _DOUBTED)] = _KNOWN
         self._job, self._reading = None, None
+        if self._elsewhere is not None:
+            self._elsewhere.is_disturbed = True
 
     # ---- work
 
-    def work(self, seconds: float | None = None) -> bool:
+    def work(self, seconds: float | None = None, *, reading: bool = True) -> bool:
         """Read the planes that were not read yet, and list the slices.
 
         Parameters
         ----------
         seconds
             Stop after about so long, and go on in the next call; None for no limit.
+        reading
+            Whether planes are read; otherwise only what was read already is listed, and `reading`
+            says what another thread may read.
 
         Returns
         -------
@@ -215,7 +224,7 @@ class SliceLedger:
         stop = None if seconds is None else clock.perf_counter() + seconds
         while True:
             if self._job is None:
-                self._job = self._next_job()
+                self._job = self._next_job(reading)
                 if self._job is None:
                     return True
             for _ in self._job:
@@ -223,19 +232,58 @@ class SliceLedger:
                     return False
             self._job, self._reading = None, None
             if stop is not None and clock.perf_counter() > stop:
-                return not self._stale and not self._status.any()
+                return not self._stale and not (reading and self._status.any())
 
-    def _next_job(self) -> Iterator[None] | None:
+    def reading(self) -> Reading | None:
+        """The planes that are to be read next, for another thread; None when all are read.
+
+        Give the result to `take_reading`. Only the last reading that was asked for is taken.
+        """
         for wanted in (_UNREAD, _DOUBTED):
+            if (planes := self._planes_to_read(wanted)) is not None:
+                time, first = planes
+                voxels, blocks = 0, list[PlaneBlock]()
+                while first < self._shape[0] and (not blocks or voxels < _READING_VOXELS):
+                    last = min(first + self._planes, self._shape[0])
+                    if (self._status[time, first:last] == wanted).any():
+                        blocks.append(self._block(time, first, last))
+                        voxels += (last - first) * self._shape[1] * self._shape[2]
+                    elif blocks:
+                        break
+                    first = last
+                self._elsewhere = Reading(tuple(blocks))
+                return self._elsewhere
+        return None
+
+    def take_reading(self, reading: Reading) -> bool:
+        """Take over what another thread has read; return whether it was still true."""
+        is_true = reading is self._elsewhere and not reading.is_disturbed
+        self._elsewhere = None
+        if is_true:
+            self._job, self._reading = None, None
+            for counted in reading.counted:
+                self._take(counted)
+        return is_true
+
+    def _next_job(self, reading: bool) -> Iterator[None] | None:
+        for wanted in (_UNREAD, _DOUBTED):
+            if wanted == _UNREAD and not reading and (self._status == _UNREAD).any():
+                return None  # another thread reads
             if wanted == _DOUBTED and self._stale:
                 return self._find(min(self._stale))
-            first_plane = int((self._status == wanted).argmax()) if self._status.size else 0
-            time, z = divmod(first_plane, max(1, self._status.shape[1]))
-            if self._status.size and self._status[time, z] == wanted:
-                first = z - z % self._planes
+            if reading and (planes := self._planes_to_read(wanted)) is not None:
+                time, first = planes
                 last = min(first + self._planes, self._shape[0])
                 self._reading = time, first, last
                 return self._read_planes(time, first, last)
+        return None
+
+    def _planes_to_read(self, wanted: int) -> tuple[int, int] | None:
+        """Time point and first plane of the next block with this status."""
+        first_plane = int((self._status == wanted).argmax()) if self._status.size else 0
+        time, z = divmod(first_plane, max(1, self._status.shape[1]))
+        if self._status.size and self._status[time, z] == wanted:
+            return time, z - z % self._planes
         return None
 
     def _surely_empty(self) -> np.ndarray:
@@ -253,6 +301,8 @@ class SliceLedger:
     def _touched(self, time: int, first: int, last: int) -> None:
         """List the slices of a time point again, since voxels there have changed."""
         self._stale.add(time)
+        if self._elsewhere is not None:
+            self._elsewhere.disturb(time, first, last)
         if self._reading is None or (
             self._reading[0] == time and first < self._reading[2] and self._reading[1] < last
         ):
@@ -282,34 +332,27 @@ class SliceLedger:
 
     def _read_planes(self, time: int, first: int, last: int) -> Iterator[None]:
         """Count the paint of some xy planes."""
-        _, height, width = self._shape
-        dtype = np.uint16 if max(height, width) < 2**16 else np.uint32
-        by_zy = np.zeros((last - first, height), dtype)
-        by_zx = np.zeros((last - first, width), dtype)
-        by_value = np.zeros((last - first, OTHER_CODE + 1), np.int64)
+        counted = yield from self._block(time, first, last).count()
+        self._take(counted)
+
+    def _block(self, time: int, first: int, last: int) -> PlaneBlock:
+        known = self._counts.get(time)
+        cross = () if known is None else tuple(known.cross)
+        return PlaneBlock(self.labels, time, first, last, self._rows, self._encode, cross)
+
+    def _take(self, counted: CountedPlanes) -> None:
+        """Take over the counts of planes that were read."""
+        time, first = counted.time, counted.first
+        last = first + len(counted.by_zy)
         known = self._counts.get(time)
         changed = False
-        for y in range(0, height, self._rows):
-            rows = slice(y, min(y + self._rows, height))
-            block = self._read(time, (slice(first, last), rows, slice(None)))
-            if self._encode is not None:
-                block = self._encode(block)
-            # As unsigned numbers, negative values count as paint too.
-            unsigned = np.ascontiguousarray(block).view(f"u{block.dtype.itemsize}")
-            painted = np.flatnonzero(unsigned.reshape(len(block), -1).max(1))
-            for i in painted:
-                codes = to_codes(block[i])
-                paint = codes != 0
-                by_zy[i, rows] = paint.sum(1, dtype=dtype)
-                by_zx[i] += paint.sum(0, dtype=dtype)
-                for value, voxels in count_labels(codes).items():
-                    by_value[i, value] += voxels
-            if known is not None and known.cross:
-                changed |= known.check_cross(first, y, to_codes(block))
-            yield
-        by_value = by_value[:, : int(np.flatnonzero(by_value.any(0)).max(initial=0)) + 1]
-        if known is not None or by_value.any():
-            changed |= self._counts_at(time).set_planes(first, by_zy, by_zx, by_value)
+        if known is not None:
+            for y, lines in counted.lines:
+                changed |= known.check_cross(first, y, lines)
+        if known is not None or counted.by_value.any():
+            changed |= self._counts_at(time).set_planes(
+                first, counted.by_zy, counted.by_zx, counted.by_value
+            )
         self.was_surprised |= changed and bool((self._status[time, first:last] == _DOUBTED).any())
         self._status[time, first:last] = _KNOWN
         if changed:
@@ -331,8 +374,10 @@ class SliceLedger:
 
     # ---- the voxels of the slices
 
-    def claimed_voxels(self) -> Iterator[tuple[SliceRef, np.ndarray, np.ndarray]]:
-        """Read the voxels that belong to each painted slice; `work` must be done.
+    def claimed_voxels(
+        self, only: Collection[SliceRef] | None = None
+    ) -> Iterator[tuple[SliceRef, np.ndarray, np.ndarray]]:
+        """Read the voxels of each painted slice, or of those in `only`; `work` must be done.
 
         Yields
         ------
@@ -345,29 +390,13 @@ class SliceLedger:
         """
         for painted in self.slices():
             ref = painted.ref
-            at_this_time = self._painted[ref.time]
-            codes = at_this_time.claimed(ref, self._to_codes(read_slice(self.labels, ref)))
+            if only is not None and ref not in only:
+                continue
+            codes = self._painted[ref.time].claimed(
+                ref, self._to_codes(read_slice(self.labels, ref))
+            )
             first, second = np.nonzero(codes)
             if len(first):
                 position = [first, second]
                 position.insert(ref.axis, np.full_like(first, ref.index))
                 yield ref, np.stack(position, 1).astype(np.int32), codes[first, second]
-
-
-def _block_shape(labels: Any, block_bytes: int) -> tuple[int, int]:
-    """Return how many xy planes, and how many rows of them, are read at once."""
-    depth, height, width = space(labels)
-    itemsize = np.dtype(labels.dtype).itemsize
-    chunks = getattr(labels, "chunks", None)
-    # Blocks that cut through chunks would decode them several times.
-    planes, rows = (_first(chunks[-3]), _first(chunks[-2])) if chunks else (1, 1)
-    row_bytes = max(1, planes * rows * width * itemsize)
-    rows = min(max(1, height), rows * max(1, block_bytes // row_bytes))
-    if rows >= height:
-        planes *= max(1, block_bytes // max(1, planes * height * width * itemsize))
-    return max(1, min(planes, depth)), max(1, rows)
-
-
-def _first(chunk: int | tuple[int, ...]) -> int:
-    """Size of chunks along an axis, of which dask gives all and zarr the first."""
-    return max(1, chunk if isinstance(chunk, int) else max(chunk, default=1))

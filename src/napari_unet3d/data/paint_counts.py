@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -146,25 +146,26 @@ class PaintCounts:
         self.totals[0][rows] = self.by_value[rows].sum(1)
         return True
 
-    def check_cross(self, z: int, y: int, codes: np.ndarray) -> bool:
+    def check_cross(self, z: int, y: int, lines: Mapping[tuple[int, int], np.ndarray]) -> bool:
         """Compare the kept slices with voxels just read; keep these and return whether they differ.
 
         Parameters
         ----------
         z, y
             Where the voxels begin.
-        codes
-            (planes, rows, width) uint8.
+        lines
+            By axis and index of the slice: (planes, width) or (planes, rows) uint8.
         """
         differs = False
-        planes, rows = codes.shape[:2]
-        for (axis, index), kept in self.cross.items():
-            if axis == 1 and y <= index < y + rows:
-                differs |= kept.replace(z, codes[:, index - y])
-            elif axis == 2:
-                lines = kept.codes[z : z + planes].copy()
-                lines[:, y : y + rows] = codes[:, :, index]
-                differs |= kept.replace(z, lines)
+        for (axis, index), read in lines.items():
+            kept = self.cross.get((axis, index))
+            if kept is None:
+                continue
+            if axis == 2:
+                rows = slice(y, y + read.shape[1])
+                read, part = kept.codes[z : z + len(read)].copy(), read
+                read[:, rows] = part
+            differs |= kept.replace(z, read)
         return differs
 
     # ---- changes

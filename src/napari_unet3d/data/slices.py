@@ -77,30 +77,6 @@ def parse_slices(text: str) -> tuple[SliceRef, ...]:
     return tuple(slices)
 
 
-def voxels_to_complete(labels: Any, ref: SliceRef) -> tuple[np.ndarray, ...]:
-    """Find the unlabelled voxels of a slice, which "Complete slice" makes background.
-
-    Returns
-    -------
-    tuple of np.ndarray
-        One index array per axis of `labels`, as napari's ``data_setitem`` takes them.
-
-    Raises
-    ------
-    BadInputError
-        When the slice is not in the stack.
-    """
-    check_layout(labels)
-    check_in_stack(labels, ref, f"Slice {ref}")
-    first, second = np.nonzero(read_slice(labels, ref) == UNLABELLED)
-    position = np.full_like(first, ref.index)
-    indices = [first, second]
-    indices.insert(ref.axis, position)
-    if len(labels.shape) == 4:
-        indices.insert(0, np.full_like(first, ref.time))
-    return tuple(indices)
-
-
 # --- reading labels -------------------------------------------------------------------------
 
 

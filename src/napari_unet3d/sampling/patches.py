@@ -56,11 +56,17 @@ class PatchSampler:
         self.rare_share, self.seed = rare_share, seed
         self.slices = annotation.labelled_voxels() if slices is None else slices
         self._margin = margin
-        n_codes = len(annotation.classes) + 2
-        # (slices, codes): labelled voxels before thinning, the weights of a draw.
-        self._counts = np.array(
-            [[s.counts.get(code, 0) for code in range(n_codes)] for s in self.slices], float
-        )
+        self._counts = self._count()
+
+    def adopt(self, annotation: SparseAnnotation, slices: tuple[LabelledVoxels, ...]) -> None:
+        """Draw from another annotation of the same stack and classes from now on."""
+        self.annotation, self.slices = annotation, slices
+        self._counts = self._count()
+
+    def _count(self) -> np.ndarray:
+        """(slices, codes): labelled voxels before thinning, the weights of a draw."""
+        codes = range(len(self.annotation.classes) + 2)
+        return np.array([[s.counts.get(code, 0) for code in codes] for s in self.slices], float)
 
     @property
     def class_counts(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_unet3d.data.boxes import Box, plan_blocks, slice_box
+from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.pixels.features import Read, filter_bank
 from napari_unet3d.pixels.fit import PixelSample
@@ -36,6 +37,7 @@ def sample_pixels(
     sampler: PatchSampler,
     interrupted: Callable[[], bool],
     stopped: Callable[[], bool] = lambda: False,
+    only: Collection[SliceRef] | None = None,
 ) -> list[PixelSample]:
     """Features of labelled voxels, from parts spread over all annotated slices.
 
@@ -49,11 +51,16 @@ def sample_pixels(
     stopped
         Asked before each scale of each part. When True, the samples of complete parts are
         returned at once, even if there is none.
+    only
+        The slices that samples are taken of, as many as where all slices give some; None takes
+        them of all slices.
     """
     source = sampler.source
     rng = np.random.default_rng(sampler.seed)
-    parts = _choose_parts(sampler, rng, stopped)
-    quota = max(_SMALLEST_QUOTA, _LABELLED // max(len(parts), 1)) // source.volume.n_channels + 1
+    slices = [s for s in sampler.slices if only is None or s.ref in only]
+    parts = _choose_parts(sampler, slices, rng, stopped)
+    labelled = _LABELLED * len(slices) // max(len(sampler.slices), 1)
+    quota = max(_SMALLEST_QUOTA, labelled // max(len(parts), 1)) // source.volume.n_channels + 1
     samples: list[PixelSample] = []
     for ref, box in parts:
         if stopped() or (samples and interrupted()):
@@ -98,19 +105,23 @@ def _choose_voxels(codes: np.ndarray, quota: int, rng: np.random.Generator) -> n
 
 
 def _choose_parts(
-    sampler: PatchSampler, rng: np.random.Generator, stopped: Callable[[], bool]
+    sampler: PatchSampler,
+    slices: Sequence[LabelledVoxels],
+    rng: np.random.Generator,
+    stopped: Callable[[], bool],
 ) -> list[_Part]:
-    """Labelled parts of as many slices as possible, in turn one of each slice.
+    """Labelled parts of as many of the slices as possible, in turn one of each slice.
 
     The first parts hold every painted class: a class that the classifier never saw would be ruled
     out everywhere.
     """
-    largest_area = _AREA // sampler.source.volume.n_channels
-    missing = {int(c) for c in np.flatnonzero(sampler.class_counts) + 1}
+    side_area = _AREA // sampler.source.volume.n_channels
+    largest_area = side_area * len(slices) // max(len(sampler.slices), 1)
+    missing = {code for s in slices for code in s.counts}
     with_new_class: list[_Part] = []
     others: list[_Part] = []
     area = 0
-    for ref, part in _parts_in_turn(sampler, largest_area, rng):
+    for ref, part in _parts_in_turn(sampler, slices, side_area, rng):
         if stopped() or (area > largest_area and not missing):
             break
         codes = sampler.annotation.training_crop(ref.time, part.start, part.stop)
@@ -123,12 +134,14 @@ def _choose_parts(
     return with_new_class + others
 
 
-def _parts_in_turn(sampler: PatchSampler, area: int, rng: np.random.Generator) -> Iterator[_Part]:
+def _parts_in_turn(
+    sampler: PatchSampler, slices: Sequence[LabelledVoxels], area: int, rng: np.random.Generator
+) -> Iterator[_Part]:
     """Parts of slices that hold labelled voxels, in random order, in turn one of each slice."""
     side = int((area / len(sampler.slices)) ** 0.5)
     side = min(max(side, _SMALLEST_SIDE), _LARGEST_SIDE)
     parts: list[list[_Part]] = []
-    for painted in sampler.slices:
+    for painted in slices:
         whole = slice_box(sampler.source.volume.shape, painted.ref)
         z, y, x = (-(-min(n, side) // 2) for n in whole.shape)
         boxes = plan_blocks(whole.shape, (z, y, x), side * side).moved(whole.start)

@@ -16,7 +16,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.geometry import parameter_count
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.predictor import predict
-from napari_unet3d.session.session import Session
+from napari_unet3d.session.session import RunSettings, Session
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
@@ -79,7 +79,7 @@ def run_job(
     RunFailedError
         Something failed on the way. A `TrainingFailedError` holds what was trained until then.
     """
-    volume, settings = session.volume, session.settings
+    volume = session.volume
     if volume is None:
         raise BadInputError("No image is open. Open one, then start again.")
     if train:
@@ -94,32 +94,30 @@ def run_job(
     else:
         raise BadInputError("There is no model to apply. Train one, or load one.")
     if outputs is not None:
-        more = {name: array for name, array in outputs.items() if name != "labels"}
-        yield from predict(
-            bundle,
-            volume,
-            outputs["labels"],
-            times=settings.times,
-            config=settings.prediction,
-            **more,
-        )
+        yield from segment(bundle, volume, outputs, session.settings)
     return bundle
+
+
+def segment(
+    bundle: ModelBundle, volume: Volume, outputs: Outputs, settings: RunSettings
+) -> Generator[Any, None, None]:
+    """Segment a stack into `outputs`; yields the events of `predict`."""
+    more = {name: array for name, array in outputs.items() if name != "labels"}
+    return predict(
+        bundle,
+        volume,
+        outputs["labels"],
+        times=settings.times,
+        config=settings.prediction,
+        **more,
+    )
 
 
 def _train(
     session: Session, volume: Volume, control: TrainingControl, labels: Any
 ) -> Generator[Any, None, ModelBundle | None]:
     """Check and train; previews are written into `labels` unless that is None."""
-    if session.annotation is None:
-        raise BadInputError("There is no annotation to train on. Paint one, or open one.")
-    start = session.start_from
-    trainer = Trainer(
-        volume,
-        session.annotation,
-        session.settings.training,
-        start_from=None if start is None else start.bundle,
-        resume=session.resume,
-    )
+    trainer = make_trainer(session, volume)
     if control.cancelled:  # while the input was checked
         return None
     yield InputChecked(parameter_count(trainer.plan.network))
@@ -133,6 +131,26 @@ def _train(
             if labels is not None and isinstance(event, SlicePreview):
                 show_preview(labels, event)
             yield event
+
+
+def make_trainer(session: Session, volume: Volume) -> Trainer:
+    """A trainer for the annotation and the settings of a session.
+
+    Raises
+    ------
+    BadInputError
+        The input cannot be used.
+    """
+    if session.annotation is None:
+        raise BadInputError("There is no annotation to train on. Paint one, or open one.")
+    start = session.start_from
+    return Trainer(
+        volume,
+        session.annotation,
+        session.settings.training,
+        start_from=None if start is None else start.bundle,
+        resume=session.resume,
+    )
 
 
 def show_preview(labels: np.ndarray, preview: SlicePreview) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import (
     HeldOutScores,
     PredictionProgress,
+    RoundFinished,
+    RoundStarted,
+    SlicesJoined,
     TrainingProgress,
     TrainingStarted,
 )
@@ -46,6 +50,24 @@ def times(reading: Reading) -> list[str]:
     return parts
 
 
+def done_text(seconds: Mapping[Phase, float]) -> str:
+    """Write what a run has spent its time on: "Done in 3:55 min (1 min training, 2 min …)".
+
+    Parameters
+    ----------
+    seconds
+        Seconds of each phase.
+    """
+    names = {"training": "training", "finishing": "measuring", "segmenting": "segmenting"}
+    before = sum(s for phase, s in seconds.items() if phase in ("checking", "preparing"))
+    trained = seconds.get("pixels", 0.0) + seconds.get("training", 0.0)
+    parts = [("preparing", before), ("training", trained)]
+    parts += [(names[p], seconds.get(p, 0.0)) for p in ("finishing", "segmenting")]
+    told = ", ".join(f"{show_duration(s)} {name}" for name, s in parts if round(s))
+    in_all = show_duration(sum(seconds.values()))
+    return f"Done in {in_all} ({told})" if told.count(",") else f"Done in {in_all}"
+
+
 # --- before the first iteration -------------------------------------------------------------
 
 
@@ -78,6 +100,75 @@ def forecast_line(started: TrainingStarted, time_points: int) -> str | None:
         for seconds in (forecast.training + after, forecast.training, after)
     )
     return f"About {in_all} in all: {first} to train, then {second} to {then}."
+
+
+# --- while it runs --------------------------------------------------------------------------
+
+
+def joined_text(event: SlicesJoined) -> str:
+    """Write what became of slices that were painted or held out while the training runs."""
+    parts = []
+    if event.trained:
+        parts.append(f"{_list(event.trained)} {_verb(event.trained, 'joined')} the training.")
+    if event.held_out:
+        parts.append(f"{_list(event.held_out)} {_verb(event.held_out, 'is')} measured from now on.")
+    parts += [
+        f"{ref} was trained on for {show_duration(max(1, seconds))} before it was held out: its "
+        "score flatters."
+        for ref, seconds in event.seen
+        if ref in event.held_out
+    ]
+    if event.erased:
+        parts.append(f"{_list(event.erased)} left the training: nothing is painted there now.")
+    for ref, values in event.left_out:
+        noun = "Label" if len(values) == 1 else "Labels"
+        parts.append(
+            f"{noun} {_list(values)} on {ref} {_verb(values, 'is')} left out: a new class needs a "
+            "new training."
+        )
+    if event.refused:
+        parts.append(
+            f"{_list(event.refused)} {_verb(event.refused, 'stays')} in the training as before: "
+            "without it nothing would be left to train on."
+        )
+    return " ".join(parts)
+
+
+def round_text(event: RoundStarted) -> str:
+    """Write which round of a continuous training runs: "Round 3, 1:20 min"."""
+    return f"Round {event.number}, {show_duration(event.seconds)}"
+
+
+def rest_text(event: RoundFinished) -> str:
+    """Write why a continuous training rests; "" when it goes on, or the user has stopped it."""
+    begin = f"Learned for {show_duration(event.seconds)}"
+    if event.end == "scores":
+        gain = 0.0 if event.gain is None else event.gain
+        return (
+            f"{begin}. More time no longer helps: the last round changed the IoU on the held-out "
+            f"slices by {gain:+.3f}. New paint does: learning goes on by itself."
+        )
+    if event.end == "result":
+        share = 1.0 if event.agreement is None else event.agreement
+        return (
+            f"{begin}. More time no longer helps: the result is the same as a round before "
+            f"(IoU {share:.2f} with it). New paint does: learning goes on by itself."
+        )
+    if event.end == "time":
+        return f"{begin}. That is the longest time without new paint; paint, and it goes on."
+    return ""
+
+
+def _list(items: Sequence[object]) -> str:
+    """Write items as "a", "a and b" or "a, b and c"."""
+    names = [str(item) for item in items]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _verb(items: Sequence[object], verb: str) -> str:
+    """A verb in the singular or plural, for so many items."""
+    plural = {"is": "are", "stays": "stay"}
+    return verb if len(items) == 1 else plural.get(verb, verb)
 
 
 # --- progress -------------------------------------------------------------------------------
@@ -130,6 +221,33 @@ def starved_text(bundle: ModelBundle) -> str:
         f"The network has hardly learned: it had only {show_iterations(bundle.record.iterations)}, "
         f"and the result {result}."
     )
+
+
+def few_text(bundle: ModelBundle) -> str:
+    """Say how few iterations the time sufficed for: "21 iterations in 60 s: few. …"."""
+    record = bundle.record
+    done = f"{show_iterations(record.iterations)} in {show_duration(record.seconds)}: few."
+    learner = "the pixel classifier" if bundle.pixels else "a network that has hardly learned"
+    return f"{done} The result comes mainly from {learner}."
+
+
+def applied_text(image: str, model: str) -> str:
+    """Say with which model an image was segmented, and that nothing was measured."""
+    return (
+        f"'{image}' was segmented with the model {model}. Not measured here: scores hold for "
+        "the stack that a model was trained on."
+    )
+
+
+RESCUED = (
+    "The model that was trained until then is kept: segment with 'Apply to image', save it, or "
+    "continue the training."
+)
+"""What follows the error of a training that was cut off."""
+TRAINED_WELL = (
+    "The training had ended well and its model is kept: save it, or segment with 'Apply to image'."
+)
+"""What follows the error of a segmentation after a training."""
 
 
 def error_text(error: Any) -> str:

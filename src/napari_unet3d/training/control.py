@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 
+from napari_unet3d.data.joined_labels import SlicePaint
 from napari_unet3d.data.slices import SliceRef
 
 
@@ -17,6 +19,7 @@ class TrainingControl:
         self._watched: SliceRef | None = None
         self._stopped_at = 0.0
         self._checkpoint_seconds: float | None = None
+        self._paints: deque[SlicePaint] = deque()
 
     def stop(self) -> None:
         """End the training within seconds and keep its model."""
@@ -51,6 +54,25 @@ class TrainingControl:
     def checkpoint_seconds(self) -> float | None:
         """Seconds from one checkpoint to the next; None for no checkpoints."""
         return self._checkpoint_seconds
+
+    def join(self, paint: SlicePaint) -> None:
+        """Hand over a slice that was painted, held out or erased; it joins at the next iteration.
+
+        A slice may be handed over any number of times: the newest labels count.
+        """
+        self._paints.append(paint)
+
+    @property
+    def has_paint(self) -> bool:
+        """Whether slices wait to join the training."""
+        return bool(self._paints)
+
+    def take_paint(self) -> list[SlicePaint]:
+        """The slices that wait to join, oldest first; they wait no longer."""
+        paints = []
+        while self._paints:
+            paints.append(self._paints.popleft())
+        return paints
 
     def watch(self, ref: SliceRef | None) -> None:
         """Ask for previews of a slice, now and then; None for none."""

@@ -9,8 +9,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import slice_box
-from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import Forecast
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Network
@@ -28,6 +28,11 @@ _TIMED_TILE = 150_000
 than the tiles of a prediction."""
 _TIMED_BOX = (24, 64, 64)
 """Voxels (z, y, x) of the box whose features are timed: a sixth of a second on one core."""
+_THIN_BOX = (1, 160, 160)
+"""Voxels of the box that stands for a slice, one voxel thick: its features take several times as
+long a voxel, since their halo is read and smoothed too."""
+_LOAD_MEMORY = 0.9
+"""Share of the last estimate of the load that is kept at each step: it follows in seconds."""
 _FITTING_SECONDS = 1.0
 """Seconds that fitting the calibration takes on two cores."""
 _DENSE_OVERLAP = 0.5
@@ -46,16 +51,44 @@ class Speed:
     """
 
     def __init__(self, learner: Learner, looks: Looks) -> None:
-        self._plan, self._looks = learner.plan, looks
+        self._learner, self._looks = learner, looks
         self._network: float | None = None
-        self._pixels = 0.0
+        self._pixels = self._thin_pixels = 0.0
+        self._stepped = 0.0
+        """Seconds of the network for a voxel, as the last step took."""
+        self._load = 1.0
+        """Time that the work takes, over that of the measurement: other programs come and go."""
         try:
             self._network = _time_network(learner.average, self._plan, looks)
             if self._plan.fits_pixels and self._network is not None:
-                self._pixels = _time_features(self._plan.device, self._plan.volume)
+                self._pixels = _time_features(self._plan, _TIMED_BOX)
+                self._thin_pixels = _time_features(self._plan, _THIN_BOX)
         except Exception as error:
             if not devices.is_out_of_memory(error):
                 raise
+
+    @property
+    def _plan(self) -> TrainingPlan:
+        return self._learner.plan
+
+    def note_step(self, seconds: float) -> None:
+        """Take note of the time that a training step took, which tells the load."""
+        self._stepped = seconds / (STEP_COST * self._learner.step_voxels)
+        if self._network:
+            load = self._stepped / self._network
+            self._load = _LOAD_MEMORY * self._load + (1 - _LOAD_MEMORY) * load
+
+    def look(self, voxels: int, pixels: int) -> float:
+        """Expected seconds of a look, from the last step; 0 before the first one.
+
+        Parameters
+        ----------
+        voxels
+            Voxels that the network computes.
+        pixels
+            Voxels of thin boxes whose features the pixel classifier needs.
+        """
+        return self._stepped * voxels + self._load * self._thin_pixels * pixels
 
     def finishing(self, limit: float) -> float | None:
         """Expected seconds of what follows the training; None while unknown.
@@ -67,8 +100,9 @@ class Speed:
         """
         if self._network is None:
             return None
-        each = (n * self._network for n in self._finishing_voxels())
-        tile, statistics, calibration, scores = each
+        network = self._load * self._network
+        tile, statistics, calibration, scores = (n * network for n in self._finishing_voxels())
+        scores += self._load * self._thin_pixels * self._held_out_pixels()
         if not self._pixels:
             calibration = 0.0
         # Each part takes one tile at least, however short the time is.
@@ -93,7 +127,8 @@ class Speed:
         if training is None or finishing is None or self._network is None:
             return None
         network, stack = self._stack_voxels(), prod(self._plan.volume.shape)
-        return Forecast(training, finishing, self._network * network + self._pixels * stack)
+        segmenting = self._load * (self._network * network + self._pixels * stack)
+        return Forecast(training, finishing, segmenting)
 
     def _training(self, iteration: int, elapsed: float) -> float | None:
         """Expected seconds until the budget is used."""
@@ -104,7 +139,8 @@ class Speed:
         if self._network is None:
             return None
         left = budget.iterations - iteration
-        return STEP_COST * self._network * left * plan.batch_size * prod(plan.main_patch())
+        step = STEP_COST * self._network * plan.batch_size * prod(plan.main_patch())
+        return self._load * step * left
 
     def _finishing_voxels(self) -> tuple[int, int, int, int]:
         """Voxels of a tile, and those of final statistics, calibration and final scores.
@@ -125,6 +161,11 @@ class Speed:
         held_out = sorted(plan.annotation.held_out)[: limits.calibration_parts]
         scores = sum(computed_voxels(blended, slice_box(shape, ref)) for ref in held_out)
         return tile, statistics, min(calibration, predicted), scores
+
+    def _held_out_pixels(self) -> int:
+        """Voxels of the held-out slices."""
+        shape = self._plan.volume.shape
+        return sum(prod(slice_box(shape, r).shape) for r in self._plan.annotation.held_out)
 
     def _stack_voxels(self) -> int:
         """Voxels that the network computes to segment one time point."""
@@ -153,9 +194,10 @@ def _time_network(network: Network, plan: TrainingPlan, looks: Looks) -> float |
     return (time.monotonic() - begin) / prod(tile)
 
 
-def _time_features(device: torch.device, volume: Volume) -> float:
-    """Seconds that the features of a voxel take."""
-    z, y, x = (min(n, most) for n, most in zip(volume.shape, _TIMED_BOX, strict=True))
+def _time_features(plan: TrainingPlan, box: Triple) -> float:
+    """Seconds that the features of a voxel take in a box (z, y, x)."""
+    volume, device = plan.volume, plan.device
+    z, y, x = (min(n, most) for n, most in zip(volume.shape, box, strict=True))
 
     def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
         shape = (b - a for a, b in zip(start, stop, strict=True))

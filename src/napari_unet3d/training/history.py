@@ -7,7 +7,13 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import replace
 
-from napari_unet3d.events import Checkpoint, HeldOutScores, TrainingEvent, TrainingProgress
+from napari_unet3d.events import (
+    Checkpoint,
+    HeldOutScores,
+    RoundFinished,
+    TrainingEvent,
+    TrainingProgress,
+)
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import TrainingHistory
 
@@ -50,7 +56,7 @@ class History:
             self._add_loss(event.elapsed, event.loss)
         elif isinstance(event, HeldOutScores) and event.mean_iou is not None:
             self._iou = _thinned([*self._iou, (event.elapsed, event.mean_iou)])
-        elif isinstance(event, Checkpoint):
+        elif isinstance(event, Checkpoint | RoundFinished):
             return replace(event, bundle=self.write(event.bundle))
         return event
 

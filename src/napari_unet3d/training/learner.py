@@ -57,7 +57,7 @@ class Learner:
     Attributes
     ----------
     plan
-        As given.
+        What is trained, and on what; another one after slices have joined.
     iteration
         Iterations so far, those before a training was resumed included.
     network
@@ -100,6 +100,12 @@ class Learner:
             load_training_state(self.network, self._optimizer, state)
             self._scaler = self._make_scaler(stored_scale(state) or _FIRST_SCALE)
             self._voxels_seen = plan.start_from.record.voxels_seen
+
+    def adopt(self, plan: TrainingPlan) -> None:
+        """Train on the annotation of another plan from now on, which is the same otherwise."""
+        self.plan = plan
+        self.sampler.adopt(plan.annotation, plan.slices)
+        self._class_weights = self._make_class_weights()
 
     # --- a step -------------------------------------------------------------------------------
 

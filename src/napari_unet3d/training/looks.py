@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import prod
 
 from napari_unet3d.config import Triple
@@ -17,6 +17,7 @@ from napari_unet3d.prediction.engine import Engine, NotFiniteError
 from napari_unet3d.prediction.output import output_table
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.measuring import HeldOutSlices
+from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.statistics import estimate_statistics, has_statistics
 from napari_unet3d.training.support import PixelSupport
 from napari_unet3d.training.tiles import computed_voxels, plan_tiles
@@ -45,7 +46,7 @@ class Looks:
     """
 
     def __init__(self, learner: Learner, interrupted: Callable[[], bool]) -> None:
-        self._plan, self._interrupted = learner.plan, interrupted
+        self._learner, self._interrupted = learner, interrupted
         self._source = learner.sampler.source
         self.network: Network = learner.average
         self._folded = self.network
@@ -53,6 +54,21 @@ class Looks:
         self.support = PixelSupport(self._plan, learner.sampler)
         self.tiles = plan_tiles(self._plan)
         self._held_out = HeldOutSlices(self._plan, self.tiles, interrupted)
+
+    @property
+    def _plan(self) -> TrainingPlan:
+        return self._learner.plan
+
+    def adopt(self, changed: Collection[SliceRef]) -> None:
+        """Look at the annotation that the learner has adopted.
+
+        Parameters
+        ----------
+        changed
+            Slices whose labelled voxels are others now.
+        """
+        self.support.adopt(self._plan, changed)
+        self._held_out = HeldOutSlices(self._plan, self.tiles, self._interrupted)
 
     def estimate_statistics(self, final: bool) -> None:
         """Estimate the batch-norm statistics of the averaged network, which predicting needs.
@@ -73,12 +89,23 @@ class Looks:
             self._precision = "fp32"  # fp16 ends at 65504
         self._folded = fold_batch_norm(self.network)
 
-    def preview(self, ref: SliceRef) -> SlicePreview | None:
-        """Predict one slice; None where the network gives no numbers."""
-        self.estimate_statistics(final=False)
+    def preview(self, ref: SliceRef, final: bool = False) -> SlicePreview | None:
+        """Predict one slice; None where the network gives no numbers.
+
+        Parameters
+        ----------
+        ref
+            The slice.
+        final
+            Whether it is predicted as in the dense prediction, with the statistics and the
+            calibration of the finished model.
+        """
+        if not final:
+            self.estimate_statistics(final=False)
         box = slice_box(self._plan.volume.shape, ref)
+        engine = self.engine(self.tiles.dense) if final else self._thin(ref)
         try:
-            probabilities = self._thin(ref).predict(ref.time, box)
+            probabilities = engine.predict(ref.time, box)
         except NotFiniteError:
             return None
         table = output_table(self._plan.annotation.classes)
@@ -87,6 +114,11 @@ class Looks:
     def preview_voxels(self, ref: SliceRef) -> int:
         """Voxels that the network computes for the slice of a `preview`."""
         return computed_voxels(self._thin(ref), slice_box(self._plan.volume.shape, ref))
+
+    def preview_pixels(self, ref: SliceRef) -> int:
+        """Voxels whose features are computed for a `preview`; 0 without a pixel classifier."""
+        box = slice_box(self._plan.volume.shape, ref)
+        return 0 if self.support.pixels is None else prod(box.shape)
 
     def measure(self, iteration: int, elapsed: float, final: bool) -> HeldOutScores:
         """Score the held-out slices; the final scores follow `calibrate`.
@@ -106,6 +138,11 @@ class Looks:
     def measure_voxels(self) -> int:
         """Voxels that the network computes before `measure` can end, on the way."""
         return self._held_out.first_part_voxels + prod(self.tiles.quick)
+
+    @property
+    def measure_pixels(self) -> int:
+        """Voxels whose features are computed before `measure` can end, on the way."""
+        return 0 if self.support.pixels is None else self._held_out.first_part_pixels
 
     def calibrate(self, trained: bool) -> None:
         """Calibrate the probabilities of the final network, which needs its statistics.

@@ -115,8 +115,17 @@ class HeldOutSlices:
     @property
     def first_part_voxels(self) -> int:
         """Voxels that the network computes for the part that is always scored, on the way."""
-        axes = {ref.axis for ref in self._annotation.held_out}
-        return max(prod(self._tiles.thin(axis)) for axis in axes)
+        return max(prod(self._tiles.thin(axis)) for axis in self._axes)
+
+    @property
+    def first_part_pixels(self) -> int:
+        """Voxels of the part that is always scored, on the way."""
+        tiles = ((axis, self._tiles.thin(axis)) for axis in self._axes)
+        return max(prod(tile) // tile[axis] for axis, tile in tiles)
+
+    @property
+    def _axes(self) -> set[int]:
+        return {ref.axis for ref in self._annotation.held_out}
 
     def parts(self, final: bool) -> list[tuple[SliceRef, Box, Triple]]:
         """The held-out slices, cut where they are larger than a tile.

@@ -13,8 +13,10 @@ from napari_unet3d.config import CLIP_PERCENTILES, TrainingConfig, Triple
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.clipping import Percentiles
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.joined_labels import JoinedLabels
 from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.lazy import as_bad_input
+from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -70,11 +72,19 @@ class TrainingPlan:
         What the user should know before the training starts.
     limits
         How much the looks at the running training may compute.
+    ledger
+        The painted slices of the annotation, kept up to date while slices join the training.
+    round_begin
+        See `Budget`.
+    seen
+        Slices that the network has been trained on, as text: those of this training and of the
+        model that it goes on from. The score of one that is held out flatters.
     """
 
     volume: Volume
     annotation: SparseAnnotation
     slices: tuple[LabelledVoxels, ...]
+    ledger: SliceLedger
     config: TrainingConfig
     device: torch.device
     precision: Precision
@@ -88,6 +98,8 @@ class TrainingPlan:
     resume: bool = False
     notes: tuple[str, ...] = ()
     limits: LookLimits = field(default_factory=LookLimits)
+    round_begin: float | None = None
+    seen: frozenset[str] = frozenset()
 
     @property
     def on_gpu(self) -> bool:
@@ -98,7 +110,13 @@ class TrainingPlan:
     def budget(self) -> Budget:
         """How long the training takes."""
         before = self.start_from.record.seconds if self.start_from and self.resume else 0.0
-        return Budget(self.config.seconds, self.config.iterations, before)
+        return Budget(self.config.seconds, self.config.iterations, before, self.round_begin)
+
+    def in_round(self, begin: float, seconds: float) -> TrainingPlan:
+        """The plan for a round that begins after `begin` seconds of training, of `seconds`."""
+        update = {"seconds": begin + seconds, "iterations": None}
+        config = self.config.model_copy(update=update)
+        return replace(self, config=config, round_begin=begin)
 
     @property
     def first_iteration(self) -> int:
@@ -125,6 +143,11 @@ class TrainingPlan:
         """(K,) labelled voxels of background and each class, held-out slices left out."""
         codes = range(1, len(self.annotation.classes) + 2)
         return np.array([sum(s.counts.get(c, 0) for s in self.slices) for c in codes], np.int64)
+
+    @property
+    def held_out_seen(self) -> tuple[str, ...]:
+        """The held-out slices that the network has been trained on."""
+        return tuple(str(r) for r in sorted(self.annotation.held_out) if str(r) in self.seen)
 
     @property
     def axes(self) -> frozenset[int]:
@@ -188,7 +211,9 @@ def plan_training(
         check_start(start_from, volume, annotation, resume)
     with as_bad_input():
         volume = volume.in_memory(devices.room_for_images())
-        slices = annotation.labelled_voxels()
+        annotation = replace(annotation, labels=JoinedLabels(annotation.labels))
+        ledger = annotation.ledger()
+        slices = annotation.labelled_voxels(ledger=ledger)
         clip = _clip_percentiles(config, start_from)
         intensity = IntensityNormalization.estimate(volume, clip, slices)
     batch_size = config.batch_size or plan_batch(device.type != "cpu", precision)
@@ -197,6 +222,7 @@ def plan_training(
         volume=volume,
         annotation=annotation,
         slices=slices,
+        ledger=ledger,
         config=config,
         device=device,
         precision=precision,
@@ -208,6 +234,7 @@ def plan_training(
         learning_rate=config.learning_rate or network.presets[config.preset].learning_rate,
         start_from=start_from,
         resume=resume,
+        seen=frozenset(str(s.ref) for s in slices) | _seen_before(start_from),
     )
     budget = plan.budget
     if budget.fraction(plan.first_iteration, budget.seconds_before) >= 1:
@@ -225,12 +252,25 @@ def _notes(plan: TrainingPlan, choice: _PatchChoice) -> tuple[str, ...]:
     if plan.start_from is not None:
         notes.append(voxel_size_note(plan.start_from, plan.volume))
         notes += plan.start_from.record.config_notes
+        if which := ", ".join(plan.held_out_seen):
+            notes.append(
+                f"The model that is trained further has learned from {which}: what is measured "
+                "there flatters, unless that was another stack."
+            )
     if choice.is_short_of_memory:
         notes.append(
             f"Little memory is free: the patch is only {describe_shape(plan.main_patch())} "
             "voxels. Close other programs for a better result."
         )
     return tuple(note for note in notes if note)
+
+
+def _seen_before(start_from: ModelBundle | None) -> frozenset[str]:
+    """The slices that a model was trained on; of other stacks, too, which have the same names."""
+    if start_from is None:
+        return frozenset()
+    record = start_from.record
+    return frozenset((*record.trained_slices, *record.held_out_seen))
 
 
 def _clip_percentiles(

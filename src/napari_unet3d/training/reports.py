@@ -6,9 +6,6 @@ from napari_unet3d.events import Forecast, TrainingProgress, TrainingStarted
 from napari_unet3d.networks import device as devices
 from napari_unet3d.training.learner import Learner
 
-_LEAST_FRACTION = 0.01
-"""Share of the budget from which on the remaining time is told; before, it is a wild guess."""
-
 
 def describe_start(learner: Learner, forecast: Forecast | None) -> TrainingStarted:
     """The plan of a training, before its first iteration."""
@@ -26,12 +23,12 @@ def describe_start(learner: Learner, forecast: Forecast | None) -> TrainingStart
 
 def describe_progress(learner: Learner, elapsed: float, loss: float) -> TrainingProgress:
     """What an iteration has come to, after so many seconds of training."""
-    fraction = learner.plan.budget.fraction(learner.iteration, elapsed)
-    remaining = elapsed * (1 - fraction) / fraction if fraction > _LEAST_FRACTION else None
+    budget = learner.plan.budget
+    fraction = budget.fraction(learner.iteration, elapsed)
     return TrainingProgress(
         iteration=learner.iteration,
         elapsed=elapsed,
-        remaining=remaining,
+        remaining=budget.remaining(learner.iteration, elapsed),
         fraction=min(fraction, 1.0),
         loss=loss,
         memory=devices.used_memory(learner.plan.device),

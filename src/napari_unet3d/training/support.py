@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor
 
 from napari_unet3d.data.boxes import Box, slice_box
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import Notice
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration, bounded_log
@@ -52,7 +52,9 @@ class PixelSupport:
         self.calibration = Calibration()
         self._samples: list[PixelSample] = []
         self._log_probabilities: list[Tensor] = []
-        """Of each sample, by a classifier that has not seen it."""
+        """Of each sample, by a classifier that has not seen it; empty where there was no time."""
+        self._joined: set[SliceRef] = set()
+        """Slices that have changed since the classifier was fitted."""
         if plan.start_from is not None and plan.keeps_head and plan.fits_pixels:
             self._keep(plan.start_from)
 
@@ -62,6 +64,23 @@ class PixelSupport:
         if classifier is not None:
             self.pixels = classifier.to(self._plan.device)
             self.calibration = bundle.calibration
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether slices have changed since the classifier was fitted."""
+        return bool(self._joined) and self.pixels is not None
+
+    def adopt(self, plan: TrainingPlan, changed: Collection[SliceRef]) -> None:
+        """Take in that some slices have other labels now; the sampler knows them already.
+
+        Their samples are dropped, so that the calibration keeps to what is trained on.
+        """
+        self._plan = plan
+        self._joined.update(changed)
+        kept = [i for i, s in enumerate(self._samples) if s.ref not in changed]
+        if self._log_probabilities:
+            self._log_probabilities = [self._log_probabilities[i] for i in kept]
+        self._samples = [self._samples[i] for i in kept]
 
     def fit(self, left: Callable[[], float], stopped: Callable[[], bool]) -> Notice | None:
         """Fit the classifier to the labelled voxels.
@@ -85,6 +104,7 @@ class PixelSupport:
             if not devices.is_out_of_memory(error):
                 raise
         # Outside of the except block: the traceback would keep the tensors alive.
+        self._joined.clear()  # another try would fail, too
         devices.make_room(self._plan.device)
         instead = "the network stands alone" if self.pixels is None else "it stays as it was"
         return Notice(f"Too little memory to fit the pixel classifier: {instead}.")
@@ -94,15 +114,20 @@ class PixelSupport:
             return
         # Half of the time is kept for the fit: reading a compressed image may take long.
         enough = left() / 2
-        samples = sample_pixels(self._sampler, lambda: left() < enough, stopped)
+        joined = frozenset(self._joined) if self._samples else None
+        samples = sample_pixels(self._sampler, lambda: left() < enough, stopped, joined)
+        samples = self._samples + samples
         if not samples or left() <= 0:
             return
         network, seed = self._plan.network, self._plan.config.seed
-        self.pixels, self._log_probabilities = fit_pixels(
+        pixels, log_probabilities = fit_pixels(
             samples, network.in_channels, network.n_classes, seed, left
         )
-        nothing = samples[0].features.new_empty((0, samples[0].features.shape[1]))
-        self._samples = [replace(s, features=nothing) for s in samples]  # they are large
+        if self._joined and self.pixels is not None and not log_probabilities:
+            return  # it may be half fitted, and the one before is whole
+        self.pixels, self._log_probabilities = pixels, log_probabilities
+        self._samples = samples
+        self._joined.clear()
         self.calibration = EQUAL_WEIGHTS
 
     def leave_it_to_pixels(self) -> None:

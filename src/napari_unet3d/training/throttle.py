@@ -14,15 +14,32 @@ _LARGEST_LOOK = 0.25
 """Share of the time so far that a single look may take: early looks at a large stack wait."""
 
 
-class Throttle:
-    """Decides when the next look of one kind is due, so that looks stay cheap."""
+_HURRIED_SHARE = 0.5
+"""The same while the user moves on from slice to slice, and waits for each."""
 
-    def __init__(self) -> None:
-        self._next = _FIRST_LOOK_SECONDS
+
+class Throttle:
+    """Decides when the next look of one kind is due, so that looks stay cheap.
+
+    Parameters
+    ----------
+    first
+        Seconds of training before the first look.
+    share
+        Share of the time that the looks take on average.
+    """
+
+    def __init__(self, first: float = _FIRST_LOOK_SECONDS, share: float = _LOOKING_SHARE) -> None:
+        self._next, self._share = first, share
+        self._soonest = first
 
     def due(self, elapsed: float) -> bool:
         """Whether a look is due after `elapsed` seconds of training."""
         return elapsed >= self._next
+
+    def hurry(self) -> None:
+        """Let the next look come soon, since the user waits for it."""
+        self._next = min(self._next, self._soonest)
 
     def affordable(self, elapsed: float, cost: float) -> bool:
         """Whether a look of `cost` seconds may be taken after `elapsed` seconds of training."""
@@ -34,4 +51,5 @@ class Throttle:
         begin = time.monotonic()
         yield
         cost = time.monotonic() - begin
-        self._next = elapsed + cost + cost / _LOOKING_SHARE
+        self._next = elapsed + cost + cost / self._share
+        self._soonest = elapsed + cost + cost / _HURRIED_SHARE

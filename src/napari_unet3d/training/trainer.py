@@ -18,6 +18,7 @@ from napari_unet3d.training.history import History
 from napari_unet3d.training.listening import CancelledError
 from napari_unet3d.training.loop import TrainingLoop
 from napari_unet3d.training.plan import TrainingPlan, plan_training
+from napari_unet3d.training.rounds import FIRST_ROUND
 
 
 class Trainer:
@@ -80,13 +81,35 @@ class Trainer:
         BadInputError
             On a second call.
         """
+        self._begin_once()
+        return run_plan(self.plan, control or TrainingControl())
+
+    def run_rounds(
+        self, control: TrainingControl | None = None, first_round: float = FIRST_ROUND
+    ) -> Generator[TrainingEvent, None, ModelBundle | None]:
+        """Train in rounds of 20 s, 40 s, 80 s … instead of the budget, without a fixed end.
+
+        Yields `RoundStarted` and `RoundFinished` beside the events of `run`. After a round whose
+        event has an `end`, close the generator to leave it at that, or ask for the next event to
+        go on, such as when slices have been handed over with `TrainingControl.join`.
+
+        Parameters
+        ----------
+        control
+            As for `run`.
+        first_round
+            Seconds of the first round.
+        """
+        self._begin_once()
+        return run_plan(self.plan, control or TrainingControl(), first_round)
+
+    def _begin_once(self) -> None:
         if self._has_run:
             raise BadInputError(
                 "This trainer has run already: a second run would begin with another state. Make "
                 "a new Trainer; with start_from=model it goes on from a model."
             )
         self._has_run = True
-        return run_plan(self.plan, control or TrainingControl())
 
 
 class TrainingFailedError(RunFailedError):
@@ -105,7 +128,7 @@ class TrainingFailedError(RunFailedError):
 
 
 def run_plan(
-    plan: TrainingPlan, control: TrainingControl
+    plan: TrainingPlan, control: TrainingControl, first_round: float | None = None
 ) -> Generator[TrainingEvent, None, ModelBundle | None]:
     """Run a plan with the device set up; every failure becomes a `TrainingFailedError`.
 
@@ -113,6 +136,8 @@ def run_plan(
     ----------
     plan, control
         What is done, and the orders of the user.
+    first_round
+        Seconds of the first round of a training that has rounds; None for one with a budget.
     """
     loop: TrainingLoop | None = None
     before = plan.start_from.record.history if plan.start_from and plan.resume else None
@@ -123,7 +148,8 @@ def run_plan(
         with devices.computing(plan.device, plan.precision, repeatable) as note:
             plan = plan if note is None else replace(plan, notes=(*plan.notes, note))
             loop = TrainingLoop(plan, control)
-            return (yield from history.follow(loop.run()))
+            steps = loop.run() if first_round is None else loop.run_rounds(first_round)
+            return (yield from history.follow(steps))
     except CancelledError:
         return None
     except Exception as error:

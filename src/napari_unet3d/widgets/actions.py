@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,25 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.continuous import run_continuously
 from napari_unet3d.session.job import Outputs, make_outputs, run_job
+from napari_unet3d.session.more_time import more_seconds, with_more_time
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
-from napari_unet3d.session.texts import show_duration
+from napari_unet3d.session.texts import (
+    RESCUED,
+    TRAINED_WELL,
+    applied_text,
+    done_text,
+    show_duration,
+)
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.hint import after_training
 from napari_unet3d.widgets.parts.results import Results
-from napari_unet3d.widgets.parts.run_bar import RunBar
+from napari_unet3d.widgets.parts.run_bar import Action, RunBar
 from napari_unet3d.widgets.parts.training_form import TrainingForm
-from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.run.prediction_view import PredictionView, ShownResult
 from napari_unet3d.widgets.run.report import RunReport
 from napari_unet3d.widgets.run.runner import Finished, Runner
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
@@ -86,6 +96,12 @@ class Actions(QObject):
         """The annotation that is trained on, and its shape when the training began."""
         self.next_step = ""
         """What to do after a run; "" once the user did something."""
+        self.next_actions: tuple[Action, ...] = ()
+        """Buttons under it."""
+        self._learned: ShownResult | None = None
+        """The result of the last continuous training, which the next one replaces."""
+        self._learning: PredictionView | None = None
+        """What a continuous training shows that goes on."""
         self._painted = annotator.slices()
         self._learned_from: weakref.ref[Labels] | None = None
         """The annotation that the current model was trained on."""
@@ -140,8 +156,22 @@ class Actions(QObject):
     # ---- train, stop, cancel, apply
 
     def start(self) -> None:
-        """Train on the annotation and segment the image; errors are shown, not raised."""
-        self._guarded(self._start)
+        """Train on the annotation and segment the image; errors are shown, not raised.
+
+        With "Keep learning", the training goes on until more time does not help.
+        """
+        if not self._runner.is_running():
+            self._guarded(self._start)
+
+    def train_more(self, seconds: float) -> None:
+        """Train the current model for so many seconds more, and segment the image."""
+        if not self._runner.is_running():
+            self._guarded(partial(self._start, seconds))
+
+    @property
+    def live_layer(self) -> Labels | None:
+        """The annotation that is trained on now; None while nothing is trained."""
+        return None if self._live is None else self._live[0]
 
     def stop(self) -> None:
         """End the training, and segment with its model."""
@@ -159,7 +189,8 @@ class Actions(QObject):
         """Segment the chosen image with the current model; errors are shown, not raised."""
         self._guarded(self._apply)
 
-    def _start(self) -> None:
+    def _start(self, more: float | None = None) -> None:
+        """Train; with `more`, the current model for so many seconds."""
         axis = self._choice.first_axis_value()
         if (image := self._choice.value()[0]) is not None:
             image_volume(image, axis)[0].check_header()  # before an annotation is asked for
@@ -178,14 +209,28 @@ class Actions(QObject):
             annotation=SparseAnnotation(labels, classes, read_held_out(annotation)),
             annotation_path=_file_of(annotation),
             settings=self.settings(),
-            start_from=self._starting_model(),
+            start_from=self._session.value().model if more else self._starting_model(),
+            resume=self._is_learned_from(annotation),
         )
         control = TrainingControl()
         self._live = annotation, tuple(annotation.data.shape)
         control.watch(self._live_slice())
         self._begin(image, classes, notes, training=True, time_points=session.time_points)
-        view = PredictionView(self._viewer, outputs, image, classes)
-        self._runner.run(run_job(session, control, outputs), control, view)
+        keeps_learning = more is None and self._run_bar.keep_learning.isChecked()
+        before = None if self._learned is None else self._learned.labels_of(image)
+        replaces = self._learned if keeps_learning and before is not None else None
+        view = PredictionView(self._viewer, outputs, image, classes, replaces)
+        if keeps_learning:
+            self._learning = view
+            work = run_continuously(replace(session, segmentation=before), control, outputs)
+        else:
+            session = with_more_time(session, more) if more else replace(session, resume=False)
+            work = run_job(session, control, outputs)
+        self._runner.run(work, control, view)
+
+    def _is_learned_from(self, annotation: Labels) -> bool:
+        """Whether the current model was trained on this annotation."""
+        return self._learned_from is not None and self._learned_from() is annotation
 
     def _apply(self) -> None:
         image, _ = self._choice.value()
@@ -222,7 +267,7 @@ class Actions(QObject):
         time_points: int,
     ) -> None:
         self._trained_bundle, self._image_name = None, base_name(image.name)
-        self.next_step = ""
+        self.next_step, self.next_actions, self._learning = "", (), None
         self._report.begin(classes, notes, training=training, time_points=time_points)
 
     def _starting_model(self) -> NamedModel | None:
@@ -272,21 +317,25 @@ class Actions(QObject):
             if not self._keep_trained():
                 self._show_applied()
             elif self._form.starting_point() == "last":  # else the button does not say Continue
-                self.next_step = after_training(finished.bundle, finished.layer.name)
-            took = show_duration(self._report.elapsed())
-            self._run_bar.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
+                self._say_next(finished)
+            if self._learning is not None:
+                self._learned = self._learning.shown()
+            done = done_text(self._report.durations())
+            self._run_bar.set_status(f"{done}: see the layer '{finished.layer.name}'.")
         self._painted = self._annotator.slices()
         self.idle.emit()
+
+    def _say_next(self, finished: Finished) -> None:
+        self.next_step = self._report.rest() or after_training(finished.bundle, finished.layer.name)
+        seconds = more_seconds(finished.bundle)
+        more = f"Train {show_duration(seconds)} more ▸", partial(self.train_more, seconds)
+        self.next_actions = (more,)
 
     def _show_applied(self) -> None:
         model = self._session.value().model
         assert model is not None
         self._report.keep()
-        image, name = (escape(text, quote=False) for text in (self._image_name, model.name))
-        self._results.set_text(
-            f"'{image}' was segmented with the model {name}. Not measured here: scores hold for "
-            "the stack that a model was trained on."
-        )
+        self._results.set_text(escape(applied_text(self._image_name, model.name), quote=False))
 
     def _saved(self, path: Path | None) -> None:
         self._run_bar.set_status("Saving cancelled." if path is None else f"Saved {path}")
@@ -303,17 +352,9 @@ class Actions(QObject):
         if isinstance(error, TrainingFailedError) and error.bundle is not None:
             self._trained_bundle = error.bundle
             self._keep_trained()
-            self._report.fail(
-                error,
-                "The model that was trained until then is kept: segment with 'Apply to image', "
-                "save it, or continue the training.",
-            )
+            self._report.fail(error, RESCUED)
         elif self._keep_trained():
-            self._report.fail(
-                error,
-                "The training had ended well and its model is kept: save it, or segment with "
-                "'Apply to image'.",
-            )
+            self._report.fail(error, TRAINED_WELL)
         else:
             self._report.roll_back()
             self._report.fail(error)
@@ -344,12 +385,12 @@ class Actions(QObject):
             return
         self._run_bar.set_status("")
         if step:
-            self.next_step = ""
+            self.next_step, self.next_actions = "", ()
 
     def _propose_start(self) -> None:
         """Propose the current model as a start, if it was trained on the chosen annotation."""
         if self._start_is_ours and self._learned_from is not None:
-            same = self._learned_from() is self._choice.value()[1]
+            same = self._is_learned_from(self._choice.value()[1])
             self._form.set_starting_point("last" if same else "nothing")
 
     def _guarded(self, action: Callable[[], object]) -> None:

@@ -78,7 +78,8 @@ class SegmentationDock(QWidget):
         self.shortcuts = Shortcuts(viewer)
         self.runner = Runner(self)
         self.report = RunReport(self.runner, self.run_bar, self.curve, self.results)
-        self.annotator = Annotator(viewer, self.class_table, self.slice_table)
+        tables = self.class_table, self.slice_table
+        self.annotator = Annotator(viewer, *tables, self._background.ask)
         self._removal = ClassRemoval(self.annotator, self.class_table, self.run_bar)
         self.pairing = Pairing(viewer, self, self.choice, self.annotator, self._background)
         self.run_actions = Actions(
@@ -111,6 +112,7 @@ class SegmentationDock(QWidget):
             self, lambda: bool(self._unsaved.layers()), self._unsaved.may_close
         )
         self._slices, self._tables = self.annotator.slices(), self._table_values()
+        self._situation, self._hint = Situation(), next_step(Situation())
 
         self._lay_out()
         self._apply_theme()
@@ -307,19 +309,21 @@ class SegmentationDock(QWidget):
                 self.run_bar.set_message("")
             return
         image, annotation = self.choice.value()
-        hint = next_step(
-            Situation(
-                image is not None,
-                annotation is not None,
-                tuple(self.annotator.slices()),
-                self.class_table.value(),
-                self.slice_table.value(),
-            )
+        now = Situation(
+            image is not None,
+            annotation is not None,
+            tuple(self.annotator.slices()),
+            self.class_table.value(),
+            self.slice_table.value(),
         )
+        if now != self._situation:  # many slices take some milliseconds
+            self._situation, self._hint = now, next_step(now)
+        hint = self._hint
         add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
         if not self.run_bar.is_kept():
             text = hint.text if add else self.run_actions.next_step or hint.text
-            self.run_bar.set_message(text, actions=add)
+            follow_up = () if text == hint.text else self.run_actions.next_actions
+            self.run_bar.set_message(text, actions=add or follow_up)
         elif add and self.run_bar.is_error() and not self.run_bar.action_buttons():
             # The main button was pressed and says the same as an error: add the cure to it.
             self.run_bar.set_message(self.run_bar.message.text(), error=True, actions=add)
@@ -357,6 +361,7 @@ class SegmentationDock(QWidget):
         colors = theme_colors(self._viewer.theme)
         self.setStyleSheet(dock_style(colors))
         self.curve.apply_theme(colors)
+        self.slice_table.apply_theme(colors)
 
     def _removed(self) -> None:
         for layer in self._unsaved.layers():

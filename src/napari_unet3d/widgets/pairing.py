@@ -184,7 +184,8 @@ class Pairing(QObject):
         bind(layer, image)
         self._viewer.add_layer(layer)
         self._choice.setValue(image, layer)
-        self._annotator.choose_label(self._annotator.classes()[0].value)
+        # Without the brush: a click into the new window must not paint a dot.
+        self._annotator.choose_label(self._annotator.classes()[0].value, brush=False)
         return layer
 
     def _own(self, image: Image) -> Labels | None:

@@ -32,6 +32,7 @@ from napari_unet3d.widgets.parts.quality_panel import QualityPanel, QualityState
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
     image_volume,
+    read_accepted,
     read_classes,
     read_held_out,
     role_of,
@@ -204,7 +205,7 @@ class Quality(Feature):
             return session
         labels, _ = snapshot(annotation.data)
         painted = SparseAnnotation(labels, read_classes(annotation), read_held_out(annotation))
-        return replace(session, annotation=painted)
+        return replace(session, annotation=painted, accepted=read_accepted(annotation))
 
     # ---- what is shown
 

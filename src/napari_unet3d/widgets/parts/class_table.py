@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtGui import QColor, QKeyEvent, QKeySequence
+from qtpy.QtGui import QColor, QKeyEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
@@ -42,15 +42,12 @@ class ClassTable(QWidget):
     """The user chose the row of this label value, to paint with it."""
     removeRequested = Signal(object)
     """The user wants to remove this ClassInfo; emitted with `asks_before_removal` only."""
-    undoRequested = Signal()
-    """The user pressed Ctrl+Z while `set_undoable` was on."""
 
     def __init__(self, *, asks_before_removal: bool = False) -> None:
         super().__init__()
         self._asks_before_removal = asks_before_removal
         self._classes: tuple[ClassInfo, ...] = ()
         self._removed: dict[int, ClassInfo] = {}  # a class that comes back has them again
-        self._undoable = False
         self.table = NarrowTable("Classes", most_rows=7)
         # No other key starts to edit: "[" and "]" change napari's brush, digits choose labels.
         self.table.setEditTriggers(
@@ -66,7 +63,7 @@ class ClassTable(QWidget):
         self.color_button.setToolTip("Choose the color of the selected class.")
         self.remove_button = QPushButton("Re&move")
         self.remove_button.setToolTip(
-            "Remove the selected class. When it has paint you are asked first; it can be undone."
+            "Remove the selected class. When it has paint you are asked first. Undo: Ctrl+Z."
         )
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
@@ -161,10 +158,6 @@ class ClassTable(QWidget):
         self._edit(tuple(c for c in self._classes if c.value != value))
         self.select_label(BACKGROUND)
 
-    def set_undoable(self, undoable: bool) -> None:
-        """Set whether Ctrl+Z in the table brings back a class; otherwise napari gets the key."""
-        self._undoable = undoable
-
     def _new_class(self, value: int) -> ClassInfo:
         """Make a class in its default color, or in a free color where another class has that."""
         info = default_class(value)
@@ -187,8 +180,6 @@ class ClassTable(QWidget):
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         if event is not None and event.key() == Qt.Key.Key_Delete:
             self.remove_selected()
-        elif event is not None and self._undoable and event.matches(QKeySequence.StandardKey.Undo):
-            self.undoRequested.emit()
         else:
             super().keyPressEvent(event)
 

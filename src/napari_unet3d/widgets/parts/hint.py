@@ -9,7 +9,7 @@ from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.session.texts import starved_text
+from napari_unet3d.session.texts import few_text
 
 _HIGHEST = 255
 """The largest label value of a class."""
@@ -73,7 +73,10 @@ def next_step(now: Situation) -> Hint:
     if not now.annotation:
         return Hint("Press New for an annotation layer that fits the image.")
     if not _values(now.slices):
-        return Hint("Paint a structure on one slice, then some background.")
+        return Hint(
+            "Choose a class in the table, which takes the brush (or press Alt+2), and paint a "
+            "structure on one slice; then some background."
+        )
     known = {BACKGROUND, *(c.value for c in now.classes)}
     if unknown := sorted(_values(now.slices) - known):
         return _unknown(unknown, now.slices)
@@ -89,6 +92,13 @@ def next_step(now: Situation) -> Hint:
     return Hint(_lacking(now, trained) or _ready(trained, now.held_out))
 
 
+def can_train(now: Situation) -> bool:
+    """Whether a training can begin: two kinds of voxels are painted, and all have a class."""
+    values = _values(s for s in now.slices if s.ref not in now.held_out)
+    known = {BACKGROUND, *(c.value for c in now.classes)}
+    return now.image and now.annotation and len(values) > 1 and _values(now.slices) <= known
+
+
 def after_training(bundle: ModelBundle, layer: str) -> str:
     """Say what to do after a training: look, paint, continue; or give it more time.
 
@@ -100,10 +110,7 @@ def after_training(bundle: ModelBundle, layer: str) -> str:
         Name of the layer that shows its result.
     """
     if bundle.record.starved:
-        return (
-            f"{starved_text(bundle)} The model is kept in this window: choose a longer budget and "
-            "press Continue training."
-        )
+        return f"{few_text(bundle)} The model is kept in this window: give it more time."
     return (
         f"The model is kept in this window. Look at the layer '{layer}', paint a slice where it "
         "is wrong, then press Continue training."

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
+    QCheckBox,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -40,6 +41,8 @@ class RunBar(QWidget):
     startRequested = Signal()
     stopRequested = Signal()
     cancelRequested = Signal()
+    keepsLearningChanged = Signal(bool)
+    """Whether the user wants the training to go on by itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,13 +70,21 @@ class RunBar(QWidget):
         self.start_button.setAccessibleName("Train and segment")
         self.start_button.setToolTip(
             "Train a network on the painted slices, then segment the whole stack.\n"
-            "Your annotation is never changed; the result is a new layer."
+            "Your annotation is never changed; the result is a new layer. Key: Ctrl+Enter."
+        )
+        self.keep_learning = QCheckBox("&Keep learning")
+        self.keep_learning.setAccessibleName("Keep learning")
+        self.keep_learning.setToolTip(
+            "Train by itself, as soon as a structure and background are painted: slices that you\n"
+            "paint join, the slice in view is refreshed, and the training rests when more time no\n"
+            "longer helps. Then the whole stack is segmented. The budget is not used."
         )
         self.stop_button = QPushButton("Stop, &keep the model")
         self.stop_button.setMinimumHeight(36)
         self.stop_button.setToolTip(
             "End the training now, and segment the stack with what was learned so far."
         )
+        self.stop_button.setAccessibleName("Stop the training, keep the model and segment")
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setMinimumHeight(36)
         self.cancel_button.setToolTip("End the run and leave all layers as they were before it.")
@@ -95,11 +106,13 @@ class RunBar(QWidget):
         layout.addWidget(self._frame)
         layout.addWidget(self.start_button)
         layout.addLayout(running)
+        layout.addWidget(self.keep_learning, 0, Qt.AlignmentFlag.AlignLeft)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
         self.start_button.clicked.connect(self.startRequested)
         self.stop_button.clicked.connect(self.stopRequested)
         self.cancel_button.clicked.connect(self.cancelRequested)
+        self.keep_learning.toggled.connect(self.keepsLearningChanged)
         self._passing = QTimer(self)
         self._passing.setSingleShot(True)
         self._passing.setInterval(_PASSING_MS)

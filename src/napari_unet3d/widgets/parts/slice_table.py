@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, QSize, Signal
-from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QPoint, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QIcon, QResizeEvent
+from qtpy.QtWidgets import QGridLayout, QLabel, QMenu, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import BACKGROUND, ClassInfo
+from napari_unet3d.data.marks import SliceState, slice_state
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR, Colors
 from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
+from napari_unet3d.widgets.parts.slice_texts import (
+    SliceMarks,
+    complete_tip,
+    empty_tip,
+    hold_out_tip,
+    revert_tip,
+    row_tip,
+    state_text,
+    totals_text,
+)
+from napari_unet3d.widgets.parts.state_shapes import state_color, state_icon
 from napari_unet3d.widgets.parts.swatches import SWATCH, swatch, swatches
 
 _EMPTY = (
@@ -27,11 +43,6 @@ _FEW_CLASSES = 2
 """Classes. The columns of no more classes fit any dock."""
 _MOST_SWATCHES = 10
 """Squares. So many fit beside slice and state in a dock of 300 pixels."""
-_STATE_TIPS = {
-    "complete": "Complete: every voxel of this slice is labelled.",
-    "partial": "Partial: only the painted voxels count; the rest is unlabelled.",
-    "held out": "Held out: not trained on. The prediction is measured on this slice.",
-}
 
 
 class SliceTable(QWidget):
@@ -41,6 +52,12 @@ class SliceTable(QWidget):
     """The user wants to see the slice of this SliceRef."""
     completeRequested = Signal(object)
     """The user wants the unlabelled voxels of this SliceRef to become background."""
+    emptyRequested = Signal(object)
+    """The user says that nothing is on this SliceRef: all of it is to become background."""
+    revertRequested = Signal(object)
+    """The user wants to undo the last change of the state of this SliceRef."""
+    clearRequested = Signal(object)
+    """The user wants to remove all paint of this SliceRef."""
     valueChanged = Signal(frozenset)
     """The held-out slices (frozenset of SliceRef) after a change of the user."""
 
@@ -48,34 +65,51 @@ class SliceTable(QWidget):
         super().__init__()
         self._rows: list[PaintedSlice] = []
         self._classes: tuple[ClassInfo, ...] = ()
-        self._held_out: frozenset[SliceRef] = frozenset()
+        self._marks = SliceMarks()
         self._shown: SliceRef | None = None
         self._narrow = False
+        self._backgrounds: tuple[str, ...] = ()
+        self._icons: dict[SliceState, QIcon] = {}
 
         self.hint = QLabel(_EMPTY)
         self.hint.setWordWrap(True)
         self.table = NarrowTable("Painted slices", most_rows=_MEASURED_ROWS)
         self.table.setWordWrap(False)  # all rows are equally high
+        self.table.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.totals = QLabel()
+        self.totals.setWordWrap(True)
+        self.totals.setAccessibleName("Painted slices in all")
 
         self.complete_button = QPushButton("C&omplete slice")
         self.hold_out_button = QPushButton("Hold o&ut")
         self.hold_out_button.setCheckable(True)
-        buttons = QHBoxLayout()
+        self.empty_button = QPushButton("Not&hing here")
+        self.revert_button = QPushButton("Re&vert slice")
+        buttons = QGridLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
-        buttons.addWidget(self.complete_button, 1)
-        buttons.addWidget(self.hold_out_button, 1)
+        buttons.setSpacing(4)
+        for place, button in enumerate(
+            (self.complete_button, self.hold_out_button, self.empty_button, self.revert_button)
+        ):
+            buttons.addWidget(button, *divmod(place, 2))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addWidget(self.hint)
-        layout.addWidget(self.table)
+        for widget in (self.hint, self.table, self.totals):
+            layout.addWidget(widget)
         layout.addLayout(buttons)
 
         self.table.currentCellChanged.connect(self._row_changed)
         self.table.cellClicked.connect(lambda row, _column: self._jump(row))
         self.table.cellActivated.connect(lambda row, _column: self._jump(row))
-        self.complete_button.clicked.connect(self._complete)
+        self.table.customContextMenuRequested.connect(self._open_menu)
         self.hold_out_button.clicked.connect(self._toggle_hold_out)
+        for button, signal in (
+            (self.complete_button, self.completeRequested),
+            (self.empty_button, self.emptyRequested),
+            (self.revert_button, self.revertRequested),
+        ):
+            button.clicked.connect(lambda _checked=False, s=signal: self._request(s))
         self._fill()
 
     def changeEvent(self, event: QEvent | None) -> None:
@@ -87,12 +121,29 @@ class SliceTable(QWidget):
 
     def value(self) -> frozenset[SliceRef]:
         """The held-out slices."""
-        return self._held_out
+        return self._marks.held_out
 
     def setValue(self, held_out: frozenset[SliceRef]) -> None:
         """Mark other slices as held out; emits nothing."""
-        if held_out != self._held_out:
-            self._hold_out(held_out)
+        self.set_marks(replace(self._marks, held_out=held_out))
+
+    def marks(self) -> SliceMarks:
+        """Which slices are held out and accepted, and which can be reverted."""
+        return self._marks
+
+    def set_marks(self, marks: SliceMarks) -> None:
+        """Show which slices are held out and accepted, and which can be reverted."""
+        before, self._marks = self._marks, marks
+        changed = before.differences(marks)
+        if not changed:
+            return
+        labels = self._labels()
+        with QSignalBlocker(self.table):
+            for ref in changed:
+                if (row := self._row_of(ref)) is not None:
+                    self._fill_row(row, self._rows[row], labels)
+        self._update_totals()
+        self._select_shown()
 
     def set_slices(self, slices: Sequence[PaintedSlice], classes: Sequence[ClassInfo]) -> None:
         """Show these painted slices with a column per class."""
@@ -117,6 +168,12 @@ class SliceTable(QWidget):
             self._shown = ref
             self._select_shown()
 
+    def apply_theme(self, colors: Colors) -> None:
+        """Draw the shapes of the states so that they can be seen in a theme."""
+        self._backgrounds = colors.background, colors.foreground
+        self._icons.clear()
+        self._fill()
+
     # ---- what the user does
 
     def _jump(self, row: int) -> None:
@@ -127,19 +184,58 @@ class SliceTable(QWidget):
         if row != old_row and self.table.hasFocus():
             self._jump(row)
 
-    def _complete(self) -> None:
+    def _request(self, signal: Any) -> None:
         if self._shown is not None:
-            self.completeRequested.emit(self._shown)
+            signal.emit(self._shown)
 
     def _toggle_hold_out(self) -> None:
         if self._shown is not None:
-            self._hold_out(self._held_out ^ {self._shown})
-            self.valueChanged.emit(self._held_out)
+            self._toggle(self._shown)
+
+    def _toggle(self, ref: SliceRef) -> None:
+        self.setValue(self.value() ^ {ref})
+        self.valueChanged.emit(self.value())
+
+    def menu_of(self, row: int) -> QMenu | None:
+        """The menu of a row; None where no row is."""
+        if not 0 <= row < len(self._rows):
+            return None
+        painted = self._rows[row]
+        ref, held_out = painted.ref, painted.ref in self.value()
+        menu = QMenu(self)
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        menu.setToolTipsVisible(True)
+        for text, signal, enabled in (
+            ("&Go there", self.jumpRequested, True),
+            ("&Complete slice", self.completeRequested, painted.state == "partial"),
+            ("&Train on it again" if held_out else "&Hold out", None, True),
+            ("&Nothing here", self.emptyRequested, self._state(painted) != "empty"),
+            ("&Revert slice", self.revertRequested, ref in self._marks.revertible),
+            ("C&lear slice", self.clearRequested, True),
+        ):
+            action = menu.addAction(text)
+            assert action is not None
+            action.setEnabled(enabled)
+            call = self._toggle if signal is None else signal.emit
+            action.triggered.connect(partial(_call, call, ref))
+        return menu
+
+    def _open_menu(self, position: QPoint) -> None:
+        viewport = self.table.viewport()
+        menu = self.menu_of(self.table.rowAt(position.y()))
+        if menu is not None and viewport is not None:
+            menu.popup(viewport.mapToGlobal(position))
 
     # ---- drawing
 
-    def _state(self, painted: PaintedSlice) -> str:
-        return "held out" if painted.ref in self._held_out else painted.state
+    def _state(self, painted: PaintedSlice) -> SliceState:
+        return slice_state(painted, self._marks.held_out, self._marks.accepted)
+
+    def _icon(self, state: SliceState) -> QIcon:
+        if state not in self._icons:
+            color = state_color(state, *(self._backgrounds or ("#808080",)))
+            self._icons[state] = state_icon(state, color, self.devicePixelRatioF())
+        return self._icons[state]
 
     def resizeEvent(self, a0: QResizeEvent | None) -> None:
         super().resizeEvent(a0)
@@ -183,41 +279,38 @@ class SliceTable(QWidget):
                 self._fill_row(row, painted, labels)
         self.hint.setVisible(not self._rows and self.isEnabled())
         self.table.setVisible(bool(self._rows))
+        self._update_totals()
         self.table.fit_height()
-        self._select_shown()
-
-    def _hold_out(self, held_out: frozenset[SliceRef]) -> None:
-        changed, self._held_out = self._held_out ^ held_out, held_out
-        labels = self._labels()
-        with QSignalBlocker(self.table):
-            for row, painted in enumerate(self._rows):
-                if painted.ref in changed:
-                    self._fill_row(row, painted, labels)
         self._select_shown()
 
     def _update_rows(self, before: list[PaintedSlice]) -> None:
         """Draw the rows that differ from the rows `before`; both are sorted."""
         labels = self._labels()
-        places = {_place(painted) for painted in self._rows}
         rows = self.table.verticalHeader()
         if before and rows is not None:
             rows.setDefaultSectionSize(self.table.rowHeight(0))  # new rows are as high as others
+        at = 0  # the row of `before` that comes next
         with QSignalBlocker(self.table):
-            for row in reversed(range(len(before))):
-                if _place(before[row]) not in places:
-                    self.table.removeRow(row)
-            kept = (painted for painted in before if _place(painted) in places)
-            old = next(kept, None)
             for row, painted in enumerate(self._rows):
-                is_new = old is None or _place(old) != _place(painted)
-                if is_new:
+                while at < len(before) and before[at] is not painted:
+                    if _place(before[at]) >= _place(painted):
+                        break
+                    self.table.removeRow(row)
+                    at += 1
+                if at < len(before) and before[at] is painted:
+                    at += 1
+                    continue
+                if at < len(before) and _place(before[at]) == _place(painted):
+                    same, at = before[at] == painted, at + 1
+                    if same:
+                        continue
+                else:
                     self.table.insertRow(row)
-                if is_new or painted != old:
-                    self._fill_row(row, painted, labels)
-                if not is_new:
-                    old = next(kept, None)
+                self._fill_row(row, painted, labels)
+            self.table.setRowCount(len(self._rows))
         self.hint.setVisible(not self._rows and self.isEnabled())
         self.table.setVisible(bool(self._rows))
+        self._update_totals()
         if min(len(before), len(self._rows)) <= _MEASURED_ROWS:
             self.table.fit_height()
         self._select_shown()
@@ -226,7 +319,8 @@ class SliceTable(QWidget):
         self, row: int, painted: PaintedSlice, labels: list[tuple[int, str, str]]
     ) -> None:
         state = self._state(painted)
-        items = [cell(f"{painted.ref}"), cell(state)]
+        items = [cell(f"{painted.ref}"), cell(state_text(painted, state, self._marks))]
+        items[1].setIcon(self._icon(state))
         counts = [(name, color, painted.counts.get(value, 0)) for value, name, color in labels]
         if self._narrow:
             items.append(cell(_count(sum(painted.counts.values())).strip()))
@@ -234,12 +328,7 @@ class SliceTable(QWidget):
             items[-1].setIcon(swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
         else:
             items += [cell(_count(count), RIGHT) for _, _, count in counts]
-        done = 100 * sum(painted.counts.values()) / max(painted.n_voxels, 1)
-        tip = (
-            f"{painted.ref.plane} slice {painted.ref}, {done:.0f} % painted: "
-            f"{', '.join(f'{name} {count:,}' for name, _, count in counts if count)} voxels.\n"
-            f"{_STATE_TIPS[state]}\nClick to go there."
-        )
+        tip = row_tip(painted, state, self._marks, self._classes)
         for column, item in enumerate(items):
             item.setToolTip(tip)
             if state == "held out":
@@ -249,45 +338,51 @@ class SliceTable(QWidget):
             self.table.setItem(row, column, item)
 
     def _select_shown(self) -> None:
-        refs = [painted.ref for painted in self._rows]
+        row = self._row_of(self._shown)
         with QSignalBlocker(self.table):
-            if self._shown in refs:
-                self.table.selectRow(refs.index(self._shown))
-            else:
+            if row is None:
                 self.table.clearSelection()
                 self.table.setCurrentCell(-1, -1)
+            elif row != self.table.currentRow() or not self.table.selectedItems():
+                self.table.selectRow(row)
         self._update_buttons()
+
+    def _row_of(self, ref: SliceRef | None) -> int | None:
+        if ref is None:
+            return None
+        place = ref.axis, ref.index, ref.time
+        row = bisect_left(self._rows, place, key=_place)
+        found = row < len(self._rows) and _place(self._rows[row]) == place
+        return row if found else None
+
+    def _update_totals(self) -> None:
+        self.totals.setText(totals_text(self._rows, self._marks, self._classes))
+        self.totals.setVisible(bool(self._rows))
 
     def _update_buttons(self) -> None:
         shown = self._shown
-        painted = next((p for p in self._rows if p.ref == shown), None)
+        row = self._row_of(shown)
+        painted = None if row is None else self._rows[row]
+        held = shown in self.value()
         name = f" {shown}" if shown is not None else ""
-        can_complete = painted is not None and painted.state == "partial"
-        self.complete_button.setText(f"C&omplete slice{name}")
-        self.complete_button.setEnabled(can_complete)
-        if shown is None:
-            tip = "Show a single slice (2D view) first."
-        elif painted is None:
-            tip = f"Nothing is painted on {shown} yet."
-        elif not can_complete:
-            tip = f"{shown} is complete already."
-        else:
-            tip = (
-                f"Everything unpainted on {shown} becomes background. One undo step (Ctrl+Z). "
-                "Use it once all structures on this slice are painted."
-            )
-        self.complete_button.setToolTip(tip)
-        held = shown in self._held_out
+        self.complete_button.setText(f"C&omplete{name}")
+        self.hold_out_button.setText(f"Hold o&ut{name}" if not held else f"Train on{name}")
         self.hold_out_button.setChecked(held)
-        self.hold_out_button.setText(f"Hold o&ut{name}" if not held else f"Train on{name} again")
-        self.hold_out_button.setEnabled(painted is not None or held)
-        self.hold_out_button.setToolTip(
-            "Train on this slice again; it no longer measures the result."
-            if held
-            else "Do not train on this slice; measure the prediction on it instead."
-            if painted is not None
-            else tip
-        )
+        for button, (enabled, tip) in (
+            (self.complete_button, complete_tip(shown, painted)),
+            (self.hold_out_button, hold_out_tip(shown, painted, held)),
+            (
+                self.empty_button,
+                empty_tip(shown, painted is not None and self._state(painted) == "empty"),
+            ),
+            (self.revert_button, revert_tip(shown, self._marks)),
+        ):
+            button.setEnabled(enabled)
+            button.setToolTip(tip)
+
+
+def _call(function: Callable[[SliceRef], object], ref: SliceRef, _checked: bool = False) -> None:
+    function(ref)
 
 
 def _place(painted: PaintedSlice) -> tuple[int, int, int]:

@@ -16,6 +16,9 @@ from napari_unet3d.events import (
     Notice,
     PixelsStarted,
     PredictionProgress,
+    RoundFinished,
+    RoundStarted,
+    SlicesJoined,
     TrainingProgress,
     TrainingStarted,
 )
@@ -24,12 +27,15 @@ from napari_unet3d.session.texts import (
     PHASES,
     error_text,
     forecast_line,
+    joined_text,
     phase_line,
     plan_line,
     prediction_line,
+    rest_text,
+    round_text,
     training_line,
 )
-from napari_unet3d.training.clock import RunClock
+from napari_unet3d.training.clock import Phase, RunClock
 from napari_unet3d.widgets.parts.curve import Curve
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.run_bar import RunBar
@@ -53,6 +59,8 @@ class RunReport(QObject):
         self._training: TrainingProgress | None = None
         self._segmenting: PredictionProgress | None = None
         self._clock, self._ending = RunClock(), ""
+        self._round: RoundStarted | None = None
+        self._rest = ""
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._show_clock)
@@ -86,6 +94,7 @@ class RunReport(QObject):
         self._clock, self._ending = RunClock(time_points), ""
         self._training = self._segmenting = None
         self._classes, self._started, self._scores = tuple(classes), None, None
+        self._round, self._rest = None, ""
         self._notes = list(notes)
         self._before = self._results.state(), self._curve.state()
         self._run_bar.set_status("")
@@ -110,13 +119,22 @@ class RunReport(QObject):
         self._ending = text
         self._show_clock()
 
-    def elapsed(self) -> float:
-        """Seconds of the run so far."""
-        return self._clock.read().elapsed
+    def durations(self) -> dict[Phase, float]:
+        """Seconds of each phase of the run; it is over."""
+        self._clock.finish()
+        return self._clock.durations()
 
     def scores(self) -> HeldOutScores | None:
         """The newest scores of the run; None when nothing was measured."""
         return self._scores
+
+    def round(self) -> RoundStarted | None:
+        """The round of a continuous training; None in another run."""
+        return self._round
+
+    def rest(self) -> str:
+        """Why a continuous training rests; "" when it does not, or is none."""
+        return self._rest
 
     def note(self, text: str) -> None:
         """Add a line to the notes about the run."""
@@ -157,7 +175,10 @@ class RunReport(QObject):
     def _show_clock(self) -> None:
         """Show the progress of the whole run, and the figures of its phase."""
         reading = self._clock.read()
-        self._run_bar.set_progress(reading.fraction, self._ending or PHASES[reading.phase])
+        phase = PHASES[reading.phase]
+        if self._round is not None and reading.phase in ("training", "pixels"):
+            phase = round_text(self._round)
+        self._run_bar.set_progress(reading.fraction, self._ending or phase)
         if reading.phase == "training" and self._training is not None:
             line = training_line(self._training, self._started, reading)
         elif reading.phase == "segmenting" and self._segmenting is not None:
@@ -185,6 +206,12 @@ class RunReport(QObject):
                 self._training = event
             elif isinstance(event, HeldOutScores):
                 self._show_scores(event)
+            elif isinstance(event, SlicesJoined):
+                self.note(joined_text(event))
+            elif isinstance(event, RoundStarted):
+                self._round = event
+            elif isinstance(event, RoundFinished):
+                self._rest = rest_text(event)
             elif isinstance(event, PredictionProgress):
                 self._segmenting = event
             elif isinstance(event, QualityProgress):

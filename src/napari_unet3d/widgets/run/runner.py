@@ -10,10 +10,12 @@ from napari.layers import Labels
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
+from napari_unet3d.data.joined_labels import SlicePaint
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import (
     PredictionProgress,
     PredictionStarted,
+    RoundStarted,
     SlicePreview,
     TrainingStarted,
 )
@@ -131,6 +133,14 @@ class Runner(QObject):
         """Predict this slice while training; none when None."""
         self._control.watch(ref)
 
+    def join(self, paint: SlicePaint) -> None:
+        """Hand a slice over to the training that runs."""
+        self._control.join(paint)
+
+    def has_unjoined(self) -> bool:
+        """Whether slices were handed over too late to join the training."""
+        return self._control.has_paint
+
     def stop(self) -> None:
         """End the training, and segment with its model."""
         self._control.stop()
@@ -205,6 +215,8 @@ class Runner(QObject):
         for event in events:
             if isinstance(event, TrainingStarted):
                 self._open_view()
+                self._set_phase("training")
+            elif isinstance(event, RoundStarted):
                 self._set_phase("training")
             elif isinstance(event, PredictionStarted):
                 self._set_phase("segmenting")

@@ -23,7 +23,7 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.prediction.output import LayerOptions
 from napari_unet3d.prediction.outputs import chosen_outputs
-from napari_unet3d.widgets.parts.colors import BACKGROUND_COLOR
+from napari_unet3d.widgets.parts.colors import BACKGROUND_ALPHA, BACKGROUND_COLOR
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 
@@ -220,7 +220,12 @@ def read_held_out(layer: Labels) -> frozenset[SliceRef]:
 
 def write_held_out(layer: Labels, held_out: Iterable[SliceRef]) -> None:
     """Store the held-out slices in an annotation layer."""
-    remember(layer, held_out=[[r.axis, r.index, r.time] for r in sorted(held_out)])
+    remember(layer, **held_out_entry(held_out))
+
+
+def held_out_entry(held_out: Iterable[SliceRef]) -> dict[str, Any]:
+    """The part of the metadata that names the held-out slices."""
+    return {"held_out": [[r.axis, r.index, r.time] for r in sorted(held_out)]}
 
 
 def read_accepted(layer: Layer) -> dict[SliceRef, str]:
@@ -234,8 +239,12 @@ def read_accepted(layer: Layer) -> dict[SliceRef, str]:
 
 def write_accepted(layer: Labels, accepted: Mapping[SliceRef, str]) -> None:
     """Store which slices were taken over from a prediction."""
-    entries = [[[r.axis, r.index, r.time], accepted[r]] for r in sorted(accepted)]
-    remember(layer, accepted=entries)
+    remember(layer, **accepted_entry(accepted))
+
+
+def accepted_entry(accepted: Mapping[SliceRef, str]) -> dict[str, Any]:
+    """The part of the metadata that names the accepted slices."""
+    return {"accepted": [[[r.axis, r.index, r.time], accepted[r]] for r in sorted(accepted)]}
 
 
 def starting_classes() -> tuple[ClassInfo, ...]:
@@ -254,7 +263,7 @@ def class_colormap(classes: Sequence[ClassInfo], *, annotation: bool) -> DirectL
     colors[0] = "transparent"
     colors[None] = _UNKNOWN_COLOR if annotation else "transparent"
     if annotation:
-        colors[BACKGROUND] = BACKGROUND_COLOR
+        colors[BACKGROUND] = f"{BACKGROUND_COLOR}{round(255 * BACKGROUND_ALPHA):02x}"
     return DirectLabelColormap(color_dict=colors)
 
 

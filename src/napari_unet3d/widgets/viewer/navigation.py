@@ -9,6 +9,33 @@ from napari.layers import Layer
 from napari_unet3d.data.slices import SliceRef
 
 
+def hidden_axis(viewer: Any) -> int | None:
+    """The spatial axis of the viewer that its slider moves along; None in 3D."""
+    dims = viewer.dims
+    spatial = [a for a in range(max(dims.ndim - 3, 0), dims.ndim) if a not in dims.displayed]
+    return spatial[0] if dims.ndisplay == 2 and len(spatial) == 1 else None
+
+
+def slider_steps(viewer: Any, layer: Layer, axis: int) -> tuple[float, float]:
+    """Where the slices of a layer lie on the viewer's slider of an axis, in its steps.
+
+    Returns
+    -------
+    first, distance
+        Position of slice 0, and from a slice to the next one. They are no whole numbers where the
+        layer has other voxels than the viewer has steps.
+    """
+    dims = viewer.dims
+    hidden = dims.ndim - layer.ndim
+    start, _, step = dims.range[axis]
+    position = list(layer.world_to_data(dims.point[hidden:]))
+    steps = []
+    for index in (0, 1):
+        position[axis - hidden] = index
+        steps.append(float(layer.data_to_world(position)[axis - hidden] - start) / step)
+    return steps[0], steps[1] - steps[0]
+
+
 def shown_slice(viewer: Any, layer: Layer) -> SliceRef | None:
     """The slice of `layer` (ZYX or TZYX) that is shown; None in 3D or beyond the layer."""
     dims = viewer.dims

@@ -1,4 +1,4 @@
-"""Reads napari's undo history of a Labels layer, and edits in ways that need little of it.
+"""Tells the slice ledger what napari's undo history of a Labels layer says.
 
 napari emits no event with the voxels that an undo or redo changed. They are read from its history,
 whose attributes are private. With a napari that has other ones, the layer is read again instead.
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels
 
-from napari_unet3d.config import BACKGROUND, UNLABELLED
 from napari_unet3d.data.ledger import SliceLedger
-from napari_unet3d.data.slices import SliceRef, read_slice, voxels_to_complete
+from napari_unet3d.widgets.viewer.history import MarksAtom
 
 _FEW_PLANES = 8
 """xy planes. An edit of no more planes is read again after an undo, since that is quick."""
@@ -35,7 +34,8 @@ class UndoWatch:
     def painted(self, ledger: SliceLedger, atoms: Any) -> None:
         """Tell the ledger the changes of a paint event (its `value`)."""
         for atom in atoms:
-            _tell(ledger, atom, undone=False)
+            if not isinstance(atom, MarksAtom):
+                _tell(ledger, atom, undone=False)
         before, (self._undo, self._redo) = self._undo, self._items()
         older = self._undo[:-1]
         if not _same_items(before[len(before) - len(older) :], older):
@@ -53,6 +53,8 @@ class UndoWatch:
         edits = [(atom, False) for item in reversed(redone) for atom in reversed(item)]
         edits += [(atom, True) for item in undone for atom in item]
         for atom, was_undone in edits:
+            if isinstance(atom, MarksAtom):
+                continue
             box = _tell(ledger, atom, was_undone)
             # The history gives the old labels, but other code may have written there since.
             planes = range(*box[-3].indices(ledger.labels.shape[-3]))
@@ -86,35 +88,3 @@ def _tell(ledger: SliceLedger, atom: Any, undone: bool) -> tuple[slice, ...]:
         ledger.change_at(indices, *((new, old) if undone else (old, new)))
         box = tuple(slice(int(np.min(i)), int(np.max(i)) + 1) for i in indices)
     return box
-
-
-def complete_slice(layer: Labels, ref: SliceRef, displayed: bool) -> None:
-    """Make the unlabelled voxels of a slice background, as one undo step.
-
-    Parameters
-    ----------
-    layer
-        The annotation.
-    ref
-        The slice.
-    displayed
-        Whether the viewer shows slices of this orientation. Then the fill tool is used, which
-        takes 2 bytes a voxel in the history; index arrays take 7 and more.
-    """
-    plane = read_slice(layer.data, ref)
-    unlabelled = plane == UNLABELLED
-    if displayed and unlabelled.any():
-        position = list(divmod(int(unlabelled.argmax()), plane.shape[1]))
-        position.insert(ref.axis, ref.index)
-        if layer.ndim == 4:
-            position.insert(0, ref.time)
-        before = layer.contiguous, layer.n_edit_dimensions, layer.preserve_labels
-        try:
-            layer.contiguous, layer.n_edit_dimensions, layer.preserve_labels = False, 2, False
-            layer.fill(position, BACKGROUND)
-        finally:
-            layer.contiguous, layer.n_edit_dimensions, layer.preserve_labels = before
-    indices = voxels_to_complete(layer.data, ref)
-    if len(indices[0]):
-        dtype = np.uint16 if max(layer.data.shape) < 2**16 else np.uint32
-        layer.data_setitem(tuple(i.astype(dtype) for i in indices), BACKGROUND)

@@ -1,0 +1,154 @@
+"""Paint, marks and classes are one undo order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from napari.components import ViewerModel
+
+from napari_unet3d.config import default_class
+from napari_unet3d.data.edits import SliceEdit
+from napari_unet3d.data.ledger import find_painted_slices
+from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.viewer.layers import read_accepted, read_classes, read_held_out
+from napari_unet3d.widgets.viewer.marks import read_marks
+from napari_unet3d.widgets.viewer.navigation import show_slice
+
+SHAPE = (8, 18, 20)
+KINDS: dict[str, Callable[[], Any]] = {
+    "numpy": lambda: np.zeros(SHAPE, np.uint8),
+    "zarr": lambda: zarr.array(np.zeros(SHAPE, np.uint8), chunks=(5, 11, 12)),
+    "sparse": lambda: SparseLabels.create(SHAPE),
+    "time series": lambda: np.zeros((2, *SHAPE), np.int32),
+}
+
+
+@pytest.fixture
+def annotate(qtbot: Any) -> Any:
+    made = []
+
+    def make(data: Any) -> tuple[Any, Any, Annotator]:
+        viewer = ViewerModel()
+        layer = viewer.add_labels(data)
+        layer.brush_size = 3
+        tables = ClassTable(), SliceTable()
+        for table in tables:
+            qtbot.addWidget(table)
+        annotator = Annotator(viewer, *tables)
+        annotator.set_layer(layer)
+        made.append((annotator, tables))
+        return viewer, layer, annotator
+
+    yield make
+    for annotator, _ in made:
+        annotator.cleanup()
+
+
+def state(annotator: Annotator) -> tuple[Any, ...]:
+    layer: Any = annotator.layer()
+    table = annotator._class_table, annotator._slice_table
+    marks = read_marks(layer)
+    assert table[0].value() == marks.classes
+    assert table[1].value() == marks.held_out
+    return np.array(layer.data).tobytes(), marks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_any_sequence_of_actions_is_undone_and_redone(
+    kind: str, seed: int, annotate: Any, qtbot: Any
+) -> None:
+    """Against a model: a list of states with a position in it."""
+    rng = np.random.default_rng(seed)
+    viewer, layer, annotator = annotate(KINDS[kind]())
+    classes, slices = annotator._class_table, annotator._slice_table
+
+    def ref() -> SliceRef:
+        axis = int(rng.integers(3))
+        time = int(rng.integers(2)) if layer.ndim == 4 else 0
+        return SliceRef(axis, int(rng.integers(0, SHAPE[axis], 3).min()), time)
+
+    def paint() -> None:
+        where = ref()
+        show_slice(viewer, layer, where)
+        position = [int(rng.integers(n)) for n in SHAPE]
+        position[where.axis] = where.index
+        position = [where.time, *position] if layer.ndim == 4 else position
+        with layer.block_history():
+            layer.paint(position, int(rng.integers(4)))
+            layer.paint([*position[:-1], 0], int(rng.integers(1, 4)))
+
+    def accept() -> None:
+        where = ref()
+        plane = read_slice(layer.data, where)
+        after = rng.integers(1, 4, plane.shape).astype(plane.dtype)
+        edit = SliceEdit.between(where, plane, after)
+        source = f"model {rng.integers(9)}"
+        annotator.apply(
+            [] if edit is None else [edit], accepted={**read_accepted(layer), where: source}
+        )
+
+    def hold_out() -> None:
+        where = ref()
+        annotator.hold_out(where, where not in read_held_out(layer))
+
+    def by_the_table() -> None:
+        slices.set_shown(ref())
+        slices._toggle_hold_out()
+
+    def class_edit() -> None:
+        known = read_classes(layer)
+        what = int(rng.integers(4))
+        if what == 0 and len(known) < 6:
+            classes.insert(default_class(int(rng.integers(20, 90)), "new"))
+        elif what == 1:
+            classes.set_color(known[-1].value, f"#{rng.integers(2**24):06x}")
+        elif what == 2 and len(known) > 1:
+            annotator.remove_class(known[-1].value)
+        else:
+            classes.table.item(1, 0).setText(f"name {rng.integers(1000)}")
+
+    actions = [
+        paint,
+        accept,
+        hold_out,
+        by_the_table,
+        class_edit,
+        lambda: annotator.complete(ref()),
+        lambda: annotator.empty(ref()),
+        lambda: annotator.clear(ref()),
+        lambda: annotator.revert(ref()),
+    ]
+    states, at, done = [state(annotator)], 0, 0
+    for _ in range(60):
+        if rng.random() < 0.45:
+            back = rng.random() < 0.6
+            for _ in range(int(rng.integers(1, 4))):
+                (layer.undo if back else layer.redo)()
+                at = max(at - 1, 0) if back else min(at + 1, len(states) - 1)
+                assert state(annotator) == states[at]
+        else:
+            actions[rng.integers(len(actions))]()
+            now = state(annotator)
+            if now != states[at]:
+                states, at, done = [*states[: at + 1], now], at + 1, done + 1
+    while at:
+        layer.undo()
+        at -= 1
+        assert state(annotator) == states[at]
+    layer.undo()
+    assert state(annotator) == states[0]
+    for expected in states[1:]:
+        layer.redo()
+        assert state(annotator) == expected
+    qtbot.waitUntil(lambda: not annotator._counting.is_waiting(), timeout=5000)
+    assert annotator.slices() == sorted(find_painted_slices(layer.data), key=lambda row: row.ref)
+    assert done > 15
