@@ -120,7 +120,7 @@ class Actions(QObject):
             (runner.trained, self._trained),
             (runner.finished, self._finished),
             (runner.saved, self._saved),
-            (runner.measured, self._measured),
+            (runner.measured, self.idle),
             (runner.failed, self._failed),
         ):
             signal.connect(slot)
@@ -339,13 +339,6 @@ class Actions(QObject):
 
     def _saved(self, path: Path | None) -> None:
         self._run_bar.set_status("Saving cancelled." if path is None else f"Saved {path}")
-        self.idle.emit()
-
-    def _measured(self, result: Any) -> None:
-        self._report.keep()
-        self._run_bar.set_message("")
-        cancelled = "Cancelled. Everything is as it was."
-        self._run_bar.set_status(cancelled if result is None else "Measured.")
         self.idle.emit()
 
     def _failed(self, error: BaseException) -> None:

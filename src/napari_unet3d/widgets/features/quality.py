@@ -178,14 +178,17 @@ class Quality(Feature):
         bench.runner.measure(work(session, control), control)
 
     def _measured(self, result: Any) -> None:
+        self.bench.report.keep()  # nothing that it showed before has changed
         evidence = self.bench.session.value().evidence
         if isinstance(result, CrossValidation):
             evidence = replace(evidence, cross_validation=result)
         elif isinstance(result, LearningCurve):
             evidence = replace(evidence, learning_curve=result)
         else:
+            self.bench.run_bar.set_status("Cancelled. Everything is as it was.")
             return
         self.bench.session.update(evidence=evidence)
+        self.bench.run_bar.set_status("Measured.")
 
     def _work(self) -> Session:
         """Image, annotation as it is now, model, scores and evidence of the window."""
