@@ -388,13 +388,11 @@ class SliceLedger:
         codes : np.ndarray
             (n,) uint8, as `encode` returns them.
         """
-        for painted in self.slices():
-            ref = painted.ref
+        for ref in (painted.ref for painted in self.slices()):
             if only is not None and ref not in only:
                 continue
-            codes = self._painted[ref.time].claimed(
-                ref, self._to_codes(read_slice(self.labels, ref))
-            )
+            codes = self._to_codes(read_slice(self.labels, ref))
+            codes = self._painted[ref.time].claimed(ref, codes)
             first, second = np.nonzero(codes)
             if len(first):
                 position = [first, second]
