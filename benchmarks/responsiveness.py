@@ -108,7 +108,7 @@ def _stack(shape: tuple[int, int, int]) -> tuple[Any, np.ndarray, Any]:
 
 
 class _Painter:
-    """Paints a stroke with the mouse every half second, each on another slice."""
+    """Paints strokes with the mouse, an event every 16 ms, each second stroke on another slice."""
 
     def __init__(self, viewer: Any, layer: Any) -> None:
         from qtpy.QtCore import QTimer
@@ -116,44 +116,60 @@ class _Painter:
         self._viewer, self._layer = viewer, layer
         self._canvas = viewer.window._qt_viewer.canvas.native
         self._timer = QTimer()
-        self._timer.timeout.connect(self._stroke)
+        self._timer.timeout.connect(self._move)
+        self._moves: list[tuple[Any, ...]] = []
         self.strokes = self.joined = 0
 
     def begin(self) -> None:
         """Begin to paint."""
         self._viewer.layers.selection.active = self._layer
         self._layer.mode, self._layer.brush_size = "paint", 8
-        self._timer.start(500)
+        self._timer.start(16)
 
     def end(self) -> None:
-        """Put the brush away."""
+        """Finish the stroke, and put the brush away."""
         self._timer.stop()
+        while self._moves:
+            self._send(*self._moves.pop(0))
 
     def note(self, events: list[Any]) -> None:
         """Count the slices that joined."""
         self.joined += sum(len(getattr(event, "trained", ())) for event in events)
 
-    def _stroke(self) -> None:
+    def _move(self) -> None:
+        if not self._moves:
+            self._plan_stroke()
+        self._send(*self._moves.pop(0))
+
+    def _plan_stroke(self) -> None:
+        """Half a second of mouse events: a stroke, and a pause that only moves the pointer."""
         from qtpy.QtCore import QEvent, QPointF, Qt
-        from qtpy.QtGui import QMouseEvent
-        from qtpy.QtWidgets import QApplication
 
         self.strokes += 1
-        if self.strokes % 4 == 0:
+        if self.strokes % 2 == 0:
             depth = self._layer.data.shape[0]
             self._viewer.dims.set_current_step(0, (7 * self.strokes) % depth)
         self._layer.selected_label = 1 + self.strokes % 2
-        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-        width, height = self._canvas.width(), self._canvas.height()
-        middle = np.random.default_rng(self.strokes).uniform(0.3, 0.7, 2) * (width, height)
-        points = [QPointF(middle[0] + 4 * i, middle[1] + 2 * i) for i in range(8)]
-        kinds = [(QEvent.Type.MouseMove, none, none), (QEvent.Type.MouseButtonPress, left, left)]
-        kinds += [(QEvent.Type.MouseMove, none, left)] * 6
-        kinds += [(QEvent.Type.MouseButtonRelease, left, none)]
-        for (kind, button, buttons), point in zip(kinds, [points[0], *points], strict=True):
-            place = QPointF(self._canvas.mapToGlobal(point.toPoint()))
-            event = QMouseEvent(kind, point, place, button, buttons, Qt.KeyboardModifier.NoModifier)
-            QApplication.sendEvent(self._canvas, event)
+        left, none, kind = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton, QEvent.Type
+        size = self._canvas.width(), self._canvas.height()
+        x, y = np.random.default_rng(self.strokes).uniform(0.3, 0.7, 2) * size
+        path = [QPointF(x + 3 * i, y + 2 * i) for i in range(30)]
+        self._moves = [(kind.MouseMove, none, none, p) for p in path[:1]]
+        self._moves += [(kind.MouseButtonPress, left, left, p) for p in path[:1]]
+        self._moves += [(kind.MouseMove, none, left, p) for p in path[1:14]]
+        self._moves += [(kind.MouseButtonRelease, left, none, p) for p in path[13:14]]
+        self._moves += [(kind.MouseMove, none, none, p) for p in path[14:]]
+
+    def _send(self, kind: Any, button: Any, buttons: Any, point: Any) -> None:
+        from qtpy.QtCore import QPointF, Qt
+        from qtpy.QtGui import QMouseEvent
+        from qtpy.QtWidgets import QApplication
+
+        place = QPointF(self._canvas.mapToGlobal(point.toPoint()))
+        no_key = Qt.KeyboardModifier.NoModifier
+        QApplication.sendEvent(
+            self._canvas, QMouseEvent(kind, point, place, button, buttons, no_key)
+        )
 
 
 def _delays(app: Any, seconds: float, going_on: Any) -> np.ndarray:

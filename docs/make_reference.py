@@ -40,6 +40,7 @@ FOLDERS = (
     "cli",
     "cli/tasks",
     "session",
+    "session/report",
     "training",
     "prediction",
     "objects",

@@ -22,6 +22,7 @@ from napari_unet3d.events import (
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.texts import (
     PHASES,
+    done_text,
     error_text,
     few_text,
     forecast_line,
@@ -147,3 +148,12 @@ def test_why_a_continuous_training_rests() -> None:
     assert "IoU 0.97 with it" in rest(end="result", agreement=0.97)
     assert rest(end="time").startswith("Learned for 2:20 min.")
     assert rest() == rest(end="stopped") == ""
+
+
+def test_what_a_run_has_spent_its_time_on() -> None:
+    spent: dict[Phase, float] = {"checking": 3.0, "pixels": 15.0, "training": 45.0}
+    spent |= {"finishing": 20.0, "segmenting": 152.0}
+    assert done_text(spent) == (
+        "Done in 3:55 min (3 s preparing, 1 min training, 20 s measuring, 2:32 min segmenting)"
+    )
+    assert done_text({"segmenting": 30.0}) == "Done in 30 s"

@@ -11,6 +11,7 @@ from napari_unet3d.events import (
     Forecast,
     PixelsStarted,
     PredictionProgress,
+    RoundStarted,
     TrainingProgress,
     TrainingStarted,
 )
@@ -110,3 +111,45 @@ def test_without_a_segmentation_nothing_follows_the_end(time: Time) -> None:
     clock.handle(started())
     clock.handle(FinishingStarted(60, 5))
     assert clock.read().remaining == pytest.approx(5)
+
+
+def test_tells_what_the_time_was_spent_on(time: Time) -> None:
+    clock = RunClock(1, time)
+    time.now += 3
+    clock.handle(started(Forecast(60, 10, 40)))
+    time.now += 1
+    clock.handle(PixelsStarted())
+    time.now += 9
+    clock.handle(progress(10))
+    time.now += 50
+    clock.handle(PixelsStarted())  # slices have joined
+    time.now += 5
+    clock.handle(progress(60))
+    clock.handle(FinishingStarted(60, 10))
+    time.now += 12
+    clock.segment()
+    time.now += 40
+    clock.finish()
+    expected = {"checking": 3, "preparing": 1, "pixels": 14}
+    expected |= {"training": 50, "finishing": 12, "segmenting": 40}
+    assert clock.durations() == expected
+
+
+def test_a_later_forecast_corrects_what_follows(time: Time) -> None:
+    clock = RunClock(2, time)
+    clock.handle(started(Forecast(60, 10, 40)))
+    clock.handle(progress(0))
+    assert clock.read().remaining == 60 + 10 + 2 * 40
+    clock.handle(Forecast(60, 30, 100))
+    assert clock.read().remaining == 60 + 30 + 2 * 100
+
+
+def test_each_round_begins_at_0(time: Time) -> None:
+    clock = RunClock(1, time)
+    clock.handle(RoundStarted(1, 20))
+    time.now += 15
+    assert clock.read().fraction == pytest.approx(0.75)
+    clock.handle(RoundStarted(2, 40))
+    time.now += 4
+    assert clock.read().fraction == pytest.approx(0.1)
+    assert clock.read().remaining == pytest.approx(36)

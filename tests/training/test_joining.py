@@ -118,7 +118,10 @@ def test_a_slice_that_is_held_out_leaves_the_training_and_is_measured(
     assert all(e.slices == ("z=9",) for e in scores)
     assert scores[-1].final
     assert bundle.record.trained_slices == ("z=2",)
-    assert bundle.record.held_out_slices == ("z=9",)
+    assert bundle.record.held_out_slices == bundle.record.held_out_seen == ("z=9",)
+    again = make_trainer(start=bundle, held_out=(Z6, Z9), labels=annotate(Z2, Z6, Z9))
+    assert any("has learned from z=9" in note for note in again.plan.notes)  # nor is it forgotten
+    assert again.plan.held_out_seen == ("z=9",)
 
 
 def test_a_new_held_out_slice_was_never_seen_and_never_trained_on() -> None:
@@ -128,6 +131,7 @@ def test_a_new_held_out_slice_was_never_seen_and_never_trained_on() -> None:
     events, bundle = train(make_trainer(image=image, held_out=(Z6,)), wrong)
     plain = train(make_trainer(image=image, held_out=(Z6,)))[1]
     assert joins(events) == [SlicesJoined(held_out=(Z4,))]
+    assert not bundle.record.held_out_seen
     assert same_tensors(bundle.weights, plain.weights)
     assert same_tensors(bundle.pixels, plain.pixels)
 

@@ -377,12 +377,7 @@ class SliceLedger:
     def claimed_voxels(
         self, only: Collection[SliceRef] | None = None
     ) -> Iterator[tuple[SliceRef, np.ndarray, np.ndarray]]:
-        """Read the voxels that belong to each painted slice; `work` must be done.
-
-        Parameters
-        ----------
-        only
-            The slices that are read; None reads all of them.
+        """Read the voxels of each painted slice, or of those in `only`; `work` must be done.
 
         Yields
         ------
@@ -393,12 +388,11 @@ class SliceLedger:
         codes : np.ndarray
             (n,) uint8, as `encode` returns them.
         """
-        for painted in self.slices():
-            ref = painted.ref
+        for ref in (painted.ref for painted in self.slices()):
             if only is not None and ref not in only:
                 continue
-            at_this_time = self._painted[ref.time]
-            codes = at_this_time.claimed(ref, self._to_codes(read_slice(self.labels, ref)))
+            codes = self._to_codes(read_slice(self.labels, ref))
+            codes = self._painted[ref.time].claimed(ref, codes)
             first, second = np.nonzero(codes)
             if len(first):
                 position = [first, second]

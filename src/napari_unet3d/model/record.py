@@ -68,6 +68,9 @@ class TrainingRecord(BaseModel):
     evidence: Evidence = Field(
         Evidence(), description="Cross-validation and learning curve of the same annotation."
     )
+    held_out_seen: tuple[str, ...] = Field(
+        (), description="Held-out slices that were trained on before, so that their scores flatter."
+    )
     completed: bool = Field(True, description="False when stopped before the budget was used.")
     iterations_before: int = Field(
         0, ge=0, description="Iterations of the models that this one went on from."

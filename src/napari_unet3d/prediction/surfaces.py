@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy.spatial import KDTree
 
 _PERCENTILE = 95
 """Percent. The largest distance depends on single voxels; this one is what challenges report."""
@@ -49,8 +49,12 @@ def border(region: NDArray[np.bool_], counted: NDArray[np.bool_]) -> NDArray[np.
         in the region.
     """
     outside = counted & ~region
-    cross = ndimage.generate_binary_structure(2, 1)
-    found: NDArray[np.bool_] = region & counted & ndimage.binary_dilation(outside, cross)
+    beside = np.zeros_like(outside)
+    beside[1:] |= outside[:-1]
+    beside[:-1] |= outside[1:]
+    beside[:, 1:] |= outside[:, :-1]
+    beside[:, :-1] |= outside[:, 1:]
+    found: NDArray[np.bool_] = region & counted & beside
     return found
 
 
@@ -81,17 +85,12 @@ def surface_distance(
     ours, theirs = border(predicted, counted), border(truth, counted)
     if not ours.any() or not theirs.any():
         return None
-    box = _box(ours | theirs)  # the transform of a whole slice is the slow part
-    ours, theirs = ours[box], theirs[box]
-    to_truth = ndimage.distance_transform_edt(~theirs, sampling=spacing)[ours]
-    to_prediction = ndimage.distance_transform_edt(~ours, sampling=spacing)[theirs]
-    total = float(to_truth.sum() + to_prediction.sum())
+    # Trees of the border voxels: a distance transform of a whole slice takes ten times as long.
+    here, there = (np.argwhere(mask) * spacing for mask in (ours, theirs))
+    to_truth, to_prediction = (
+        KDTree(other).query(points)[0] for points, other in ((here, there), (there, here))
+    )
     return SurfaceDistance(
-        mean=total / (len(to_truth) + len(to_prediction)),
+        mean=float(np.concatenate([to_truth, to_prediction]).mean()),
         hausdorff95=max(float(np.percentile(d, _PERCENTILE)) for d in (to_truth, to_prediction)),
     )
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

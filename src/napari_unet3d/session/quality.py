@@ -193,6 +193,11 @@ def interval_note(number: int) -> str:
     )
 
 
+def short_interval_note(number: int) -> str:
+    """The same in a few words, for a narrow window."""
+    return interval_note(number) if number < 2 else f"[ ]: 95 % interval from {number} slices."
+
+
 def percent(share: float) -> str:
     """Write a share in percent, but one below 1 neither as 0 % nor as 100 %."""
     if share >= 1:
@@ -202,17 +207,30 @@ def percent(share: float) -> str:
 
 def describe_cross_validation(result: CrossValidation) -> str:
     """Say what a cross-validation measured, and how far to trust it."""
-    folds = result.folds
-    trained = sorted({fold.trained for fold in folds})
-    fewer = f"{trained[0]}" if len(trained) == 1 else f"{trained[0]} to {trained[-1]}"
-    took = show_duration(max(fold.seconds for fold in folds))
     return (
-        f"Cross-validation: {len(folds)} models, each trained for {took} or less on {fewer} of "
-        f"the {result.slices} slices and measured on the others. These are not scores of the "
-        "final model, which learns longer and from more slices: they are pessimistic, most of all "
-        "where few slices are left to train on. "
-        f"Measured on {percent(share_measured(result.by_slice))} of the painted "
-        "voxels."
+        f"{_trainings(result)}, and measured on the others. These are not scores of the final "
+        "model, which learns longer and from more slices: they are pessimistic, most of all where "
+        "few slices are left to train on. "
+        f"Measured on {percent(share_measured(result.by_slice))} of the painted voxels."
+    )
+
+
+def summarize_cross_validation(result: CrossValidation) -> str:
+    """The same in a few words, for a narrow window."""
+    return (
+        f"{_trainings(result)}: less than the final model, so these scores are pessimistic. "
+        f"Measured on {percent(share_measured(result.by_slice))} of the painted voxels. "
+        f"{short_interval_note(len(result.by_slice))}"
+    )
+
+
+def _trainings(result: CrossValidation) -> str:
+    trained = sorted({fold.trained for fold in result.folds})
+    fewer = f"{trained[0]}" if len(trained) == 1 else f"{trained[0]} to {trained[-1]}"
+    took = show_duration(max(fold.seconds for fold in result.folds))
+    return (
+        f"Cross-validation: {len(result.folds)} models, each trained for {took} or less on {fewer} "
+        f"of the {result.slices} slices"
     )
 
 

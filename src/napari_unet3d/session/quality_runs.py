@@ -337,7 +337,7 @@ def _run(
     volume = volume.in_memory(devices.room_for_images())  # once, not for each training
     begin, runs = time.monotonic(), list[_Measured]()
     number = len(plan.splits)
-    took = "" if plan.seconds is None else f", about {plan.seconds / 60:.1f} min in all"
+    took = "" if plan.seconds is None else f", about {show_duration(plan.seconds)} in all"
     yield Notice(
         f"{name}: {number} new models are trained, {plan.budget} each{took}. "
         "The current model stays as it is."

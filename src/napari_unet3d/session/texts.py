@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -48,6 +48,24 @@ def times(reading: Reading) -> list[str]:
     if reading.phase != "done" and reading.remaining is not None and round(reading.remaining):
         parts.append(f"{show_duration(reading.remaining)} left")
     return parts
+
+
+def done_text(seconds: Mapping[Phase, float]) -> str:
+    """Write what a run has spent its time on: "Done in 3:55 min (1 min training, 2 min …)".
+
+    Parameters
+    ----------
+    seconds
+        Seconds of each phase.
+    """
+    names = {"training": "training", "finishing": "measuring", "segmenting": "segmenting"}
+    before = sum(s for phase, s in seconds.items() if phase in ("checking", "preparing"))
+    trained = seconds.get("pixels", 0.0) + seconds.get("training", 0.0)
+    parts = [("preparing", before), ("training", trained)]
+    parts += [(names[p], seconds.get(p, 0.0)) for p in ("finishing", "segmenting")]
+    told = ", ".join(f"{show_duration(s)} {name}" for name, s in parts if round(s))
+    in_all = show_duration(sum(seconds.values()))
+    return f"Done in {in_all} ({told})" if told.count(",") else f"Done in {in_all}"
 
 
 # --- before the first iteration -------------------------------------------------------------

@@ -66,6 +66,7 @@ class RunClock:
         self._since = self._begin
         """When the current round began; a run that has no rounds is one."""
         self._phase: Phase = "checking"
+        self._entered, self._spent = self._begin, dict[Phase, float]()
         self._left = _Countdown(None, self._begin)
         """Of the current phase; the training and its pixel classifier are one phase here."""
         self._segmenting: float | None = None if time_points else 0.0
@@ -78,11 +79,21 @@ class RunClock:
         """Time points that are segmented after the training; 0 for none."""
         return self._time_points
 
+    def durations(self) -> dict[Phase, float]:
+        """Seconds of each phase so far, in the order in which they came."""
+        return dict(self._spent)
+
+    def _enter(self, phase: Phase) -> None:
+        """Begin a phase, or one that was left before."""
+        now = self._now()
+        self._spent[self._phase] = self._spent.get(self._phase, 0.0) + now - self._entered
+        self._phase, self._entered = phase, now
+
     def handle(self, event: Any) -> None:
         """Take in an event of a training or a prediction; other events change nothing."""
         now = self._now()
         if isinstance(event, TrainingStarted):
-            self._phase = "preparing"
+            self._enter("preparing")
             if (forecast := event.forecast) is not None:
                 self._left = _Countdown(forecast.training, now)
                 self._segmenting = forecast.segmenting * self._time_points
@@ -91,30 +102,32 @@ class RunClock:
             self._segmenting = event.segmenting * self._time_points
             self._after = event.finishing + self._segmenting
         elif isinstance(event, PixelsStarted):
-            self._phase = "pixels"
+            self._enter("pixels")
         elif isinstance(event, RoundStarted):
-            self._phase, self._fraction, self._since = "training", 0.0, now
+            self._enter("training")
+            self._fraction, self._since = 0.0, now
             self._left, self._after = _Countdown(event.seconds, now), 0.0
         elif isinstance(event, TrainingProgress):
-            self._phase = "training"
+            self._enter("training")
             if event.remaining is not None:
                 self._left = _Countdown(event.remaining, now)
         elif isinstance(event, FinishingStarted):
-            self._phase = "finishing"
+            self._enter("finishing")
             self._left = _Countdown(event.expected, now)
             self._after = self._segmenting
         elif isinstance(event, PredictionProgress):
-            self._phase = "segmenting"
+            self._enter("segmenting")
             self._left, self._after = _Countdown(event.remaining, now), 0.0
 
     def segment(self) -> None:
         """Begin the segmentation, since the training is over."""
-        self._phase = "segmenting"
+        self._enter("segmenting")
         self._left, self._after = _Countdown(self._segmenting, self._now()), 0.0
 
     def finish(self) -> None:
         """Show that the run is done."""
-        self._phase, self._left, self._after = "done", _Countdown(0.0, self._now()), 0.0
+        self._enter("done")
+        self._left, self._after = _Countdown(0.0, self._now()), 0.0
 
     def read(self) -> Reading:
         """Read the progress now."""

@@ -102,7 +102,8 @@ class Joining:
                 self._write(plan, ref, labels)
             plan.ledger.work()
             return Joined(plan, frozenset(), SlicesJoined(refused=tuple(sorted(newest))))
-        plan_now = replace(plan, annotation=annotation, slices=tuple(slices))
+        seen = plan.seen | {str(s.ref) for s in slices}
+        plan_now = replace(plan, annotation=annotation, slices=tuple(slices), seen=seen)
         event = self._describe(plan, plan_now, changed, repainted | moved, elapsed)
         learned = {s.ref for s in (*plan.slices, *slices)}
         return Joined(plan_now, frozenset(changed & learned), replace(event, left_out=told))

@@ -23,9 +23,9 @@ from napari_unet3d.training.tiles import LookTiles
 
 _FINAL_OVERLAP = 0.5
 """Share of a tile in common with the next in the final measurement, as in a dense prediction."""
-_LARGEST_PLANE = 2**25
-"""Voxels (about 5800²) of a slice on which distances between borders are measured: they take some
-seconds and 700 MB there."""
+_LARGEST_PLANE = 2**24
+"""Voxels (4096²) of a slice on which distances between borders are measured: each class takes some
+seconds there, and one second on 2048²."""
 
 
 class HeldOutSlices:

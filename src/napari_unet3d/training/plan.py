@@ -76,6 +76,9 @@ class TrainingPlan:
         The painted slices of the annotation, kept up to date while slices join the training.
     round_begin
         See `Budget`.
+    seen
+        Slices that the network has been trained on, as text: those of this training and of the
+        model that it goes on from. The score of one that is held out flatters.
     """
 
     volume: Volume
@@ -96,6 +99,7 @@ class TrainingPlan:
     notes: tuple[str, ...] = ()
     limits: LookLimits = field(default_factory=LookLimits)
     round_begin: float | None = None
+    seen: frozenset[str] = frozenset()
 
     @property
     def on_gpu(self) -> bool:
@@ -139,6 +143,11 @@ class TrainingPlan:
         """(K,) labelled voxels of background and each class, held-out slices left out."""
         codes = range(1, len(self.annotation.classes) + 2)
         return np.array([sum(s.counts.get(c, 0) for s in self.slices) for c in codes], np.int64)
+
+    @property
+    def held_out_seen(self) -> tuple[str, ...]:
+        """The held-out slices that the network has been trained on."""
+        return tuple(str(r) for r in sorted(self.annotation.held_out) if str(r) in self.seen)
 
     @property
     def axes(self) -> frozenset[int]:
@@ -225,6 +234,7 @@ def plan_training(
         learning_rate=config.learning_rate or network.presets[config.preset].learning_rate,
         start_from=start_from,
         resume=resume,
+        seen=frozenset(str(s.ref) for s in slices) | _seen_before(start_from),
     )
     budget = plan.budget
     if budget.fraction(plan.first_iteration, budget.seconds_before) >= 1:
@@ -242,12 +252,25 @@ def _notes(plan: TrainingPlan, choice: _PatchChoice) -> tuple[str, ...]:
     if plan.start_from is not None:
         notes.append(voxel_size_note(plan.start_from, plan.volume))
         notes += plan.start_from.record.config_notes
+        if which := ", ".join(plan.held_out_seen):
+            notes.append(
+                f"The model that is trained further has learned from {which}: what is measured "
+                "there flatters, unless that was another stack."
+            )
     if choice.is_short_of_memory:
         notes.append(
             f"Little memory is free: the patch is only {describe_shape(plan.main_patch())} "
             "voxels. Close other programs for a better result."
         )
     return tuple(note for note in notes if note)
+
+
+def _seen_before(start_from: ModelBundle | None) -> frozenset[str]:
+    """The slices that a model was trained on; of other stacks, too, which have the same names."""
+    if start_from is None:
+        return frozenset()
+    record = start_from.record
+    return frozenset((*record.trained_slices, *record.held_out_seen))
 
 
 def _clip_percentiles(

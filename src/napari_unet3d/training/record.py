@@ -67,6 +67,7 @@ def make_record(
         voxels_seen=learner.voxels_seen,
         trained_slices=tuple(str(s.ref) for s in plan.slices),
         held_out_slices=scores.slices if scores else (),
+        held_out_seen=plan.held_out_seen,
         held_out_distance=scores.distance if scores else None,
         held_out_scored=scores.scored if scores else 1.0,
         held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),

@@ -22,13 +22,13 @@ _GROWTH = 2.0
 _LONGEST_WITH_PAINT = 80.0
 """Seconds of a round while slices join: the learning rate is too low for them at its end."""
 _MOST_SECONDS = 3600.0
-"""Seconds of a training to which no paint comes. In an hour, every stack that was tried had come
-to rest."""
+"""Seconds of a training to which no paint comes: after an hour, nobody waits for a gain."""
 _LEAST_GAIN = 0.01
 """Mean IoU on the held-out slices. Where twice the time gains less than this, more time is not
 worth its wait; a few held-out slices do not show less either."""
 _SAME_RESULT = 0.95
-"""Mean IoU of two successive results that count as the same."""
+"""Mean IoU of two successive results that count as the same. On two stacks (plant cells, vessels),
+results that agreed so differed by 0.01 in their IoU with the truth, others by up to 0.03."""
 _SAMPLED_PARTS, _SAMPLED_SIDE = 6, 192
 """Parts of the stack on which two results are compared, and the voxels of their sides: they are
 predicted in a few seconds."""

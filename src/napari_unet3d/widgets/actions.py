@@ -23,7 +23,13 @@ from napari_unet3d.session.continuous import run_continuously
 from napari_unet3d.session.job import Outputs, make_outputs, run_job
 from napari_unet3d.session.more_time import more_seconds, with_more_time
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
-from napari_unet3d.session.texts import RESCUED, TRAINED_WELL, applied_text, show_duration
+from napari_unet3d.session.texts import (
+    RESCUED,
+    TRAINED_WELL,
+    applied_text,
+    done_text,
+    show_duration,
+)
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import TrainingFailedError
 from napari_unet3d.widgets.annotator import Annotator
@@ -31,7 +37,7 @@ from napari_unet3d.widgets.parts.hint import after_training
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.run_bar import Action, RunBar
 from napari_unet3d.widgets.parts.training_form import TrainingForm
-from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.run.prediction_view import PredictionView, ShownResult
 from napari_unet3d.widgets.run.report import RunReport
 from napari_unet3d.widgets.run.runner import Finished, Runner
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
@@ -92,10 +98,10 @@ class Actions(QObject):
         """What to do after a run; "" once the user did something."""
         self.next_actions: tuple[Action, ...] = ()
         """Buttons under it."""
-        self._learned: PredictionView | None = None
+        self._learned: ShownResult | None = None
         """The result of the last continuous training, which the next one replaces."""
         self._learning: PredictionView | None = None
-        """That of a continuous training that goes on."""
+        """What a continuous training shows that goes on."""
         self._painted = annotator.slices()
         self._learned_from: weakref.ref[Labels] | None = None
         """The annotation that the current model was trained on."""
@@ -114,7 +120,7 @@ class Actions(QObject):
             (runner.trained, self._trained),
             (runner.finished, self._finished),
             (runner.saved, self._saved),
-            (runner.measured, self._measured),
+            (runner.measured, self.idle),
             (runner.failed, self._failed),
         ):
             signal.connect(slot)
@@ -210,15 +216,12 @@ class Actions(QObject):
         control.watch(self._live_slice())
         self._begin(image, classes, notes, training=True, time_points=session.time_points)
         keeps_learning = more is None and self._run_bar.keep_learning.isChecked()
-        view = PredictionView(
-            self._viewer, outputs, image, classes, self._learned if keeps_learning else None
-        )
+        before = None if self._learned is None else self._learned.labels_of(image)
+        replaces = self._learned if keeps_learning and before is not None else None
+        view = PredictionView(self._viewer, outputs, image, classes, replaces)
         if keeps_learning:
-            before = None if self._learned is None else self._learned.outputs["labels"]
-            same = before is not None and before.shape == outputs["labels"].shape
-            session = replace(session, segmentation=before if same else None)
             self._learning = view
-            work = run_continuously(session, control, outputs)
+            work = run_continuously(replace(session, segmentation=before), control, outputs)
         else:
             session = with_more_time(session, more) if more else replace(session, resume=False)
             work = run_job(session, control, outputs)
@@ -314,9 +317,10 @@ class Actions(QObject):
                 self._show_applied()
             elif self._form.starting_point() == "last":  # else the button does not say Continue
                 self._say_next(finished)
-            self._learned = self._learning or self._learned
-            took = show_duration(self._report.elapsed())
-            self._run_bar.set_status(f"Done in {took}: see the layer '{finished.layer.name}'.")
+            if self._learning is not None:
+                self._learned = self._learning.shown()
+            done = done_text(self._report.durations())
+            self._run_bar.set_status(f"{done}: see the layer '{finished.layer.name}'.")
         self._painted = self._annotator.slices()
         self.idle.emit()
 
@@ -334,13 +338,6 @@ class Actions(QObject):
 
     def _saved(self, path: Path | None) -> None:
         self._run_bar.set_status("Saving cancelled." if path is None else f"Saved {path}")
-        self.idle.emit()
-
-    def _measured(self, result: Any) -> None:
-        self._report.keep()
-        self._run_bar.set_message("")
-        cancelled = "Cancelled. Everything is as it was."
-        self._run_bar.set_status(cancelled if result is None else "Measured.")
         self.idle.emit()
 
     def _failed(self, error: BaseException) -> None:

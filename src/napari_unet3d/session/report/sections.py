@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from napari_unet3d.config import BACKGROUND, PredictionConfig, TrainingConfig
-from napari_unet3d.data.painted_slices import PaintedSlice
+from napari_unet3d.data.marks import slice_state
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.geometry import parameter_count
@@ -92,7 +92,7 @@ def slices_section(session: Session) -> Section:
     table = tuple(
         (
             str(s.ref),
-            slice_state(s, held_out=s.ref in annotation.held_out),
+            slice_state(s, annotation.held_out, session.accepted.keys()),
             f"{sum(s.counts.values()) / s.n_voxels:.0%}".replace("%", " %"),
             *(f"{s.counts.get(value, 0):,}" for value in values),
         )
@@ -104,15 +104,13 @@ def slices_section(session: Session) -> Section:
     )
     if len(slices) > _MOST_SLICES:
         note += f" {len(slices) - _MOST_SLICES} more slices are not listed."
-    return Section(title, (Table(columns, table, note),) if table else (Paragraph("None."),))
-
-
-def slice_state(painted: PaintedSlice, *, held_out: bool) -> str:
-    """The state of a slice in words."""
-    state: str = painted.state
-    if state == "complete" and set(painted.counts) == {BACKGROUND}:
-        state = "empty"
-    return f"held out, {state}" if held_out else state
+    sources = tuple(
+        Paragraph(f"{ref}: accepted from a prediction ({session.accepted[ref]}).")
+        for ref in sorted(session.accepted)
+    )
+    return Section(
+        title, (Table(columns, table, note), *sources) if table else (Paragraph("None."),)
+    )
 
 
 def model_section(session: Session) -> Section:

@@ -19,19 +19,20 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.evidence import CrossValidation, Evidence, LearningCurve
 from napari_unet3d.session.quality import (
     class_qualities,
-    describe_cross_validation,
-    interval_note,
     learning_sentence,
+    summarize_cross_validation,
 )
 from napari_unet3d.session.quality_runs import cross_validate, learning_curve
 from napari_unet3d.session.report.assembly import make_report, write_report
 from napari_unet3d.session.session import RunSettings, Session
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.file_dialogs import ask_report
 from napari_unet3d.widgets.parts.quality_panel import QualityPanel, QualityState
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
     image_volume,
+    read_accepted,
     read_classes,
     read_held_out,
     role_of,
@@ -64,7 +65,7 @@ class Quality(Feature):
         self._measured_on: weakref.ref[Labels] | None = None
         """The annotation that the evidence is about."""
         for signal, slot in (
-            (self.panel.errorsRequested, self.show_mistakes),
+            (self.panel.errorsRequested, self.toggle_mistakes),
             (self.panel.crossValidationRequested, self.cross_validate),
             (self.panel.learningCurveRequested, self.draw_learning_curve),
             (self.panel.reportRequested, self.write_report),
@@ -76,7 +77,16 @@ class Quality(Feature):
             (bench.choice.valueChanged, self._pair_chosen),
         ):
             signal.connect(slot)
+        self._connections = Connections(self)
+        layers = bench.viewer.layers
+        self._connections.add(  # to napari, which outlives the dock
+            (layers.events.removed, self._refresh),
+            *((x.events.visible, self._refresh) for x in layers if shows_mistakes(x)),
+        )
         self._refresh()
+
+    def cleanup(self) -> None:
+        self._connections.clear()
 
     # ---- what the buttons do
 
@@ -88,8 +98,22 @@ class Quality(Feature):
         """Train on 1, 2, … of the annotated slices."""
         self._measure(learning_curve)
 
-    def show_mistakes(self) -> None:
-        """Compare the newest prediction with the held-out slices, in the background."""
+    def toggle_mistakes(self) -> None:
+        """Show the mistakes on the held-out slices, or hide them."""
+        layer = self._mistakes()
+        if layer is not None and layer.visible:
+            layer.visible = False
+        else:
+            self.show_mistakes(go_there=True)
+
+    def show_mistakes(self, *, go_there: bool = False) -> None:
+        """Compare the newest prediction with the held-out slices, in the background.
+
+        Parameters
+        ----------
+        go_there
+            Whether the viewer goes to the first held-out slice, unless it shows one.
+        """
         image, annotation = self._pair()
         prediction = self._prediction()
         if image is None or annotation is None or prediction is None:
@@ -101,7 +125,7 @@ class Quality(Feature):
         name = f"{base_name(prediction.name)}: mistakes"
 
         def show(mistakes: dict[SliceRef, np.ndarray]) -> None:
-            self._show_layer(image, annotation, mistakes, name)
+            self._show_layer(image, annotation, mistakes, name, go_there)
 
         self._in_background(lambda: map_mistakes(prediction.data, painted, classes), show)
 
@@ -154,14 +178,17 @@ class Quality(Feature):
         bench.runner.measure(work(session, control), control)
 
     def _measured(self, result: Any) -> None:
+        self.bench.report.keep()  # nothing that it showed before has changed
         evidence = self.bench.session.value().evidence
         if isinstance(result, CrossValidation):
             evidence = replace(evidence, cross_validation=result)
         elif isinstance(result, LearningCurve):
             evidence = replace(evidence, learning_curve=result)
         else:
+            self.bench.run_bar.set_status("Cancelled. Everything is as it was.")
             return
         self.bench.session.update(evidence=evidence)
+        self.bench.run_bar.set_status("Measured.")
 
     def _work(self) -> Session:
         """Image, annotation as it is now, model, scores and evidence of the window."""
@@ -181,7 +208,7 @@ class Quality(Feature):
             return session
         labels, _ = snapshot(annotation.data)
         painted = SparseAnnotation(labels, read_classes(annotation), read_held_out(annotation))
-        return replace(session, annotation=painted)
+        return replace(session, annotation=painted, accepted=read_accepted(annotation))
 
     # ---- what is shown
 
@@ -200,46 +227,57 @@ class Quality(Feature):
                 return layer if isinstance(layer, Labels) else None
         return None
 
+    def _mistakes(self) -> Labels | None:
+        """The layer of mistakes for the stack that is chosen."""
+        _, annotation = self._pair()
+        if annotation is None:
+            return None
+        shape = tuple(annotation.data.shape)
+        layers = (x for x in self.bench.viewer.layers if shows_mistakes(x))
+        return next((x for x in layers if tuple(x.data.shape) == shape), None)
+
     def _show_layer(
         self,
         image: Image,
         annotation: Labels,
         mistakes: dict[SliceRef, np.ndarray],
         name: str,
+        go_there: bool,
     ) -> None:
         layers = self.bench.viewer.layers
         if not mistakes or image not in layers or annotation not in layers:
             return
         shape = tuple(int(n) for n in annotation.data.shape)
-        old = next((x for x in layers if shows_mistakes(x) and tuple(x.data.shape) == shape), None)
+        old = self._mistakes()
         if old is None:
             selected = layers.selection.active
-            layers.append(
-                mistakes_layer(mistakes, shape, unique_name(name, (x.name for x in layers)), image)
-            )
+            taken = (x.name for x in layers)
+            new = mistakes_layer(mistakes, shape, unique_name(name, taken), image)
+            self._connections.add((new.events.visible, self._refresh))
+            layers.append(new)
             layers.selection.active = selected  # the brush stays on the annotation
         else:
             update_mistakes(old, mistakes)
             old.visible = True
-        annotation.visible = False  # complete slices are covered by paint
         number = sum(int(np.count_nonzero(plane)) for plane in mistakes.values())
         self.bench.run_bar.set_status(
-            f"{number:,} voxels on {len(mistakes)} held-out slice(s) are wrong. The annotation is "
-            "hidden meanwhile."
+            f"{number:,} voxels are wrong on {len(mistakes)} held-out "
+            f"slice{'s' * (len(mistakes) > 1)}."
         )
-        if self.bench.annotator.shown() not in mistakes:
+        if go_there and self.bench.annotator.shown() not in mistakes:
             show_slice(self.bench.viewer, annotation, min(mistakes))
         self._refresh()
 
     def _run_finished(self, finished: Any) -> None:
-        if finished is not None and any(shows_mistakes(x) for x in self.bench.viewer.layers):
+        layer = self._mistakes()
+        if finished is not None and layer is not None and layer.visible:
             self.show_mistakes()  # those that are shown are of an older prediction
         self._refresh()
 
     def _pair_chosen(self, *_: Any) -> None:
-        _, annotation = self._pair()
-        known = None if self._measured_on is None else self._measured_on()
-        if self._measured_on is not None and annotation is not None and annotation is not known:
+        annotation = self._pair()[1]
+        known = self._measured_on
+        if known is not None and annotation is not None and annotation is not known():
             self._measured_on = None
             self.bench.session.update(evidence=Evidence())
         self._refresh()
@@ -257,7 +295,8 @@ class Quality(Feature):
             and not self._writing
             and (session.model is not None or annotation is not None),
         )
-        self.panel.legend.setVisible(any(shows_mistakes(x) for x in bench.viewer.layers))
+        layer = self._mistakes()
+        self.panel.show_legend(layer is not None and layer.visible)
         classes = () if annotation is None else read_classes(annotation)
         state = _state(session.evidence, classes, self._unit(image), bool(held_out))
         if state != self.panel.value():
@@ -283,10 +322,10 @@ class Quality(Feature):
         def answered(result: tuple[Any, Exception | None]) -> None:
             self._writing = False
             self._refresh()
-            if result[1] is None:
+            if (error := result[1]) is None:
                 answer(result[0])
             else:
-                self.bench.report.fail(result[1])
+                self.bench.report.fail(error)
 
         self.bench.background.ask(asked, answered)
 
@@ -297,12 +336,9 @@ def _state(
     result, curve = evidence.cross_validation, evidence.learning_curve
     if result is None and curve is None:
         return QualityState(hint="" if held_out else _HINT)
-    explained = ""
-    if result is not None:
-        explained = f"{describe_cross_validation(result)} {interval_note(len(result.by_slice))}"
     return QualityState(
         rows=() if result is None else class_qualities(result.by_slice, classes),
         unit=unit,
-        cross_validation=explained,
+        cross_validation="" if result is None else summarize_cross_validation(result),
         learning_curve=_LEARN if curve is None else learning_sentence(curve),
     )

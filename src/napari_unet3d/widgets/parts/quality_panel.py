@@ -55,11 +55,10 @@ class QualityPanel(QWidget):
         )
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setToolTip("\n".join(f"{m.name}: {m.meaning}" for m in MISTAKES))
-        self.legend.hide()
         self.errors = _button(
             "Show &mistakes",
-            "Mark the mistakes on the held-out slices in color, in a layer of their own,\n"
-            "and go to the first of these slices. Only painted voxels are compared.",
+            "Mark the mistakes on the held-out slices in color, in a layer of their own, and go\n"
+            "to the first of these slices. Only painted voxels are compared. Again: hide them.",
             self.errorsRequested,
         )
         self.cross_validation = _button(
@@ -98,6 +97,7 @@ class QualityPanel(QWidget):
             buttons.setColumnStretch(column, 1)
         layout.addLayout(buttons)
         self.setValue(self._state)
+        self.show_legend(False)
 
     def value(self) -> QualityState:
         """What is shown."""
@@ -114,6 +114,11 @@ class QualityPanel(QWidget):
         ):
             label.setText(text)
             label.setVisible(bool(text))
+
+    def show_legend(self, shown: bool) -> None:
+        """Show the colors of mistakes while they are shown, and offer to hide them."""
+        self.legend.setVisible(shown)
+        self.errors.setText("Hide &mistakes" if shown else "Show &mistakes")
 
     def set_available(self, *, errors: bool, measuring: bool, report: bool) -> None:
         """Enable the buttons whose work is possible now."""

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.events import HeldOutScores
-from napari_unet3d.session.quality import interval_note, percent, qualities_of
+from napari_unet3d.session.quality import percent, qualities_of, short_interval_note
 from napari_unet3d.widgets.parts.score_table import Rows, ScoreTable
 
 State = tuple[str, Rows, str]
@@ -118,10 +118,10 @@ def _explain(scores: HeldOutScores) -> str:
     text += "." if scores.scored >= 1 else "; there was no time for the rest."
     if not scores.final:
         text = "A quick look while training; the finished model is measured at the end. " + text
+    if scores.by_slice and scores.final:
+        text += f" {short_interval_note(len(scores.by_slice))}"
     if distance is not None and distance > 0:
         text += f" The nearest trained slice is {distance} slice{'s' * (distance > 1)} away."
-    if scores.by_slice and scores.final:
-        text += f" {interval_note(len(scores.by_slice))}"
     caution = (
         "Slices of the same stack resemble each other, so expect lower scores on another stack."
         if len(slices) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,42 @@ _HIDING = ("translucent", "translucent_no_depth", "opaque")
 """Blending modes of images that hide the layers below them."""
 
 
+class ShownResult:
+    """The layers of a finished result, which live no longer for it.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    image
+        The image that was segmented.
+    labels, companions
+        The layers.
+    """
+
+    def __init__(
+        self, viewer: Any, image: Image, labels: Labels, companions: Sequence[Layer]
+    ) -> None:
+        self._viewer, self._image = viewer, weakref.ref(image)
+        self._layers = [weakref.ref(layer) for layer in (labels, *companions)]
+
+    def labels_of(self, image: Image) -> Any:
+        """The segmentation of `image` (ZYX or TZYX); None where it is of another, or is gone."""
+        layer = self._layers[0]()
+        known = layer is not None and layer in self._viewer.layers
+        return layer.data if known and self._image() is image else None  # type: ignore[union-attr]
+
+    def remove(self) -> str:
+        """Remove the layers; return the name of the labels, "" where they were gone."""
+        layers, name = self._viewer.layers, ""
+        for number, reference in enumerate(self._layers):
+            layer = reference()
+            if layer is not None and layer in layers:
+                name = name if number else layer.name
+                layers.remove(layer)
+        return name
+
+
 class PredictionView:
     """Shows the arrays of one run as layers, and removes them when it is cancelled.
 
@@ -37,7 +74,7 @@ class PredictionView:
     classes
         The classes of the model.
     replaces
-        The view of a finished run, whose layers are removed when this one is finished.
+        An earlier result, whose layers are removed when this one is finished.
 
     Attributes
     ----------
@@ -53,7 +90,7 @@ class PredictionView:
         outputs: Outputs,
         image: Image,
         classes: Sequence[ClassInfo],
-        replaces: PredictionView | None = None,
+        replaces: ShownResult | None = None,
     ) -> None:
         self._viewer, self.outputs, self._image = viewer, outputs, image
         self._classes = tuple(classes)
@@ -94,17 +131,10 @@ class PredictionView:
             self._replaces = None
         return self.layer
 
-    def remove(self) -> str:
-        """Remove the layers of a finished result; return the name of its labels, "" if gone."""
-        layers = self._viewer.layers
-        for companion in self._companions:
-            if companion in layers:
-                layers.remove(companion)
-        if self.layer is None or self.layer not in layers:
-            return ""
-        name: str = self.layer.name
-        layers.remove(self.layer)
-        return name
+    def shown(self) -> ShownResult:
+        """The layers of the finished result."""
+        assert self.layer is not None
+        return ShownResult(self._viewer, self._image, self.layer, self._companions)
 
     def discard(self) -> None:
         """Remove the layer, and show the layers again that were hidden for it."""

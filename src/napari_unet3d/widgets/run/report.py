@@ -35,7 +35,7 @@ from napari_unet3d.session.texts import (
     round_text,
     training_line,
 )
-from napari_unet3d.training.clock import RunClock
+from napari_unet3d.training.clock import Phase, RunClock
 from napari_unet3d.widgets.parts.curve import Curve
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.run_bar import RunBar
@@ -119,9 +119,10 @@ class RunReport(QObject):
         self._ending = text
         self._show_clock()
 
-    def elapsed(self) -> float:
-        """Seconds of the run so far."""
-        return self._clock.read().elapsed
+    def durations(self) -> dict[Phase, float]:
+        """Seconds of each phase of the run; it is over."""
+        self._clock.finish()
+        return self._clock.durations()
 
     def scores(self) -> HeldOutScores | None:
         """The newest scores of the run; None when nothing was measured."""
