@@ -161,7 +161,7 @@ def annotate(
     model: Model,
     strategy: Strategy,
     seed: int = 0,
-    most: int = SCORED[-1],
+    most: int = 6,
     first: dict[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Paint slice after slice; yields a record for each number of slices that is scored.
@@ -321,7 +321,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the stacks")
     parser.add_argument("--stacks", nargs="*", default=(), help="names; all of the folder")
     parser.add_argument("--seeds", type=int, default=3, help="of the random strategy")
-    parser.add_argument("--most", type=int, default=SCORED[-1], help="slices in the end")
+    parser.add_argument("--most", type=int, default=6, help="slices in the end")
     parser.add_argument("--voxels", type=int, default=1_500_000, help="of a stack at most")
     parser.add_argument("--network", type=float, help="train networks for so many seconds")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
