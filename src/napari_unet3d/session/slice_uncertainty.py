@@ -23,6 +23,9 @@ from napari_unet3d.sampling.source import Source
 
 _TILE_VOXELS = 1 << 19
 """Voxels of a tile that is thin across the slice: the network needs a tenth of a second for it."""
+_LEAST_DEPTH = 24
+"""Voxels of such a tile across the slice, at least: in a thinner one, the padding of the network
+reaches the slice."""
 _MOST_SIDE = 1024
 """Voxels along the edges of the part that is computed at once; more takes many seconds."""
 _OVERLAP = 0.25
@@ -107,7 +110,7 @@ class SliceUncertainty:
         if axis not in self._engines:
             tile, network = None, self._bundle.network
             if is_padded(network):
-                depth = min(self._bundle.record.patch_shape)
+                depth = max(_LEAST_DEPTH, min(self._bundle.record.patch_shape))
                 tile = plan_patch(network, self._volume.shape, axis, _TILE_VOXELS, depth)
             layout = devices.memory_format(self._device)
             mixture = self._bundle.build_mixture(folded=True).to(self._device, memory_format=layout)  # type: ignore[call-overload]

@@ -310,7 +310,7 @@ def _words(scene: Scene, strategy: Strategy, ref: SliceRef, first: bool) -> tupl
     if not names:
         return f"{gap}, and no slice is much less sure than the others", brief_gap
     verb = "is" if len(names) == 1 else "are"
-    brief = f"{' and '.join(names)} unsure, {brief_gap[0].lower()}{brief_gap[1:]}"
+    brief = f"{', '.join(names)} unsure"
     return f"{' and '.join(names)} {verb} unsure here, and {gap}", brief
 
 

@@ -201,6 +201,10 @@ class QuickAnswering(Feature):
         if ref is None:
             self._hide()
             return None
+        if self._shown is not None and self._shown.ref not in (ref, None):
+            self._shown.clear()  # seen from another side, the last slice would be a line
+            if self.layer is not None:
+                self.layer.refresh(extent=False, thumbnail=False)
         if UndoWatch(annotation).stroke_is_open():
             self._retry.start()
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -100,17 +101,22 @@ class WhereUnsure(Feature):
         place = places[self._number]
         shown = self.bench.annotator.shown()
         axis, time = (0, 0) if shown is None else (shown.axis, shown.time)
-        self.bench.annotator.jump(SliceRef(axis, place[axis], time))
+        self.bench.annotator.jump(self._beside_paint(SliceRef(axis, place[axis], time)))
         world = layer.data_to_world(place if layer.ndim == 3 else (time, *place))
         first = layer.ndim - 3
         displayed = [float(world[first + a]) for a in range(3) if a != axis]
         self._view.center_on((displayed[0], displayed[1]))
-        self._say(
-            f"Place {self._number + 1} of {len(places)}: z, y, x = {place}.".replace(
-                "(", ""
-            ).replace(")", "")
-        )
+        z, y, x = place
+        self._say(f"Place {self._number + 1} of {len(places)}: z={z}, y={y}, x={x}.")
         self.check_box.setChecked(True)
+
+    def _beside_paint(self, ref: SliceRef) -> SliceRef:
+        """The slice or, where that is painted all over, a neighbor: paint would hide the layer."""
+        complete = {s.ref for s in self.bench.annotator.slices() if s.state == "complete"}
+        layer = self.bench.annotator.layer()
+        last = 0 if layer is None else layer.data.shape[ref.axis - 3] - 1
+        near = (replace(ref, index=ref.index + step) for step in (0, 1, -1, 2, -2))
+        return next((r for r in near if 0 <= r.index <= last and r not in complete), ref)
 
     def cleanup(self) -> None:
         """Stop, and let go of the viewer."""
