@@ -137,8 +137,12 @@ def _command_line() -> Iterator[str]:
         "Exit codes: 0 done; 1 it failed, with the reason; 2 bad input, with the cure. Without a "
         "terminal, progress is written as plain lines to stderr."
     )
-    for name, command in group.commands.items():
-        yield f"### napari-unet3d {name}"
+    sessions: Any = typer.main.get_command(cli.sessions.app)
+    named = [*group.commands.items()]
+    named += [(f"{name} SESSION", command) for name, command in sessions.commands.items()]
+    for title, command in named:
+        name = title.partition(" ")[0]
+        yield f"### napari-unet3d {title}"
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option"]
         words = [p.name.upper() if p.required else f"[{p.name.upper()}]" for p in arguments]

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from napari_unet3d.cli import demo, evaluate, info, objects, predict, train
+from napari_unet3d.cli import demo, evaluate, info, objects, predict, sessions, train
 from napari_unet3d.cli.signals import TerminatedError
 from napari_unet3d.cli.terminal import LogHandler, errors, guarded, tell
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -71,7 +71,8 @@ def run(arguments: list[str], open_window: OpenWindow) -> int:
 
 def _run(arguments: list[str], open_window: OpenWindow) -> int:
     try:
-        app(arguments, prog_name="napari-unet3d", obj=open_window)
+        chosen = sessions.app if sessions.concerns_session(arguments) else app
+        chosen(arguments, prog_name="napari-unet3d", obj=open_window)
     except SystemExit as end:  # how typer ends: 0, or 2 with the usage explained
         code = end.code if isinstance(end.code, int) else 0
         return _complain("interrupted", 1) if code == _TYPER_INTERRUPTED else code
@@ -150,6 +151,15 @@ def start(
     In *painted.tif*, of the stack's shape, 0 is unlabelled (counts for nothing), 1 is
     background and 2… are your classes. In *segmented.tif*, 0 is background and the classes
     keep their numbers.
+
+    The window keeps a session beside the image. On any machine, these go on with it, and the
+    window opens what they made (`train SESSION --help` tells their options):
+
+        napari-unet3d train stack.tif.unet3d-session
+
+        napari-unet3d predict stack.tif.unet3d-session
+
+        napari-unet3d info stack.tif.unet3d-session
     """
     if context.invoked_subcommand is None:
         context.obj()

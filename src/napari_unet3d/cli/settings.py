@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
 
 T = TypeVar("T")
+Config = TypeVar("Config", bound=BaseModel)
 DEMO_FOLDER = "napari-unet3d-demo"
 """Folder that the results of the demo go to by default."""
 Number = TypeVar("Number", int, float)
@@ -58,16 +59,36 @@ def training(others: list[str], **given: Any) -> TrainingConfig:
     BadInputError
         A name is no setting, or a value cannot be used.
     """
+    return validated(TrainingConfig, **given | _parsed(others))
+
+
+def changed(config: Config, given: Mapping[str, Any], others: Sequence[str] = ()) -> Config:
+    """Settings of which some are replaced: those `given` by name, and `others` as name=value.
+
+    Raises
+    ------
+    BadInputError
+        A name is no setting, or a value cannot be used.
+    """
+    values = config.model_dump() | dict(given) | _parsed(others)
+    if "seconds" in given and "iterations" in values:
+        values["iterations"] = None  # it would take the place of the seconds
+    return validated(type(config), **values)
+
+
+def _parsed(others: Sequence[str]) -> dict[str, Any]:
+    """Training settings that are written as name=value."""
+    values: dict[str, Any] = {}
     for item in others:
         key, separator, value = item.partition("=")
         if not separator or key not in TrainingConfig.model_fields:
             names = ", ".join(sorted(TrainingConfig.model_fields))
             raise BadInputError(f"--set {item}: write name=value with one of {names}")
         try:
-            given[key] = json.loads(value)
+            values[key] = json.loads(value)
         except (ValueError, RecursionError):  # no JSON, or numbers and brackets beyond all limits
-            given[key] = value
-    return validated(TrainingConfig, **given)
+            values[key] = value
+    return values
 
 
 def prediction(**given: Any) -> PredictionConfig:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig
+from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig, VoxelSize
 from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
@@ -48,7 +50,12 @@ class NamedModel:
     @classmethod
     def trained_on(cls, image: str, bundle: ModelBundle) -> Self:
         """Name a model after the image that it was trained on."""
-        return cls(bundle, f"trained on '{image}'")
+        return cls(bundle, trained_on(image))
+
+
+def trained_on(image: str) -> str:
+    """The name of a model that was trained on an image."""
+    return f"trained on '{image}'"
 
 
 class RunSettings(BaseModel):
@@ -76,13 +83,29 @@ class SessionRecord(BaseModel):
     image_path: Path | None = None
     image_name: str | None = Field(None, description="What messages call the image.")
     axes: str | None = Field(None, description='Axes of the image as they were chosen: "TZYX".')
+    shape: tuple[int, ...] | None = Field(
+        None, description="Shape of the image, in the order of the axes."
+    )
+    dtype: str | None = Field(None, description='Number format of the image, such as "uint16".')
+    voxel_size: VoxelSize = Field((1.0, 1.0, 1.0), description="Size of a voxel along z, y, x.")
+    unit: str = Field("pixel", description="Unit of the voxel size.")
+    translation: VoxelSize = Field((0.0, 0.0, 0.0), description="Position of the first voxel.")
+    time_step: float | None = Field(None, description="Seconds between two time points.")
     annotation_path: Path | None = None
     classes: tuple[ClassInfo, ...] = ()
     held_out: tuple[str, ...] = Field((), description='Slices to measure on: "z=5", "t=1 z=5".')
+    accepted: dict[str, str] = Field(
+        default_factory=dict,
+        description="Slices that were taken over from a prediction, and where each came from.",
+    )
     settings: RunSettings = Field(default_factory=RunSettings)
     model_name: str | None = None
     model_path: Path | None = None
     scores: HeldOutScores | None = None
+    more: dict[str, Any] = Field(
+        default_factory=dict,
+        description="What other parts of the program keep, by their name; JSON values.",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +144,10 @@ class Session:
         Scores of the current model on the held-out slices; None while nothing was measured.
     segmentation
         Labels (ZYX or TZYX) of the last segmentation; None while there is none.
+    accepted
+        Slices that were taken over from a prediction, and where each came from, in words.
+    more
+        What other parts of the program keep in the session, by their name; JSON values.
     """
 
     volume: Volume | None = None
@@ -133,6 +160,8 @@ class Session:
     model: NamedModel | None = None
     scores: HeldOutScores | None = None
     segmentation: Any = None
+    accepted: Mapping[SliceRef, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def time_points(self) -> int:
@@ -144,16 +173,33 @@ class Session:
 
     def record(self) -> SessionRecord:
         """Describe the session as far as a JSON text can."""
-        volume, annotation, model = self.volume, self.annotation, self.model
+        annotation, model = self.annotation, self.model
         return SessionRecord(
+            **_facts(self.volume),
             image_path=self.image_path,
-            image_name=None if volume is None else volume.name,
-            axes=None if volume is None else volume.axes,
             annotation_path=self.annotation_path,
             classes=() if annotation is None else annotation.classes,
             held_out=() if annotation is None else tuple(map(str, sorted(annotation.held_out))),
+            accepted={str(ref): self.accepted[ref] for ref in sorted(self.accepted)},
             settings=self.settings,
             model_name=None if model is None else model.name,
             model_path=None if model is None else model.path,
             scores=self.scores,
+            more=dict(self.more),
         )
+
+
+def _facts(volume: Volume | None) -> dict[str, Any]:
+    """What a record says about an image."""
+    if volume is None:
+        return {}
+    return {
+        "image_name": volume.name,
+        "axes": volume.axes,
+        "shape": tuple(int(n) for n in volume.data.shape),
+        "dtype": volume.dtype.newbyteorder("=").name,
+        "voxel_size": volume.voxel_size,
+        "unit": volume.unit,
+        "translation": volume.translation,
+        "time_step": volume.time_step,
+    }

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from pathlib import Path
+from typing import Self
 
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.data.io.leftovers import most_name_bytes
@@ -19,25 +20,39 @@ class CheckpointFile:
 
     Parameters
     ----------
-    model
-        Path of the model, NAME.unet3d. The checkpoint is NAME.checkpoint.unet3d in the same
-        folder; a NAME that is too long for that is cut.
+    path
+        The file.
+    how
+        How the user continues from it, as in "--resume PATH" or a whole command.
     """
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, path: Path, how: str) -> None:
+        self.path, self._how = path, how
+        self.written = False
+        self._complained = False
+
+    @classmethod
+    def beside(cls, model: Path) -> Self:
+        """The checkpoint of a model file.
+
+        Parameters
+        ----------
+        model
+            Path of the model, NAME.unet3d. The checkpoint is NAME.checkpoint.unet3d in the same
+            folder; a NAME that is too long for that is cut.
+        """
         ending = f".checkpoint{SUFFIX}"
         room = most_name_bytes(model.parent) - len(ending)
         stem = os.fsencode(model.name.removesuffix(SUFFIX))[:room].decode(errors="ignore")
-        self.path = model.with_name(stem + ending)
-        self.written = False
-        self._complained = False
+        path = model.with_name(stem + ending)
+        return cls(path, f"--resume {path}")
 
     def announce(self, start_from: Path | None) -> None:
         """Tell of a checkpoint of an earlier training, unless this training continues it."""
         if self.path.is_file() and (start_from is None or not is_same_file(self.path, start_from)):
             errors.print(
                 f"{self.path} is the checkpoint of a training that was cut off. To continue it, "
-                f"use --resume {self.path}; this training will replace it."
+                f"use {self._how}; this training will replace it."
             )
 
     def write(self, bundle: ModelBundle) -> None:
@@ -52,8 +67,8 @@ class CheckpointFile:
             return
         if not self.written:
             errors.print(
-                f"Checkpoint: {self.path}. If this training is cut off, continue it with --resume "
-                f"{self.path}"
+                f"Checkpoint: {self.path}. If this training is cut off, continue it with "
+                f"{self._how}"
             )
         self.written = True
 
@@ -71,9 +86,7 @@ class CheckpointFile:
     def remember(self) -> None:
         """Tell where the last checkpoint is, since the training was cut off."""
         if self.written:
-            errors.print(
-                f"The last checkpoint is kept. To continue from it, use --resume {self.path}"
-            )
+            errors.print(f"The last checkpoint is kept. To continue from it, use {self._how}")
 
     def _check_space(self, bundle: ModelBundle) -> None:
         """Raise `RunFailedError` when the disk has no room for both checkpoint and model."""

@@ -74,7 +74,7 @@ def run_demo(folder: Path, config: TrainingConfig) -> dict[str, Any]:
         save_model(bundle, model)
         return bundle
 
-    with TrainingRun(CheckpointFile(model), time_points=session.time_points) as run:
+    with TrainingRun(CheckpointFile.beside(model), time_points=session.time_points) as run:
         bundle = run.follow(session, save, outputs)
     say_how_to_go_on(bundle, model)
     print_scores(bundle)

@@ -77,6 +77,11 @@ class TrainingRun:
         Seconds between two checkpoints; None for no checkpoints.
     time_points
         Time points that are segmented after the training.
+
+    Attributes
+    ----------
+    scores
+        Scores of the finished model on the held-out slices; None before, and without any.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class TrainingRun:
         seconds: float | None = CHECKPOINT_SECONDS,
         time_points: int = 0,
     ) -> None:
+        self.scores: HeldOutScores | None = None
         self._checkpoint = checkpoint
         self._state: State = "checking"
         self._signal: int | None = None
@@ -148,6 +154,8 @@ class TrainingRun:
             elif isinstance(event, PredictionStarted):
                 saved.append(self._save(event.bundle, save))
                 self._state = "segmenting"
+            elif isinstance(event, HeldOutScores) and event.final:
+                self.scores = event
             self._display.handle(event)
 
         with closing(run_job(session, self._control, outputs)) as job:

@@ -12,12 +12,12 @@ from napari_unet3d.prediction.scores import show
 from napari_unet3d.session.texts import starved_text
 
 
-def say_how_to_go_on(bundle: ModelBundle, model: Path) -> None:
+def say_how_to_go_on(bundle: ModelBundle, model: Path, *, in_session: bool = False) -> None:
     """Tell how to continue a training that was stopped, or too short for the network to learn."""
     record = bundle.record
     how = f"--from {model}"
     if bundle.state:
-        how = f"--resume {model}"
+        how = "--resume" if in_session else f"--resume {model}"
         if record.completed:
             how += f" --seconds N, with N above {record.seconds:.0f} (it counts from the beginning)"
     if record.starved:

@@ -92,9 +92,8 @@ def train_files(
     place = Replacement(output)
     session = _open(image, annotation, config, held_out, names or {}, labels, reading, start_from)
     session = replace(session, resume=resume)
-    checkpoint = CheckpointFile(output)
+    checkpoint = CheckpointFile.beside(output)
     checkpoint.announce(start_from)
-    per_parameter = _LEAN_BYTES if lean else _WHOLE_BYTES
 
     def save(bundle: ModelBundle) -> ModelBundle:
         kept = bundle.without_state() if lean else bundle
@@ -106,7 +105,7 @@ def train_files(
             trained = run.follow(
                 session,
                 save,
-                check=lambda n: check_space(output, per_parameter * n + _HEADER_BYTES),
+                check=lambda n: check_model_space(output, n, lean=lean),
             )
         except TrainingFailedError as failure:
             if failure.bundle is None:
@@ -118,6 +117,11 @@ def train_files(
             ) from failure
     say_how_to_go_on(trained, output)
     return trained
+
+
+def check_model_space(path: Path, parameters: int, *, lean: bool = False) -> None:
+    """Raise BadInputError unless the disk of `path` has room for a model of so many parameters."""
+    check_space(path, (_LEAN_BYTES if lean else _WHOLE_BYTES) * parameters + _HEADER_BYTES)
 
 
 def _open(

@@ -42,7 +42,7 @@ def most_name_bytes(folder: Path) -> int:
 
 def temporary_path(target: Path) -> Path:
     """A new temporary name for `target`, in the same folder."""
-    maker = f"{_host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    maker = f"{host_name()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     return target.with_name(f".{_key(target)}.{maker}{PARTIAL}")
 
 
@@ -143,17 +143,21 @@ def _leftovers(target: Path) -> list[tuple[Path, str]]:
 
 
 def _state(host: str, pid: int) -> str:
-    if host != _host():
+    if host != host_name():
         return "elsewhere"
     if pid == os.getpid():
         return "ours"
+    return "alive" if is_alive(pid) else "dead"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this computer, or of this container, is still running."""
     try:
-        ended = psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
-        ended = True
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except (psutil.NoSuchProcess, ValueError):
+        return False
     except psutil.Error:  # it is there, and may not be asked
-        ended = False
-    return "dead" if ended else "alive"
+        return True
 
 
 def _key(target: Path) -> str:
@@ -168,7 +172,7 @@ def _key(target: Path) -> str:
 
 
 @cache
-def _host() -> str:
+def host_name() -> str:
     """Name the computer or container, within which process numbers mean something."""
     name = socket.gethostname()
     parts = [name]

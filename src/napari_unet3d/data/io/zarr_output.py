@@ -28,7 +28,7 @@ def create_zarr(
     when they are 0, so that a lost one can be told from one that holds nothing.
     """
     group = zarr.open_group(store=str(path), mode="w", zarr_format=2)
-    group.attrs.update(_ngff_metadata(description, name))
+    group.attrs.update(ngff_metadata(description, name))
     chunk = [1] * (len(shape) - 3) + [min(a, b) for a, b in zip(_CHUNK, shape[-3:], strict=True)]
     return group.create_array(
         "0",
@@ -98,7 +98,7 @@ def is_zarr_array(path: Path) -> bool:
         return (path / ".zarray").is_file()
 
 
-def _ngff_metadata(description: Description, name: str) -> dict[str, Any]:
+def ngff_metadata(description: Description, name: str) -> dict[str, Any]:
     """Attributes of the group, NGFF 0.4."""
     spatial = dict(zip("ZYX", description.voxel_size, strict=True))
     position = dict(zip("ZYX", description.translation, strict=True))

@@ -22,9 +22,8 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks.device import free_memory
 from napari_unet3d.prediction.outputs import chosen_outputs
+from napari_unet3d.session.room import SHARE_FOR_ANNOTATION, annotation_fits
 
-_SHARE_FOR_ANNOTATION = 0.5
-"""Share of the free memory. The result takes as much again."""
 _SHARE_FOR_RESULT = 0.9
 """Share of the free memory. The rest is for the network, whose tiles shrink to fit into it."""
 
@@ -42,7 +41,7 @@ def empty_labels(shape: tuple[int, ...], name: str) -> Any:
     name
         Name of the image.
     """
-    if math.prod(shape) <= _SHARE_FOR_ANNOTATION * _free():
+    if annotation_fits(shape):
         return np.zeros(shape, np.uint8)
     data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
     folder = Path(data) / "napari-unet3d" / "annotations"
@@ -67,7 +66,7 @@ def snapshot(labels: Any) -> tuple[Any, str]:
         return labels.snapshot(), ""
     if not isinstance(labels, np.ndarray):
         n_bytes = math.prod(labels.shape) * np.dtype(labels.dtype).itemsize
-        if n_bytes > _SHARE_FOR_ANNOTATION * _free():
+        if n_bytes > SHARE_FOR_ANNOTATION * _free():
             return labels, (
                 "The annotation is too large to be copied into the memory: paint that you add "
                 "while the training runs is trained on too."

@@ -1,0 +1,116 @@
+"""The thread that writes the large files of a session: model, checkpoint, results, image."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_unet3d.data.io.folder_lock import LockLostError
+from napari_unet3d.session.disk_problems import explain
+
+_RETRY = 5.0
+"""Seconds between two tries while the disk is full or gone: a try may write a gigabyte."""
+
+Work = Callable[[], None]
+
+
+class FileWriter:
+    """Carries out pieces of work one by one, in a thread of its own; of each kind the newest.
+
+    Parameters
+    ----------
+    path
+        The session folder, for messages.
+    done
+        Called in the thread after a piece of work.
+    """
+
+    def __init__(self, path: Path, done: Work) -> None:
+        self._path, self._done = path, done
+        self._changed = threading.Condition()
+        self._works: dict[str, tuple[float, Work]] = {}
+        self._busy_since: float | None = None
+        self._retry_at = 0.0
+        self._problem = ""
+        self._lost = False
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="session files", daemon=True)
+        self._thread.start()
+
+    def put(self, kind: str, work: Work) -> None:
+        """Carry out a piece of work; it takes the place of one of its kind that waits."""
+        with self._changed:
+            since, _ = self._works.pop(kind, (time.monotonic(), work))
+            self._works[kind] = since, work
+            self._changed.notify_all()
+
+    def drop(self, kind: str) -> None:
+        """Forget a piece of work that waits."""
+        with self._changed:
+            self._works.pop(kind, None)
+            self._changed.notify_all()
+
+    def waits(self, kind: str) -> bool:
+        """Whether a piece of work of this kind is not done yet."""
+        with self._changed:
+            return kind in self._works
+
+    def waiting_since(self) -> float | None:
+        """When the oldest piece of work came that is not done (`time.monotonic`)."""
+        with self._changed:
+            return min((since for since, _ in self._works.values()), default=None)
+
+    def problem(self) -> str:
+        """What keeps files from being written; "" when nothing does."""
+        return self._problem
+
+    def flush(self, timeout: float) -> bool:
+        """Return whether all is done after at most `timeout` seconds."""
+        with self._changed:
+            self._retry_at = 0.0
+            self._changed.notify_all()
+            return (
+                self._changed.wait_for(lambda: not self._works or self._lost, timeout)
+                and not self._lost
+            )
+
+    def stop(self, timeout: float) -> None:
+        """End the thread after the piece of work that it is at."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (entry := self._next()) is not None:
+            kind, work = entry
+            try:
+                work()
+            except Exception as error:
+                with self._changed:
+                    self._retry_at = time.monotonic() + _RETRY
+                    self._lost = isinstance(error, LockLostError)
+                    self._problem = explain(error, self._path)
+                    self._changed.notify_all()
+                continue
+            with self._changed:
+                self._problem = ""
+                current = self._works.get(kind)
+                if current is not None and current[1] is work:
+                    del self._works[kind]
+                self._changed.notify_all()
+            self._done()
+
+    def _next(self) -> tuple[str, Work] | None:
+        """Wait for a piece of work; None at the end."""
+        with self._changed:
+            while not self._ending:
+                moment = time.monotonic()
+                if self._works and not self._lost and self._retry_at <= moment:
+                    kind, (_, work) = next(iter(self._works.items()))
+                    return kind, work
+                waits = self._works and not self._lost
+                self._changed.wait(self._retry_at - moment if waits else None)
+            return None

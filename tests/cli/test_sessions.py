@@ -1,0 +1,231 @@
+"""`train`, `predict` and `info` with a session folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from blobs import LABELS, TRUTH, VOXEL
+from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.io.reading import read_volume
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.session import RunSettings, Session
+
+pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
+NAME = "image.tif.unet3d-session"
+SETTINGS = RunSettings(
+    training=TrainingConfig(
+        preset="fast",
+        device="cpu",
+        patch_shape=(8, 24, 24),
+        learning_rate=0.01,
+        seconds=None,
+        iterations=3,
+    ),
+    prediction=PredictionConfig(device="cpu"),
+    outputs=("uncertainty",),
+)
+
+
+@pytest.fixture
+def session(work: Path, tmp_path: Path) -> Path:
+    """A session as the window leaves it: painted, with a held-out slice, not trained."""
+    image = Path(shutil.copy(work / "image.tif", tmp_path))
+    annotation = SparseAnnotation(
+        LABELS.copy(), (default_class(2, "blob"),), frozenset({SliceRef(0, 5)})
+    )
+    volume = read_volume(image)
+    state = Session(volume=volume, image_path=image, annotation=annotation, settings=SETTINGS)
+    SessionFolder.create(tmp_path / NAME, state).close()
+    return tmp_path / NAME
+
+
+def opened(path: Path) -> Session:
+    with SessionFolder.open(path) as folder:
+        return folder.load()
+
+
+def test_train_and_predict_go_on_and_the_window_finds_it(
+    run: Callable[..., Any], session: Path, work: Path
+) -> None:
+    outcome = run("predict", session)
+    assert outcome.code == 2
+    assert f"has no model yet. Train one: napari-unet3d train {session}" in outcome.err
+    outcome = run("train", session)
+    assert outcome.code == 0, outcome.err
+    assert f"Model: {session / 'model.unet3d'} (3 iterations)" in outcome.out
+    assert "z=5" in outcome.out
+    found = opened(session)
+    assert found.model is not None
+    assert found.scores is not None
+    assert found.model.name == "trained on 'image.tif'"
+    assert [c.name for c in found.model.bundle.classes] == ["blob"]
+    assert found.model.bundle.record.held_out_slices == ("z=5",)
+    assert found.scores.final
+    assert found.segmentation is None
+    outcome = run("predict", session, "--json")
+    assert outcome.code == 0, outcome.err
+    results = json.loads(outcome.out)["results"]
+    assert results == {
+        name: str(session / "results" / f"{name}.zarr") for name in ("labels", "uncertainty")
+    }
+    found = opened(session)
+    assert found.segmentation.shape == TRUTH.shape
+    assert set(np.unique(found.segmentation)) <= {0, 2}
+    with SessionFolder.open(session) as folder:
+        assert folder.results()["uncertainty"].voxel_size == pytest.approx(VOXEL)
+    np.testing.assert_array_equal(found.annotation.labels, LABELS)
+
+
+def test_options_take_the_place_of_settings(run: Callable[..., Any], session: Path) -> None:
+    options = ["--iterations", "2", "--seed", "7", "--set", "learning_rate=0.02", "--json"]
+    outcome = run("train", *options, session)
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["iterations"] == 2
+    config = ModelBundle.load(session / "model.unet3d").record.training_config
+    assert (config.seed, config.learning_rate, config.preset) == (7, 0.02, "fast")
+    assert opened(session).settings == SETTINGS
+    outcome = run("predict", session, "--also", "probabilities", "--overlap", "0.25")
+    assert outcome.code == 0, outcome.err
+    with SessionFolder.open(session) as folder:
+        assert set(folder.results()) == {"labels", "probabilities"}
+    outcome = run("train", session, "--resume", "--iterations", "5")
+    assert outcome.code == 0, outcome.err
+    assert ModelBundle.load(session / "model.unet3d").record.iterations == 5
+
+
+def test_seconds_take_the_place_of_iterations(run: Callable[..., Any], session: Path) -> None:
+    assert run("train", session, "--seconds", "0.5").code == 0
+    config = ModelBundle.load(session / "model.unet3d").record.training_config
+    assert (config.seconds, config.iterations) == (0.5, None)
+
+
+def test_a_training_that_was_cut_off_goes_on(
+    run: Callable[..., Any], session: Path, work: Path
+) -> None:
+    with SessionFolder.open(session) as folder:
+        bundle = ModelBundle.load(work / "model.unet3d")  # after 25 iterations
+        folder.write_checkpoint(bundle.model_copy(update={"classes": (default_class(2, "blob"),)}))
+    outcome = run("info", session)
+    assert f"a training was cut off; to continue: napari-unet3d train {session}" in outcome.out
+    outcome = run("train", session, "--iterations", "27")
+    assert outcome.code == 0, outcome.err
+    assert "cut off after 25 iterations: it goes on from there" in outcome.err
+    assert ModelBundle.load(session / "model.unet3d").record.iterations == 27
+    assert not (session / "checkpoint.unet3d").exists()
+    with SessionFolder.open(session) as folder:
+        folder.write_checkpoint(bundle)
+    assert run("train", session, "--new").code == 0
+    assert ModelBundle.load(session / "model.unet3d").record.iterations == 3
+
+
+def test_fine_tuning(run: Callable[..., Any], session: Path, work: Path) -> None:
+    assert run("train", session, "--from", work / "model.unet3d").code == 0
+    assert ModelBundle.load(session / "model.unet3d").record.iterations_before == 25
+
+
+def test_checkpoints_go_into_the_session(run: Callable[..., Any], session: Path) -> None:
+    outcome = run("train", session, "--iterations", "6", "--checkpoint-every", "0.01")
+    assert outcome.code == 0, outcome.err
+    assert f"continue it with napari-unet3d train {session}" in " ".join(outcome.err.split())
+    assert not (session / "checkpoint.unet3d").exists()
+
+
+def test_info(run: Callable[..., Any], session: Path) -> None:
+    outcome = run("info", session)
+    assert outcome.code == 0, outcome.err
+    for words in (
+        "image: image.tif (ZYX 10 × 32 × 36, uint16), found",
+        "voxel (z × y × x): 0.5 × 0.2 × 0.15 µm",
+        "classes: blob (2)",
+        "slices with paint: z=2, z=5, z=8",
+        "held out: z=5",
+        "model: none",
+    ):
+        assert words in outcome.out
+    with SessionFolder.open(session, holder="a window"):
+        found = json.loads(run("info", session, "--json").out)
+    assert found["open_in"].startswith("a window (process ")
+    assert found["slices"] == ["z=2", "z=5", "z=8"]
+    assert not found["crashed"]
+    (session / "session.json").write_text("{")
+    assert run("info", session).code == 2
+
+
+@pytest.mark.parametrize("command", ["train", "predict"])
+def test_a_session_that_is_open_is_refused(
+    run: Callable[..., Any], session: Path, command: str
+) -> None:
+    with SessionFolder.open(session, holder="napari"):
+        outcome = run(command, session)
+    assert outcome.code == 2
+    text = " ".join(outcome.err.split())
+    assert "is open in napari (process" in text
+    assert "Close it there first" in text
+
+
+def test_an_image_that_is_gone_is_told(run: Callable[..., Any], session: Path) -> None:
+    session.with_name("image.tif").unlink()
+    for command in ("train", "predict"):
+        outcome = run(command, session)
+        assert outcome.code == 2
+        assert "Say where it is now, or put it back" in " ".join(outcome.err.split())
+    assert "missing" in run("info", session).out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--resume"], "has no model to go on with"),
+        (["train", "--resume", "--new"], "not two of them"),
+        (["train", "--seconds", "1", "--iterations", "1"], "not both"),
+        (["train", "--set", "nothing=1"], "write name=value with one of"),
+        (["train", "--seconds", "-1"], "seconds = -1.0: it must be above 0"),
+        (["predict", "--overlap", "0.9"], "no model yet"),
+        (["predict", "--tile", "1,2"], "give three numbers"),
+    ],
+)
+def test_what_cannot_be_done(
+    run: Callable[..., Any], session: Path, words: list[str], message: str
+) -> None:
+    outcome = run(words[0], session, *words[1:])
+    assert outcome.code == 2
+    assert message in " ".join(outcome.err.split())
+
+
+def test_an_unknown_output(run: Callable[..., Any], session: Path) -> None:
+    assert run("train", session, "--iterations", "1").code == 0
+    outcome = run("predict", session, "--also", "objects3d")
+    assert outcome.code == 2
+    assert "--also objects3d: there is no such output. Use one of" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "info"])
+def test_help_can_be_typed_as_it_is_written(run: Callable[..., Any], command: str) -> None:
+    outcome = run(command, "SESSION", "--help")
+    assert outcome.code == 0
+    assert f"napari-unet3d {command} [OPTIONS]" in outcome.out
+    assert "*.unet3d-session" in outcome.out
+    outcome = run(command, "SESSION")
+    assert outcome.code == 2
+    assert "stands for the folder of a session" in outcome.err
+    outcome = run(command, "nowhere.unet3d-session")
+    assert outcome.code == 2
+    assert "there is no such folder" in " ".join(outcome.err.split())
+
+
+def test_files_are_still_files(run: Callable[..., Any], work: Path) -> None:
+    outcome = run("train", work / "image.tif")
+    assert outcome.code == 2
+    assert "Missing argument 'ANNOTATION'" in outcome.err
+    outcome = run("predict", work / "model.unet3d", work / "image.tif")
+    assert "Missing option '--output'" in outcome.err
