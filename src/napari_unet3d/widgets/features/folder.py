@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.errors import BadInputError
@@ -54,6 +55,7 @@ class FolderFeature(Feature):
         self.progress.setAccessibleName("Progress of the stacks")
         self.text = QLabel()
         self.text.setWordWrap(True)
+        self.text.setTextFormat(Qt.TextFormat.PlainText)
         self.text.setAccessibleName("Stacks that were segmented")
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop after the present tile; finished stacks stay.")
@@ -176,7 +178,9 @@ class FolderFeature(Feature):
             self.stacks.set_cancelled(len(self._results))
             text = f"Cancelled: {text}"
         folders = {str(path.parent) for done in self._results for path in done.written}
-        self._say(f"{text}." + "".join(f" They are in {folder}" for folder in folders))
+        lines = [f"{text}.", *(f"They are in {folder}" for folder in folders)]
+        lines += [f"{d.path.name}: {d.problem}" for d in self._results if d.problem][:1]
+        self._say("\n".join(lines))
         self.bench.run_bar.set_status(f"{text}.")
 
     def _failed(self, error: BaseException) -> None:
