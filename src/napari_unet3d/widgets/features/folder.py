@@ -39,12 +39,12 @@ class FolderFeature(Feature):
 
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
-        self.folder_button = QPushButton("Apply to &folder…")
+        self.folder_button = QPushButton("Apply to folder…")
         self.folder_button.setToolTip(
             "Segment all stacks of a folder with this model, one after the other.\n"
             f"The results are written into a new folder '{_RESULTS}' in it."
         )
-        self.files_button = QPushButton("Apply to f&iles…")
+        self.files_button = QPushButton("Apply to files…")
         self.files_button.setToolTip(
             "Segment several TIFF files with this model, one after the other.\n"
             f"The results are written into a new folder '{_RESULTS}' beside the first."
