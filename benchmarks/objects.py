@@ -30,7 +30,7 @@ import zarr
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from napari_unet3d.config import ObjectsConfig
-from napari_unet3d.data.io.reading import read_labels
+from napari_unet3d.data.io.reading import read_labels, read_volume
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import drain
 from napari_unet3d.objects.finding import find_objects, number_objects
@@ -76,6 +76,8 @@ def quality(data: Path, noise: float, only: str) -> None:
         if only not in name or not (data / name / "instances.tif").exists():
             continue
         labels = read_labels(data / name / "labels.tif")
+        image = read_volume(data / name / "image.tif")  # labels do not name their voxel size
+        labels = replace(labels, voxel_size=image.voxel_size, unit=image.unit)
         true = read_labels(data / name / "instances.tif")
         truth = np.asarray(true.data)
         values = np.asarray(labels.data)

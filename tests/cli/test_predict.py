@@ -100,3 +100,27 @@ def test_existing_result_survives_bad_input(run, work, tmp_path):
     bad = plain(tmp_path / "flat.tif", np.full(SHAPE, 3, np.uint8))
     assert run("predict", work / "model.unet3d", bad, "-o", output).code == 2
     assert output.read_bytes() == b"precious"
+
+
+def test_all_stacks_of_a_folder(run, work, tmp_path):
+    folder, out = tmp_path / "stacks", tmp_path / "out"
+    folder.mkdir()
+    write(folder / "one.tif", IMAGE)
+    write(folder / "flat.tif", np.zeros_like(IMAGE))
+    outcome = run("predict", work / "model.unet3d", folder, "-o", out, "--device", "cpu")
+    assert outcome.code == 1  # one of them failed
+    assert "1 of 2 stacks segmented, 1 failed" in outcome.out
+    assert "flat.tif" in outcome.err
+    assert [p.name for p in out.iterdir()] == ["one segmented.ome.tif"]
+    (folder / "flat.tif").unlink()
+    again = run(
+        "predict", work / "model.unet3d", folder, "-o", out, "--device", "cpu", "--overwrite",
+        "--json",
+    )  # fmt: skip
+    assert again.code == 0
+    assert str(folder / "one.tif") in again.out
+    refused = run(
+        "predict", work / "model.unet3d", folder, "-o", out, "--uncertainty", tmp_path / "u.tif"
+    )
+    assert refused.code == 2
+    assert "folder of stacks" in refused.err

@@ -24,6 +24,7 @@ from napari_unet3d.cli.options import (
 from napari_unet3d.cli.signals import terminating
 from napari_unet3d.cli.terminal import errors, tell, tell_json
 from napari_unet3d.config import PredictionConfig
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.prediction.outputs import optional_outputs
 
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
@@ -55,9 +56,15 @@ def _with_outputs(command: Callable[..., None]) -> Callable[..., None]:
 @_with_outputs
 def predict(
     model: Annotated[Path, file_argument("MODEL", "A model, *.unet3d.")],
-    image: Annotated[Path, file_argument("IMAGE", "TIFF or OME-Zarr; may exceed the memory.")],
+    image: Annotated[
+        Path,
+        file_argument("IMAGE", "TIFF or OME-Zarr; may exceed the memory. Or a folder of stacks."),
+    ],
     output: Annotated[
-        Path, file_option("--output", "-o", metavar="OUT", text="*.tif or *.ome.zarr.")
+        Path,
+        file_option(
+            "--output", "-o", metavar="OUT", text="*.tif or *.ome.zarr; a folder for a folder."
+        ),
     ],
     times: Annotated[
         str | None, typer.Option(help="Time points of a series, as in 0,3. Default: all.")
@@ -98,11 +105,15 @@ def predict(
     reading = settings.reading(axes, voxel_size)
     errors.set_quiet(quiet)
     from napari_unet3d.cli.tasks import inputs
+    from napari_unet3d.cli.tasks.batch import is_batch
     from napari_unet3d.cli.tasks.predicting import predict_file
 
     if model.suffix != ".unet3d":
         inputs.refuse_model(image, inputs.SWAPPED)
     began = time.monotonic()
+    if is_batch(image, output):
+        _predict_folder(model, image, output, config, chosen, outputs, overwrite, reading, as_json)
+        return
     with terminating():
         paths = predict_file(
             model,
@@ -120,3 +131,48 @@ def predict(
         return
     for path in paths:
         tell(f"Written: {path}")
+
+
+def _predict_folder(
+    model: Path,
+    folder: Path,
+    output: Path,
+    config: PredictionConfig,
+    times: list[int] | None,
+    outputs: dict[str, Path | None],
+    overwrite: bool,
+    reading: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Segment all stacks of a folder, and tell which of them failed."""
+    from napari_unet3d.cli.tasks.batch import predict_folder
+    from napari_unet3d.session.segmenting import summary
+
+    if asked := [name for name, path in outputs.items() if path is not None]:
+        raise BadInputError(
+            f"--{asked[0]} names one file, and '{folder}' is a folder of stacks: predict the stack "
+            "that needs it by itself."
+        )
+    began = time.monotonic()
+    with terminating():
+        results = predict_folder(
+            model, folder, output, config, times=times, overwrite=overwrite, reading=reading
+        )
+    text = summary(results, len(results))
+    if as_json:
+        tell_json(
+            {
+                "stacks": {
+                    str(r.path): {"written": r.written, "problem": r.problem or None}
+                    for r in results
+                },
+                "seconds": round(time.monotonic() - began, 3),
+                "notes": errors.notes,
+            }
+        )
+    else:
+        for path in (path for result in results for path in result.written):
+            tell(f"Written: {path}")
+        tell(f"{text}.")
+    if any(result.problem for result in results):
+        raise RunFailedError(f"{text}: the messages above say why.")

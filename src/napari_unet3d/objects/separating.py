@@ -20,8 +20,9 @@ from napari_unet3d.objects.pieces import basins, components
 from napari_unet3d.objects.scratch import GRID, Scratch
 from napari_unet3d.objects.seams import Seams
 
-_BLOCK_VOXELS = 2**23
-"""Voxels of the largest block, without what is read around it: 0.5 GB at most while it is cut."""
+_BLOCK_VOXELS = 2**22
+"""Voxels of the largest block, without what is read around it: one chunk of the files that are
+written. Cutting it takes up to 0.3 GB."""
 
 
 @dataclass(frozen=True, eq=False)

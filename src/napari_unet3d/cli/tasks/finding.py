@@ -6,12 +6,12 @@ from collections.abc import Generator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn
 
 from napari_unet3d.cli.tasks.inputs import open_image, refuse_model
+from napari_unet3d.cli.tasks.steps import Steps
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import ObjectsConfig
 from napari_unet3d.data.io.atomic import Replacement
@@ -20,11 +20,10 @@ from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.io.targets import follow_link
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import ObjectsProgress, drain
-from napari_unet3d.objects.finding import check_objects, find_objects
+from napari_unet3d.objects.finding import Objects, check_objects, find_objects
 from napari_unet3d.objects.scratch import Scratch
 from napari_unet3d.objects.table import ObjectTable
 
-T = TypeVar("T")
 _USAGE = "objects takes a SEGMENTATION, which predict writes"
 
 
@@ -101,9 +100,7 @@ def find_in_files(
             )
             return made[0]
 
-        found = follow_steps(
-            find_objects(labels, config, make, image=volume, scratch=scratch), "finding objects"
-        )
+        found = _follow(find_objects(labels, config, make, image=volume, scratch=scratch))
         if not len(found.table):
             raise BadInputError(
                 f"No object has {config.min_voxels} voxels or more"
@@ -116,32 +113,10 @@ def find_in_files(
         return found.table
 
 
-def follow_steps(events: Generator[ObjectsProgress, None, T], task: str) -> T:
-    """Iterate a generator of steps and show them; return what it returns."""
-    plain, printed = not errors.is_terminal, -1
-
-    with (
-        closing(events),
-        Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            console=errors,
-            redirect_stdout=False,  # results go there
-            disable=plain,
-        ) as bar,
-    ):
-        line = bar.add_task(task)
-
-        def show(event: ObjectsProgress) -> None:
-            nonlocal printed
-            bar.update(line, description=event.step, completed=event.done, total=event.total)
-            tenth = 10 * event.done // event.total
-            if plain and tenth != printed:
-                printed = tenth
-                errors.print(f"{task}: {event.step.lower()} {10 * tenth} %")
-
-        return drain(events, show)
+def _follow(events: Generator[ObjectsProgress, None, Objects]) -> Objects:
+    """Iterate the search and show its steps."""
+    with closing(events), Steps("finding objects") as bar:
+        return drain(events, lambda event: bar.show(event.step, event.done / event.total))
 
 
 def _as_csv(path: Path) -> Path:

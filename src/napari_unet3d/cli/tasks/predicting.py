@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from napari_unet3d.cli.tasks.follow import follow
 from napari_unet3d.cli.tasks.inputs import SWAPPED, open_image
 from napari_unet3d.config import PredictionConfig
-from napari_unet3d.data.io.outputs import OutputArray, check_output, check_paths, create_output
-from napari_unet3d.errors import RunFailedError
-from napari_unet3d.prediction.outputs import chosen_outputs
-from napari_unet3d.session.job import run_job
+from napari_unet3d.data.io.outputs import check_output, check_paths
+from napari_unet3d.session.segmenting import segment_to_files
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
 
 
@@ -71,54 +68,5 @@ def predict_file(
 
 
 def segment(session: Session, paths: Mapping[str, Path], *, overwrite: bool) -> list[Path]:
-    """Segment the image of a session with its model, into files.
-
-    Parameters
-    ----------
-    session
-        Image, model and settings.
-    paths
-        Where the labels and the outputs that the settings name are written.
-    overwrite
-        Whether files of these names may be replaced.
-
-    Returns
-    -------
-    list of Path
-        The files that were written, the labels first.
-    """
-    volume, model = session.volume, session.model
-    assert volume is not None
-    assert model is not None
-    classes = model.bundle.classes
-    arrays: dict[str, OutputArray] = {}
-    with ExitStack() as files:
-        for kind in chosen_outputs(session.settings.outputs):
-            file = create_output(
-                paths[kind.name],
-                kind.shape(volume, classes),
-                kind.dtype,
-                kind.axes(volume, classes),
-                volume.voxel_size,
-                volume.unit,
-                translation=volume.translation,
-                time_step=volume.time_step,
-                overwrite=overwrite,
-                **kind.file_options(classes),
-            )
-            arrays[kind.name] = files.enter_context(file)
-        follow(run_job(session, outputs=arrays, train=False), "predicting")
-        _finish(list(arrays.values()))
-    return [paths[name] for name in arrays]
-
-
-def _finish(arrays: Sequence[OutputArray]) -> None:
-    """Give every output its name, also where one of them fails."""
-    failed: list[RunFailedError] = []
-    for array in arrays:
-        try:
-            array.finish()
-        except RunFailedError as error:
-            failed.append(error)
-    if failed:
-        raise RunFailedError(" ".join(map(str, failed))) from failed[0]
+    """Segment the image of a session with its model, into files; as `segment_to_files`."""
+    return follow(segment_to_files(session, paths, overwrite=overwrite), "predicting")

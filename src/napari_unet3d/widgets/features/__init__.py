@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
+from napari_unet3d.widgets.features.folder import FolderFeature
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.learning import Learning
 from napari_unet3d.widgets.features.objects import ObjectsFeature
@@ -29,5 +30,6 @@ FEATURES: tuple[type[Feature], ...] = (
     Learning,
     Quality,
     ObjectsFeature,
+    FolderFeature,
 )
 """Each is a module of this folder; adding one is a file and a line."""

@@ -81,7 +81,7 @@ class ObjectsFeature(Feature):
         self.count = QLabel()
         self.count.setWordWrap(True)
         self.count.setAccessibleName("Number of objects")
-        self.find_button = QPushButton("Find &objects")
+        self.find_button = QPushButton("Find objects")
         self.find_button.setToolTip(
             "Number the objects, and measure their volumes, places and gray values.\n"
             "The result is a new layer; the segmentation stays as it is."
@@ -91,11 +91,11 @@ class ObjectsFeature(Feature):
         self.progress = QProgressBar()
         self.progress.setAccessibleName("Progress of finding objects")
         self.progress.setRange(0, 1000)
-        self.save_table = QPushButton("Save &table…")
+        self.save_table = QPushButton("Save table…")
         self.save_table.setToolTip(
             "Write a CSV file with one row for each object: volume, place, gray values."
         )
-        self.save_objects = QPushButton("Save o&bjects…")
+        self.save_objects = QPushButton("Save objects…")
         self.save_objects.setToolTip("Write the numbered objects as OME-TIFF or OME-Zarr.")
         self.widget = self._lay_out()
         self._worker: Worker | None = None
@@ -140,7 +140,7 @@ class ObjectsFeature(Feature):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         row = QHBoxLayout()
-        label = QLabel("&Layer")
+        label = QLabel("Layer")
         label.setBuddy(self.source)
         row.addWidget(label)
         row.addWidget(self.source, 1)

@@ -11,6 +11,7 @@ from napari_unet3d.model.bundle import SUFFIX
 
 _MODEL_FILTER = f"Trained model (*{SUFFIX});;All files (*)"
 _REPORT_FILTER = "Web page (*.html);;PDF (*.pdf)"
+_STACK_FILTER = "Stacks (*.tif *.tiff);;All files (*)"
 _TABLE_FILTER = "Table (*.csv)"
 _SEGMENTATION_FILTER = "OME-TIFF (*.ome.tif *.tif);;OME-Zarr (*.ome.zarr)"
 
@@ -63,6 +64,18 @@ def ask_model_to_open(parent: QWidget, title: str, suggestion: Path | None = Non
     """Ask for a model file to read; None when the user cancels."""
     path, _ = QFileDialog.getOpenFileName(parent, title, str(suggestion or ""), _MODEL_FILTER)
     return Path(path) if path else None
+
+
+def ask_folder(parent: QWidget, title: str) -> Path | None:
+    """Ask for a folder that is there; None when the user cancels."""
+    path = QFileDialog.getExistingDirectory(parent, title)
+    return Path(path) if path else None
+
+
+def ask_stacks(parent: QWidget) -> list[Path]:
+    """Ask for stacks to read; none when the user cancels."""
+    paths, _ = QFileDialog.getOpenFileNames(parent, "Stacks", "", _STACK_FILTER)
+    return [Path(path) for path in paths]
 
 
 def _ask(
