@@ -55,6 +55,7 @@ def main() -> None:
     speed.add_argument("--size", type=int, default=SIZE)
     clicks = part.add_parser("clicks")
     clicks.add_argument("stacks", nargs="*", type=Path, help="folders; without: the sample")
+    clicks.add_argument("--slices", type=int, default=SLICES, help="evenly spaced in the stack")
     options = parser.parse_args()
     if options.part == "speed":
         measure_speed(options.size, options.store)
@@ -65,7 +66,7 @@ def main() -> None:
         )
         print("|" + "---|" * 8)
         for stack in options.stacks or [None]:
-            print(count_clicks(stack), flush=True)
+            print(count_clicks(stack, options.slices), flush=True)
 
 
 # --- speed ----------------------------------------------------------------------------------
@@ -182,9 +183,9 @@ def measure_speed(size: int, store: str) -> None:
 # --- clicks ---------------------------------------------------------------------------------
 
 
-def count_clicks(folder: Path | None) -> str:
+def count_clicks(folder: Path | None, n_slices: int) -> str:
     image, labels, instances, spacing = _stack(folder)
-    positions = np.linspace(0, len(image) - 1, 2 * SLICES + 1).round().astype(int)[1::2]
+    positions = np.linspace(0, len(image) - 1, 2 * n_slices + 1).round().astype(int)[1::2]
     rng = np.random.default_rng(0)
     n_objects = n_plain = n_reached = n_clicks = n_rest = n_strokes = 0
     for z in positions:
