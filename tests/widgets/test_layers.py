@@ -15,6 +15,7 @@ from napari_unet3d.data.io.file_metadata import common_unit
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.viewer import layers, placement
+from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume, labels_shape
 
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 TRANSFORM = {
@@ -38,7 +39,7 @@ def assert_same_place(one: Labels | Image, other: Image) -> None:
 
 
 def test_voxel_size_and_unit_come_from_the_layer() -> None:
-    volume, notes = layers.image_volume(Image(DATA, name="a", **TRANSFORM))
+    volume, notes = image_volume(Image(DATA, name="a", **TRANSFORM))
     assert volume.axes == "ZYX"
     assert volume.voxel_size == (2.0, 0.5, 0.25)
     assert volume.unit == "µm"
@@ -47,20 +48,20 @@ def test_voxel_size_and_unit_come_from_the_layer() -> None:
 
 def test_units_that_differ_are_made_the_same() -> None:
     image = Image(DATA, scale=(2, 500, 500), units=("um", "nm", "nm"))
-    volume, _ = layers.image_volume(image)
+    volume, _ = image_volume(image)
     assert volume.voxel_size == pytest.approx((2000, 500, 500))
     assert volume.unit == "nm"
 
 
 def test_units_the_core_does_not_know_become_micrometers() -> None:
-    volume, _ = layers.image_volume(Image(DATA, scale=(1, 1, 1), units=("cm",) * 3))
+    volume, _ = image_volume(Image(DATA, scale=(1, 1, 1), units=("cm",) * 3))
     assert volume.voxel_size == pytest.approx((1e4, 1e4, 1e4))
     assert volume.unit == "µm"
 
 
 def test_the_finest_level_of_a_multiscale_image_is_used_and_said() -> None:
     image = Image([DATA, DATA[:, ::2, ::2]], name="big", multiscale=True)
-    volume, notes = layers.image_volume(image)
+    volume, notes = image_volume(image)
     assert volume.shape == DATA.shape
     assert "finest" in notes[0]
 
@@ -75,12 +76,12 @@ def test_the_finest_level_of_a_multiscale_image_is_used_and_said() -> None:
 )
 def test_images_that_cannot_be_used_are_refused_with_the_cure(image: Image, text: str) -> None:
     with pytest.raises(BadInputError, match=text):
-        layers.image_volume(image)
+        image_volume(image)
 
 
 def test_a_flip_is_no_error() -> None:
     image = Image(DATA, scale=(2, -0.5, 0.5), units=("um",) * 3)
-    volume, notes = layers.image_volume(image)
+    volume, notes = image_volume(image)
     assert volume.voxel_size == (2, 0.5, 0.5)
     assert notes == ()
     annotation = layers.new_annotation_layer(image, "time")
@@ -90,12 +91,12 @@ def test_a_flip_is_no_error() -> None:
 
 def test_a_voxel_size_that_is_no_number_is_refused() -> None:
     with pytest.raises(BadInputError, match=r"voxel size \(1, nan, 1\).*'Voxel'"):
-        layers.image_volume(Image(DATA, scale=(1, np.nan, 1)))
+        image_volume(Image(DATA, scale=(1, np.nan, 1)))
 
 
 def test_units_that_do_not_go_together_are_as_in_files() -> None:
     image = Image(DATA, name="im", scale=(2, 0.5, 0.5), units=("pixel", "um", "um"))
-    volume, notes = layers.image_volume(image)
+    volume, notes = image_volume(image)
     sizes, unit = common_unit((2, 0.5, 0.5), (None, "um", "um"))  # an OME-Zarr without z's unit
     assert (volume.voxel_size, volume.unit) == (sizes, unit)
     assert "pixel, micrometer, micrometer" in notes[0]
@@ -112,7 +113,7 @@ def test_leading_axes_of_length_1_are_dropped(leading: tuple[int, ...], lazy: st
         stored[...] = data
         data = stored
     image = Image(data, scale=(*(1.0,) * len(leading), 2, 0.5, 0.25), contrast_limits=(0, 1))
-    volume, _ = layers.image_volume(image)
+    volume, _ = image_volume(image)
     assert volume.axes == "ZYX"
     assert volume.voxel_size == (2, 0.5, 0.25)
     assert lazy == "numpy" or not isinstance(volume.data, np.ndarray)
@@ -124,15 +125,15 @@ def test_leading_axes_of_length_1_are_dropped(leading: tuple[int, ...], lazy: st
 
 def test_channels_behind_an_axis_of_length_1() -> None:
     image = Image(np.stack([DATA] * 2)[None])
-    volume, _ = layers.image_volume(image, "channels")
+    volume, _ = image_volume(image, "channels")
     assert (volume.axes, volume.n_channels) == ("CZYX", 2)
-    assert layers.labels_shape(image, "channels") == DATA.shape
+    assert labels_shape(image, "channels") == DATA.shape
 
 
 @pytest.mark.parametrize(("first_axis", "axes"), [("time", "TZYX"), ("channels", "CZYX")])
-def test_the_first_of_four_axes(first_axis: layers.FirstAxis, axes: str) -> None:
+def test_the_first_of_four_axes(first_axis: FirstAxis, axes: str) -> None:
     image = Image(np.stack([DATA] * 3), scale=(5, 2, 1, 1))
-    volume, _ = layers.image_volume(image, first_axis)
+    volume, _ = image_volume(image, first_axis)
     assert volume.axes == axes
     annotation = layers.new_annotation_layer(image, first_axis)
     expected = (3, *DATA.shape) if first_axis == "time" else DATA.shape
@@ -234,6 +235,6 @@ def test_features_of_somebody_else_stay() -> None:
 
 def test_further_layers_are_channels() -> None:
     first, second = Image(DATA, name="a", **TRANSFORM), Image(2 * DATA, name="b", **TRANSFORM)
-    volume, _ = layers.image_volume(first, channels=[second])
+    volume, _ = image_volume(first, channels=[second])
     assert (volume.axes, volume.n_channels, volume.name) == ("CZYX", 2, "a")
     np.testing.assert_array_equal(volume.data[...], [DATA, 2 * DATA])

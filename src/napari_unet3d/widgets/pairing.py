@@ -27,13 +27,9 @@ from napari_unet3d.widgets.viewer.candidates import free_annotation, images_of, 
 from napari_unet3d.widgets.viewer.channels import other_channels
 from napari_unet3d.widgets.viewer.following import Following
 from napari_unet3d.widgets.viewer.image_facts import ImageFacts
+from napari_unet3d.widgets.viewer.image_volume import stack_ndim
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
-from napari_unet3d.widgets.viewer.layers import (
-    new_annotation_layer,
-    role_of,
-    stack_ndim,
-    write_classes,
-)
+from napari_unet3d.widgets.viewer.layers import new_annotation_layer, role_of, write_classes
 from napari_unet3d.widgets.viewer.pair_checks import (
     fits,
     shape_problem,

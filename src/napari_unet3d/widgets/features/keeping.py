@@ -34,8 +34,8 @@ from napari_unet3d.widgets.run.restoring import (
 )
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.belonging import identify
+from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.keeper import Keeper
-from napari_unet3d.widgets.viewer.layers import image_volume
 from napari_unet3d.widgets.viewer.recent_menu import RecentMenu
 from napari_unet3d.widgets.viewer.session_folders import Folders
 from napari_unet3d.widgets.viewer.session_opening import SessionOpening, file_of

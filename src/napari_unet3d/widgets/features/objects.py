@@ -40,7 +40,8 @@ from napari_unet3d.widgets.parts.file_dialogs import ask_segmentation, ask_table
 from napari_unet3d.widgets.parts.objects_form import ClassChoice, ObjectsForm, narrow
 from napari_unet3d.widgets.parts.typed_box import steady
 from napari_unet3d.widgets.run.worker import Worker
-from napari_unet3d.widgets.viewer.layers import role_of, voxel_size_of
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
+from napari_unet3d.widgets.viewer.layers import role_of
 from napari_unet3d.widgets.viewer.objects_layer import (
     CutLabels,
     classes_in,

@@ -29,9 +29,9 @@ from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.file_dialogs import ask_report
 from napari_unet3d.widgets.parts.quality_panel import QualityPanel, QualityState
+from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
-    image_volume,
     read_accepted,
     read_classes,
     read_held_out,

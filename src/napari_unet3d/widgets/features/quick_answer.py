@@ -24,13 +24,8 @@ from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.run.newest import Newest
 from napari_unet3d.widgets.run.newest import Question as Asked
 from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.layers import (
-    base_name,
-    class_colormap,
-    class_features,
-    image_volume,
-    remember,
-)
+from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.layers import base_name, class_colormap, class_features, remember
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.undo import UndoWatch
 from napari_unet3d.widgets.viewer.view_field import ViewWatch, visible_field

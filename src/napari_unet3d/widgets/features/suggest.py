@@ -14,7 +14,7 @@ from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.session.suggestions import Scene, suggest
 from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, sentence
 from napari_unet3d.widgets.run.runner import Finished
-from napari_unet3d.widgets.viewer.layers import image_volume
+from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.workbench import Feature, Offer, Workbench
 
 _Result = tuple[weakref.ref[Image], SlicesSummarized]

@@ -26,7 +26,8 @@ from napari_unet3d.events import SlicePreview
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.tool_bar import Tool, ToolBar
 from napari_unet3d.widgets.parts.tool_reasons import NO_PREDICTION, ToolSituation, tool_reasons
-from napari_unet3d.widgets.viewer.layers import image_volume, read_accepted
+from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.layers import read_accepted
 from napari_unet3d.widgets.viewer.pointing import Pointing
 from napari_unet3d.widgets.viewer.predictions import (
     Source,

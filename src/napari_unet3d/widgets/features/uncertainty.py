@@ -22,7 +22,8 @@ from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.run.newest import Newest, Question
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.layers import base_name, image_volume, remember
+from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.layers import base_name, remember
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.view_field import Place, ViewWatch, visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench

@@ -14,11 +14,11 @@ from napari_unet3d.session.opening import OpenedSession
 from napari_unet3d.session.session import SessionRecord
 from napari_unet3d.widgets.parts.ages import moment_text
 from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.keeper import SESSION_KEY
 from napari_unet3d.widgets.viewer.layers import (
     metadata_of,
     role_of,
-    voxel_size_of,
     write_accepted,
     write_classes,
     write_held_out,

@@ -14,16 +14,15 @@ from napari_unet3d.data.io.file_metadata import Geometry
 from napari_unet3d.data.io.reading import read_geometry
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.parts.voxel_size import Size
-from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
-from napari_unet3d.widgets.viewer.layers import (
+from napari_unet3d.widgets.viewer.image_volume import (
     FirstAxis,
     image_volume,
     labels_shape,
-    metadata_of,
     mixed_units,
-    remember,
     voxel_size_of,
 )
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
+from napari_unet3d.widgets.viewer.layers import metadata_of, remember
 
 _CHECKED_AT_ONCE = 2**28
 """Voxels. Images in memory up to this size are searched for NaN when they are chosen, which takes

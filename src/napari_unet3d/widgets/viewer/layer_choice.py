@@ -16,7 +16,7 @@ from napari_unet3d.widgets.parts.elided_box import ElidedBox
 from napari_unet3d.widgets.parts.typed_box import steady
 from napari_unet3d.widgets.parts.voxel_size import VoxelSizeEdit
 from napari_unet3d.widgets.viewer.channels import from_one_file
-from napari_unet3d.widgets.viewer.layers import (
+from napari_unet3d.widgets.viewer.image_volume import (
     FirstAxis,
     image_volume,
     labels_shape,

@@ -17,15 +17,13 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.objects.finding import Objects
 from napari_unet3d.objects.separating import Separation
 from napari_unet3d.widgets.parts.objects_form import ClassChoice
+from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume, voxel_size_of
 from napari_unet3d.widgets.viewer.layers import (
-    FirstAxis,
-    image_volume,
     metadata_of,
     read_classes,
     remember,
     role_of,
     unique_name,
-    voxel_size_of,
 )
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.saving import position_of

@@ -11,7 +11,8 @@ from napari.layers import Image, Labels, Layer
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.io.outputs import check_paths, create_output
-from napari_unet3d.widgets.viewer.layers import read_classes, role_of, voxel_size_of
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
+from napari_unet3d.widgets.viewer.layers import read_classes, role_of
 
 
 def save_labels(

@@ -21,7 +21,7 @@ from napari_unet3d.session.opening import (
 )
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.viewer.candidates import images_of
-from napari_unet3d.widgets.viewer.layers import FirstAxis, image_volume
+from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume
 from napari_unet3d.widgets.viewer.samples import volume_layer
 from napari_unet3d.widgets.viewer.window_record import reader_of
 

@@ -18,7 +18,8 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.widgets.parts.file_dialogs import ask_segmentation
-from napari_unet3d.widgets.viewer.layers import metadata_of, remember, role_of, voxel_size_of
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
+from napari_unet3d.widgets.viewer.layers import metadata_of, remember, role_of
 from napari_unet3d.widgets.viewer.lifetime import Override
 from napari_unet3d.widgets.viewer.saving import save_labels
 

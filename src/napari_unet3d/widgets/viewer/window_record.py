@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -10,12 +11,8 @@ from napari.layers import Image, Labels
 from napari_unet3d.data.slices import SliceRef, parse_slices
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.session import RunSettings, Session, SessionRecord
-from napari_unet3d.widgets.viewer.layers import (
-    read_accepted,
-    read_classes,
-    read_held_out,
-    voxel_size_of,
-)
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
+from napari_unet3d.widgets.viewer.layers import read_accepted, read_classes, read_held_out
 
 _WINDOW = "window"
 """Key of `SessionRecord.more` for what only a window knows."""
@@ -44,7 +41,7 @@ def window_record(
     shown
         The slice in view; None in 3D, which leaves the last one.
     """
-    window = dict(base.more.get(_WINDOW, {}))
+    window: dict[str, Any] = dict(_window(base))
     if shown is not None:
         window["shown"] = str(shown)
     if image is not None and image.source.reader_plugin is not None:
@@ -66,7 +63,7 @@ def window_record(
 
 def shown_slice_of(record: SessionRecord) -> SliceRef | None:
     """The slice that was in view; None when it is not known."""
-    text = record.more.get(_WINDOW, {}).get("shown")
+    text = _window(record).get("shown")
     try:
         return parse_slices(text)[0] if isinstance(text, str) else None
     except (BadInputError, IndexError):
@@ -75,5 +72,11 @@ def shown_slice_of(record: SessionRecord) -> SliceRef | None:
 
 def reader_of(record: SessionRecord) -> str | None:
     """The napari plugin that opened the image; None when it is not known."""
-    reader = record.more.get(_WINDOW, {}).get("reader")
+    reader = _window(record).get("reader")
     return reader if isinstance(reader, str) else None
+
+
+def _window(record: SessionRecord) -> Mapping[str, Any]:
+    """What the window has stored in a record."""
+    window = record.more.get(_WINDOW)
+    return window if isinstance(window, dict) else {}
