@@ -19,6 +19,7 @@ from napari_unet3d.events import (
     PredictionProgress,
     PredictionStarted,
     SlicePreview,
+    SlicesSummarized,
     TrainingProgress,
     TrainingStarted,
     drain,
@@ -96,7 +97,10 @@ def test_without_training_the_current_model_is_applied(session: Session) -> None
     )
     result, events = run(applied, None, outputs, train=False)
     assert result is bundle
-    assert {type(event) for event in events} == {PredictionProgress}
+    *progress, summarized = events
+    assert {type(event) for event in progress} == {PredictionProgress}
+    assert isinstance(summarized, SlicesSummarized)
+    assert summarized.summaries[0].shape == applied.volume.shape
     assert set(np.unique(outputs["labels"])) <= {0, 2}
 
 

@@ -65,10 +65,11 @@ def test_after_a_run_one_looks_paints_and_goes_on(ready: Any, hands: Any, qtbot:
     run(ready, hands, qtbot)
     assert form.starting_point() == "last"
     assert run_bar.start_button.text() == "Continue training && se&gment"
-    assert "'cells prediction', paint a slice where it is wrong" in run_bar.message.text()
+    text = run_bar.message.text()
+    assert text.startswith("Next: ") and "Paint it, then press Continue training." in text
     assert run_bar.status.isVisible()
     paint(ready, 8)
-    assert "paint a slice where it is wrong" not in run_bar.message.text()
+    assert "Next: " not in run_bar.message.text()
     assert not run_bar.status.isVisible()
     first = ready.run_actions.bundle
     run(ready, hands, qtbot)

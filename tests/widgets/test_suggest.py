@@ -86,7 +86,7 @@ def test_after_a_run_the_message_says_where_to_look(ready: Any, qtbot: Any) -> N
     (told,) = [e for e in events if isinstance(e, SlicesSummarized)]
     assert isinstance(told.summaries[0], SliceSummary)
     text = ready.run_bar.message.text()
-    assert text.startswith(suggest.box.sentence.text()) and "continue the training" in text
+    assert text.startswith(suggest.box.sentence.text()) and "press Continue training" in text
     assert set(ready.run_bar.action_buttons()) == {"Go there"}
     ready.run_bar.action_buttons()["Go there"].click()
     assert ready.annotator.shown() == suggest.box.current().ref

@@ -68,7 +68,7 @@ class NextSlice(Feature):
             return None
         if self._result[1].bundle.record.starved:
             return None  # more time comes before more paint
-        then = " Paint it, then continue the training." if suggestion.purpose == "train" else ""
+        then = " Paint it, then press Continue training." if suggestion.purpose == "train" else ""
         return Offer(sentence(suggestion) + then, (("Go there", self.box.go),))
 
     def _jump(self, ref: SliceRef) -> None:
