@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.cli.tasks.session_work import train_session
+from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef
@@ -279,6 +280,7 @@ class Saving:
 
 def trainer(path: Path, pipe: Connection) -> None:
     """Train in a session until somebody ends the process."""
+    errors.set_quiet(True)
     pipe.send((0, time.monotonic()))
     train_session(path, {}, checkpoint_seconds=0.15)
 
