@@ -53,6 +53,7 @@ def window_record(
         "settings": settings,
         "model_name": None if session.model is None else session.model.name,
         "scores": session.scores,
+        "evidence": session.evidence,
         "more": {**base.more, _WINDOW: window},
     }
     if image is not None:
