@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch  # noqa: F401  # before Qt, which Windows needs
+from PIL import Image
 
 HERE = Path(__file__).parent
 
@@ -24,6 +25,8 @@ class Studio:
         Width of the dock in pixels.
     theme
         "dark" or "light".
+    folder
+        Where pictures are saved.
 
     Attributes
     ----------
@@ -32,7 +35,11 @@ class Studio:
     """
 
     def __init__(
-        self, size: tuple[int, int] = (1400, 900), dock_width: int = 340, theme: str = "dark"
+        self,
+        size: tuple[int, int] = (1400, 900),
+        dock_width: int = 340,
+        theme: str = "dark",
+        folder: Path = HERE,
     ) -> None:
         import napari
         from qtpy.QtCore import Qt
@@ -49,7 +56,8 @@ class Studio:
         self.window.resizeDocks([docked], [dock_width], Qt.Orientation.Horizontal)
         self.app: Any = QApplication.instance()
         self.clicks = self.keys = self.strokes = 0
-        self.frames: list[np.ndarray] = []
+        self._folder = folder
+        self._frames: list[tuple[Image.Image, float]] = []
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Let the window work for some seconds, or until something is so; return whether it is."""
@@ -62,20 +70,33 @@ class Studio:
         return until()
 
     def take(self, name: str) -> None:
-        """Save a picture of the window beside this file."""
+        """Save a picture of the window."""
         self.wait(0.5)
-        self.window.grab().save(str(HERE / f"{name}.png"))
+        picture = self._picture().quantize(256, dither=Image.Dither.NONE)
+        picture.save(self._folder / f"{name}.png", optimize=True)
         print(name)
 
-    def frame(self) -> None:
-        """Add a picture of the window to the film."""
+    def frame(self, seconds: float) -> None:
+        """Add a picture of the window to the film, which shows it so long."""
         self.app.processEvents()
+        self._frames.append((self._picture(), seconds))
+
+    def film(self, path: Path, width: int, colors: int) -> None:
+        """Write the frames as an animated GIF of this width in pixels and number of colors."""
+        frames = []
+        for picture, _ in self._frames:
+            size = width, round(picture.height * width / picture.width)
+            small = picture.resize(size, Image.Resampling.LANCZOS)
+            frames.append(small.quantize(colors, dither=Image.Dither.NONE))
+        durations = [round(1000 * seconds) for _, seconds in self._frames]
+        frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+    def _picture(self) -> Image.Image:
         image = self.window.grab().toImage()
         image = image.convertToFormat(image.Format.Format_RGB888)
-        buffer = image.constBits()
-        buffer.setsize(image.sizeInBytes())
-        rows = np.frombuffer(buffer, np.uint8).reshape(image.height(), image.bytesPerLine())
-        self.frames.append(rows[:, : 3 * image.width()].reshape(image.height(), -1, 3).copy())
+        data = image.constBits().asstring(image.sizeInBytes())
+        size, stride = (image.width(), image.height()), image.bytesPerLine()
+        return Image.frombytes("RGB", size, data, "raw", "RGB", stride)
 
     def click(self, button: Any) -> None:
         """Click a button with the real mouse, when it is enabled."""
@@ -143,6 +164,11 @@ class Studio:
     def close(self) -> None:
         """Close the window."""
         self.viewer.close()
+
+
+def feature(dock: Any, name: str) -> Any:
+    """Find a feature of the dock by the name of its class."""
+    return next(x for x in dock.features if type(x).__name__ == name)
 
 
 def paths_through(mask: np.ndarray, most: int = 4) -> list[np.ndarray]:
