@@ -46,7 +46,7 @@ def test_sample_strokes_button_dense_layer(
     qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
     layer = dock.choice.value()[1]
     assert [c.name for c in dock.class_table.value()] == ["tubule wall", "lumen"]
-    assert dock.run_bar.message.text().startswith("Paint")
+    assert dock.run_bar.message.text().startswith("Choose a class")
 
     viewer.reset_view()
     qtbot.wait(200)
@@ -315,6 +315,7 @@ def test_a_layer_deleted_while_training_comes_back_with_the_result(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
     ready.form.advanced.editors["iterations"].setValue(30)
+    ready.annotator.choose_label(2)  # without the brush, napari 0.9.2 crashes as layers go
     hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     viewer = ready._viewer

@@ -74,7 +74,7 @@ class SegmentationDock(QWidget):
         # ---- mediators
         session = session_of(viewer)
         self._background = Background(self)
-        self.shortcuts = Shortcuts(viewer)
+        self.shortcuts = Shortcuts(viewer, self)
         self.runner = Runner(self)
         self.report = RunReport(self.runner, self.run_bar, self.curve, self.results)
         tables = self.class_table, self.slice_table
@@ -386,8 +386,10 @@ class SegmentationDock(QWidget):
         self._cleaned = True
         self._window_watch.stop()
         self.scroll_area.stop()
-        for feature in self.features:
+        features, self.features = self.features, ()
+        for feature in features:
             feature.cleanup()
+            feature.deleteLater()  # it holds the viewer
         self.shortcuts.clear()
         self._background.cleanup()
         self.pairing.cleanup()

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qtpy.QtCore import QObject
+
+from napari_unet3d.widgets.parts.connections import Connections
+
 
 @dataclass(frozen=True)
 class Shortcut:
@@ -29,18 +33,21 @@ class Shortcut:
 
 
 class Shortcuts:
-    """Binds keys of a viewer, until `clear`.
+    """Binds keys of a viewer, until `clear`, or until Qt deletes the owner.
 
     Parameters
     ----------
     viewer
         The napari viewer. Its keys work while the canvas has the focus and the active layer has
         no key of its own; keys that napari gives to Labels layers must not be used.
+    owner
+        The widget that the functions belong to: a viewer must not keep it alive.
     """
 
-    def __init__(self, viewer: Any) -> None:
+    def __init__(self, viewer: Any, owner: QObject) -> None:
         self._viewer = viewer
         self._shortcuts: list[Shortcut] = []
+        self._connections = Connections(owner)
 
     def add(self, key: str, text: str, function: Callable[[], object]) -> Shortcut:
         """Call a function when a key is pressed.
@@ -61,7 +68,7 @@ class Shortcuts:
             raise ValueError(f"The key {key} has two meanings.")
         shortcut = Shortcut(key, text)
         self._shortcuts.append(shortcut)
-        self._viewer.bind_key(key, _handler(function), overwrite=True)
+        self._connections.add((_Key(self._viewer, key), _handler(function)))
         return shortcut
 
     def table(self) -> tuple[Shortcut, ...]:
@@ -70,9 +77,21 @@ class Shortcuts:
 
     def clear(self) -> None:
         """Give the keys back."""
-        for shortcut in self._shortcuts:
-            self._viewer.bind_key(shortcut.key, None)
+        self._connections.clear()
         self._shortcuts.clear()
+
+
+class _Key:
+    """A key of a viewer as an emitter, to which one handler is connected."""
+
+    def __init__(self, viewer: Any, key: str) -> None:
+        self._viewer, self._key = viewer, key
+
+    def connect(self, handler: Callable[[Any], None]) -> None:
+        self._viewer.bind_key(self._key, handler, overwrite=True)
+
+    def disconnect(self, _handler: Callable[[Any], None]) -> None:
+        self._viewer.bind_key(self._key, None)
 
 
 def _handler(function: Callable[[], object]) -> Callable[[Any], None]:
