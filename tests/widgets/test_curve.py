@@ -14,8 +14,7 @@ def curve(qtbot: Any) -> Any:
     curve = Curve()
     qtbot.addWidget(curve)
     curve.show()
-    yield curve
-    vars(curve).clear()  # the menus of pyqtgraph hang on the plots
+    return curve
 
 
 def test_plots_appear_with_their_first_point(curve: Curve) -> None:
@@ -71,3 +70,18 @@ def test_a_single_loss_is_visible(curve: Curve) -> None:
     curve.add_loss(2, 0.4)
     curve.draw()
     assert line.opts["symbol"] is None
+
+
+def test_no_menu_outlives_the_plots(qtbot: Any) -> None:
+    from qtpy.QtCore import QCoreApplication, QEvent
+    from qtpy.QtWidgets import QApplication, QMenu
+
+    def menus() -> int:
+        return sum(isinstance(widget, QMenu) for widget in QApplication.allWidgets())
+
+    before = menus()
+    curve = Curve()
+    assert menus() > before
+    curve.deleteLater()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert menus() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
+from napari_unet3d.widgets.features.driver import DriverGuard
 from napari_unet3d.widgets.features.folder import FolderFeature
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.learning import Learning
@@ -18,6 +19,7 @@ from napari_unet3d.widgets.features.uncertainty import WhereUnsure
 from napari_unet3d.widgets.workbench import Feature
 
 FEATURES: tuple[type[Feature], ...] = (
+    DriverGuard,
     Keeping,
     AnnotationKeys,
     ClassVisibility,

@@ -69,6 +69,9 @@ class Curve(QWidget):
             plot.setAccessibleName(name)
             plot.setToolTip(name)
             plot.setMenuEnabled(False)
+            # pyqtgraph makes its menu without an owner, so that it would outlive the window.
+            menu = plot.getPlotItem().ctrlMenu
+            menu.setParent(plot, menu.windowFlags())
             plot.setMouseEnabled(x=False, y=False)
             plot.hideButtons()
             plot.setLabel("left", title)
