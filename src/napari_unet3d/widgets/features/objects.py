@@ -187,8 +187,7 @@ class ObjectsFeature(Feature):
         volume = labels_volume(layer)
         if problem := result_problem(volume.data.shape, layer.name, np.dtype(np.uint32).itemsize):
             raise BadInputError(problem.partition(" Train and segment")[0] + _BY_COMMAND)
-        chosen, axis = self.bench.choice.value()[0], self.bench.choice.first_axis_value()
-        image = measured_image(chosen, axis, volume)
+        image = measured_image(self.bench.choice, volume)
         names = {c.value: c.name for c in self._classes(layer)}
         cut = self._cut
         if cut is not None and cut.serves(layer, config):

@@ -29,9 +29,10 @@ from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.file_dialogs import ask_report
 from napari_unet3d.widgets.parts.quality_panel import QualityPanel, QualityState
-from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
+    file_of,
     read_accepted,
     read_classes,
     read_held_out,
@@ -198,9 +199,8 @@ class Quality(Feature):
         session = replace(session, settings=settings, segmentation=None)
         if image is None:
             return session
-        volume, _ = image_volume(image, bench.choice.first_axis_value())
-        path = None if image.source.path is None else Path(image.source.path)
-        session = replace(session, volume=volume, image_path=path)
+        volume, _ = bench.choice.volume()
+        session = replace(session, volume=volume, image_path=file_of(image))
         prediction = self._prediction()
         if prediction is not None:
             session = replace(session, segmentation=prediction.data)
@@ -306,7 +306,7 @@ class Quality(Feature):
         if image is None:
             return ""
         try:
-            return image_volume(image, self.bench.choice.first_axis_value())[0].unit
+            return voxel_size_of(image)[1]
         except BadInputError:
             return ""
 

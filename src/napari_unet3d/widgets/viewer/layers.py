@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +41,12 @@ def metadata_of(layer: Layer) -> dict[str, Any]:
     """The plugin's own part of a layer's metadata."""
     metadata = layer.metadata.get(METADATA_KEY)
     return dict(metadata) if isinstance(metadata, Mapping) else {}
+
+
+def file_of(layer: Layer) -> Path | None:
+    """The file or folder that napari read a layer from; None for one that is in no file."""
+    path = layer.source.path
+    return None if path is None or "://" in str(path) else Path(path)
 
 
 def role_of(layer: Layer) -> Role | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Labels, Layer
 
 from napari_unet3d.config import ObjectsConfig
 from napari_unet3d.data.conventions import MOST_CLASSES
@@ -17,7 +17,8 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.objects.finding import Objects
 from napari_unet3d.objects.separating import Separation
 from napari_unet3d.widgets.parts.objects_form import ClassChoice
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume, voxel_size_of
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import (
     metadata_of,
     read_classes,
@@ -133,12 +134,10 @@ def labels_volume(layer: Labels) -> Volume:
     )
 
 
-def measured_image(image: Image | None, first_axis: FirstAxis, labels: Volume) -> Volume | None:
-    """An image, if its gray values can be measured in these labels."""
-    if image is None:
-        return None
+def measured_image(choice: LayerChoice, labels: Volume) -> Volume | None:
+    """The chosen image with its channels, if its gray values can be measured in these labels."""
     try:
-        volume, _ = image_volume(image, first_axis)
+        volume, _ = choice.volume()
     except BadInputError:
         return None
     same = (volume.shape, volume.n_times) == (labels.shape, labels.n_times)
