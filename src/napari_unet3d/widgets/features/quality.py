@@ -33,6 +33,7 @@ from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
     file_of,
+    insert_quietly,
     read_accepted,
     read_classes,
     read_held_out,
@@ -250,12 +251,10 @@ class Quality(Feature):
         shape = tuple(int(n) for n in annotation.data.shape)
         old = self._mistakes()
         if old is None:
-            selected = layers.selection.active
             taken = (x.name for x in layers)
             new = mistakes_layer(mistakes, shape, unique_name(name, taken), image)
             self._connections.add((new.events.visible, self._refresh))
-            layers.append(new)
-            layers.selection.active = selected  # the brush stays on the annotation
+            insert_quietly(self.bench.viewer, len(layers), new)
         else:
             update_mistakes(old, mistakes)
             old.visible = True

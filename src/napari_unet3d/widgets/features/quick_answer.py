@@ -25,7 +25,13 @@ from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.run.newest import Newest
 from napari_unet3d.widgets.run.newest import Question as Asked
 from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.layers import base_name, class_colormap, class_features, remember
+from napari_unet3d.widgets.viewer.layers import (
+    base_name,
+    class_colormap,
+    class_features,
+    insert_quietly,
+    remember,
+)
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.undo import UndoWatch
 from napari_unet3d.widgets.viewer.view_field import ViewWatch, visible_field
@@ -307,11 +313,7 @@ class QuickAnswering(Feature):
             remember(self.layer, role="companion")
             bind(self.layer, image)
             self._classes = ()
-            layers = viewer.layers
-            selected, active = set(layers.selection), layers.selection.active
-            layers.insert(layers.index(annotation), self.layer)
-            layers.selection = selected  # the user goes on painting in the annotation
-            layers.selection.active = active
+            insert_quietly(viewer, viewer.layers.index(annotation), self.layer)
         if classes != self._classes:
             self._classes = classes
             self.layer.colormap = class_colormap(classes, annotation=True)

@@ -22,7 +22,7 @@ from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.run.newest import Newest, Question
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.layers import base_name, remember
+from napari_unet3d.widgets.viewer.layers import base_name, insert_quietly, remember
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.view_field import Place, ViewWatch, visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench
@@ -234,11 +234,7 @@ class WhereUnsure(Feature):
         )
         remember(self.layer, role="companion")
         bind(self.layer, image)
-        layers = viewer.layers
-        selected, active = set(layers.selection), layers.selection.active
-        layers.insert(layers.index(annotation), self.layer)
-        layers.selection = selected  # the user goes on painting in the annotation
-        layers.selection.active = active
+        insert_quietly(viewer, viewer.layers.index(annotation), self.layer)
 
     def _remove_layer(self) -> None:
         layer, self.layer, self._shown = self.layer, None, None

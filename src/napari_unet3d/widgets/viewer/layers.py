@@ -60,6 +60,19 @@ def remember(layer: Layer, **values: Any) -> None:
     layer.metadata = {**layer.metadata, METADATA_KEY: {**metadata_of(layer), **values}}
 
 
+def insert_quietly(viewer: Any, index: int, layer: Layer) -> None:
+    """Add a layer at an index of the list; what was selected stays so, for the user paints there.
+
+    napari selects what is added. Where nothing was selected, that is left so.
+    """
+    layers = viewer.layers
+    selected, active = set(layers.selection), layers.selection.active
+    layers.insert(index, layer)
+    if selected:
+        layers.selection = selected
+        layers.selection.active = active
+
+
 def read_classes(layer: Layer) -> tuple[ClassInfo, ...]:
     """The classes that are stored in a layer; () when none are."""
     try:
