@@ -21,7 +21,8 @@ from napari_unet3d.widgets.features.quick_answer import QuickAnswering
 from napari_unet3d.widgets.features.suggest import NextSlice
 from napari_unet3d.widgets.features.tools import Tools
 from napari_unet3d.widgets.features.uncertainty import WhereUnsure
-from napari_unet3d.widgets.viewer.layers import role_of
+from napari_unet3d.widgets.viewer.belonging import bind
+from napari_unet3d.widgets.viewer.layers import prediction_layer, role_of, write_held_out
 
 NETWORK = UNetConfig(
     in_channels=2, widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same"
@@ -146,4 +147,28 @@ def test_layers_of_one_file_know_which_channel_they_are(
     keeper = keeping.keeper()
     qtbot.waitUntil(lambda: bool(keeper.folder.state.record.channels), timeout=10_000)
     assert [c.index for c in keeper.folder.state.record.channels] == [2]
+    dock.cleanup()
+
+
+def test_the_prediction_of_another_stack_of_this_shape_is_not_judged(
+    make_napari_viewer: Callable[..., Any], stack: np.ndarray, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    dock = open_dock(viewer)
+    for name in ("one", "other"):
+        viewer.add_image(stack, name=name)
+    qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=5000)
+    image, annotation = dock.choice.value()
+    other = viewer.layers["other" if image.name == "one" else "one"]
+    write_held_out(annotation, [SliceRef(0, 3)])
+    transform = {"scale": image.scale, "units": image.units}
+    prediction = prediction_layer(np.zeros(stack.shape, np.uint8), "labels", (), transform)
+    bind(prediction, other)
+    viewer.add_layer(prediction)
+    dock.annotator.rescan()
+    panel = feature(dock, Quality).panel
+    assert not panel.errors.isEnabled()
+    bind(prediction, image)
+    dock.annotator.rescan()
+    qtbot.waitUntil(panel.errors.isEnabled, timeout=3000)
     dock.cleanup()

@@ -29,6 +29,7 @@ from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.file_dialogs import ask_report
 from napari_unet3d.widgets.parts.quality_panel import QualityPanel, QualityState
+from napari_unet3d.widgets.viewer.belonging import belongs_to
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
@@ -37,7 +38,6 @@ from napari_unet3d.widgets.viewer.layers import (
     read_accepted,
     read_classes,
     read_held_out,
-    role_of,
     unique_name,
 )
 from napari_unet3d.widgets.viewer.mistakes import (
@@ -47,6 +47,7 @@ from napari_unet3d.widgets.viewer.mistakes import (
     update_mistakes,
 )
 from napari_unet3d.widgets.viewer.navigation import show_slice
+from napari_unet3d.widgets.viewer.predictions import newest_prediction
 from napari_unet3d.widgets.viewer.room import snapshot
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
@@ -219,23 +220,20 @@ class Quality(Feature):
 
     def _prediction(self) -> Labels | None:
         """The newest prediction of the stack that is chosen."""
-        _, annotation = self._pair()
-        if annotation is None:
+        image, annotation = self._pair()
+        if image is None or annotation is None:
             return None
-        shape = tuple(annotation.data.shape)
-        for layer in reversed(self.bench.viewer.layers):
-            if role_of(layer) == "prediction" and tuple(layer.data.shape) == shape:
-                return layer if isinstance(layer, Labels) else None
-        return None
+        return newest_prediction(self.bench.viewer, image, annotation, hidden=True)
 
     def _mistakes(self) -> Labels | None:
         """The layer of mistakes for the stack that is chosen."""
-        _, annotation = self._pair()
-        if annotation is None:
+        image, annotation = self._pair()
+        if image is None or annotation is None:
             return None
         shape = tuple(annotation.data.shape)
         layers = (x for x in self.bench.viewer.layers if shows_mistakes(x))
-        return next((x for x in layers if tuple(x.data.shape) == shape), None)
+        own = (x for x in layers if belongs_to(x, image))
+        return next((x for x in own if tuple(x.data.shape) == shape), None)
 
     def _show_layer(
         self,
