@@ -107,17 +107,6 @@ def test_what_is_saved_already_is_known_by_its_checksums(labels: np.ndarray) -> 
     assert not part.any()
 
 
-def test_forgotten_chunks_are_taken_again(labels: np.ndarray) -> None:
-    labels[3, 3, 3] = labels[9, 29, 43] = 2
-    changed = ChangedChunks(labels, CHUNKS)
-    changed.doubt()
-    (first, _), (second, _) = changed.take()
-    changed.forget([first])
-    assert [box for box, _ in changed.take()] == [first]
-    changed.forget()
-    assert {box for box, _ in changed.take()} == {first, second}
-
-
 def test_huge_labels_are_read_where_paint_is() -> None:
     labels = SparseLabels.create((2_000, 20_000, 20_000))
     labels[7, 3_000, 4_000] = 2

@@ -98,7 +98,7 @@ def test_cancel_and_an_empty_folder(
     monkeypatch.setattr(segmenting, "read_volume", slowly)
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_: str(stacks))
     click(qtbot, feature.folder_button)
-    click(qtbot, feature.cancel_button)
+    click(qtbot, feature.run.cancel_button)
     gate.set()
     qtbot.waitUntil(lambda: feature.folder_button.isEnabled(), timeout=60_000)
     assert feature.text.text().startswith("Cancelled")

@@ -1,4 +1,7 @@
-"""A window that is killed while one paints loses seconds at most, and the next one goes on."""
+"""A window that is killed while one paints loses seconds at most, and the next one goes on.
+
+`python benchmarks/kill_window.py` kills more of them, at other moments too.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,10 @@ from benchmark_scripts import imported
 pytestmark = pytest.mark.needs_window
 
 
-def test_killed_while_painting_and_while_writing(tmp_path: Path) -> None:
+def test_killed_while_painting(tmp_path: Path) -> None:
     with imported(["kill_window"]) as scripts:
-        kills = list(
-            scripts.kill_window.run_kills(tmp_path, 2, moments=("painting", "writing"), longest=4)
-        )
-    assert len(kills) == 2
-    for kill in kills:
-        assert kill.opened
-        assert kill.strokes > 0
-        assert kill.torn == 0
-        assert kill.lost <= 10
-    assert kills[0].window  # the second window showed what the first one had painted
+        (kill,) = scripts.kill_window.run_kills(tmp_path, 1, moments=("painting",), longest=2)
+    assert kill.opened
+    assert kill.strokes > 0
+    assert kill.torn == 0
+    assert kill.lost <= 10

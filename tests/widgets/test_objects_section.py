@@ -181,7 +181,7 @@ def test_cancel_changes_nothing_and_closing_ends_the_thread(
     layer = viewer.layers["cells prediction"]
     layer.data = balls().view(Slow)
     click(qtbot, section.find_button)
-    click(qtbot, section.cancel_button)
+    click(qtbot, section.run.cancel_button)
     gate.set()
     qtbot.waitUntil(lambda: section.find_button.isVisible(), timeout=10_000)
     assert [x.name for x in viewer.layers] == names

@@ -137,17 +137,6 @@ class ChangedChunks:
             if stop is not None and clock.perf_counter() > stop:
                 return
 
-    def forget(self, boxes: Iterable[Box] | None = None) -> None:
-        """Take chunks again that could not be saved, all of them when None."""
-        if boxes is None:
-            for chunk in self._saved:
-                self._told[chunk] = None
-            self._saved = dict.fromkeys(self._saved, -1)
-            return
-        for box in boxes:
-            chunk = tuple(a // c for (a, _), c in zip(box, self._chunks, strict=True))
-            self._saved[chunk], self._told[chunk] = -1, None
-
     def saved(self) -> dict[Chunk, int]:
         """Checksums of the chunks that count as saved and hold paint."""
         return {chunk: value for chunk, value in self._saved.items() if value}

@@ -122,6 +122,28 @@ class Rearranged(LazyArray):
         return block.transpose([sorted(left).index(axis) for axis in left])
 
 
+class AtIndex(LazyArray):
+    """An array at one index of one of its axes, such as one of several channels.
+
+    Parameters
+    ----------
+    array
+        The array that is read.
+    axis, index
+        The axis that is dropped, and where on it.
+    """
+
+    def __init__(self, array: Any, axis: int, index: int) -> None:
+        shape = [int(n) for n in array.shape]
+        super().__init__([*shape[:axis], *shape[axis + 1 :]], array.dtype)
+        self._array, self._axis, self._index = array, axis, index
+        self.quick = bool(getattr(array, "quick", False))
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        keys = self._complete(key)
+        return np.asarray(self._array[(*keys[: self._axis], self._index, *keys[self._axis :])])
+
+
 class Stacked(LazyArray):
     """Arrays of one shape along a new axis, such as channels that lie in files of their own.
 

@@ -201,7 +201,7 @@ class SliceLedger:
         self._status[self._surely_empty() & (self._status == _DOUBTED)] = _KNOWN
         self._job, self._reading = None, None
         if self._elsewhere is not None:
-            self._elsewhere.is_disturbed = True
+            self._elsewhere.disturb_all()
 
     # ---- work
 

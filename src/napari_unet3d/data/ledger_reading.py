@@ -120,6 +120,10 @@ class Reading:
             return False
         return True
 
+    def disturb_all(self) -> None:
+        """Take note that any plane may have changed."""
+        self.is_disturbed = True
+
     def disturb(self, time: int, first: int, last: int) -> None:
         """Take note that planes from z = `first` to before `last` are changed."""
         start, stop = self.blocks[0].first, self.blocks[-1].last

@@ -45,6 +45,7 @@ from napari_unet3d.session.held_folder import HeldFolder
 from napari_unet3d.session.new_folder import now, write_new_folder
 from napari_unet3d.session.room import annotation_fits
 from napari_unet3d.session.session import NamedModel, Session
+from napari_unet3d.session.session_channels import moved, with_channels
 from napari_unet3d.session.session_image import FoundImage
 from napari_unet3d.session.state import (
     StoredModel,
@@ -183,7 +184,10 @@ class SessionFolder(HeldFolder):
         return found
 
     def find_image(self) -> FoundImage:
-        """Look for the image, and compare it with the one that was annotated."""
+        """Look for the image, and compare it with the one that was annotated.
+
+        Its further channels are not opened.
+        """
         return session_image.find_image(self.path, self._state)
 
     def compare(self, volume: Volume, path: Path | None = None) -> tuple[str, ...]:
@@ -210,8 +214,8 @@ class SessionFolder(HeldFolder):
         Raises
         ------
         BadInputError
-            The image is missing, was changed, or has another shape; or a file is damaged. The text
-            says what to do.
+            The image or one of its channels is missing, was changed, or has another shape; or a
+            file is damaged. The text says what to do.
         """
         if volume is None:
             found = self.find_image()
@@ -228,6 +232,7 @@ class SessionFolder(HeldFolder):
         if elsewhere or self.compare(volume):
             self.note_image(volume, path)
         record = self.record()
+        volume = with_channels(volume, record.channels)
         model = self.model()
         named = self._is_stored()
         results = self.results()
@@ -369,12 +374,14 @@ class SessionFolder(HeldFolder):
         """Take note of an image that was moved, or of which the user says that it is the one."""
         fingerprint = Fingerprint.of(volume, path)
         with self._guard:
-            path = self.record().image_path if path is None else path.absolute()
+            before = self.record()
+            path = before.image_path if path is None else path.absolute()
+            channels = tuple(moved(c, before.image_path, path) for c in before.channels)
+            facts = {"image_path": path, "channels": channels}
             if self._record is not None:
-                self._record = self._record.model_copy(update={"image_path": path})
+                self._record = self._record.model_copy(update=facts)
             self._commit_state(
-                record=self._state.record.model_copy(update={"image_path": path}),
-                fingerprint=fingerprint,
+                record=self._state.record.model_copy(update=facts), fingerprint=fingerprint
             )
 
     def _is_stored(self) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from napari_unet3d.data.changed_chunks import Chunk, checksums
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.session import layout
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.recent import remember_session
 from napari_unet3d.session.room import annotation_fits
@@ -109,7 +110,9 @@ class Handover:
             folder.close()
 
 
-def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> OpenedSession:
+def open_session(
+    path: Path, candidates: Sequence[Candidate], *, look: bool, anyway: bool = False
+) -> OpenedSession:
     """Open a session folder and read what is in it; takes seconds for a large one.
 
     Parameters
@@ -120,6 +123,9 @@ def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> 
         Open images; the one that was annotated is chosen by its gray values.
     look
         Whether the image is looked for on the disk when no candidate is the one.
+    anyway
+        Take the first candidate if no other is the one and it has the shape of the annotation; the
+        session takes note of it.
 
     Raises
     ------
@@ -134,6 +140,10 @@ def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> 
     try:
         notes: list[str] = []
         match, differences = find_match(folder, candidates)
+        found = folder.find_image() if look and match is None else None
+        if match is None and anyway and candidates:
+            match = _take(folder, *candidates[0])
+        _note_place(folder, None if match is None else candidates[match], found)
         labels = folder.labels()
         saved = checksums(folder.annotation, folder.annotation.chunks)
         model = checkpoint = None
@@ -148,7 +158,6 @@ def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> 
                 results[name] = np.asarray(volume.data) if fits else volume.data
             except (BadInputError, RunFailedError, OSError, MemoryError) as error:
                 notes.append(str(error))
-        found = folder.find_image() if look and match is None else None
     except BaseException:
         folder.close()
         raise
@@ -166,6 +175,25 @@ def open_session(path: Path, candidates: Sequence[Candidate], *, look: bool) -> 
         before,
         tuple(notes),
     )
+
+
+def _take(folder: SessionFolder, volume: Volume, path: Path | None) -> int | None:
+    """Take note of an image with other gray values; None for one of another shape."""
+    if layout.labels_shape(volume) != folder.annotation.shape:
+        return None
+    folder.note_image(volume, path)
+    return 0
+
+
+def _note_place(
+    folder: SessionFolder, candidate: Candidate | None, found: FoundImage | None
+) -> None:
+    """Take note of where the image is now; its further channels are looked for beside it."""
+    volume, path = candidate or (None, None)
+    if found is not None and found.state == "found":
+        volume, path = found.volume, found.path
+    if volume is not None and path is not None and path.absolute() != folder.record().image_path:
+        folder.note_image(volume, path)
 
 
 def find_match(

@@ -77,6 +77,17 @@ class RunSettings(BaseModel):
     )
 
 
+class ChannelSource(BaseModel):
+    """A further channel of an image: a layer of its own in napari, maybe a file of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(description="Name of its layer.")
+    path: Path | None = Field(None, description="File; None for a layer that is in no file.")
+    index: int | None = Field(
+        None, description="Which channel of the file it is; None for a file with one."
+    )
+
+
 class SessionRecord(BaseModel):
     """The part of a session that fits into a JSON text; arrays and the model are left out."""
 
@@ -88,6 +99,9 @@ class SessionRecord(BaseModel):
         None, description="Shape of the image, in the order of the axes."
     )
     dtype: str | None = Field(None, description='Number format of the image, such as "uint16".')
+    channels: tuple[ChannelSource, ...] = Field(
+        (), description="Further channels that are used together with the image."
+    )
     voxel_size: VoxelSize = Field((1.0, 1.0, 1.0), description="Size of a voxel along z, y, x.")
     unit: str = Field("pixel", description="Unit of the voxel size.")
     translation: VoxelSize = Field((0.0, 0.0, 0.0), description="Position of the first voxel.")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from napari_unet3d.data.channels import one_channel
 from napari_unet3d.data.io.fingerprint import Fingerprint
 from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.data.io.reading import read_volume
@@ -58,8 +59,7 @@ def find_image(folder: Path, state: FolderState) -> FoundImage:
         if not path.exists():
             continue
         try:
-            volume = dressed(_read(path, state.record), state.record)
-            differences = compare(state, volume, path)
+            volume, differences = _closest(state, _read(path, state.record), path)
         except (BadInputError, RunFailedError) as error:
             unreadable = unreadable or str(error)
             continue
@@ -173,6 +173,18 @@ def _read(path: Path, record: SessionRecord) -> Volume:
         assert failure is not None
         raise failure
     return volume
+
+
+def _closest(state: FolderState, volume: Volume, path: Path) -> tuple[Volume, tuple[str, ...]]:
+    """The image in a file, and in what it differs; one channel of it, if one was annotated."""
+    record = state.record
+    if "C" in volume.axes and "C" not in (record.axes or ""):
+        for index in range(volume.n_channels):
+            channel = dressed(one_channel(volume, index), record)
+            if not compare(state, channel, path):
+                return channel, ()
+    volume = dressed(volume, record)
+    return volume, compare(state, volume, path)
 
 
 def _changed_text(path: Path, differences: tuple[str, ...]) -> str:

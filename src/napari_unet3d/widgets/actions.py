@@ -41,7 +41,12 @@ from napari_unet3d.widgets.run.prediction_view import PredictionView, ShownResul
 from napari_unet3d.widgets.run.report import RunReport
 from napari_unet3d.widgets.run.runner import Finished, Runner
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
-from napari_unet3d.widgets.viewer.layers import base_name, read_classes, read_held_out
+from napari_unet3d.widgets.viewer.layers import (
+    base_name,
+    file_of,
+    read_classes,
+    read_held_out,
+)
 from napari_unet3d.widgets.viewer.room import check_result, snapshot
 from napari_unet3d.widgets.viewer.window_session import WindowSession
 
@@ -204,9 +209,9 @@ class Actions(QObject):
             notes = (*notes, note)
         session = Session(
             volume=volume,
-            image_path=_file_of(image),
+            image_path=file_of(image),
             annotation=SparseAnnotation(labels, classes, read_held_out(annotation)),
-            annotation_path=_file_of(annotation),
+            annotation_path=file_of(annotation),
             settings=self.settings(),
             start_from=self._session.value().model if more else self._starting_model(),
             resume=self._is_learned_from(annotation),
@@ -243,7 +248,7 @@ class Actions(QObject):
         outputs = self._outputs(volume, classes)
         session = Session(
             volume=volume,
-            image_path=_file_of(image),
+            image_path=file_of(image),
             settings=self.settings(training=False),
             model=model,
         )
@@ -391,8 +396,3 @@ class Actions(QObject):
             action()
         except Exception as error:  # any error is shown at the button
             self._failed(error)
-
-
-def _file_of(layer: Image | Labels) -> Path | None:
-    """The file or folder that napari read a layer from."""
-    return None if layer.source.path is None else Path(layer.source.path)

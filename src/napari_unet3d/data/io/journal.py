@@ -73,11 +73,6 @@ class Journal:
         """Whether every commit was carried out."""
         return not self._journals
 
-    @property
-    def backlog(self) -> int:
-        """Number of commits that were not carried out."""
-        return len(self._journals)
-
     def recover(self, newest: int) -> int:
         """Take up the commits that an earlier process did not carry out.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,15 @@ from napari_unet3d.widgets.run.restoring import (
     is_untouched,
     opened_text,
     restore_annotation,
+    restore_channels,
     restore_results,
     restore_voxel_size,
 )
 from napari_unet3d.widgets.viewer.belonging import identify
 from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.session_folders import Folders
-from napari_unet3d.widgets.viewer.session_opening import SessionOpening, file_of
+from napari_unet3d.widgets.viewer.session_opening import SessionOpening
 from napari_unet3d.widgets.viewer.window_record import shown_slice_of
 from napari_unet3d.widgets.workbench import Workbench
 
@@ -130,6 +133,8 @@ class Continuing(QObject):
         choice.setValue(image, choice.value()[1] if choice.value()[0] is image else None)
         if record.axes is not None and len(record.axes) == 4:
             choice.set_first_axis("time" if record.axes[0] == "T" else "channels")
+        notes = restore_channels(self.bench.viewer, choice, image, record)
+        opened = replace(opened, notes=(*opened.notes, *notes))
         layer = choice.value()[1]
         if layer is None or not is_untouched(layer) or layer.data.shape != opened.labels.shape:
             layer = self.bench.pairing.add_annotation()

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import Notice
@@ -22,10 +21,9 @@ from napari_unet3d.session.segmenting import (
     summary,
 )
 from napari_unet3d.session.session import RunSettings
-from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.parts.file_dialogs import ask_folder, ask_stacks
 from napari_unet3d.widgets.parts.stack_list import StackList
-from napari_unet3d.widgets.run.worker import Worker
+from napari_unet3d.widgets.run.side_run import SideRun
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
 _RESULTS = "segmented"
@@ -50,31 +48,29 @@ class FolderFeature(Feature):
             f"The results are written into a new folder '{_RESULTS}' beside the first."
         )
         self.stacks = StackList()
-        self.progress = QProgressBar()
-        self.progress.setRange(0, 1000)
-        self.progress.setAccessibleName("Progress of the stacks")
         self.text = QLabel()
         self.text.setWordWrap(True)
         self.text.setTextFormat(Qt.TextFormat.PlainText)
         self.text.setAccessibleName("Stacks that were segmented")
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop after the present tile; finished stacks stay.")
+        self.run = SideRun(
+            self, "Progress of the stacks", "Stop after the present tile; finished stacks stay."
+        )
         self.widget = self._lay_out()
-        self._worker: Worker | None = None
         self._results: list[StackDone] = []
         self._total = 0
         self.folder_button.clicked.connect(self._choose_folder)
         self.files_button.clicked.connect(self._choose_files)
-        self.cancel_button.clicked.connect(self.cancel)
+        self.run.changed.connect(self._show_state)
+        self.run.eventsArrived.connect(self._show_events)
+        self.run.returned.connect(self._returned)
+        self.run.failed.connect(bench.report.fail)
         bench.session.changed.connect(self._show_state)
         bench.runner.phaseChanged.connect(self._show_state)
         self._show_state()
 
     def cleanup(self) -> None:
         """End the thread."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.abandon(0)
+        self.run.stop()
 
     def _lay_out(self) -> QWidget:
         widget = QWidget()
@@ -86,12 +82,12 @@ class FolderFeature(Feature):
         buttons.addWidget(self.folder_button, 1)
         buttons.addWidget(self.files_button, 1)
         layout.addLayout(buttons)
-        for part in (self.stacks, self.text, self.progress, self.cancel_button):
+        for part in (self.stacks, self.text, self.run.progress, self.run.cancel_button):
             layout.addWidget(part)
         self.text.hide()
         return widget
 
-    # ---- start, cancel
+    # ---- start
 
     def _choose_folder(self) -> None:
         folder = ask_folder(self.bench.dock, "Folder with stacks")
@@ -108,7 +104,7 @@ class FolderFeature(Feature):
         try:
             action()
         except Exception as error:  # any error is shown
-            self._failed(error)
+            self.bench.report.fail(error)
 
     def apply(self, stacks: Sequence[Path], beside: Path) -> None:
         """Segment stacks with the current model.
@@ -139,40 +135,27 @@ class FolderFeature(Feature):
         self._results, self._total = [], len(stacks)
         self.stacks.set_stacks([path.name for path in stacks])
         self._say(f"Results go to {target}")
-        self.progress.setValue(0)
-        self._worker = Worker(self)
-        self._worker.eventsArrived.connect(self._show_events)
-        self._worker.returned.connect(self._returned)
-        self._worker.failed.connect(self._failed)
-        self._show_state()
-        self._worker.start(work)
-
-    def cancel(self) -> None:
-        """Stop; stacks that are finished stay."""
-        if self._worker is not None:
-            self.cancel_button.setEnabled(False)
-            self._worker.close()
+        self.run.start(work)
 
     # ---- events
 
     def _show_events(self, events: Sequence[Any]) -> None:
         for event in events:
             row = len(self._results)
+            words = f"{min(row + 1, self._total)} of {self._total}, %p %"
             if isinstance(event, StackStarted):
                 self.stacks.set_state(row, "…")
-                self.progress.setFormat(f"{event.number} of {event.total}, %p %")
             elif isinstance(event, StackProgress):
                 done = row + event.progress.done / event.progress.total
-                self.progress.setValue(round(1000 * done / self._total))
+                self.run.show_share(done / self._total, words)
             elif isinstance(event, Notice):
                 self.stacks.add_note(row, event.text)
             elif isinstance(event, StackDone):
                 self.stacks.set_done(row, event.seconds, event.problem)
                 self._results.append(event)
-                self.progress.setValue(round(1000 * len(self._results) / self._total))
+                self.run.show_share(len(self._results) / self._total, words)
 
     def _returned(self, results: list[StackDone] | None) -> None:
-        self._ended()
         text = summary(self._results, self._total)
         if results is None:
             self.stacks.set_cancelled(len(self._results))
@@ -183,32 +166,16 @@ class FolderFeature(Feature):
         self._say("\n".join(lines))
         self.bench.run_bar.set_status(f"{text}.")
 
-    def _failed(self, error: BaseException) -> None:
-        self._ended()
-        text = error_text(error)
-        self.bench.run_bar.set_message(text, error=True)
-        if not isinstance(error, BadInputError):
-            show_error(f"napari-unet3d: {text}")
-
-    def _ended(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.deleteLater()
-        self._show_state()
-
     def _say(self, text: str) -> None:
         self.text.setText(text)
         self.text.setVisible(bool(text))
 
     def _show_state(self, *_: Any) -> None:
-        running = self._worker is not None
+        running = self.run.is_running()
         model = self.bench.session.value().model is not None
         free = model and not running and not self.bench.runner.is_running()
         for button in (self.folder_button, self.files_button):
             button.setEnabled(free)
-        for widget in (self.progress, self.cancel_button):
-            widget.setVisible(running)
-        self.cancel_button.setEnabled(running)
 
 
 def _make_folder(beside: Path) -> Path:

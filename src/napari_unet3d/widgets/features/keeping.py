@@ -27,9 +27,9 @@ from napari_unet3d.widgets.parts.section import column
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.keeper import Keeper
+from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.recent_menu import RecentMenu
 from napari_unet3d.widgets.viewer.session_folders import Folders
-from napari_unet3d.widgets.viewer.session_opening import file_of
 from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
 from napari_unet3d.widgets.viewer.window_record import window_record
 from napari_unet3d.widgets.workbench import Feature, Workbench
@@ -90,6 +90,7 @@ class Keeping(Feature):
             (bench.annotator.changed, self._work_changed),
             (bench.form.valueChanged, self._record_timer.start),
             (bench.choice.timesChanged, self._record_timer.start),
+            (bench.choice.channelsChanged, self._record_timer.start),
             (bench.session.changed, self._model_changed),
             (bench.session.openRequested, self._open_wanted),
             (bench.runner.phaseChanged, self._follow_run),
@@ -159,11 +160,11 @@ class Keeping(Feature):
         if keeper is None:
             return
         image, layer = self.bench.choice.value()
-        if layer is keeper.layer:
+        if layer is keeper.layer and image is not None:
             keeper.put_record(
                 window_record(
                     keeper.folder.record(),
-                    image,
+                    (image, *self.bench.choice.channels_value()),
                     layer,
                     self._current_settings(),
                     self.bench.session.value(),

@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QProgressBar,
     QPushButton,
     QVBoxLayout,
     QWidget,
@@ -33,13 +31,12 @@ from napari_unet3d.objects.finding import (
     number_objects,
 )
 from napari_unet3d.objects.table import ObjectTable
-from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.elided_box import ElidedBox
 from napari_unet3d.widgets.parts.file_dialogs import ask_segmentation, ask_table
 from napari_unet3d.widgets.parts.objects_form import ClassChoice, ObjectsForm, narrow
 from napari_unet3d.widgets.parts.typed_box import steady
-from napari_unet3d.widgets.run.worker import Worker
+from napari_unet3d.widgets.run.side_run import SideRun
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layers import role_of
 from napari_unet3d.widgets.viewer.objects_layer import (
@@ -87,11 +84,9 @@ class ObjectsFeature(Feature):
             "Number the objects, and measure their volumes, places and gray values.\n"
             "The result is a new layer; the segmentation stays as it is."
         )
-        self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setToolTip("Stop finding objects; nothing is changed.")
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress of finding objects")
-        self.progress.setRange(0, 1000)
+        self.run = SideRun(
+            self, "Progress of finding objects", "Stop finding objects; nothing is changed."
+        )
         self.save_table = QPushButton("Save table…")
         self.save_table.setToolTip(
             "Write a CSV file with one row for each object: volume, place, gray values."
@@ -99,7 +94,6 @@ class ObjectsFeature(Feature):
         self.save_objects = QPushButton("Save objects…")
         self.save_objects.setToolTip("Write the numbered objects as OME-TIFF or OME-Zarr.")
         self.widget = self._lay_out()
-        self._worker: Worker | None = None
         self._cut: CutLabels | None = None
         self._found: tuple[Labels, ObjectTable] | None = None
         self._target: Labels | None = None
@@ -118,9 +112,12 @@ class ObjectsFeature(Feature):
         self.source.currentIndexChanged.connect(self._chosen)
         self.form.valueChanged.connect(self._soon.start)
         self.find_button.clicked.connect(self.find)
-        self.cancel_button.clicked.connect(self.cancel)
         self.save_table.clicked.connect(self._save_table)
         self.save_objects.clicked.connect(self._save_objects)
+        self.run.changed.connect(self._show_state)
+        self.run.eventsArrived.connect(self._show_progress)
+        self.run.returned.connect(self._returned)
+        self.run.failed.connect(self._failed)
         bench.runner.finished.connect(self._segmented)
         bench.runner.phaseChanged.connect(self._show_state)
         self._offer()
@@ -131,9 +128,7 @@ class ObjectsFeature(Feature):
         self._connections.clear()
         self._watch(None)
         self._soon.stop()
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.abandon(0)
+        self.run.stop()
 
     def _lay_out(self) -> QWidget:
         widget = QWidget()
@@ -149,8 +144,8 @@ class ObjectsFeature(Feature):
         layout.addWidget(self.form)
         layout.addWidget(self.count)
         layout.addWidget(self.find_button)
-        layout.addWidget(self.progress)
-        layout.addWidget(self.cancel_button)
+        layout.addWidget(self.run.progress)
+        layout.addWidget(self.run.cancel_button)
         buttons = QGridLayout()
         buttons.setSpacing(4)
         buttons.addWidget(self.save_table, 0, 0)
@@ -160,7 +155,7 @@ class ObjectsFeature(Feature):
         layout.addLayout(buttons)
         return widget
 
-    # ---- find, cancel
+    # ---- find
 
     def find(self) -> None:
         """Find the objects of the chosen layer; errors are shown, not raised."""
@@ -169,12 +164,6 @@ class ObjectsFeature(Feature):
             self._find()
         except Exception as error:  # any error is shown at the button
             self._failed(error)
-
-    def cancel(self) -> None:
-        """Stop finding objects."""
-        if self._worker is not None:
-            self.cancel_button.setEnabled(False)
-            self._worker.close()
 
     def _find(self) -> None:
         layer = self.source.currentData()
@@ -187,8 +176,7 @@ class ObjectsFeature(Feature):
         volume = labels_volume(layer)
         if problem := result_problem(volume.data.shape, layer.name, np.dtype(np.uint32).itemsize):
             raise BadInputError(problem.partition(" Train and segment")[0] + _BY_COMMAND)
-        chosen, axis = self.bench.choice.value()[0], self.bench.choice.first_axis_value()
-        image = measured_image(chosen, axis, volume)
+        image = measured_image(self.bench.choice, volume)
         names = {c.value: c.name for c in self._classes(layer)}
         cut = self._cut
         if cut is not None and cut.serves(layer, config):
@@ -199,27 +187,15 @@ class ObjectsFeature(Feature):
             background = (0, BACKGROUND) if role_of(layer) == "annotation" else (0,)
             work = find_objects(volume, config, image=image, names=names, background=background)
         self._target = layer
-        self._start(_with(work, volume, config))
-
-    def _start(self, work: Generator[ObjectsProgress, None, Any]) -> None:
-        worker = Worker(self)
-        worker.eventsArrived.connect(self._show_progress)
-        worker.returned.connect(self._returned)
-        worker.failed.connect(self._failed)
-        self._worker = worker
-        self.progress.setValue(0)
-        self._show_state()
-        worker.start(work)
+        self.run.start(_with(work, volume, config))
 
     def _show_progress(self, events: Sequence[ObjectsProgress]) -> None:
         event = events[-1]
         start, share = _SHARES[event.step]
-        self.progress.setValue(round(1000 * (start + share * event.done / event.total)))
-        self.progress.setFormat(f"{event.step} %p %")
+        self.run.show_share(start + share * event.done / event.total, f"{event.step} %p %")
 
     def _returned(self, result: tuple[Objects, Volume, ObjectsConfig] | None) -> None:
         target, self._target = self._target, None
-        self._ended()
         if result is None or target is None:
             self.bench.run_bar.set_status("Cancelled. No objects were made.")
             return
@@ -240,24 +216,14 @@ class ObjectsFeature(Feature):
 
     def _failed(self, error: BaseException) -> None:
         self._target = None
-        self._ended()
-        text = error_text(error)
-        self.bench.run_bar.set_message(text, error=True)
-        if not isinstance(error, BadInputError):
-            show_error(f"napari-unet3d: {text}")
-
-    def _ended(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.deleteLater()
-        self._show_state()
+        self.bench.report.fail(error)
 
     # ---- live count
 
     def _count(self) -> None:
         """Say how many objects the present settings give, if the pieces are known."""
         layer = self.source.currentData()
-        if layer is None or self._worker is not None:
+        if layer is None or self.run.is_running():
             return
         try:
             config = self.form.value()
@@ -377,12 +343,9 @@ class ObjectsFeature(Feature):
         self.bench.runner.save(save_layer(layer, path))
 
     def _show_state(self, _phase: str = "") -> None:
-        running, busy = self._worker is not None, self.bench.runner.is_running()
+        running, busy = self.run.is_running(), self.bench.runner.is_running()
         self.find_button.setVisible(not running)
         self.find_button.setEnabled(not busy)
-        for widget in (self.progress, self.cancel_button):
-            widget.setVisible(running)
-        self.cancel_button.setEnabled(running)
         self.form.setEnabled(not running)
         self.source.setEnabled(not running)
         there = self._found is not None and self._found[0] in self.bench.viewer.layers

@@ -29,13 +29,15 @@ from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.file_dialogs import ask_report
 from napari_unet3d.widgets.parts.quality_panel import QualityPanel, QualityState
-from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.belonging import belongs_to
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
+    file_of,
+    insert_quietly,
     read_accepted,
     read_classes,
     read_held_out,
-    role_of,
     unique_name,
 )
 from napari_unet3d.widgets.viewer.mistakes import (
@@ -45,6 +47,7 @@ from napari_unet3d.widgets.viewer.mistakes import (
     update_mistakes,
 )
 from napari_unet3d.widgets.viewer.navigation import show_slice
+from napari_unet3d.widgets.viewer.predictions import newest_prediction
 from napari_unet3d.widgets.viewer.room import snapshot
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
@@ -198,9 +201,8 @@ class Quality(Feature):
         session = replace(session, settings=settings, segmentation=None)
         if image is None:
             return session
-        volume, _ = image_volume(image, bench.choice.first_axis_value())
-        path = None if image.source.path is None else Path(image.source.path)
-        session = replace(session, volume=volume, image_path=path)
+        volume, _ = bench.choice.volume()
+        session = replace(session, volume=volume, image_path=file_of(image))
         prediction = self._prediction()
         if prediction is not None:
             session = replace(session, segmentation=prediction.data)
@@ -218,23 +220,20 @@ class Quality(Feature):
 
     def _prediction(self) -> Labels | None:
         """The newest prediction of the stack that is chosen."""
-        _, annotation = self._pair()
-        if annotation is None:
+        image, annotation = self._pair()
+        if image is None or annotation is None:
             return None
-        shape = tuple(annotation.data.shape)
-        for layer in reversed(self.bench.viewer.layers):
-            if role_of(layer) == "prediction" and tuple(layer.data.shape) == shape:
-                return layer if isinstance(layer, Labels) else None
-        return None
+        return newest_prediction(self.bench.viewer, image, annotation, hidden=True)
 
     def _mistakes(self) -> Labels | None:
         """The layer of mistakes for the stack that is chosen."""
-        _, annotation = self._pair()
-        if annotation is None:
+        image, annotation = self._pair()
+        if image is None or annotation is None:
             return None
         shape = tuple(annotation.data.shape)
         layers = (x for x in self.bench.viewer.layers if shows_mistakes(x))
-        return next((x for x in layers if tuple(x.data.shape) == shape), None)
+        own = (x for x in layers if belongs_to(x, image))
+        return next((x for x in own if tuple(x.data.shape) == shape), None)
 
     def _show_layer(
         self,
@@ -250,12 +249,10 @@ class Quality(Feature):
         shape = tuple(int(n) for n in annotation.data.shape)
         old = self._mistakes()
         if old is None:
-            selected = layers.selection.active
             taken = (x.name for x in layers)
             new = mistakes_layer(mistakes, shape, unique_name(name, taken), image)
             self._connections.add((new.events.visible, self._refresh))
-            layers.append(new)
-            layers.selection.active = selected  # the brush stays on the annotation
+            insert_quietly(self.bench.viewer, len(layers), new)
         else:
             update_mistakes(old, mistakes)
             old.visible = True
@@ -306,7 +303,7 @@ class Quality(Feature):
         if image is None:
             return ""
         try:
-            return image_volume(image, self.bench.choice.first_axis_value())[0].unit
+            return voxel_size_of(image)[1]
         except BadInputError:
             return ""
 

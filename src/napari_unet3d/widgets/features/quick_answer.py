@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,8 +25,13 @@ from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.run.newest import Newest
 from napari_unet3d.widgets.run.newest import Question as Asked
 from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.image_volume import image_volume
-from napari_unet3d.widgets.viewer.layers import base_name, class_colormap, class_features, remember
+from napari_unet3d.widgets.viewer.layers import (
+    base_name,
+    class_colormap,
+    class_features,
+    insert_quietly,
+    remember,
+)
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.undo import UndoWatch
 from napari_unet3d.widgets.viewer.view_field import ViewWatch, visible_field
@@ -39,6 +45,25 @@ _OPACITY = 0.35
 """Of the layer: paint, at 0.6, stays visible on it."""
 _HIGHEST = 255
 """The largest label value of a class."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """An image with its further channels, an annotation, and the array of that."""
+
+    image: Image
+    annotation: Labels
+    data: Any
+    channels: tuple[Image, ...]
+
+    def is_same(self, other: _Pair) -> bool:
+        """Whether both hold the same layers and the same array."""
+        return (
+            self.image is other.image
+            and self.annotation is other.annotation
+            and self.data is other.data
+            and self.channels == other.channels
+        )
 
 
 class QuickAnswering(Feature):
@@ -67,8 +92,8 @@ class QuickAnswering(Feature):
         """The layer that shows the answer; None while it is off."""
         self._shown: OneSlice | None = None
         self._quick: QuickAnswer | None = None
-        self._pair: tuple[Image, Labels, Any] | None = None
-        """The image, the annotation and its array that `_quick` learns from."""
+        self._pair: _Pair | None = None
+        """What `_quick` learns from."""
         self._sent: dict[SliceRef, PaintedSlice] = {}
         self._classes: tuple[ClassInfo, ...] = ()
         """The classes whose colors the layer has."""
@@ -90,6 +115,7 @@ class QuickAnswering(Feature):
             (self.check_box.toggled, self._toggled),
             (bench.annotator.changed, self._changed),
             (bench.choice.valueChanged, self._changed),
+            (bench.choice.channelsChanged, self._changed),
             (bench.runner.phaseChanged, self._run_changed),
             (self._view.changed, self._moved),
             (self._retry.timeout, self._ask),
@@ -132,12 +158,8 @@ class QuickAnswering(Feature):
         image = self.bench.choice.value()[0]
         pair = None
         if image is not None and annotation is not None and not self.bench.pairing.problem():
-            pair = image, annotation, annotation.data
-        if (
-            self._pair is None
-            or pair is None
-            or any(a is not b for a, b in zip(self._pair, pair, strict=True))
-        ):
+            pair = _Pair(image, annotation, annotation.data, self.bench.choice.channels_value())
+        if self._pair is None or pair is None or not pair.is_same(self._pair):
             self._forget()
             self._begin(pair)
         self._ask()
@@ -162,17 +184,16 @@ class QuickAnswering(Feature):
 
     # ---- begin and end
 
-    def _begin(self, pair: tuple[Image, Labels, Any] | None) -> None:
+    def _begin(self, pair: _Pair | None) -> None:
         if pair is None:
             return
-        image, annotation, _ = pair
         try:
-            volume, _ = image_volume(image, self.bench.choice.first_axis_value())
+            volume, _ = self.bench.choice.volume()
             volume.check_header()
         except BadInputError:
             return
         self._pair, self._quick = pair, QuickAnswer(volume)
-        self._painting.add((annotation.events.paint, self._painted))
+        self._painting.add((pair.annotation.events.paint, self._painted))
 
     def _forget(self) -> None:
         self._painting.clear()
@@ -191,7 +212,7 @@ class QuickAnswering(Feature):
         bench, quick, pair = self.bench, self._quick, self._pair
         if quick is None or pair is None or not self.is_on() or bench.runner.is_running():
             return None
-        _, annotation, data = pair
+        annotation, data = pair.annotation, pair.data
         ref = bench.annotator.shown()
         if ref is None:
             self._hide()
@@ -278,7 +299,7 @@ class QuickAnswering(Feature):
         viewer, pair = self.bench.viewer, self._pair
         if pair is None:
             return None
-        image, annotation, data = pair
+        image, annotation, data = pair.image, pair.annotation, pair.data
         classes = self.bench.annotator.classes()
         if self.layer is None or self.layer not in viewer.layers:
             self._shown = OneSlice(data.shape, np.uint8)
@@ -292,11 +313,7 @@ class QuickAnswering(Feature):
             remember(self.layer, role="companion")
             bind(self.layer, image)
             self._classes = ()
-            layers = viewer.layers
-            selected, active = set(layers.selection), layers.selection.active
-            layers.insert(layers.index(annotation), self.layer)
-            layers.selection = selected  # the user goes on painting in the annotation
-            layers.selection.active = active
+            insert_quietly(viewer, viewer.layers.index(annotation), self.layer)
         if classes != self._classes:
             self._classes = classes
             self.layer.colormap = class_colormap(classes, annotation=True)

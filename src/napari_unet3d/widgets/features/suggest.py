@@ -9,12 +9,12 @@ from napari.layers import Image
 
 from napari_unet3d.data.content import Floats, gray_content
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.session.suggestions import Scene, suggest
 from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, sentence
 from napari_unet3d.widgets.run.runner import Finished
-from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.workbench import Feature, Offer, Workbench
 
 _Result = tuple[weakref.ref[Image], SlicesSummarized]
@@ -36,8 +36,8 @@ class NextSlice(Feature):
         self._result: _Result | None = None
         self._before: _Result | None = None
         """The result before the run that goes on, which comes back when that fails."""
-        self._content: dict[tuple[int, int], tuple[Floats, Floats, Floats] | None] = {}
-        """By image and time point; None while it is read."""
+        self._content: dict[tuple[Any, ...], tuple[Floats, Floats, Floats] | None] = {}
+        """By time point, image and channels; None while it is read."""
         self._key: tuple[Any, ...] = ()
         self._just_ran = False
         go = bench.shortcuts.add("N", "Go to the suggested next slice", self.go)
@@ -45,6 +45,7 @@ class NextSlice(Feature):
         for signal, slot in (
             (bench.annotator.changed, self._update),
             (bench.choice.valueChanged, self._update),
+            (bench.choice.channelsChanged, self._update),
             (bench.runner.eventsArrived, self._note),
             (bench.runner.finished, self._ended),
             (bench.runner.failed, self._ended),
@@ -97,7 +98,7 @@ class NextSlice(Feature):
         if image is None or annotation is None or bench.pairing.problem():
             return None
         try:
-            volume, _ = image_volume(image, bench.choice.first_axis_value())
+            volume, _ = bench.choice.volume()
             volume.check_header()
         except BadInputError:
             return None
@@ -117,12 +118,13 @@ class NextSlice(Feature):
             bench.slice_table.value(),
             names,
             summary,
-            self._content_of(image, volume, time) if summary is None else None,
+            self._content_of(volume, time) if summary is None else None,
         )
 
-    def _content_of(self, image: Image, volume: Any, time: int) -> Any:
+    def _content_of(self, volume: Volume, time: int) -> Any:
         """Content of the slices; it is read in the background when it is first asked for."""
-        key = id(image), time
+        choice = self.bench.choice
+        key = time, *map(id, (choice.value()[0], *choice.channels_value()))
         if key not in self._content:
             self._content = {key: None}
 

@@ -26,7 +26,6 @@ from napari_unet3d.events import SlicePreview
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.tool_bar import Tool, ToolBar
 from napari_unet3d.widgets.parts.tool_reasons import NO_PREDICTION, ToolSituation, tool_reasons
-from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.layers import read_accepted
 from napari_unet3d.widgets.viewer.pointing import Pointing
 from napari_unet3d.widgets.viewer.predictions import (
@@ -292,10 +291,7 @@ class Tools(Feature):
     # ---- what there is
 
     def _volume(self) -> Volume:
-        image, _ = self.bench.choice.value()
-        if image is None:
-            raise BadInputError("Choose an image first.")
-        return image_volume(image, self.bench.choice.first_axis_value())[0]
+        return self.bench.choice.volume()[0]
 
     def _source(self, ref: SliceRef) -> Source:
         """The proposal of a slice or, without one, its newest visible prediction."""

@@ -22,8 +22,7 @@ from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.run.newest import Newest, Question
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.image_volume import image_volume
-from napari_unet3d.widgets.viewer.layers import base_name, remember
+from napari_unet3d.widgets.viewer.layers import base_name, insert_quietly, remember
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.view_field import Place, ViewWatch, visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench
@@ -63,7 +62,8 @@ class WhereUnsure(Feature):
         self.layer: Image | None = None
         """The layer that follows the slice in view; None while it is off."""
         self._shown: OneSlice | None = None
-        self._model: tuple[ModelBundle, Image, SliceUncertainty] | None = None
+        self._model: tuple[ModelBundle, tuple[Image, ...], SliceUncertainty] | None = None
+        """The model, the image with its further channels, and what applies one to the other."""
         self._summaries: tuple[weakref.ref[Image], SlicesSummarized] | None = None
         self._stack: Any = None
         """The uncertainty of the whole stack, where the last run made it."""
@@ -76,6 +76,7 @@ class WhereUnsure(Feature):
             (self.jump_button.clicked, self.jump),
             (bench.session.changed, self._update),
             (bench.choice.valueChanged, self._update),
+            (bench.choice.channelsChanged, self._update),
             (bench.runner.eventsArrived, self._note),
             (bench.runner.finished, self._finished),
             (bench.runner.phaseChanged, self._update),
@@ -188,16 +189,17 @@ class WhereUnsure(Feature):
         ref, annotation = self.bench.annotator.shown(), self.bench.annotator.layer()
         if bundle is None or image is None or ref is None or annotation is None:
             return None
-        if self._model is None or self._model[0] is not bundle or self._model[1] is not image:
+        images = (image, *self.bench.choice.channels_value())
+        if self._model is None or self._model[0] is not bundle or self._model[1] != images:
             self._remove_layer()
             try:
-                volume, _ = image_volume(image, self.bench.choice.first_axis_value())
+                volume, _ = self.bench.choice.volume()
                 volume.check_header()
                 unsure = SliceUncertainty(bundle, volume, self.bench.form.prediction_config())
             except BadInputError as error:
                 self._failed(error)
                 return None
-            self._model = bundle, image, unsure
+            self._model = bundle, images, unsure
         return partial(_work, self._model[2], ref, visible_field(annotation, ref))
 
     def _answered(self, outcome: Any) -> None:
@@ -206,7 +208,7 @@ class WhereUnsure(Feature):
             return
         if ref != self.bench.annotator.shown() or self.bench.runner.is_running():
             return
-        self._open_layer(self._model[1])
+        self._open_layer(self._model[1][0])
         assert self._shown is not None and self.layer is not None
         if self._shown.ref != ref:
             self._shown.clear(ref)
@@ -232,11 +234,7 @@ class WhereUnsure(Feature):
         )
         remember(self.layer, role="companion")
         bind(self.layer, image)
-        layers = viewer.layers
-        selected, active = set(layers.selection), layers.selection.active
-        layers.insert(layers.index(annotation), self.layer)
-        layers.selection = selected  # the user goes on painting in the annotation
-        layers.selection.active = active
+        insert_quietly(viewer, viewer.layers.index(annotation), self.layer)
 
     def _remove_layer(self) -> None:
         layer, self.layer, self._shown = self.layer, None, None

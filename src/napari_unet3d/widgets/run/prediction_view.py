@@ -14,6 +14,7 @@ from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.layers import (
     base_name,
     companion_layers,
+    insert_quietly,
     prediction_layer,
     role_of,
     unique_name,
@@ -122,7 +123,7 @@ class PredictionView:
         transform = spatial_transform(self._image, self.outputs["labels"].ndim)
         for companion in companion_layers(self.layer.name, self._classes, transform, self.outputs):
             bind(companion, self._image)
-            self._insert(companion, self._viewer.layers.index(self.layer))
+            insert_quietly(self._viewer, self._viewer.layers.index(self.layer), companion)
             self._companions.append(companion)
         self.layer.refresh()
         if self._replaces is not None:
@@ -152,16 +153,9 @@ class PredictionView:
         bind(self.layer, self._image)
         below = [i for i, x in enumerate(self._viewer.layers) if x is self._image or _hides(x)]
         # An annotation above all of these stays above the prediction.
-        self._insert(self.layer, below[-1] + 1 if below else len(self._viewer.layers))
-
-    def _insert(self, layer: Layer, index: int) -> None:
-        layers = self._viewer.layers
-        selected, active = set(layers.selection), layers.selection.active
-        layers.insert(index, layer)
-        # napari selects what is added: the user would go on painting in the wrong layer.
-        if selected:
-            layers.selection = selected
-            layers.selection.active = active
+        insert_quietly(
+            self._viewer, below[-1] + 1 if below else len(self._viewer.layers), self.layer
+        )
 
 
 def _hides(layer: Layer) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from napari_unet3d.session.opening import OpenedSession
 from napari_unet3d.session.session import SessionRecord
 from napari_unet3d.widgets.parts.ages import moment_text
 from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.viewer.channels import find_channel, other_channels
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.keeper import SESSION_KEY
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import (
     metadata_of,
     role_of,
@@ -56,6 +59,32 @@ def restore_voxel_size(image: Image, record: SessionRecord) -> None:
     unit = "um" if record.unit == "µm" else record.unit
     image.scale = (*image.scale[:-3], *record.voxel_size)
     image.units = (*image.units[:-3], unit, unit, unit)
+
+
+def restore_channels(
+    viewer: Any, choice: LayerChoice, image: Image, record: SessionRecord
+) -> tuple[str, ...]:
+    """Choose the further channels of a session again, and open the files of those not shown.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each channel that is not there.
+    """
+    found, notes = [], []
+    for source in record.channels:
+        layer = find_channel(source, other_channels(image, viewer.layers))
+        if layer is None and source.path is not None and source.path.exists():
+            with suppress(Exception):  # napari's and other plugins' readers raise anything
+                viewer.open(str(source.path), plugin="napari-unet3d", layer_type="image")
+            layer = find_channel(source, other_channels(image, viewer.layers))
+        if layer is not None:
+            found.append(layer)
+            continue
+        where = "was in no file" if source.path is None else f"cannot be opened from {source.path}"
+        notes.append(f"The channel '{source.name}' {where}. Open it, and tick it at 'Channels'.")
+    choice.choose_channels(found)
+    return tuple(notes)
 
 
 def restore_results(viewer: Any, image: Image, opened: OpenedSession) -> list[Any]:

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from napari.layers import Image, Layer
 
+from napari_unet3d.data.channels import stack_channels
 from napari_unet3d.data.io.file_metadata import common_unit
-from napari_unet3d.data.lazy import Rearranged, Stacked
+from napari_unet3d.data.lazy import Rearranged
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
@@ -70,9 +71,6 @@ def image_volume(
     if mixed := mixed_units(layer):
         notes += (mixed,)
     data = _without_leading(data, data.ndim - ndim)
-    if channels:
-        others = [image_volume(other, first_axis)[0].data for other in channels]
-        data, axes = Stacked([data, *others], axis=ndim - 3), axes.replace("ZYX", "CZYX")
     volume = Volume(
         data,
         axes=axes,
@@ -80,7 +78,8 @@ def image_volume(
         unit=unit,
         name=name,
     )
-    return volume, notes
+    others = [image_volume(other, first_axis)[0] for other in channels]
+    return stack_channels(volume, others), notes
 
 
 def mixed_units(layer: Layer) -> str:

@@ -181,9 +181,3 @@ class Keeper(QObject):
     def _note(self) -> None:
         self._put_at, self._waited = time.monotonic(), True
         self.changed.emit()
-
-
-def session_of_layer(layer: Any) -> str | None:
-    """The session folder that a layer was kept in; None when there was none."""
-    path = metadata_of(layer).get(SESSION_KEY)
-    return path if isinstance(path, str) else None

@@ -170,6 +170,12 @@ class LayerChoice(QWidget):
         """The layers that are further channels of the image."""
         return tuple(x for x in self.channels.value() if isinstance(x, Image))
 
+    def choose_channels(self, layers: Sequence[Image]) -> None:
+        """Tick those of the offered layers, and no others."""
+        if set(self.channels_value()) != set(layers):
+            self.channels.setValue(layers)
+            self.channelsChanged.emit()
+
     def set_channels(self, others: Sequence[Image]) -> None:
         """Offer layers as further channels; those of the image's own file are ticked at first."""
         image, _ = self.value()

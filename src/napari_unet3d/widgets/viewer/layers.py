@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -42,6 +43,12 @@ def metadata_of(layer: Layer) -> dict[str, Any]:
     return dict(metadata) if isinstance(metadata, Mapping) else {}
 
 
+def file_of(layer: Layer) -> Path | None:
+    """The file or folder that napari read a layer from; None for one that is in no file."""
+    path = layer.source.path
+    return None if path is None or "://" in str(path) else Path(path)
+
+
 def role_of(layer: Layer) -> Role | None:
     """The role of a layer of the plugin; None for a layer of the user."""
     role = metadata_of(layer).get("role")
@@ -51,6 +58,19 @@ def role_of(layer: Layer) -> Role | None:
 def remember(layer: Layer, **values: Any) -> None:
     """Store values in the plugin's own part of a layer's metadata."""
     layer.metadata = {**layer.metadata, METADATA_KEY: {**metadata_of(layer), **values}}
+
+
+def insert_quietly(viewer: Any, index: int, layer: Layer) -> None:
+    """Add a layer at an index of the list; what was selected stays so, for the user paints there.
+
+    napari selects what is added. Where nothing was selected, that is left so.
+    """
+    layers = viewer.layers
+    selected, active = set(layers.selection), layers.selection.active
+    layers.insert(index, layer)
+    if selected:
+        layers.selection = selected
+        layers.selection.active = active
 
 
 def read_classes(layer: Layer) -> tuple[ClassInfo, ...]:

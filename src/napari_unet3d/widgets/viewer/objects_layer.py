@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels, Layer
+from napari.layers import Labels, Layer
 
 from napari_unet3d.config import ObjectsConfig
 from napari_unet3d.data.conventions import MOST_CLASSES
@@ -17,8 +17,10 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.objects.finding import Objects
 from napari_unet3d.objects.separating import Separation
 from napari_unet3d.widgets.parts.objects_form import ClassChoice
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume, voxel_size_of
+from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
+from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import (
+    insert_quietly,
     metadata_of,
     read_classes,
     remember,
@@ -28,9 +30,9 @@ from napari_unet3d.widgets.viewer.layers import (
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.saving import position_of
 
-_SOURCE, _MADE = "objects_of", "made"
-"""Keys of the metadata: name of the segmentation, and a checksum of the numbers as they were made.
-A layer that the user has painted on since then is never written to."""
+_SOURCE = "objects_of"
+"""Key of the metadata: name of the segmentation; None once the user has painted on the objects.
+Such a layer is never written to."""
 _READ_VOXELS = 2**28
 """Voxels of a layer of the user that are read to find its classes; that takes a second."""
 
@@ -133,12 +135,10 @@ def labels_volume(layer: Labels) -> Volume:
     )
 
 
-def measured_image(image: Image | None, first_axis: FirstAxis, labels: Volume) -> Volume | None:
-    """An image, if its gray values can be measured in these labels."""
-    if image is None:
-        return None
+def measured_image(choice: LayerChoice, labels: Volume) -> Volume | None:
+    """The chosen image with its channels, if its gray values can be measured in these labels."""
     try:
-        volume, _ = image_volume(image, first_axis)
+        volume, _ = choice.volume()
     except BadInputError:
         return None
     same = (volume.shape, volume.n_times) == (labels.shape, labels.n_times)
@@ -173,19 +173,11 @@ def show_objects(viewer: Any, source: Labels, objects: Objects, last: Labels | N
         )
         layer.new_colormap(seed=1)  # neighbors in number, which are neighbors in space, differ
         remember(layer, role="companion", images=metadata_of(source).get("images", ()))
-        _insert_above(viewer, source, layer)
+        layer.events.paint.connect(_painted_on)
+        insert_quietly(viewer, viewer.layers.index(source) + 1, layer)
         source.visible = False  # it would tint the colors of the objects
-    remember(layer, **{_SOURCE: source.name, _MADE: _checksum(layer)})
+    remember(layer, **{_SOURCE: source.name})
     return layer
-
-
-def _insert_above(viewer: Any, source: Labels, layer: Labels) -> None:
-    """Add a layer; the selected ones stay selected, so that the user goes on painting there."""
-    selected, active = set(viewer.layers.selection), viewer.layers.selection.active
-    viewer.layers.insert(viewer.layers.index(source) + 1, layer)
-    if selected:
-        viewer.layers.selection = selected
-        viewer.layers.selection.active = active
 
 
 def layers_with_objects(layers: Iterable[Layer]) -> list[Labels]:
@@ -195,12 +187,11 @@ def layers_with_objects(layers: Iterable[Layer]) -> list[Labels]:
 
 def _is_ours(layer: Labels, source: Labels) -> bool:
     metadata = metadata_of(layer)
-    return (
-        metadata.get(_SOURCE) == source.name
-        and tuple(layer.data.shape) == tuple(source.data.shape)
-        and metadata.get(_MADE) == _checksum(layer)
+    return metadata.get(_SOURCE) == source.name and tuple(layer.data.shape) == tuple(
+        source.data.shape
     )
 
 
-def _checksum(layer: Labels) -> int:
-    return int(np.sum(layer.data, dtype=np.uint64))
+def _painted_on(event: Any) -> None:
+    """Take note that the user changed the objects of a layer: it is left as it is from now on."""
+    remember(event.source, **{_SOURCE: None})

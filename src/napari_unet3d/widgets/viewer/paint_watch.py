@@ -103,12 +103,6 @@ class PaintWatch(QObject):
         self._changed.doubt()
         self._soon(_PAUSE_MS)
 
-    def put_again(self) -> None:
-        """Put all paint again, since what was saved is gone."""
-        self._changed.forget()
-        self._changed.doubt()
-        self._note()
-
     def put_told(self, seconds: float) -> None:
         """Put the paint that was told, for no longer than some seconds; the rest follows."""
         if self._changed.labels is self.layer.data:

@@ -70,13 +70,27 @@ class Source:
         return f"The prediction has the {noun} {names}: add it to the class table first."
 
 
-def newest_prediction(viewer: Any, image: Image | None, annotation: Labels) -> Labels | None:
-    """The topmost visible prediction of an image that fits its annotation; None without one."""
+def newest_prediction(
+    viewer: Any, image: Image | None, annotation: Labels, *, hidden: bool = False
+) -> Labels | None:
+    """The topmost prediction of an image that fits its annotation; None without one.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    image
+        The image; None for any.
+    annotation
+        Of the same shape as the prediction.
+    hidden
+        Whether a layer that is not visible counts too.
+    """
     shape = tuple(annotation.data.shape)
     for layer in reversed(viewer.layers):
         if (
             role_of(layer) == "prediction"
-            and layer.visible
+            and (hidden or layer.visible)
             and tuple(layer.data.shape) == shape
             and (image is None or belongs_to(layer, image))
         ):

@@ -15,6 +15,7 @@ from napari_unet3d.widgets.viewer.belonging import belongs_to, bind
 from napari_unet3d.widgets.viewer.layers import (
     class_colormap,
     class_features,
+    insert_quietly,
     metadata_of,
     read_classes,
     remember,
@@ -100,9 +101,7 @@ def add_proposals(viewer: Any, image: Image, annotation: Labels) -> Labels:
     layer.editable = False
     remember(layer, role="proposal", classes=[c.model_dump() for c in classes])
     bind(layer, image)
-    active = viewer.layers.selection.active
-    viewer.layers.insert(viewer.layers.index(annotation) + 1, layer)
-    viewer.layers.selection.active = active
+    insert_quietly(viewer, viewer.layers.index(annotation) + 1, layer)
     return layer
 
 

@@ -14,6 +14,8 @@ from napari_unet3d.data.io.zarr_files import is_zarr
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.names import is_session
+from napari_unet3d.widgets.viewer.channels import CHANNEL_KEY
+from napari_unet3d.widgets.viewer.layers import METADATA_KEY
 from napari_unet3d.widgets.viewer.samples import LayerData, placement, volume_layer
 from napari_unet3d.widgets.viewer.window_session import session_of
 
@@ -74,6 +76,7 @@ def _channel_layers(volume: Volume) -> LayerData:
         "name": volume.name,
         "channel_axis": axis,
         "contrast_limits": [(float(low), float(max(high, low + 1e-6))) for low, high in limits],
+        "metadata": [{METADATA_KEY: {CHANNEL_KEY: i}} for i in range(volume.n_channels)],
     }
     return _takeable(volume.data), options, "image"
 

@@ -22,6 +22,7 @@ from napari_unet3d.session.opening import (
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.viewer.candidates import images_of
 from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume
+from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.samples import volume_layer
 from napari_unet3d.widgets.viewer.window_record import reader_of
 
@@ -83,14 +84,16 @@ class SessionOpening(QObject):
         self.path = path
         images = images_of(self._viewer.layers) if image is None else [image]
         images, volumes = self._candidates(images)
-        question = partial(self._open, path, volumes, look=image is None)
+        question = partial(self._open, path, volumes, look=image is None, anyway=anyway)
         self._ask(question, lambda answer: self._opened(answer, images, image, anyway))
 
     # ---- in the thread
 
-    def _open(self, path: Path, volumes: Sequence[Candidate], *, look: bool) -> object:
+    def _open(
+        self, path: Path, volumes: Sequence[Candidate], *, look: bool, anyway: bool
+    ) -> object:
         try:
-            opened = open_session(path, volumes, look=look)
+            opened = open_session(path, volumes, look=look, anyway=anyway)
         except Exception as error:  # whatever it is, the user is told
             return error_text(error)
         self._handover.give(opened.folder)
@@ -103,8 +106,6 @@ class SessionOpening(QObject):
             self._fail(opened)
         elif opened.match is not None:
             self._succeed(opened, images[opened.match])
-        elif image is not None and anyway and images:
-            self._succeed(opened, image)
         elif image is not None:
             name = image.name
             text = f"'{name}' is not the image of the session '{opened.folder.path.name}': "
@@ -116,8 +117,7 @@ class SessionOpening(QObject):
         found, record = opened.found, opened.record
         assert found is not None
         volume = found.volume
-        channels = volume is not None and "C" in volume.axes and "C" not in (record.axes or "")
-        if volume is None or (found.state != "found" and not channels):
+        if volume is None or found.state != "found":
             self._want_image(opened, found.text, None)
             return
         before = set(self._viewer.layers)
@@ -130,13 +130,14 @@ class SessionOpening(QObject):
             self._want_image(opened, f"'{found.path}' cannot be opened: {error}", None)
             return
         new = [x for x in images_of(self._viewer.layers) if x not in before]
-        if len(new) == 1 and not channels:
+        if len(new) == 1:
             self._succeed(opened, new[0])
             return
+        text = f"None of the layers of '{found.path}' is the image of the session: choose it."
         images, volumes = self._candidates(new)
         self._ask(
             lambda: find_match(opened.folder, volumes),
-            lambda answer: self._matched(opened, images, found.text, answer[0]),
+            lambda answer: self._matched(opened, images, text, answer[0]),
         )
 
     def _matched(
@@ -185,9 +186,3 @@ class SessionOpening(QObject):
     def _fail(self, text: str) -> None:
         path, self.path = self.path, None
         self.failed.emit(path, text)
-
-
-def file_of(image: Image) -> Path | None:
-    """The file or folder that napari read an image from; None for one that is in no file."""
-    path = image.source.path
-    return None if path is None or "://" in str(path) else Path(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ from napari.layers import Image, Labels
 from napari_unet3d.data.slices import SliceRef, parse_slices
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.session import RunSettings, Session, SessionRecord
+from napari_unet3d.widgets.viewer.channels import channel_source
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layers import read_accepted, read_classes, read_held_out
 
@@ -20,7 +21,7 @@ _WINDOW = "window"
 
 def window_record(
     base: SessionRecord,
-    image: Image | None,
+    images: Sequence[Image],
     layer: Labels,
     settings: RunSettings,
     session: Session,
@@ -32,8 +33,8 @@ def window_record(
     ----------
     base
         The record so far, with the facts of the image.
-    image, layer
-        The chosen pair.
+    images, layer
+        The chosen image with its further channels, and the annotation.
     settings
         Of the next run.
     session
@@ -44,9 +45,11 @@ def window_record(
     window: dict[str, Any] = dict(_window(base))
     if shown is not None:
         window["shown"] = str(shown)
-    if image is not None and image.source.reader_plugin is not None:
+    image = images[0]
+    if image.source.reader_plugin is not None:
         window["reader"] = image.source.reader_plugin
     changes: dict[str, Any] = {
+        "channels": tuple(channel_source(channel) for channel in images[1:]),
         "classes": read_classes(layer),
         "held_out": tuple(map(str, sorted(read_held_out(layer)))),
         "accepted": {str(ref): text for ref, text in sorted(read_accepted(layer).items())},
@@ -56,9 +59,8 @@ def window_record(
         "evidence": session.evidence,
         "more": {**base.more, _WINDOW: window},
     }
-    if image is not None:
-        with suppress(BadInputError):  # the user is just typing it
-            changes["voxel_size"], changes["unit"] = voxel_size_of(image)
+    with suppress(BadInputError):  # the user is just typing it
+        changes["voxel_size"], changes["unit"] = voxel_size_of(image)
     return base.model_copy(update=changes)
 
 
