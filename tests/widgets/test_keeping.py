@@ -13,6 +13,7 @@ from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from napari_unet3d.config import default_class
+from napari_unet3d.data import samples
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.recent import recent_sessions
@@ -200,6 +201,31 @@ def test_an_image_in_no_file_is_kept_too(
     assert next(x.name for x in window.viewer.layers) == "cells"
     np.testing.assert_array_equal(window.viewer.layers[0].data, stack)
     np.testing.assert_array_equal(window.dock.choice.value()[1].data, painted)
+
+
+def test_a_sample_that_is_opened_again_has_one_annotation(
+    window: Window, own_data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = samples.sparse_nuclei((12, 48, 48))
+    monkeypatch.setattr(samples, "sparse_nuclei", lambda: small)
+
+    def open_sample() -> Keeper:
+        window.viewer.open_sample("napari-unet3d", "first_steps")
+        keeper = window.continued()
+        window.qtbot.waitUntil(lambda: not keeper.waits(), timeout=10_000)
+        return keeper
+
+    first = open_sample()
+    first.layer.data_setitem((np.array([5]), np.array([9]), np.array([9])), 2)
+    labels = np.asarray(window.saved().layer.data).copy()
+    window.restart()
+    again = open_sample()
+    assert again.path == first.path
+    roles = [role_of(layer) for layer in window.viewer.layers]
+    assert roles.count("annotation") == 1
+    np.testing.assert_array_equal(again.layer.data, labels)
+    assert len(read_held_out(again.layer)) == 1
+    assert len(list(own_data_folder.rglob(f"*{SUFFIX}"))) == 1
 
 
 def test_closing_asks_nothing_and_loses_nothing(

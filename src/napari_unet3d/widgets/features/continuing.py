@@ -12,6 +12,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QFileDialog
 
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.finding import sessions_of
 from napari_unet3d.session.folder import SessionFolder
@@ -28,7 +29,7 @@ from napari_unet3d.widgets.run.restoring import (
     restore_results,
     restore_voxel_size,
 )
-from napari_unet3d.widgets.viewer.belonging import identify
+from napari_unet3d.widgets.viewer.belonging import identify, image_id
 from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.session_folders import Folders
@@ -66,6 +67,8 @@ class Continuing(QObject):
         )
         self._looked: set[str] = set()
         """Identifiers of the images whose session was looked for."""
+        self._searches: set[str] = set()
+        """Identifiers of the images whose session is being looked for."""
         self._opened: OpenedSession | None = None
         """The session that the notice tells of."""
         self._restored: list[Any] = []
@@ -101,15 +104,23 @@ class Continuing(QObject):
         self._looked.add(identifier)
         if self.folders.has_image(image):
             return
-        question = partial(sessions_of, volume, file_of(image))
-        self.bench.background.ask(question, partial(self._found_sessions, image))
+        self._searches.add(identifier)
+        question = partial(_sessions_of, volume, file_of(image))
+        self.bench.background.ask(question, partial(self._found_sessions, image, identifier))
 
-    def _found_sessions(self, image: Image, paths: Sequence[Path]) -> None:
+    def is_looking_for(self, image: Image) -> bool:
+        """Whether it is not known yet if this image has a session."""
+        return image_id(image) in self._searches
+
+    def _found_sessions(self, image: Image, identifier: str, paths: Sequence[Path]) -> None:
+        self._searches.discard(identifier)
         kept = {keeper.path for keeper in self.folders.keepers()}
         paths = [path for path in paths if path not in kept]
         if paths and image in self.bench.viewer.layers and self.opening.path is None:
             self.opening.open(paths[0], image)
             self.changed.emit()
+        else:
+            self.failed.emit()
 
     # ---- open, continue
 
@@ -263,3 +274,11 @@ class Continuing(QObject):
     def _use_anyway(self, path: Path, image: Image) -> None:
         self.dismiss()
         self.opening.open(path, image, anyway=True)
+
+
+def _sessions_of(volume: Volume, path: Path | None) -> list[Path]:
+    """The sessions of an image; none where the disk cannot be read, as painting must go on."""
+    try:
+        return sessions_of(volume, path)
+    except OSError:
+        return []

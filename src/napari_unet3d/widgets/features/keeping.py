@@ -138,7 +138,7 @@ class Keeping(Feature):
 
     def _make_folder(self, layer: Labels) -> None:
         image, chosen = self.bench.choice.value()
-        if image is None or chosen is not layer:
+        if image is None or chosen is not layer or self.continuing.is_looking_for(image):
             return
         try:
             volume = image_volume(image, self.bench.choice.first_axis_value())[0]

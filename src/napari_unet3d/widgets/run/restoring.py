@@ -29,12 +29,14 @@ from napari_unet3d.widgets.viewer.layers import (
 
 
 def is_untouched(layer: Labels) -> bool:
-    """Whether nothing was ever painted in an annotation that this window made."""
+    """Whether nothing was ever painted in an annotation that this window or a sample made."""
     if role_of(layer) != "annotation" or layer.source.path is not None:
         return False
     history: Any = getattr(layer, "_undo_history", None)  # private, and absent in other versions
     if metadata_of(layer).get(SESSION_KEY) or history:
         return False
+    if layer.source.sample is not None:
+        return True  # what is painted in it comes with the sample
     if isinstance(layer.data, SparseLabels):
         return not layer.data.painted
     return isinstance(layer.data, np.ndarray) and not layer.data.any()
