@@ -78,7 +78,11 @@ def test_installed_package_offers_the_manifest() -> None:
     assert manifest.name == manifest.display_name == "napari-unet3d"
     contributions = manifest.contributions
     commands = {command.id for command in contributions.commands}
-    assert {sample.key for sample in contributions.sample_data} == {"first_steps", "tubules", "nuclei"}
+    assert {sample.key for sample in contributions.sample_data} == {
+        "first_steps",
+        "tubules",
+        "nuclei",
+    }
     assert {sample.command for sample in contributions.sample_data} <= commands
     menus = contributions.menus
     assert set(menus) == {"napari/layers/segment", "napari/layers/annotate"}
