@@ -77,8 +77,13 @@ EVENTS = {
         "Checkpoint",
         "HeldOutScores",
         "SlicePreview",
+        "SlicesJoined",
+        "RoundStarted",
+        "RoundFinished",
         "PredictionProgress",
         "PredictionStarted",
+        "SlicesSummarized",
+        "ObjectsProgress",
         "Notice",
     ),
 }
