@@ -10,6 +10,8 @@ import pytest
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import RoundFinished, SlicesJoined
 from napari_unet3d.training import rounds
+from napari_unet3d.widgets.features.learning import Learning
+from napari_unet3d.widgets.viewer import handover
 
 pytestmark = pytest.mark.needs_window
 WAIT = 60_000
@@ -17,9 +19,14 @@ WAIT = 60_000
 
 @pytest.fixture
 def events(ready: Any, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The events of the runs; rounds are short, and pauses too."""
+    """The events of the runs; rounds are short, and pauses are a tenth of those of a user."""
     monkeypatch.setattr(rounds, "FEWEST_ITERATIONS", 1)
     monkeypatch.setattr(rounds, "_SAME_RESULT", 0.0)
+    monkeypatch.setattr(handover, "_FINISHED_SECONDS", 0.1)
+    monkeypatch.setattr(handover, "_PARTIAL_SECONDS", 0.3)
+    (learning,) = (f for f in ready.features if isinstance(f, Learning))
+    learning._tick.setInterval(50)
+    learning._pause.setInterval(150)
     told: list[Any] = []
     ready.runner.eventsArrived.connect(told.extend)
     return told
@@ -75,7 +82,7 @@ def test_nothing_is_read_while_the_mouse_is_down(
     layer.data_setitem((np.array([8] * 3), np.arange(3), np.arange(3)), 1)
     ready.annotator.rescan()
     with layer.block_history():  # as from pressing to releasing the button
-        qtbot.wait(4500)
+        qtbot.wait(900)
         assert not joined(events)
     qtbot.waitUntil(lambda: joined(events) == {"z=8"}, timeout=WAIT)
     end(ready, hands, qtbot)
@@ -102,7 +109,7 @@ def test_keep_learning_starts_rests_and_goes_on(
     first = ready.run_actions.bundle
     assert len(viewer.layers) == before + 1
 
-    qtbot.wait(2500)
+    qtbot.wait(500)
     assert not ready.runner.is_running()  # nothing new was painted
     where = np.nonzero(np.ones((1, 6, 6)))
     layer.data_setitem((where[0] + 8, where[1], where[2]), 1)
@@ -123,30 +130,33 @@ def test_keep_learning_starts_rests_and_goes_on(
     assert ready.run_actions.bundle is second
     assert len(viewer.layers) == before + 1
     assert "cells prediction" in {x.name for x in viewer.layers if x.visible}
-    qtbot.wait(2500)
+    qtbot.wait(500)
     assert not ready.runner.is_running()  # until there is new paint
     assert [e.end for e in events if isinstance(e, RoundFinished)].count("result") == 2
 
 
-@pytest.mark.parametrize("order", [(0, 2, 1), (1, 2, 0), (2, 0, 1)], ids=str)
 def test_the_live_slice_follows_the_slider_in_any_orientation(
-    ready: Any, hands: Any, qtbot: Any, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    ready: Any, hands: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_unet3d.training.throttle import Throttle
 
     monkeypatch.setattr(Throttle, "due", lambda self, elapsed: True)
     viewer = ready._viewer
-    viewer.dims.order = order
-    axis = order[0]
     start(ready, hands, qtbot)
     layer = ready.runner._view.layer
-    for index in (4, 7) if axis == 0 else (15, 22):  # the bar is there
-        viewer.dims.set_current_step(axis, index)
-        plane = [slice(None)] * 3
-        plane[axis] = index
-        qtbot.waitUntil(lambda plane=plane: layer.data[tuple(plane)].any(), timeout=WAIT)
-        expected = layer.data.transpose(order)[index]
-        qtbot.waitUntil(
-            lambda expected=expected: np.array_equal(layer._slice.image.raw, expected), timeout=WAIT
-        )
+    for order in ((0, 2, 1), (1, 2, 0), (2, 0, 1)):
+        viewer.dims.order = order
+        axis = order[0]
+        for index in (4, 7) if axis == 0 else (15, 22):  # the bar is there
+            layer.data[...] = 0  # only what is predicted from now on counts
+            viewer.dims.set_current_step(axis, index)
+            plane = [slice(None)] * 3
+            plane[axis] = index
+            qtbot.waitUntil(lambda plane=plane: layer.data[tuple(plane)].any(), timeout=WAIT)
+            qtbot.waitUntil(
+                lambda order=order, index=index: np.array_equal(
+                    layer._slice.image.raw, layer.data.transpose(order)[index]
+                ),
+                timeout=WAIT,
+            )
     end(ready, hands, qtbot)
