@@ -174,5 +174,5 @@ def _predict_folder(
         for path in (path for result in results for path in result.written):
             tell(f"Written: {path}")
         tell(f"{text}.")
-    if any(result.problem for result in results):
-        raise RunFailedError(f"{text}: the messages above say why.")
+    if failed := [f"'{r.path.name}': {r.problem}" for r in results if r.problem]:
+        raise RunFailedError("\n".join([f"{text}.", *failed]))

@@ -168,8 +168,10 @@ class Actions(QObject):
         if not self._runner.is_running():
             self._guarded(self._start)
 
-    def train_more(self, seconds: float) -> None:
-        """Train the current model for so many seconds more, and segment the image."""
+    def train_more(self, seconds: float, learned_from: Labels | None = None) -> None:
+        """Train the current model, of that annotation, for so many seconds more, and segment."""
+        if learned_from is not None:
+            self._learned_from = weakref.ref(learned_from)
         if not self._runner.is_running():
             self._guarded(partial(self._start, seconds))
 

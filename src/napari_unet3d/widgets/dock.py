@@ -201,6 +201,8 @@ class SegmentationDock(QWidget):
             (layers.renamed, self.pairing.sync),
             (self._viewer.events.theme, self._apply_theme),
         )
+        for feature in self.features:
+            feature.settled.connect(self._show_hint)
         for signal, slot in (
             (self.pairing.outdated, self._forget_message),
             (self.pairing.changed, self._show_hint),

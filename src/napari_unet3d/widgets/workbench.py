@@ -113,6 +113,8 @@ class Feature(QObject):
 
     showRequested = Signal()
     """Something in a section of its own is worth a look: the dock unfolds it and scrolls there."""
+    settled = Signal()
+    """The message of the run bar was removed: the dock may show the next step there again."""
 
     place: ClassVar[Place] = "section"
     title: ClassVar[str] = ""

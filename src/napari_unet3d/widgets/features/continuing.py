@@ -37,6 +37,10 @@ from napari_unet3d.widgets.viewer.session_opening import SessionOpening
 from napari_unet3d.widgets.viewer.window_record import shown_slice_of
 from napari_unet3d.widgets.workbench import Workbench
 
+_SHORTEST_REST = 10.0
+"""Seconds. A training that was cut off goes on at least so long: the pixel classifier is fitted
+anew."""
+
 
 class Continuing(QObject):
     """Brings sessions back: that of an image that is opened, and those that the user chooses.
@@ -186,9 +190,15 @@ class Continuing(QObject):
         opened = self._opened
         self.dismiss()
         if opened is not None and opened.checkpoint is not None:
+            bundle = opened.checkpoint.bundle
             self.bench.session.update(model=opened.checkpoint, scores=None)
             self.bench.form.set_starting_point("last")
-            self.bench.actions.start()
+            budget = bundle.record.training_config.seconds
+            if budget is None:
+                self.bench.actions.start()
+            else:
+                left = max(_SHORTEST_REST, budget - bundle.record.seconds)
+                self.bench.actions.train_more(left, self.bench.annotator.layer())
 
     # ---- the notice
 

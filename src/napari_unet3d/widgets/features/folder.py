@@ -101,6 +101,7 @@ class FolderFeature(Feature):
 
     def _guarded(self, action: Any) -> None:
         self.bench.run_bar.set_message("")
+        self.settled.emit()
         try:
             action()
         except Exception as error:  # any error is shown

@@ -160,6 +160,7 @@ class ObjectsFeature(Feature):
     def find(self) -> None:
         """Find the objects of the chosen layer; errors are shown, not raised."""
         self.bench.run_bar.set_message("")
+        self.settled.emit()
         try:
             self._find()
         except Exception as error:  # any error is shown at the button

@@ -165,6 +165,7 @@ class Quality(Feature):
         if bench.runner.is_running():
             return
         bench.run_bar.set_message("")
+        self.settled.emit()
         try:
             session = self._work()
             if session.volume is None or session.annotation is None:
