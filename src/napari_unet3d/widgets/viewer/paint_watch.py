@@ -21,7 +21,10 @@ _PAUSE_MS = 25
 """Milliseconds between two steps: while chunks are copied, four fifths of the time are free."""
 _SETTLE_MS = 300
 """Milliseconds from a stroke to its copy, so that quick strokes in one chunk are copied once."""
-_LONG_STROKE = 4.0
+_LONG_WAIT = 1.0
+"""Seconds. Paint that has waited longer is copied right after the next stroke: on a busy
+computer, the timer may find a stroke going on each time that it looks."""
+_LONG_STROKE = 2.0
 """Seconds. Of a stroke that lasts longer, the paint so far is saved: no more than 10 s are lost."""
 _SWEEP_MS = 60_000
 """Milliseconds between two comparisons of all labels with what is saved. They find what other
@@ -129,6 +132,8 @@ class PaintWatch(QObject):
             told: Any = self._changed  # which takes the same calls as a SliceLedger
             self._undo_watch.painted(told, event.value)
             self._note()
+            if self._since is not None and time.monotonic() - self._since > _LONG_WAIT:
+                self._soon(0)  # not here: napari may write into the array after this event
 
     def _painting(self, _event: Any) -> None:
         """Look again soon at a stroke that goes on; napari tells its paint only at its end."""
