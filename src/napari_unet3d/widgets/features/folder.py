@@ -182,6 +182,7 @@ class FolderFeature(Feature):
         lines += [f"{d.path.name}: {d.problem}" for d in self._results if d.problem][:1]
         self._say("\n".join(lines))
         self.bench.run_bar.set_status(f"{text}.")
+        self.bench.actions.idle.emit()  # the next step is shown again
 
     def _failed(self, error: BaseException) -> None:
         self._ended()
