@@ -78,7 +78,7 @@ class RunBar(QWidget):
             "Train a network on the painted slices, then segment the whole stack.\n"
             "Your annotation is never changed; the result is a new layer. Key: Ctrl+Enter."
         )
-        self.keep_learning = QCheckBox("&Keep learning")
+        self.keep_learning = QCheckBox("Keep learning")
         self.keep_learning.setAccessibleName("Keep learning")
         self.keep_learning.setToolTip(
             "Train by itself, as soon as a structure and background are painted: slices that you\n"
