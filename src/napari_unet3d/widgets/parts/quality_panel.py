@@ -118,7 +118,7 @@ class QualityPanel(QWidget):
     def show_legend(self, shown: bool) -> None:
         """Show the colors of mistakes while they are shown, and offer to hide them."""
         self.legend.setVisible(shown)
-        self.errors.setText("Hide mistakes" if shown else "Show &mistakes")
+        self.errors.setText("Hide mistakes" if shown else "Show mistakes")
 
     def set_available(self, *, errors: bool, measuring: bool, report: bool) -> None:
         """Enable the buttons whose work is possible now."""
