@@ -108,12 +108,13 @@ def test_keys_change_the_slice_in_view_in_any_orientation(window: Window) -> Non
         if ref == Z5:
             window.key(KEY.Key_C)  # nothing is painted there: it must not become background
             assert not layer.data[5].any()
-            assert "Shift+E" in window.viewer.status
+            assert "Shift+E" in dock.run_bar.remark.text()
         window.key(KEY.Key_E, SHIFT)
         plane = np.take(layer.data, ref.index, ref.axis)
         assert (plane > 0).all()
         window.key(KEY.Key_H)
         assert ref in read_held_out(layer)
+        assert dock.run_bar.remark.text().startswith(f"{ref} is held out")
         window.key(KEY.Key_R, SHIFT)
         assert ref not in read_held_out(layer)
         window.key(KEY.Key_R, SHIFT)

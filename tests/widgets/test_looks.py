@@ -184,7 +184,7 @@ def test_tab_reaches_every_control_from_top_to_bottom(ready: Any, qtbot: Any) ->
         order.append(now)
     missing = [w for w in wanted if w not in order]
     assert not missing
-    assert order[-1] is ready.run_bar.start_button
+    assert order[-1] is ready.run_bar.keep_learning
     column = ready.scroll_area.widget()
     tops = [w.mapTo(column, w.rect().topLeft()).y() for w in order if column.isAncestorOf(w)]
     assert len(tops) > 30

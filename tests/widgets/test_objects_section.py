@@ -123,6 +123,7 @@ def test_find_change_find_again_and_save(
     active = viewer.layers.selection.active
     found(qtbot, section)
     layer = viewer.layers["cells prediction objects"]
+    assert dock.run_bar.message.text()  # the next step is shown again
     assert sorted(np.unique(layer.data)) == [0, 1, 2, 3]
     assert layer.data.dtype == np.uint16
     assert layer.features["index"].tolist() == [1, 2, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 
 from napari_unet3d.widgets.parts.run_bar import RunBar
 
@@ -39,6 +39,18 @@ def test_the_next_message_has_its_own_buttons(run_bar: RunBar) -> None:
     run_bar.set_message("Two.")
     assert run_bar.message.text() == "Two."
     assert not run_bar.action_buttons()
+
+
+def test_a_remark_outlives_messages_and_passes(run_bar: RunBar) -> None:
+    run_bar.tell("z=5 is complete.")
+    run_bar.set_message("Ready to train on 1 slice.")
+    run_bar.set_status("")
+    assert run_bar.remark.isVisible()
+    assert run_bar.remark.text() == "z=5 is complete."
+    for timer in run_bar.findChildren(QTimer):
+        if timer.isActive():
+            timer.timeout.emit()
+    assert not run_bar.remark.isVisible()
 
 
 def test_a_button_may_change_the_message(run_bar: RunBar, qtbot: Any) -> None:

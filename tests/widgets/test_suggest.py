@@ -16,7 +16,7 @@ from napari_unet3d.session.suggestions import Suggestion
 from napari_unet3d.widgets.features.quick_answer import QuickAnswering
 from napari_unet3d.widgets.features.suggest import NextSlice
 from napari_unet3d.widgets.features.uncertainty import WhereUnsure
-from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox
+from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, sentence
 from napari_unet3d.widgets.viewer.layers import role_of
 
 FOUND = (
@@ -67,8 +67,10 @@ def test_n_goes_to_the_suggested_slice_in_any_orientation(ready: Any, qtbot: Any
     first = box.current().ref
     canvas = ready._viewer.window._qt_viewer.canvas.native
     canvas.setFocus()
+    ready.annotate_section.setExpanded(False)  # the reason is said where it can be seen
     qtbot.keyClick(canvas, Qt.Key.Key_N)
     assert ready.annotator.shown() == first
+    assert ready.run_bar.remark.text() == sentence(box.value()[0])
     qtbot.keyClick(canvas, Qt.Key.Key_N)  # it is in view: the next one
     assert ready.annotator.shown() == box.value()[1].ref
     across = next(i for i, s in enumerate(box.value()) if s.ref.axis != 0)

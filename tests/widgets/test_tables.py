@@ -273,7 +273,7 @@ def test_while_it_is_counted_the_ledger_says_so(slice_table: SliceTable) -> None
     slice_table.set_share_read(0.42)
     assert "42%" in slice_table.hint.text()
     slice_table.set_share_read(1)
-    assert "No slice is painted" in slice_table.hint.text()
+    assert "Painted slices are listed here" in slice_table.hint.text()
 
 
 def _texts(table: SliceTable) -> list[list[str]]:

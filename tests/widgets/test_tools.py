@@ -95,7 +95,7 @@ def bench(dock: Any, viewer: Any, hands: Any, qtbot: Any) -> Iterator[SimpleName
         image=layer,
         mouse=Mouse(hands, annotation),
         predict=predict,
-        status=lambda: tools.bar.status.text(),
+        status=lambda: dock.run_bar.remark.text(),
     )
     yield bench
     vars(bench).clear()
@@ -107,6 +107,7 @@ def checked(bench: Any, act: Callable[[], Any]) -> np.ndarray:
     accepted = read_accepted(bench.layer)
     steps = len(bench.layer._undo_history)
     act()
+    bench.told = bench.status()
     after = np.asarray(bench.layer.data).copy()
     assert len(bench.layer._undo_history) == steps + 1
     assert not (after == before).all()
@@ -147,7 +148,7 @@ def test_a_click_grows_one_ball(
     ball &= np.hypot(rows - place[0], columns - place[1]) < 12
     assert iou(np.take(data, index, axis) == 2, ball) > 0.7
     assert data.sum() == np.take(data, index, axis).sum()
-    assert "voxels of 'structure' painted" in bench.status()
+    assert "voxels of 'structure' painted" in bench.told
 
 
 def test_a_drag_bounds_the_size_shows_an_outline_and_does_not_move_the_camera(bench: Any) -> None:
@@ -257,7 +258,7 @@ def test_take_and_reject_an_object(bench: Any) -> None:
     assert not data[6, :, 32:].any()
     data = checked(bench, lambda: bench.mouse.click((6, 40, 44), "Control"))
     assert ((data[6] == 1) == (bench.truth[6] > 0) & (np.arange(64) > 31)).all()
-    assert "rejected" in bench.status()
+    assert "rejected" in bench.told
     before = data.copy()
     bench.mouse.click((6, 2, 2))
     assert "no object here" in bench.status()
@@ -268,12 +269,13 @@ def test_accept_keeps_the_users_paint_and_says_where_the_labels_come_from(bench:
     bench.predict()
     bench.layer.data_setitem((np.full(5, 6), np.arange(5), np.arange(5)), 2)
     data = checked(bench, lambda: bench.tools.do("accept"))
+    assert bench.told == "2 objects of 'structure' taken from the prediction; Ctrl+Z undoes it."
+    assert not bench.status()  # it was undone and repeated since: no longer the last action
     expected = np.where(bench.truth[6] > 0, 2, 1)
     expected[np.arange(5), np.arange(5)] = 2
     assert (data[6] == expected).all()
     assert not np.delete(data, 6, 0).any()
     assert read_accepted(bench.layer) == {SliceRef(0, 6): "layer 'cells prediction'"}
-    assert bench.status() == "2 objects of 'structure' taken from the prediction; Ctrl+Z undoes it."
     bench.tools.do("accept")
     assert "Nothing to accept" in bench.status()
 
@@ -340,7 +342,7 @@ def test_copy_takes_the_nearest_slice_that_is_not_held_out(bench: Any) -> None:
     bench.dock.annotator.hold_out(SliceRef(0, 5), True)
     data = checked(bench, lambda: bench.tools.do("copy"))
     assert (data[6] == data[4]).all()
-    assert "copied from z=4" in bench.status()
+    assert "copied from z=4" in bench.told
 
 
 def test_proposals_count_only_when_they_are_accepted(bench: Any, qtbot: Any) -> None:
@@ -421,7 +423,7 @@ def test_a_time_series(dock: Any, viewer: Any, hands: Any, qtbot: Any) -> None:
     viewer.layers.insert(1, prediction)
     viewer.layers.selection.active = annotation
     tools = next(f for f in dock.features if isinstance(f, Tools))
-    bench = SimpleNamespace(dock=dock, layer=annotation)
+    bench = SimpleNamespace(dock=dock, layer=annotation, status=dock.run_bar.remark.text)
     mouse = Mouse(hands, annotation)
     tools.toggle("grow")
     data = checked(bench, lambda: mouse.click((1, 6, 20, 18)))

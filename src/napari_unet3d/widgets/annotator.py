@@ -27,6 +27,8 @@ from napari_unet3d.widgets.viewer.layers import read_classes, starting_classes, 
 from napari_unet3d.widgets.viewer.marks import read_marks, write_marks
 from napari_unet3d.widgets.viewer.navigation import show_slice, shown_slice
 
+UNDO_HINT = "Ctrl+Z undoes it."
+"""End of a sentence that says what an action on the annotation did."""
 _MOST_NEW_ROWS = 200
 """Rows that are added to the table at once, which takes 20 ms; further rows follow."""
 _ROWS_PAUSE_MS = 10
@@ -50,6 +52,8 @@ class Annotator(QObject):
 
     changed = Signal()
     """The paint, the classes, the held-out slices or the shown slice are different now."""
+    told = Signal(str)
+    """What an action did, or why it did nothing; "" when that is no longer true."""
 
     def __init__(
         self,
@@ -119,12 +123,13 @@ class Annotator(QObject):
             if not read_classes(layer):
                 classes = classes or starting_classes()
                 write_classes(layer, classes)
-            self._history = History(layer, self._counting.our_writes)
+            self._history = History(layer, self._counting.our_writes, self._forget)
             self._class_table.setValue(classes)
             self._class_table.select_label(int(layer.selected_label))
             self._layer_connections.add(
                 (layer.events.selected_label, self._label_selected),
                 (layer.events.metadata, self._read_metadata),
+                (layer.events.paint, self._forget),
             )
         self._show_marks(Marks(classes) if layer is None else read_marks(layer))
         self._class_table.setEnabled(layer is not None)
@@ -225,25 +230,32 @@ class Annotator(QObject):
         """Make the rest of a slice background, in one undo step."""
         if self._layer is not None:
             self._write(*state_changes.complete(self._layer.data, read_marks(self._layer), ref))
+            self.told.emit(f"{ref} is complete: the rest of it is background; {UNDO_HINT}")
 
     def empty(self, ref: SliceRef) -> None:
         """Make a whole slice background, also where nothing is painted yet, in one undo step."""
-        self._write_kept(state_changes.empty, ref)
+        if self._write_kept(state_changes.empty, ref):
+            self.told.emit(f"Nothing is on {ref}: all of it is background; {UNDO_HINT}")
 
     def clear(self, ref: SliceRef) -> None:
         """Remove all paint and marks of a slice, in one undo step."""
-        self._write_kept(state_changes.clear, ref)
+        if self._write_kept(state_changes.clear, ref):
+            self.told.emit(f"The paint of {ref} is removed; {UNDO_HINT}")
 
     def revert(self, ref: SliceRef) -> None:
         """Undo the last change of the state of a slice, in one undo step."""
-        if not self._write_kept(state_changes.revert, ref):
-            self._viewer.status = f"Nothing to revert: the state of {ref} was not changed."
+        if self._write_kept(state_changes.revert, ref):
+            self.told.emit(f"The last change of the state of {ref} is reverted; {UNDO_HINT}")
+        else:
+            self.told.emit(f"Nothing to revert: the state of {ref} was not changed.")
 
     def hold_out(self, ref: SliceRef, held_out: bool) -> None:
         """Measure on a slice instead of training on it, or train on it again; one undo step."""
         if self._layer is not None:
             refs = read_marks(self._layer).held_out
             self.apply([], held_out=refs | {ref} if held_out else refs - {ref})
+            what = "held out, to measure on" if held_out else "trained on again"
+            self.told.emit(f"{ref} is {what}; {UNDO_HINT}")
 
     def remove_class(self, value: int) -> None:
         """Remove a class and its paint, as far as it is counted, in one undo step."""
@@ -349,6 +361,9 @@ class Annotator(QObject):
         )
 
     # ---- events of viewer and layer
+
+    def _forget(self, _event: Any = None) -> None:
+        self.told.emit("")  # that Ctrl+Z undoes it is no longer true
 
     def _label_selected(self, _event: Any = None) -> None:
         if self._layer is not None:

@@ -207,6 +207,7 @@ class SegmentationDock(QWidget):
             (self.pairing.outdated, self._forget_message),
             (self.pairing.changed, self._show_hint),
             (self.pairing.failed, self._show_error),
+            (self.annotator.told, self.run_bar.tell),
             (self.annotator.changed, self._forget_error),
             (self.annotator.changed, self._show_hint),
             (self.run_actions.idle, self._show_hint),

@@ -89,14 +89,14 @@ class AnnotationKeys(Feature):
         if shown is not None:
             action(shown)
         else:
-            self.bench.viewer.status = "Show a single slice (2D view) first."
+            self.bench.run_bar.tell("Show a single slice (2D view) first.")
 
     def _complete(self, ref: SliceRef) -> None:
         layer = self.bench.annotator.layer()
         if layer is None or read_slice(layer.data, ref).any():
             self.bench.annotator.complete(ref)
         else:
-            self.bench.viewer.status = (
+            self.bench.run_bar.tell(
                 f"Nothing is painted on {ref}. Is nothing there? Press Shift+E."
             )
 

@@ -166,6 +166,7 @@ class FolderFeature(Feature):
         lines += [f"{d.path.name}: {d.problem}" for d in self._results if d.problem][:1]
         self._say("\n".join(lines))
         self.bench.run_bar.set_status(f"{text}.")
+        self.settled.emit()  # the next step is shown again
 
     def _say(self, text: str) -> None:
         self.text.setText(text)

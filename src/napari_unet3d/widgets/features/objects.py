@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,6 +196,7 @@ class ObjectsFeature(Feature):
 
     def _returned(self, result: tuple[Objects, Volume, ObjectsConfig] | None) -> None:
         target, self._target = self._target, None
+        self.settled.emit()  # the next step is shown again
         if result is None or target is None:
             self.bench.run_bar.set_status("Cancelled. No objects were made.")
             return
@@ -335,13 +335,10 @@ class ObjectsFeature(Feature):
         if path is None:
             return
         try:
-            self._write(layer, path)
+            check_not_open(path, self.bench.viewer.layers)
+            self.bench.runner.save(save_layer(layer, path))
         except Exception as error:  # any error is shown
             self._failed(error)
-
-    def _write(self, layer: Labels, path: Path) -> None:
-        check_not_open(path, self.bench.viewer.layers)
-        self.bench.runner.save(save_layer(layer, path))
 
     def _show_state(self, _phase: str = "") -> None:
         running, busy = self.run.is_running(), self.bench.runner.is_running()

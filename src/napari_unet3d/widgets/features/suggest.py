@@ -61,6 +61,9 @@ class NextSlice(Feature):
         if suggestion is not None and suggestion.ref == self.bench.annotator.shown():
             self.box.show_another()
         self.box.go()
+        chosen = self.box.current()
+        if chosen is not None and self.box.sentence.visibleRegion().isEmpty():
+            self.bench.run_bar.tell(sentence(chosen))  # the dock is scrolled to another section
 
     def offer(self) -> Offer | None:
         """After a run: where to look next."""

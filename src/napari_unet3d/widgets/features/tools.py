@@ -23,6 +23,7 @@ from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import SlicePreview
+from napari_unet3d.widgets.annotator import UNDO_HINT
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.tool_bar import Tool, ToolBar
 from napari_unet3d.widgets.parts.tool_reasons import NO_PREDICTION, ToolSituation, tool_reasons
@@ -45,7 +46,6 @@ from napari_unet3d.widgets.viewer.proposals import (
 )
 from napari_unet3d.widgets.workbench import Feature, Place, Workbench
 
-_UNDO = "Ctrl+Z undoes it."
 _MOST_COUNTED = 2**21
 """Voxels of a slice. Counting the objects of a larger one takes more than 20 ms."""
 
@@ -57,7 +57,7 @@ class Tools(Feature):
 
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
-        self.bar = ToolBar()
+        self.bar, self._tell = ToolBar(), bench.run_bar.tell
         self.widget = self.bar
         self._previewed: set[SliceRef] = set()
         """Slices that the unfinished prediction of the present run shows already."""
@@ -99,7 +99,7 @@ class Tools(Feature):
             (self.bar.sourceChanged, self._source_chosen),
             (self.bar.actionRequested, self.do),
             (self.pointing.edited, self._pointed),
-            (self.pointing.told, self.bar.set_status),
+            (self.pointing.told, self._tell),
             (self.pointing.ended, self._ended),
             (annotator.changed, self._annotation_changed),
             (bench.pairing.changed, self._pair_changed),
@@ -127,14 +127,14 @@ class Tools(Feature):
     def toggle(self, tool: Tool) -> None:
         """Switch a tool on, or off when it is on; say why where that is not possible."""
         if reason := self._reasons().get(tool, ""):
-            self.bar.set_status(_sentence(reason))
+            self._tell(_sentence(reason))
             return
         self.bar.setValue("" if self.bar.value() == tool else tool)
         self._tool_chosen(self.bar.value())
 
     def _tool_chosen(self, tool: Tool) -> None:
         layer = self.bench.annotator.layer()
-        self.bar.set_status("")
+        self._tell("")
         if not tool or layer is None:
             self._switch_off()
             return
@@ -156,7 +156,7 @@ class Tools(Feature):
 
     def _pointed(self, edit: SliceEdit, text: str) -> None:
         self.bench.annotator.apply([edit])
-        self.bar.set_status(f"{text}; {_UNDO}")
+        self._tell(f"{text}; {UNDO_HINT}")
 
     # ---- actions
 
@@ -164,7 +164,7 @@ class Tools(Feature):
         """Do one of the actions of the bar on the slice in view; say why where it cannot."""
         layer, ref = self.bench.annotator.layer(), self.bench.annotator.shown()
         if reason := self._reasons().get(action, ""):
-            self.bar.set_status(_sentence(reason))
+            self._tell(_sentence(reason))
             return
         try:
             if action == "accept all":
@@ -174,7 +174,7 @@ class Tools(Feature):
             elif ref is not None and layer is not None:
                 self._functions[action](ref, layer)
         except (BadInputError, RunFailedError, MemoryError) as error:
-            self.bar.set_status(str(error))
+            self._tell(str(error))
 
     def _accept(self, ref: SliceRef, layer: Labels) -> None:
         source = self._source(ref)
@@ -182,11 +182,11 @@ class Tools(Feature):
             raise BadInputError(text)
         edit = unlabelled_edit(ref, read_slice(layer.data, ref), source.labels)
         if edit is None:
-            self.bar.set_status(f"Nothing to accept: {ref} is painted all over.")
+            self._tell(f"Nothing to accept: {ref} is painted all over.")
             return
         accepted = {**read_accepted(layer), ref: source.origin}
         self.bench.annotator.apply([edit], accepted=accepted)
-        self.bar.set_status(f"{self._objects(edit)} taken from {source.name}; {_UNDO}")
+        self._tell(f"{self._objects(edit)} taken from {source.name}; {UNDO_HINT}")
 
     def _fill(self, ref: SliceRef, layer: Labels) -> None:
         plane = read_slice(layer.data, ref)
@@ -202,20 +202,20 @@ class Tools(Feature):
     ) -> None:
         edit = SliceEdit.between(ref, before, after)
         if edit is None:
-            self.bar.set_status(f"Nothing to be {verb} on {ref}.")
+            self._tell(f"Nothing to be {verb} on {ref}.")
             return
         self.bench.annotator.apply([edit])
-        self.bar.set_status(f"{noun} {verb}, {_count(edit.voxels, 'voxel')} changed; {_UNDO}")
+        self._tell(f"{noun} {verb}, {_count(edit.voxels, 'voxel')} changed; {UNDO_HINT}")
 
     def _copy(self, ref: SliceRef, layer: Labels) -> None:
         nearest = self._neighbors(ref)[0]
         plane, labels = read_slice(layer.data, ref), read_slice(layer.data, nearest)
         edit = unlabelled_edit(ref, plane, labels)
         if edit is None:
-            self.bar.set_status(f"Nothing to copy: {nearest} has no paint where {ref} has none.")
+            self._tell(f"Nothing to copy: {nearest} has no paint where {ref} has none.")
             return
         self.bench.annotator.apply([edit])
-        self.bar.set_status(f"{_count(edit.voxels, 'voxel')} copied from {nearest}; {_UNDO}")
+        self._tell(f"{_count(edit.voxels, 'voxel')} copied from {nearest}; {UNDO_HINT}")
 
     def _interpolate(self, ref: SliceRef, layer: Labels) -> None:
         image, _ = self.bench.choice.value()
@@ -236,7 +236,7 @@ class Tools(Feature):
         planes = Interpolation.planes(one, other, spacing, (first.index, last.index), wanted)
         self._interpolating = True
         self._update()
-        self.bar.set_status(f"Interpolating between {first} and {last} …")
+        self._tell(f"Interpolating between {first} and {last} …")
         self.bench.background.ask(
             partial(write_proposals, target.data, planes),
             lambda _: self._interpolated(target, wanted, origin),
@@ -246,7 +246,7 @@ class Tools(Feature):
         self._interpolating = False
         if layer in self.bench.viewer.layers:
             note_proposed(layer, {**proposed(layer), **dict.fromkeys(refs, origin)})
-            self.bar.set_status(
+            self._tell(
                 f"{_count(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
             )
         self._update()
@@ -268,7 +268,7 @@ class Tools(Feature):
                 edits.append(edit)
                 accepted[ref] = origin
         self.bench.annotator.apply(edits, accepted=accepted)
-        self.bar.set_status(f"{_count(len(edits), 'proposal')} accepted; {_UNDO}")
+        self._tell(f"{_count(len(edits), 'proposal')} accepted; {UNDO_HINT}")
 
     def _discard(self) -> None:
         proposals = self._proposals()
@@ -276,7 +276,7 @@ class Tools(Feature):
             number = len(proposed(proposals))
             self._accepted.clear()
             self.bench.viewer.layers.remove(proposals)
-            self.bar.set_status(f"{_count(number, 'proposal')} discarded.")
+            self._tell(f"{_count(number, 'proposal')} discarded.")
 
     def _sync_proposals(self) -> None:
         layer, proposals = self.bench.annotator.layer(), self._proposals()

@@ -89,6 +89,10 @@ class WhereUnsure(Feature):
         """Show or hide the uncertainty, if there is a model."""
         if self.check_box.isEnabled():
             self.check_box.toggle()
+        elif self.bench.runner.is_running():
+            self.bench.run_bar.tell("Where the model is unsure is shown after the run.")
+        else:
+            self.bench.run_bar.tell("There is no model yet. Train one, or load one.")
 
     def jump(self) -> None:
         """Show the most unsure place; when called again, the next one."""

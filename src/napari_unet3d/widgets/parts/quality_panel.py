@@ -56,25 +56,25 @@ class QualityPanel(QWidget):
         self.legend.setTextFormat(Qt.TextFormat.RichText)
         self.legend.setToolTip("\n".join(f"{m.name}: {m.meaning}" for m in MISTAKES))
         self.errors = _button(
-            "Show &mistakes",
+            "Show mistakes",
             "Mark the mistakes on the held-out slices in color, in a layer of their own, and go\n"
             "to the first of these slices. Only painted voxels are compared. Again: hide them.",
             self.errorsRequested,
         )
         self.cross_validation = _button(
-            "Cross-&validate",
+            "Cross-validate",
             "Hold out each annotated slice once, and train a short-lived model on the others.\n"
             "The budget of a training is shared between the models; the current one stays.",
             self.crossValidationRequested,
         )
         self.learning_curve = _button(
-            "Learning c&urve",
+            "Learning curve",
             "Train short-lived models on 1, 2, … of the annotated slices, to see whether\n"
             "another slice would help. Takes 2 to 5 minutes; the current model stays.",
             self.learningCurveRequested,
         )
         self.report = _button(
-            "&Report…",
+            "Report…",
             "Write data, slices, settings, scores and pictures as HTML or PDF,\n"
             "with a paragraph for the methods section.",
             self.reportRequested,
@@ -118,7 +118,7 @@ class QualityPanel(QWidget):
     def show_legend(self, shown: bool) -> None:
         """Show the colors of mistakes while they are shown, and offer to hide them."""
         self.legend.setVisible(shown)
-        self.errors.setText("Hide &mistakes" if shown else "Show &mistakes")
+        self.errors.setText("Hide mistakes" if shown else "Show mistakes")
 
     def set_available(self, *, errors: bool, measuring: bool, report: bool) -> None:
         """Enable the buttons whose work is possible now."""

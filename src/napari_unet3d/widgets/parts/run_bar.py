@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QResizeEvent
@@ -24,8 +25,8 @@ Action = tuple[str, Callable[[], object]]
 _SCALE = 1000
 """Steps of the progress bar: more than its pixels in a narrow dock."""
 _PASSING_MS = 10_000
-"""Milliseconds after which a status line vanishes when nothing runs: it reports an event, and must
-not look like the present state."""
+"""Milliseconds after which a remark vanishes, and a status line when nothing runs: they report an
+event, and must not look like the present state."""
 _ANEW, _CONTINUE = "Train && se&gment", "Continue training && se&gment"
 _MOST_MESSAGE = 220
 """Pixels of a message that are shown without scrolling: twelve lines, beside the sections."""
@@ -36,7 +37,7 @@ _LEAST_MESSAGE = 36
 
 
 class RunBar(QWidget):
-    """Offers to start, stop and cancel a run; shows one message and one status line."""
+    """Offers to start, stop and cancel a run; shows a remark, a message and a status line."""
 
     startRequested = Signal()
     stopRequested = Signal()
@@ -64,6 +65,11 @@ class RunBar(QWidget):
         inside.addWidget(self._words)
         inside.addWidget(self._action_row)
         self._frame.hide()
+        self.remark = QLabel()
+        self.remark.setWordWrap(True)
+        self.remark.setTextFormat(Qt.TextFormat.PlainText)
+        self.remark.setAccessibleName("What the last action did")
+        self.remark.hide()
         self.start_button = QPushButton(_ANEW)
         self.start_button.setObjectName("start")
         self.start_button.setMinimumHeight(36)
@@ -72,7 +78,7 @@ class RunBar(QWidget):
             "Train a network on the painted slices, then segment the whole stack.\n"
             "Your annotation is never changed; the result is a new layer. Key: Ctrl+Enter."
         )
-        self.keep_learning = QCheckBox("&Keep learning")
+        self.keep_learning = QCheckBox("Keep learning")
         self.keep_learning.setAccessibleName("Keep learning")
         self.keep_learning.setToolTip(
             "Train by itself, as soon as a structure and background are painted: slices that you\n"
@@ -103,6 +109,7 @@ class RunBar(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 4)
         layout.setSpacing(4)
+        layout.addWidget(self.remark)
         layout.addWidget(self._frame)
         layout.addWidget(self.start_button)
         layout.addLayout(running)
@@ -113,10 +120,11 @@ class RunBar(QWidget):
         self.stop_button.clicked.connect(self.stopRequested)
         self.cancel_button.clicked.connect(self.cancelRequested)
         self.keep_learning.toggled.connect(self.keepsLearningChanged)
-        self._passing = QTimer(self)
-        self._passing.setSingleShot(True)
-        self._passing.setInterval(_PASSING_MS)
-        self._passing.timeout.connect(lambda: self.set_status(""))
+        self._passing, self._remark_passing = QTimer(self), QTimer(self)
+        for timer, forget in ((self._passing, self.set_status), (self._remark_passing, self.tell)):
+            timer.setSingleShot(True)
+            timer.setInterval(_PASSING_MS)
+            timer.timeout.connect(partial(forget, ""))
         self._error = self._kept = self._running = False
         self.show_ready()
 
@@ -166,6 +174,18 @@ class RunBar(QWidget):
             self._passing.start()
         else:
             self._passing.stop()
+
+    def tell(self, text: str) -> None:
+        """Show what a key or a button just did, or why it did nothing; "" removes it.
+
+        It is visible wherever the dock is scrolled to, and no message replaces it.
+        """
+        self.remark.setText(text)
+        self.remark.setVisible(bool(text))
+        if text:
+            self._remark_passing.start()
+        else:
+            self._remark_passing.stop()
 
     def set_message(self, text: str, error: bool = False, actions: Sequence[Action] = ()) -> None:
         """Show what to do next, or what went wrong and the cure.

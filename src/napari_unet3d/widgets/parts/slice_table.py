@@ -31,10 +31,7 @@ from napari_unet3d.widgets.parts.slice_texts import (
 from napari_unet3d.widgets.parts.state_shapes import state_color, state_icon
 from napari_unet3d.widgets.parts.swatches import SWATCH, swatch, swatches
 
-_EMPTY = (
-    "No slice is painted yet. Choose a class above and brush over some of it in the image, "
-    "then some background. Three slices are a good start."
-)
+_EMPTY = "Painted slices are listed here. Three are a good start."
 _MEASURED_ROWS = 8
 """Rows that are visible at once. With more, the height stays and need not be measured."""
 _CELL_EDGES = 14

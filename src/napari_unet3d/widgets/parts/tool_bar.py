@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.widgets.parts.wrapping_row import WrappingRow
 
@@ -24,6 +24,8 @@ class Button:
     ----------
     text
         On the button.
+    name
+        What a screen reader says: the text alone is too short for it.
     key
         Its shortcut, as tooltips write it; "" without one.
     tip
@@ -31,6 +33,7 @@ class Button:
     """
 
     text: str
+    name: str
     key: str
     tip: str
 
@@ -38,6 +41,7 @@ class Button:
 TOOLS: Mapping[Tool, Button] = {
     "grow": Button(
         "Grow",
+        "Grow an object",
         "G",
         "Click inside an object: the region grows to its border, in the selected class.\n"
         "Drag to bound its size by the distance from the click; turn the mouse wheel with the\n"
@@ -45,6 +49,7 @@ TOOLS: Mapping[Tool, Button] = {
     ),
     "take": Button(
         "Take",
+        "Take a predicted object",
         "K",
         "Click on a predicted object: it is copied into the annotation, in its class.\n"
         "Ctrl+click (or Alt+click) rejects it: it becomes background in the annotation, so that\n"
@@ -53,43 +58,61 @@ TOOLS: Mapping[Tool, Button] = {
 }
 ACTIONS: Mapping[Action, Button] = {
     "accept": Button(
+        "Accept",
         "Accept slice",
         "A",
         "Copy the newest visible prediction of the slice in view, or its proposal, into the\n"
         "annotation. What you have painted there stays. Correct it with the brush.",
     ),
     "copy": Button(
-        "Copy neighbor",
+        "Copy",
+        "Copy neighboring slice",
         "Shift+C",
         "Copy the nearest annotated slice of this orientation onto the slice in view.\n"
         "What you have painted there stays.",
     ),
     "interpolate": Button(
         "Interpolate",
+        "Interpolate between slices",
         "I",
         "Propose labels for the slices between the two annotated slices around the view.\n"
         "Proposals are outlined, and count in no training until you accept them.",
     ),
     "fill": Button(
-        "Fill holes", "Shift+F", "Fill the holes of the selected class on the slice in view."
+        "Fill holes",
+        "Fill holes",
+        "Shift+F",
+        "Fill the holes of the selected class on the slice in view.",
     ),
     "smooth": Button(
-        "Smooth", "Shift+S", "Smooth the border of the selected class on the slice in view."
+        "Smooth",
+        "Smooth the border",
+        "Shift+S",
+        "Smooth the border of the selected class on the slice in view.",
     ),
 }
 _PROPOSALS: Mapping[Action, Button] = {
     "accept all": Button(
         "Accept all",
+        "Accept all proposals",
         "",
         "Copy all proposals into the annotation, in one undo step.\n"
         "What you have painted there stays.",
     ),
-    "discard": Button("Discard", "", "Remove all proposals. The annotation stays as it is."),
+    "discard": Button(
+        "Discard",
+        "Discard all proposals",
+        "",
+        "Remove all proposals. The annotation stays as it is.",
+    ),
 }
 
 
 class ToolBar(QWidget):
-    """Two tools that stay on, and actions; its value is the tool that is on."""
+    """Two tools that stay on, and actions; its value is the tool that is on.
+
+    It takes two rows of a narrow dock. What belongs to a tool alone is shown while that is on.
+    """
 
     valueChanged = Signal(str)
     """The user chose a `Tool`; "" for none."""
@@ -108,28 +131,26 @@ class ToolBar(QWidget):
             **{a: ({**ACTIONS, **_PROPOSALS}[a], w) for a, w in self.action_buttons.items()},
         }
         self.source_box = QComboBox()
-        self.source_box.addItem("in the image", "image")
-        self.source_box.addItem("in the prediction", "prediction")
+        self.source_box.addItem("the image", "image")
+        self.source_box.addItem("the prediction", "prediction")
         self.source_box.setAccessibleName("What Grow follows")
         self.source_box.setToolTip(
             "What Grow follows: the gray values of the image, or the objects of the newest\n"
             "visible prediction, which are painted in the selected class."
         )
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAccessibleName("What the last tool did")
-        policy = QSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
-        policy.setHeightForWidth(True)
-        self.status.setSizePolicy(policy)
-        self.status.hide()
         self.proposals_label = QLabel()
         row, self._proposals_row = QWidget(), QWidget()
+        self._source_row = QWidget()
+        source = QHBoxLayout(self._source_row)
+        source.setContentsMargins(0, 0, 0, 0)
+        source.addWidget(QLabel("Grow follows"))
+        source.addWidget(self.source_box, 1)
+        self._source_row.hide()
         buttons, proposals = WrappingRow(), WrappingRow()
         row.setLayout(buttons)
         self._proposals_row.setLayout(proposals)
-        buttons.addWidget(self.tool_buttons["grow"])
-        buttons.addWidget(self.source_box)
-        buttons.addWidget(self.tool_buttons["take"])
+        for tool in TOOLS:
+            buttons.addWidget(self.tool_buttons[tool])
         for action in ACTIONS:
             buttons.addWidget(self.action_buttons[action])
         proposals.addWidget(self.proposals_label)
@@ -139,7 +160,7 @@ class ToolBar(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        for widget in (row, self._proposals_row, self.status):
+        for widget in (row, self._source_row, self._proposals_row):
             layout.addWidget(widget)
         for tool, button in self.tool_buttons.items():
             button.clicked.connect(lambda checked, tool=tool: self._choose(tool if checked else ""))
@@ -155,6 +176,7 @@ class ToolBar(QWidget):
         """Show which tool is on."""
         for name, button in self.tool_buttons.items():
             button.setChecked(name == tool)
+        self._show_source()
 
     def source(self) -> GrowFrom:
         """What Grow follows."""
@@ -164,6 +186,11 @@ class ToolBar(QWidget):
     def set_source(self, source: GrowFrom) -> None:
         """Show what Grow follows."""
         self.source_box.setCurrentIndex(self.source_box.findData(source))
+        self._show_source()
+
+    def _show_source(self) -> None:
+        """Offer the choice while Grow is on, and as long as it is not the usual one."""
+        self._source_row.setVisible(self.value() == "grow" or self.source() != "image")
 
     def set_reasons(self, reasons: Mapping[str, str]) -> None:
         """Disable the tools and actions that are not possible now.
@@ -188,11 +215,6 @@ class ToolBar(QWidget):
         self.proposals_label.setText(f"{number} {noun}:")
         self._proposals_row.setVisible(number > 0)
 
-    def set_status(self, text: str) -> None:
-        """Show a sentence below the buttons; "" for none."""
-        self.status.setText(text)
-        self.status.setVisible(bool(text))
-
     def _choose(self, tool: Tool) -> None:
         self.setValue(tool)
         self.valueChanged.emit(tool)
@@ -202,7 +224,7 @@ def _button(button: Button, *, checkable: bool = False) -> QPushButton:
     widget = QPushButton(button.text)
     widget.setCheckable(checkable)
     widget.setToolTip(_tip(button, ""))
-    widget.setAccessibleName(button.text)
+    widget.setAccessibleName(button.name)
     return widget
 
 

@@ -50,15 +50,18 @@ class History:
         The annotation.
     writing
         Entered while the layer is written.
+    replayed
+        Called after each undo and redo.
     """
 
     def __init__(
         self,
         layer: Labels,
         writing: Callable[[], AbstractContextManager[None]] = nullcontext,
+        replayed: Callable[[], object] = lambda: None,
     ) -> None:
         self._layer: Any = layer
-        self._writing = writing
+        self._writing, self._replayed = writing, replayed
         self._depth = 0
         self._overrides = [
             Override(layer, "undo", self._undone),
@@ -125,6 +128,7 @@ class History:
         if changes:
             with self._writing():
                 write_marks(self._layer, marks)
+        self._replayed()
 
 
 def _write(layer: Any, edit: SliceEdit) -> None:

@@ -23,6 +23,7 @@ from napari_unet3d.widgets.viewer.image_volume import (
 )
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import metadata_of, remember
+from napari_unet3d.widgets.viewer.navigation import same_place
 
 _CHECKED_AT_ONCE = 2**28
 """Voxels. Images in memory up to this size are searched for NaN when they are chosen, which takes
@@ -112,7 +113,8 @@ class ImageFacts(QObject):
             image = of()
             if image is None or image not in self._viewer.layers:
                 return
-            note = take_voxel_size(image, geometry)
+            with same_place(self._viewer, image):
+                note = take_voxel_size(image, geometry)
             if note and image is self._image:
                 self._file_note = note
                 self._show_voxel_size()
@@ -125,7 +127,8 @@ class ImageFacts(QObject):
         if self._image is not None:
             self._file_note = ""
             remember(self._image, voxel_size_read=True)  # the file must not overwrite it
-            set_voxel_size(self._image, size, unit)
+            with same_place(self._viewer, self._image):
+                set_voxel_size(self._image, size, unit)
 
     def _show_voxel_size(self) -> None:
         image, edit = self._image, self._choice.voxel_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from napari.layers import Layer
@@ -56,6 +58,20 @@ def shown_slice(viewer: Any, layer: Layer) -> SliceRef | None:
     if layer.ndim == 4 and not 0 <= time < shape[0]:
         return None
     return SliceRef(axis=axis, index=index, time=time)
+
+
+@contextmanager
+def same_place(viewer: Any, layer: Layer) -> Iterator[None]:
+    """Show the same voxels of a layer after its scale was changed inside."""
+    dims = viewer.dims
+    first = dims.ndim - layer.ndim
+    if first < 0:
+        yield
+        return
+    position = layer.world_to_data(dims.point[first:])
+    yield
+    for axis, value in enumerate(layer.data_to_world(position)):
+        dims.set_point(first + axis, float(value))
 
 
 def show_slice(viewer: Any, layer: Layer, ref: SliceRef) -> None:
