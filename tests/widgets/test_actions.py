@@ -217,7 +217,7 @@ def test_after_stop_one_may_still_cancel(ready: Any, hands: Any, qtbot: Any) -> 
     hands.press(ready.run_bar.cancel_button)
     wait_ready(ready, qtbot)
     assert "Cancelled" in ready.run_bar.status.text()
-    assert not ready.bundle_available()
+    assert not (ready.run_actions.bundle is not None)
 
 
 def test_the_share_that_was_measured_is_shown(ready: Any) -> None:

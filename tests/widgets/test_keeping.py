@@ -138,7 +138,7 @@ def test_all_that_one_does_is_there_again(
     dock.annotator.jump(SliceRef(0, 3))
     dock.run_bar.start_button.click()
     window.qtbot.waitUntil(lambda: not dock.runner.is_running(), timeout=60_000)
-    assert dock.bundle_available()
+    assert dock.run_actions.bundle is not None
     prediction = next(x for x in window.viewer.layers if role_of(x) == "prediction")
     segmented = np.array(prediction.data)
     scores = dock.run_actions._session.value().scores

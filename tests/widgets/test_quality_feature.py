@@ -124,7 +124,7 @@ def test_cross_validation_fills_the_table_and_keeps_everything_else(
     assert panel.hint.isHidden()
     assert list(viewer.layers) == layers
     assert (dock.choice.value()[1].data == before).all()
-    assert not dock.bundle_available()
+    assert not (dock.run_actions.bundle is not None)
     assert dock.run_bar.start_button.isVisible()
     dock.add_annotation()  # the evidence is about the other annotation
     qtbot.waitUntil(lambda: panel.table.isHidden(), timeout=WAIT)

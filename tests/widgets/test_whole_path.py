@@ -71,7 +71,7 @@ def test_sample_strokes_button_dense_layer(
     assert prediction.units == layer.units
     assert prediction.axis_labels == ("z", "y", "x")
     assert viewer.layers.selection.active is layer
-    assert dock.bundle_available()
+    assert dock.run_actions.bundle is not None
 
 
 def test_opening_the_dock_leaves_the_users_own_labels_alone(
@@ -149,7 +149,7 @@ def test_cancel_leaves_everything_as_it_was(ready: Any, hands: Any, qtbot: Any) 
     wait_ready(ready, qtbot)
     assert state(ready._viewer) == before
     assert "Cancelled" in ready.run_bar.status.text()
-    assert not ready.bundle_available()
+    assert not (ready.run_actions.bundle is not None)
     assert ready.curve.points() == ([], [])
     assert ready.run_bar.start_button.isVisible()
 
@@ -213,7 +213,7 @@ def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -
     hands.press(ready.run_bar.stop_button)
     wait_ready(ready, qtbot)
     assert len(predictions(ready)) == 1
-    assert ready.bundle_available()
+    assert ready.run_actions.bundle is not None
 
 
 def test_each_run_adds_a_layer_and_continues_from_the_last(
@@ -406,7 +406,7 @@ def test_a_run_that_fails_for_lack_of_memory_says_so(
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     assert "close other programs" in ready.run_bar.message.text()
-    assert ready.bundle_available()  # the training is not lost
+    assert ready.run_actions.bundle is not None  # the training is not lost
     assert "its model is kept" in ready.run_bar.message.text()
     assert not predictions(ready)
 
@@ -424,7 +424,7 @@ def test_a_result_that_cannot_be_shown_ends_the_run_all_the_same(
     assert "takes no layers today" in ready.run_bar.message.text()
     assert "its model is kept" in ready.run_bar.message.text()
     assert ready.run_bar.start_button.isVisible()
-    assert ready.bundle_available()
+    assert ready.run_actions.bundle is not None
 
 
 def test_saving_keeps_the_voxel_size(

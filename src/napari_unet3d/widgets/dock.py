@@ -247,10 +247,6 @@ class SegmentationDock(QWidget):
         self.form.set_wanted_outputs(settings.outputs)
         self.choice.set_times(settings.times)
 
-    def bundle_available(self) -> bool:
-        """Return whether there is a model to save or to apply."""
-        return self.run_actions.bundle is not None
-
     # ---- layers
 
     def add_annotation(self) -> Labels | None:
