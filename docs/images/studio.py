@@ -72,8 +72,7 @@ class Studio:
     def take(self, name: str) -> None:
         """Save a picture of the window."""
         self.wait(0.5)
-        picture = self._picture().quantize(256, dither=Image.Dither.NONE)
-        picture.save(self._folder / f"{name}.png", optimize=True)
+        self._picture().save(self._folder / f"{name}.png", optimize=True)
         print(name)
 
     def frame(self, seconds: float) -> None:

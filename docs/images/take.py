@@ -79,6 +79,7 @@ def main(seconds: float = 60, theme: str = "dark") -> None:
 def _quality(studio: Studio) -> None:
     """The mistakes of a held-out slice in color, beside the scores."""
     quality = feature(studio.dock, "Quality")
+    studio.dock.annotator.jump(min(studio.dock.slice_table.value()))
     quality.show_mistakes()
     studio.viewer.layers["kidney tubules annotation"].visible = False
     studio.dock.scroll_area.scroll_to(studio.dock.results_section)
