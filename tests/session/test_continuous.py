@@ -19,6 +19,7 @@ from napari_unet3d.events import (
     RoundFinished,
     RoundStarted,
     SlicesJoined,
+    SlicesSummarized,
     drain,
 )
 from napari_unet3d.session.continuous import run_continuously
@@ -98,7 +99,7 @@ def test_the_user_ends_it(session: Session, order: str) -> None:  # noqa: F811
         assert bundle is None
         assert names(events) == ["RoundStarted"]
     else:
-        assert names(events)[-1] == "SlicesSummarized"
+        assert isinstance(events[-1], SlicesSummarized)
         assert events[-2].done == events[-2].total
         assert [e.end for e in events if isinstance(e, RoundFinished)] == ["stopped"]
 

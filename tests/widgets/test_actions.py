@@ -126,7 +126,7 @@ def test_a_starved_run_says_so(ready: Any, hands: Any, qtbot: Any) -> None:
     assert "Ready" not in text
     before = ready.run_actions.bundle.record
     hands.press(ready.run_bar.action_buttons()["Train 5 min more ▸"])
-    qtbot.waitUntil(lambda: ready.curve.points()[0], timeout=WAIT)
+    qtbot.waitUntil(lambda: bool(ready.curve.points()[0]), timeout=WAIT)
     hands.press(ready.run_bar.stop_button)
     wait_ready(ready, qtbot)
     after = ready.run_actions.bundle.record

@@ -88,7 +88,7 @@ def test_a_stroke_on_the_prediction_is_named(ready: Any, hands: Any, qtbot: Any)
     hands.stroke((7, 8), (13, 14))
     assert shown.data.any()
     assert "'p' is a prediction" in ready.pairing.notice.text.text()
-    accept, select = ready.pairing.notice.buttons
+    select, accept = ready.pairing.notice.buttons
     assert "Accept" in accept.text()
     hands.press(select)
     assert viewer.layers.selection.active is ready.choice.value()[1]
