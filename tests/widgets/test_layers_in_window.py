@@ -108,8 +108,8 @@ def test_the_plugins_menu_finds_the_dock_of_the_command(viewer: Any, qtbot: Any)
         assert found == [first]
         assert second is first
     finally:
-        viewer.window.remove_dock_widget("all")
-        first.cleanup()
+        with qtbot.waitSignal(first.destroyed):
+            viewer.window.remove_dock_widget("all")
         qtbot.waitUntil(lambda: not [t for t in threading.enumerate() if t.name == "unet3d"])
 
 
