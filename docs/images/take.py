@@ -60,6 +60,15 @@ def main(seconds: float = 60, theme: str = "dark") -> None:
     dock.annotator.jump(sample.training_slices[1])
     studio.take("3-slices")
 
+    # What the tools propose between two painted slices; it is discarded again.
+    dock.annotator.jump(SliceRef(0, 28))
+    tools = feature(dock, "Tools")
+    studio.click(tools.bar.action_buttons["interpolate"])
+    studio.wait(10, lambda: tools.bar.action_buttons["discard"].isVisible())
+    studio.wait(1)
+    studio.take("7-tools")
+    studio.click(tools.bar.action_buttons["discard"])
+
     dock.annotator.jump(SliceRef(0, 26))
     dock.form.budget.setValue(seconds)
     studio.click(dock.run_bar.start_button)
