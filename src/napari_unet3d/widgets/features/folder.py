@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import Notice
@@ -23,6 +23,7 @@ from napari_unet3d.session.segmenting import (
 from napari_unet3d.session.session import RunSettings
 from napari_unet3d.widgets.parts.file_dialogs import ask_folder, ask_stacks
 from napari_unet3d.widgets.parts.stack_list import StackList
+from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.side_run import SideRun
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
@@ -48,10 +49,8 @@ class FolderFeature(Feature):
             f"The results are written into a new folder '{_RESULTS}' beside the first."
         )
         self.stacks = StackList()
-        self.text = QLabel()
-        self.text.setWordWrap(True)
+        self.text = StatusLine("Stacks that were segmented")
         self.text.setTextFormat(Qt.TextFormat.PlainText)
-        self.text.setAccessibleName("Stacks that were segmented")
         self.run = SideRun(
             self, "Progress of the stacks", "Stop after the present tile; finished stacks stay."
         )
@@ -84,7 +83,6 @@ class FolderFeature(Feature):
         layout.addLayout(buttons)
         for part in (self.stacks, self.text, self.run.progress, self.run.cancel_button):
             layout.addWidget(part)
-        self.text.hide()
         return widget
 
     # ---- start
@@ -135,7 +133,7 @@ class FolderFeature(Feature):
         )
         self._results, self._total = [], len(stacks)
         self.stacks.set_stacks([path.name for path in stacks])
-        self._say(f"Results go to {target}")
+        self.text.setText(f"Results go to {target}")
         self.run.start(work)
 
     # ---- events
@@ -164,13 +162,9 @@ class FolderFeature(Feature):
         folders = {str(path.parent) for done in self._results for path in done.written}
         lines = [f"{text}.", *(f"They are in {folder}" for folder in folders)]
         lines += [f"{d.path.name}: {d.problem}" for d in self._results if d.problem][:1]
-        self._say("\n".join(lines))
+        self.text.setText("\n".join(lines))
         self.bench.run_bar.set_status(f"{text}.")
         self.settled.emit()  # the next step is shown again
-
-    def _say(self, text: str) -> None:
-        self.text.setText(text)
-        self.text.setVisible(bool(text))
 
     def _show_state(self, *_: Any) -> None:
         running = self.run.is_running()

@@ -34,6 +34,7 @@ from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.elided_box import ElidedBox
 from napari_unet3d.widgets.parts.file_dialogs import ask_segmentation, ask_table
 from napari_unet3d.widgets.parts.objects_form import ClassChoice, ObjectsForm, narrow
+from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.parts.typed_box import steady
 from napari_unet3d.widgets.run.side_run import SideRun
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
@@ -75,9 +76,7 @@ class ObjectsFeature(Feature):
         self.source.setAccessibleName("Segmentation whose objects are found")
         self.source.setToolTip("The Labels layer whose classes become numbered objects.")
         self.form = ObjectsForm()
-        self.count = QLabel()
-        self.count.setWordWrap(True)
-        self.count.setAccessibleName("Number of objects")
+        self.count = StatusLine("Number of objects")
         self.find_button = QPushButton("Find objects")
         self.find_button.setToolTip(
             "Number the objects, and measure their volumes, places and gray values.\n"
@@ -206,13 +205,13 @@ class ObjectsFeature(Feature):
             return
         self._cut = CutLabels(target, volume, config, objects.separation)
         if not len(objects.table):
-            self._say_count("No object is large enough: make 'Smallest' smaller.")
+            self.count.setText("No object is large enough: make 'Smallest' smaller.")
             return
         last = None if self._found is None else self._found[0]
         layer = show_objects(self.bench.viewer, target, objects, last)
         self._found = layer, objects.table
         self._show_state()
-        self._say_count(objects.table.sentence())
+        self.count.setText(objects.table.sentence())
         self.bench.run_bar.set_status(f"{objects.table.sentence()}.")
 
     def _failed(self, error: BaseException) -> None:
@@ -229,21 +228,17 @@ class ObjectsFeature(Feature):
         try:
             config = self.form.value()
         except BadInputError as error:
-            self._say_count(str(error))
+            self.count.setText(str(error))
             return
         cut = self._cut
         if cut is None or not cut.serves(layer, config) or cut.contacts > _LIVE_CONTACTS:
-            self._say_count("")
+            self.count.setText("")
             return
         if cut.config == config and self._found is not None:
-            self._say_count(self._found[1].sentence())
+            self.count.setText(self._found[1].sentence())
             return
         _, n = cut.separation.numbers(config.separation, least_voxels(cut.volume, config))
-        self._say_count(f"{n:,} object{'s' * (n != 1)} with these settings.")
-
-    def _say_count(self, text: str) -> None:
-        self.count.setText(text)
-        self.count.setVisible(bool(text))
+        self.count.setText(f"{n:,} object{'s' * (n != 1)} with these settings.")
 
     # ---- layers
 

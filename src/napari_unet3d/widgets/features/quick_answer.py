@@ -12,7 +12,7 @@ import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.one_slice import OneSlice
@@ -22,6 +22,7 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.quick import Answer, Question, QuickAnswer
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.parts.connections import Connections
+from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.newest import Newest
 from napari_unet3d.widgets.run.newest import Question as Asked
 from napari_unet3d.widgets.viewer.belonging import bind
@@ -78,10 +79,7 @@ class QuickAnswering(Feature):
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self.check_box = QCheckBox("Quick answer while painting")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAccessibleName("Quick answer")
-        self.status.hide()
+        self.status = StatusLine("Quick answer")
         self.widget = QWidget()
         layout = QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -148,7 +146,7 @@ class QuickAnswering(Feature):
         self._retry.stop()
         self._newest.drop()
         self._forget()
-        self._say("")
+        self.status.setText("")
 
     def _changed(self, _: Any = None) -> None:
         """Paint, classes, held-out slices, layers or the slice in view have changed."""
@@ -175,12 +173,12 @@ class QuickAnswering(Feature):
         if not self.is_on():
             return
         if phase == "ready":
-            self._say("Waits for the next stroke.")
+            self.status.setText("Waits for the next stroke.")
             return
         self._newest.drop()
         self._ran = True
         self._hide()
-        self._say("Waits while something runs.")
+        self.status.setText("Waits while something runs.")
 
     # ---- begin and end
 
@@ -229,7 +227,7 @@ class QuickAnswering(Feature):
         changed, everything = self._read(slices, ref, data)
         if not slices:
             self._hide()
-            self._say("Paint some of a class and some background.")
+            self.status.setText("Paint some of a class and some background.")
             return None
         question = Question(
             ref,
@@ -267,7 +265,7 @@ class QuickAnswering(Feature):
             return
         if answer.problem:
             self._hide()
-            self._say(answer.problem)
+            self.status.setText(answer.problem)
             return
         if answer.ref == self.bench.annotator.shown():
             self._show(answer)
@@ -276,7 +274,7 @@ class QuickAnswering(Feature):
 
     def _failed(self, error: Exception) -> None:
         self.check_box.setChecked(False)
-        self._say(error_text(error))
+        self.status.setText(error_text(error))
 
     # ---- the layer
 
@@ -292,7 +290,7 @@ class QuickAnswering(Feature):
         layer.visible = True
         layer.refresh(extent=False, thumbnail=False)
         n = len(self._sent)
-        self._say(f"Learned from {n} slice{'s' if n != 1 else ''}.")
+        self.status.setText(f"Learned from {n} slice{'s' if n != 1 else ''}.")
 
     def _open_layer(self) -> Labels | None:
         """The layer; it is made again where the user deleted it."""
@@ -328,10 +326,6 @@ class QuickAnswering(Feature):
         layer, self.layer, self._shown = self.layer, None, None
         if layer is not None and layer in self.bench.viewer.layers:
             self.bench.viewer.layers.remove(layer)
-
-    def _say(self, text: str) -> None:
-        self.status.setText(text)
-        self.status.setVisible(bool(text))
 
 
 def _work(

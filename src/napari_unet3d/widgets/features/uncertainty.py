@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
-from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.data.one_slice import OneSlice
 from napari_unet3d.data.slice_summary import SliceSummary
@@ -19,6 +19,7 @@ from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.slice_uncertainty import SliceUncertainty
 from napari_unet3d.session.texts import error_text
+from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.newest import Newest, Question
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.belonging import bind
@@ -41,10 +42,7 @@ class WhereUnsure(Feature):
         super().__init__(bench)
         self.check_box = QCheckBox("Show where the model is unsure")
         self.jump_button = QPushButton("Jump to the most unsure place")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAccessibleName("Uncertainty")
-        self.status.hide()
+        self.status = StatusLine("Uncertainty")
         self.widget = QWidget()
         layout = QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -101,7 +99,7 @@ class WhereUnsure(Feature):
             return
         places = summary.unsure_places()
         if not places:
-            self._say("The model is sure everywhere.")
+            self.status.setText("The model is sure everywhere.")
             return
         self._number = (self._number + 1) % len(places)
         place = places[self._number]
@@ -113,7 +111,7 @@ class WhereUnsure(Feature):
         displayed = [float(world[first + a]) for a in range(3) if a != axis]
         self._view.center_on((displayed[0], displayed[1]))
         z, y, x = place
-        self._say(f"Place {self._number + 1} of {len(places)}: z={z}, y={y}, x={x}.")
+        self.status.setText(f"Place {self._number + 1} of {len(places)}: z={z}, y={y}, x={x}.")
         self.check_box.setChecked(True)
 
     def _beside_paint(self, ref: SliceRef) -> SliceRef:
@@ -173,7 +171,7 @@ class WhereUnsure(Feature):
         if not on:
             self._newest.drop()
             self._remove_layer()
-            self._say("")
+            self.status.setText("")
 
     def _stack_layer(self) -> Layer | None:
         """The layer with the uncertainty of the whole stack, if the last run made one."""
@@ -221,7 +219,7 @@ class WhereUnsure(Feature):
 
     def _failed(self, error: Exception) -> None:
         self.check_box.setChecked(False)
-        self._say(error_text(error))
+        self.status.setText(error_text(error))
 
     def _open_layer(self, image: Image) -> None:
         viewer, annotation = self.bench.viewer, self.bench.annotator.layer()
@@ -244,10 +242,6 @@ class WhereUnsure(Feature):
         layer, self.layer, self._shown = self.layer, None, None
         if layer is not None and layer in self.bench.viewer.layers:
             self.bench.viewer.layers.remove(layer)
-
-    def _say(self, text: str) -> None:
-        self.status.setText(text)
-        self.status.setVisible(bool(text))
 
 
 def _work(
