@@ -94,6 +94,9 @@ PARTS = (
         gpu_memory.prediction_survives_a_real_shortage,
     )),
     Part("c", "speed and peak memory", 20, _named(
+        gpu_speed.convolution_peak,
+        gpu_speed.training_step_by_kernels,
+        gpu_speed.prediction_by_kernels,
         gpu_speed.training_speed,
         gpu_speed.prediction_speed,
         gpu_speed.prediction_beside_monai,

@@ -49,6 +49,105 @@ def _shapes(bench: Bench, training: bool) -> list[Triple]:
     ]
 
 
+def convolution_peak(bench: Bench) -> Figures:
+    """The fastest 3×3×3 convolution of several, forward alone and with its gradients."""
+    figures: Figures = {}
+    shape = (8, 16, 16) if bench.small else (32, 128, 128)
+    form = devices.memory_format(bench.device)
+    for channels in (32, 64, 128, 256):
+        layer = nn.Conv3d(channels, channels, 3, padding=1, bias=False)
+        layer = layer.to(bench.device, memory_format=form)  # type: ignore[call-overload]
+        x = torch.randn((1, channels, *shape), device=bench.device)
+        x = x.contiguous(memory_format=form).requires_grad_()
+        work = 2 * 27 * channels**2 * prod(shape) / 1e12
+
+        def forward(layer: nn.Module = layer, x: Tensor = x) -> Tensor:
+            with devices.autocast(bench.device, bench.precision):
+                y: Tensor = layer(x)
+            return y
+
+        def both(forward: Any = forward) -> None:
+            y = forward()
+            y.backward(torch.ones_like(y))
+
+        with devices.computing(bench.device, bench.precision):
+            seconds = {"forward": _median(bench, forward), "with gradients": _median(bench, both)}
+        figures[f"{channels} channels"] = {
+            "TFLOP/s forward": work / seconds["forward"],
+            "TFLOP/s with gradients": 3 * work / seconds["with gradients"],
+        }
+    return figures
+
+
+def _median(bench: Bench, work: Any) -> float:
+    """Seconds of a piece of work, the median of several after two that load libraries."""
+    seconds = []
+    for _ in range(3 if bench.small else _ROUNDS + 2):
+        bench.wait()
+        begin = time.perf_counter()
+        work()
+        bench.wait()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds[2:])
+
+
+def training_step_by_kernels(bench: Bench) -> Figures:
+    """Where the time of the planned training step goes: on the GPU by kernel, and beside it."""
+    control = TrainingControl()
+    events = bench.trainer(iterations=1000, pixel_classifier=False).run(control)
+    steps = 2 if bench.small else _STEPS
+
+    def take(count: int) -> None:
+        while count:
+            count -= isinstance(next(events), TrainingProgress)
+        bench.wait()
+
+    take(3)
+    begin = time.perf_counter()
+    take(steps)
+    plain = (time.perf_counter() - begin) / steps
+    figures = _by_kernels(bench, lambda: take(steps), steps)
+    control.cancel()
+    drain(events)
+    return {"ms a step": 1e3 * plain, **figures}
+
+
+def prediction_by_kernels(bench: Bench) -> Figures:
+    """Where the time of a prediction goes, as `training_step_by_kernels`."""
+    volume, _ = random_stack(_DRY_SHAPES[0] if bench.small else (128, 512, 512))
+    bench.segment(bench.bundle, volume)
+    begin = time.perf_counter()
+    bench.segment(bench.bundle, volume)
+    plain = time.perf_counter() - begin
+    figures = _by_kernels(bench, lambda: bench.segment(bench.bundle, volume), 1)
+    return {"ms": 1e3 * plain, "voxels/s": prod(volume.shape) / plain, **figures}
+
+
+def _by_kernels(bench: Bench, work: Any, times: int) -> Figures:
+    """Milliseconds and calls of the dearest kernels, a time."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    if bench.device.type == "cuda":
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as profile:
+        work()
+        bench.wait()
+    on_gpu = bench.device.type == "cuda"
+    rows = [
+        (e.self_device_time_total if on_gpu else e.self_cpu_time_total, e.count, e.key)
+        for e in profile.key_averages()
+        if not on_gpu or e.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    rows.sort(reverse=True)
+    return {
+        "ms in kernels": sum(row[0] for row in rows) / times / 1e3,
+        "kernels": sum(row[1] for row in rows) / times,
+        "dearest": {
+            key[:70]: f"{micro / times / 1e3:.2f} ms, {count / times:.0f}"
+            for micro, count, key in rows[:16]
+        },
+    }
+
+
 def convolutions_alone(bench: Bench, shape: Triple) -> float:
     """Seconds of the convolutions of a training step, each timed alone with random maps."""
     network = bench.bundle.build().train().requires_grad_(True)
