@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blobs import LABELS, TRUTH, VOXEL
+from blobs import IMAGE, LABELS, TRUTH, VOXEL, write
 from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.reading import read_volume
@@ -180,6 +180,68 @@ def test_an_image_that_is_gone_is_told(run: Callable[..., Any], session: Path) -
         assert outcome.code == 2
         assert "Say where it is now, or put it back" in " ".join(outcome.err.split())
     assert "missing" in run("info", session).out
+
+
+def test_a_moved_image_is_named_on_the_command_line(
+    run: Callable[..., Any], session: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    moved = session.with_name("image.tif").rename(place / "renamed.tif")
+    outcome = run("train", session)
+    assert outcome.code == 2
+    assert "On the command line: --image FILE." in " ".join(outcome.err.split())
+    assert run("train", session, "--image", moved, "--iterations", "1").code == 0
+    assert opened(session).image_path == moved  # from now on it is known
+    write(moved, 2 * IMAGE)  # another one of the same shape
+    outcome = run("predict", session)
+    assert outcome.code == 2
+    assert "is not the image that was annotated" in " ".join(outcome.err.split())
+    outcome = run("predict", session, "--image", moved)
+    assert outcome.code == 0, outcome.err
+    text = " ".join(outcome.err.split())
+    assert "its gray values are others now" in text
+    assert "It is used as you said." in text
+
+
+def test_cross_validation_and_learning_curve_go_into_the_session(
+    run: Callable[..., Any], session: Path
+) -> None:
+    with SessionFolder.open(session) as folder:  # three slices to learn from
+        folder.set_record(folder.record().model_copy(update={"held_out": ()}))
+        folder.commit()
+    quick = ["--iterations", "1", "--set", "pixel_classifier=false"]
+    outcome = run("train", session, *quick, "--cross-validate", "2")
+    assert outcome.code == 0, outcome.err
+    assert "Cross-validation: 2 models" in outcome.out
+    outcome = run("train", session, *quick, "--learning-curve", "--json")
+    assert outcome.code == 0, outcome.err
+    printed = json.loads(outcome.out)
+    assert printed["learning_curve"]["runs"]
+    assert printed["cross_validation"], "what was measured before stays"
+    found = opened(session)
+    assert found.model is not None
+    assert found.model.name == "trained on 'image.tif'"
+    for evidence in (found.evidence, found.model.bundle.record.evidence):
+        assert evidence.cross_validation is not None
+        assert len(evidence.cross_validation.folds) == 2
+        assert evidence.learning_curve is not None
+    text = run("info", session).out
+    assert "Cross-validation: 2 models" in text
+    assert "Learning curve: " in text
+
+
+def test_what_cannot_be_measured_is_said_before_the_training(
+    run: Callable[..., Any], session: Path
+) -> None:
+    with SessionFolder.open(session) as folder:
+        folder.set_record(folder.record().model_copy(update={"held_out": ("z=2", "z=5")}))
+        folder.commit()
+    for option in (["--cross-validate", "2"], ["--learning-curve"]):
+        outcome = run("train", session, *option)
+        assert outcome.code == 2
+        assert "besides the held-out ones; there is 1" in " ".join(outcome.err.split())
+    assert opened(session).model is None
 
 
 @pytest.mark.parametrize(

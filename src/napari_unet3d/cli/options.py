@@ -45,3 +45,15 @@ Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace a file or folder that has the name of the output."),
 ]
+CrossValidate = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="K",
+        help="Then train K short-lived models, each on other slices than it is measured on.",
+    ),
+]
+LearningCurve = Annotated[
+    bool,
+    typer.Option("--learning-curve", help="Then measure how the IoU grows with the slices."),
+]

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.options import AsJson, Quiet, file_option, read_path
+from napari_unet3d.cli.options import (
+    AsJson,
+    CrossValidate,
+    LearningCurve,
+    Quiet,
+    file_option,
+    read_path,
+)
 from napari_unet3d.cli.predict import Precision
 from napari_unet3d.cli.signals import terminating
 from napari_unet3d.cli.terminal import check_told, errors, tell, tell_json
@@ -46,6 +53,15 @@ _Session = Annotated[
 _Device = Annotated[
     str | None,
     typer.Option(help="auto, cpu, cuda, cuda:N or mps. Default: as in the session."),
+]
+_Image = Annotated[
+    Path | None,
+    file_option(
+        "--image",
+        metavar="FILE",
+        text="Where the image is now, if it was moved. Also says that an image that has changed "
+        "still fits.",
+    ),
 ]
 
 
@@ -118,6 +134,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
     ] = None,
+    image: _Image = None,
+    cross_validate: CrossValidate = None,
+    learning_curve: LearningCurve = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     checkpoint_every: Annotated[
@@ -142,6 +161,7 @@ def train(
         "preset": preset,
     }
     errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.evidence import print_evidence
     from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
     from napari_unet3d.cli.tasks.session_work import train_session
     from napari_unet3d.session.texts import show_iterations
@@ -155,12 +175,16 @@ def train(
             resume=resume,
             new=new,
             checkpoint_seconds=checkpoint_every or None,
+            image=image,
+            folds=cross_validate,
+            learning_curve=learning_curve,
         )
     if as_json:
         tell_json({"model": path, **training_as_dict(bundle), "notes": errors.notes})
         return
     tell(f"Model: {path} ({show_iterations(bundle.record.iterations)})")
     print_scores(bundle)
+    print_evidence(bundle)
 
 
 @app.command()
@@ -195,6 +219,7 @@ def predict(
     precision: Annotated[
         Precision | None, typer.Option(help="Number format; auto picks what is fast here.")
     ] = None,
+    image: _Image = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -220,6 +245,7 @@ def predict(
             {name: value for name, value in given.items() if value is not None},
             times=chosen,
             outputs=also,
+            image=image,
         )
     if as_json:
         seconds = round(time.monotonic() - began, 3)

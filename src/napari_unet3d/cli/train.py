@@ -11,7 +11,9 @@ from napari_unet3d.cli import settings
 from napari_unet3d.cli.options import (
     AsJson,
     Axes,
+    CrossValidate,
     Device,
+    LearningCurve,
     Overwrite,
     Quiet,
     Seed,
@@ -78,18 +80,8 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
     ] = None,
-    cross_validate: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            metavar="K",
-            help="Then train K short-lived models, each on other slices than it is measured on.",
-        ),
-    ] = None,
-    learning_curve: Annotated[
-        bool,
-        typer.Option("--learning-curve", help="Then measure how the IoU grows with the slices."),
-    ] = False,
+    cross_validate: CrossValidate = None,
+    learning_curve: LearningCurve = False,
     lean: Annotated[
         bool, typer.Option("--lean", help="A file a quarter of the size, which cannot be resumed.")
     ] = False,

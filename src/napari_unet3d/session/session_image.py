@@ -59,7 +59,7 @@ def find_image(folder: Path, state: FolderState) -> FoundImage:
         if not path.exists():
             continue
         try:
-            volume, differences = _closest(state, _read(path, state.record), path)
+            volume, differences = read_image(path, state)
         except (BadInputError, RunFailedError) as error:
             unreadable = unreadable or str(error)
             continue
@@ -68,6 +68,17 @@ def find_image(folder: Path, state: FolderState) -> FoundImage:
             return FoundImage("found", volume, None if own else path)
         changed = changed or FoundImage("changed", volume, path, _changed_text(path, differences))
     return changed or FoundImage("missing", text=_missing_text(state, unreadable))
+
+
+def read_image(path: Path, state: FolderState) -> tuple[Volume, tuple[str, ...]]:
+    """Open a file as the image of a session, and say in what it differs from the annotated one.
+
+    Raises
+    ------
+    BadInputError
+        It cannot be opened.
+    """
+    return _closest(state, _read(path, state.record), path)
 
 
 def compare(state: FolderState, volume: Volume, path: Path | None = None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
-from napari_unet3d.cli.tasks.evidence import add_evidence
+from napari_unet3d.cli.tasks.evidence import add_evidence, check_evidence
 from napari_unet3d.cli.tasks.follow import TrainingRun
 from napari_unet3d.cli.tasks.inputs import open_annotation, open_image, refuse_model
 from napari_unet3d.cli.tasks.models import check_model_path, save_model
@@ -98,6 +98,7 @@ def train_files(
     place = Replacement(output)
     session = _open(image, annotation, config, held_out, names or {}, labels, reading, start_from)
     session = replace(session, resume=resume)
+    check_evidence(session, folds, learning_curve=learning_curve)
     checkpoint = CheckpointFile.beside(output)
     checkpoint.announce(start_from)
 

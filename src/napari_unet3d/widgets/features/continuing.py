@@ -163,6 +163,7 @@ class Continuing(QObject):
         self._restore_settings(record.settings)
         keeper = self.folders.attach(opened.folder, layer, opened.saved)
         keeper.note_model(opened.model)
+        self.bench.session.update(evidence=record.evidence)
         if opened.model is not None:
             self._restore_model(opened)
         self._restored = restore_results(self.bench.viewer, image, opened)
@@ -181,7 +182,7 @@ class Continuing(QObject):
     def _restore_model(self, opened: OpenedSession) -> None:
         bench, record = self.bench, opened.record
         assert opened.model is not None
-        bench.session.update(model=opened.model, scores=record.scores, evidence=record.evidence)
+        bench.session.update(model=opened.model, scores=record.scores)
         bench.results.set_scores(record.scores, opened.model.bundle.classes)
         bench.form.set_starting_point("last")
 
