@@ -161,10 +161,8 @@ def train(
         "preset": preset,
     }
     errors.set_quiet(quiet)
-    from napari_unet3d.cli.tasks.evidence import print_evidence
-    from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
+    from napari_unet3d.cli.tasks.results import tell_training
     from napari_unet3d.cli.tasks.session_work import train_session
-    from napari_unet3d.session.texts import show_iterations
 
     with terminating():
         path, bundle = train_session(
@@ -179,12 +177,7 @@ def train(
             folds=cross_validate,
             learning_curve=learning_curve,
         )
-    if as_json:
-        tell_json({"model": path, **training_as_dict(bundle), "notes": errors.notes})
-        return
-    tell(f"Model: {path} ({show_iterations(bundle.record.iterations)})")
-    print_scores(bundle)
-    print_evidence(bundle)
+    tell_training(path, bundle, as_json=as_json)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from napari_unet3d.cli.options import (
     file_option,
 )
 from napari_unet3d.cli.signals import terminating
-from napari_unet3d.cli.terminal import errors, tell, tell_json
+from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import Preset, TrainingConfig
 from napari_unet3d.errors import BadInputError
 
@@ -113,10 +113,8 @@ def train(
         device=device,
     )
     errors.set_quiet(quiet)
-    from napari_unet3d.cli.tasks.evidence import print_evidence
-    from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
+    from napari_unet3d.cli.tasks.results import tell_training
     from napari_unet3d.cli.tasks.training import train_files
-    from napari_unet3d.session.texts import show_iterations
 
     with terminating():
         bundle = train_files(
@@ -136,9 +134,4 @@ def train(
             folds=cross_validate,
             learning_curve=learning_curve,
         )
-    if as_json:
-        tell_json({"model": output, **training_as_dict(bundle), "notes": errors.notes})
-        return
-    tell(f"Model: {output} ({show_iterations(bundle.record.iterations)})")
-    print_scores(bundle)
-    print_evidence(bundle)
+    tell_training(output, bundle, as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from napari_unet3d.data.io.folder_lock import LockLostError
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.session.disk_problems import explain
+from napari_unet3d.session.writer_thread import WriterThread
 
 _RETRY = 5.0
 """Seconds between two tries while the disk is full or gone: a try may write a gigabyte."""
@@ -17,7 +17,7 @@ _RETRY = 5.0
 Work = Callable[[], None]
 
 
-class FileWriter:
+class FileWriter(WriterThread):
     """Carries out pieces of work one by one, in a thread of its own; of each kind the newest.
 
     Parameters
@@ -29,16 +29,13 @@ class FileWriter:
     """
 
     def __init__(self, path: Path, done: Work) -> None:
+        super().__init__()
         self._path, self._done = path, done
-        self._changed = threading.Condition()
         self._works: dict[str, tuple[float, Work]] = {}
-        self._busy_since: float | None = None
         self._retry_at = 0.0
         self._problems: dict[str, str] = {}
         self._lost = False
-        self._ending = False
-        self._thread = threading.Thread(target=self._run, name="session files", daemon=True)
-        self._thread.start()
+        self._start("session files")
 
     def put(self, kind: str, work: Work) -> None:
         """Carry out a piece of work; it takes the place of one of its kind that waits."""
@@ -78,13 +75,6 @@ class FileWriter:
                 self._changed.wait_for(lambda: not self._works or self._lost, timeout)
                 and not self._lost
             )
-
-    def stop(self, timeout: float) -> None:
-        """End the thread after the piece of work that it is at."""
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
-        self._thread.join(timeout)
 
     def _run(self) -> None:
         while (entry := self._next()) is not None:

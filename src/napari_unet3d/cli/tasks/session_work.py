@@ -16,7 +16,7 @@ from napari_unet3d.cli.tasks.predicting import segment
 from napari_unet3d.cli.tasks.results import say_how_to_go_on
 from napari_unet3d.cli.tasks.training import check_model_space
 from napari_unet3d.cli.terminal import errors
-from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.outputs import chosen_outputs, optional_outputs
 from napari_unet3d.session import layout
@@ -24,7 +24,6 @@ from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import NamedModel, Session, trained_on
 from napari_unet3d.session.session_image import read_image
 from napari_unet3d.session.texts import show_iterations
-from napari_unet3d.training.trainer import TrainingFailedError
 
 _HOLDER = "napari-unet3d on the command line"
 """What a window says of the program that holds the session."""
@@ -99,16 +98,9 @@ def train_session(
                 folder.note_model(name, run.scores)
                 return bundle
 
-            try:
-                trained = run.follow(session, save, check=lambda n: check_model_space(model, n))
-            except TrainingFailedError as failure:
-                if failure.bundle is None:
-                    raise
-                save(failure.bundle)
-                raise RunFailedError(
-                    f"{str(failure).rstrip('.')}. What was learned in "
-                    f"{show_iterations(failure.bundle.record.iterations)} is kept: {model}"
-                ) from failure
+            trained = run.follow_and_rescue(
+                session, save, save, model, lambda n: check_model_space(model, n)
+            )
         folder.drop_checkpoint()
         say_how_to_go_on(trained, model, in_session=True)
         if folds is not None or learning_curve:

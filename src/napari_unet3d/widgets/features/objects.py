@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_unet3d.config import BACKGROUND, ObjectsConfig
 from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import ObjectsProgress
 from napari_unet3d.objects.finding import (
@@ -238,7 +239,7 @@ class ObjectsFeature(Feature):
             self.count.setText(self._found[1].sentence())
             return
         _, n = cut.separation.numbers(config.separation, least_voxels(cut.volume, config))
-        self.count.setText(f"{n:,} object{'s' * (n != 1)} with these settings.")
+        self.count.setText(f"{counted(n, 'object')} with these settings.")
 
     # ---- layers
 

@@ -10,6 +10,7 @@ from napari.layers import Image, Labels
 
 from napari_unet3d.data.slices import parse_slices
 from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.opening import OpenedSession
 from napari_unet3d.session.session import SessionRecord
@@ -112,7 +113,7 @@ def opened_text(opened: OpenedSession, slices: int | None) -> str:
         Number of painted slices; None while they are counted.
     """
     saved = opened.saved_at.timestamp()
-    parts = [] if slices is None else [f"{slices} slice{'s' * (slices != 1)}"]
+    parts = [] if slices is None else [counted(slices, "slice")]
     parts += ["model"] * (opened.model is not None)
     parts += ["prediction"] * ("labels" in opened.results)
     what = f": {', '.join(parts)}" if parts else ""

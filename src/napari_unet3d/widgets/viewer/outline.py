@@ -56,7 +56,7 @@ class Outline:
 
     def hide(self) -> None:
         """Draw nothing."""
-        if self._line is not None:
+        if self.is_shown():
             self._line.visible = False
 
     def remove(self) -> None:
