@@ -19,6 +19,7 @@ from napari_unet3d.session.file_writer import FileWriter
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.paint_writer import PaintWriter
 from napari_unet3d.session.session import NamedModel, SessionRecord
+from napari_unet3d.session.stored_results import KnownObjects
 
 INTERVAL = 2.0
 """Seconds between two commits: a fifth of what may be lost, and few writes while painting."""
@@ -113,6 +114,10 @@ class AutoSaver:
             self.folder.write_result(name, array, classes=classes, channel_names=channel_names)
 
         self._files.put(f"result {name}", write)
+
+    def put_objects(self, objects: KnownObjects) -> None:
+        """Take over numbered objects and their table; the numbers must not change any more."""
+        self._files.put("objects", lambda: self.folder.write_objects(objects))
 
     def put_image(self, volume: Volume) -> bool:
         """Copy an image that is in no file; return whether it is small enough for that."""
