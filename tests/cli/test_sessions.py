@@ -1,7 +1,8 @@
-"""`train`, `predict` and `info` with a session folder."""
+"""`train`, `predict`, `objects` and `info` with a session folder."""
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.opening import open_session
 from napari_unet3d.session.session import RunSettings, Session
 
 pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
@@ -84,6 +86,48 @@ def test_train_and_predict_go_on_and_the_window_finds_it(
     with SessionFolder.open(session) as folder:
         assert folder.results()["uncertainty"].voxel_size == pytest.approx(VOXEL)
     np.testing.assert_array_equal(found.annotation.labels, LABELS)
+
+
+def test_objects_go_into_the_session(run: Callable[..., Any], session: Path, work: Path) -> None:
+    outcome = run("objects", session)
+    assert outcome.code == 2
+    assert f"has no segmentation yet. Make one: napari-unet3d predict {session}" in outcome.err
+    with SessionFolder.open(session) as folder:
+        folder.write_result("labels", TRUTH)
+    outcome = run("objects", session, "--min-voxels", "30", "--json")
+    assert outcome.code == 0, outcome.err
+    printed = json.loads(outcome.out)
+    assert printed["objects"] == str(session / "results" / "objects.zarr")
+    assert printed["count"] > 1
+    with open(printed["table"], encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == printed["count"]
+    assert {row["class"] for row in rows} == {"blob"}
+    assert "mean gray value" in rows[0]
+    opened = open_session(session, [], look=True)
+    opened.folder.close()
+    found = opened.objects
+    assert found is not None
+    assert not opened.notes
+    assert found.config.min_voxels == 30
+    assert np.unique(found.numbers).size == 1 + len(found.table)
+    assert found.table.csv() == Path(printed["table"]).read_bytes().decode()
+    shutil.move(session.with_name("image.tif"), session.with_name("away.tif"))
+    outcome = run("objects", session, "--method", "connected")  # the other settings stay
+    assert outcome.code == 0, outcome.err
+    assert "Gray values are not measured" in outcome.err
+    with SessionFolder.open(session) as folder:
+        again = folder.objects()
+    assert again is not None
+    assert (again.config.method, again.config.min_voxels) == ("connected", 30)
+    assert again.table.gray.shape[1] == 0
+    text = run("info", session).out
+    assert f"objects: {session / 'results' / 'objects.csv'}" in text
+    (session / "results" / "objects.csv").unlink()
+    opened = open_session(session, [], look=False)
+    opened.folder.close()
+    assert opened.objects is None
+    assert "Find the objects again" in opened.notes[0]
 
 
 def test_options_take_the_place_of_settings(run: Callable[..., Any], session: Path) -> None:
@@ -271,7 +315,7 @@ def test_an_unknown_output(run: Callable[..., Any], session: Path) -> None:
     assert "--also objects3d: there is no such output. Use one of" in outcome.err
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "info"])
+@pytest.mark.parametrize("command", ["train", "predict", "objects", "info"])
 def test_help_can_be_typed_as_it_is_written(run: Callable[..., Any], command: str) -> None:
     outcome = run(command, "SESSION", "--help")
     assert outcome.code == 0

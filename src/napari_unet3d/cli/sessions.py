@@ -1,4 +1,4 @@
-"""`train`, `predict` and `info` with a session folder in place of files: their options."""
+"""`train`, `predict`, `objects`, `info` with a session folder in place of files: their options."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ import typer
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.options import (
     AsJson,
+    Boundary,
     CrossValidate,
+    FillHoles,
     LearningCurve,
+    Method,
+    MinVolume,
+    MinVoxels,
+    ObjectClasses,
     Quiet,
+    Separation,
+    Smoothing,
     file_option,
     read_path,
 )
@@ -33,6 +41,9 @@ app = typer.Typer(
 
 PLACEHOLDER = "SESSION"
 """Stands for any session folder, so that `train SESSION --help` can be typed as it is written."""
+
+
+_COMMANDS = ("train", "predict", "objects", "info")
 
 
 def _read_session(written: Path | None) -> Path | None:
@@ -85,7 +96,7 @@ def to_show(arguments: list[str]) -> Path | None:
 
 def concerns_session(arguments: list[str]) -> bool:
     """Whether a command line is one of this module's: it names a session folder."""
-    if not arguments or arguments[0] not in ("train", "predict", "info"):
+    if not arguments or arguments[0] not in _COMMANDS:
         return False
     words = [word for word in arguments[1:] if word and "\0" not in word]
     try:
@@ -246,6 +257,53 @@ def predict(
         return
     for path in paths.values():
         tell(f"Written: {path}")
+
+
+@app.command()
+def objects(
+    session: _Session,
+    classes: ObjectClasses = None,
+    method: Method = None,
+    boundary: Boundary = None,
+    separation: Separation = None,
+    min_volume: MinVolume = None,
+    min_voxels: MinVoxels = None,
+    fill_holes: FillHoles = None,
+    smoothing: Smoothing = None,
+    image: _Image = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Number and measure the objects of a session's segmentation; they go into the session.
+
+    The window finds them there. They are an OME-Zarr image and a table in the folder "results".
+    Settings that are not given are those by which the session's objects were found last.
+    """
+    if boundary is not None and method is None:
+        method = "boundary"
+    given = {
+        "method": method,
+        "classes": tuple(classes) if classes else None,
+        "boundary": boundary,
+        "separation": separation,
+        "min_volume": min_volume,
+        "min_voxels": min_voxels,
+        "fill_holes": fill_holes,
+        "smoothing": smoothing,
+    }
+    errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.finding import tell_objects
+    from napari_unet3d.cli.tasks.session_objects import find_in_session
+    from napari_unet3d.session.layout import OBJECTS, result_path, table_path
+
+    began = time.monotonic()
+    with terminating():
+        found = find_in_session(
+            session, {name: value for name, value in given.items() if value is not None}, image
+        )
+    seconds = time.monotonic() - began
+    files = result_path(session, OBJECTS), table_path(session)
+    tell_objects(found, *files, seconds, as_json=as_json)
 
 
 @app.command()

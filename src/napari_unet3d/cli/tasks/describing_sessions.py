@@ -60,6 +60,7 @@ def _facts(path: Path, state: FolderState, slices: list[str], holder: str) -> di
         "learning_curve": record.evidence.learning_curve and asdict(record.evidence.learning_curve),
         "cut_off_training": (path / layout.CHECKPOINT).is_file(),
         "results": sorted(state.results),
+        "objects": None if state.objects is None else state.objects.saved.isoformat(),
         "saved": state.saved.isoformat(),
         "open_in": holder or None,
         "crashed": state.open and not holder,
@@ -92,6 +93,9 @@ def _text(path: Path, state: FolderState, facts: dict[str, Any]) -> str:
     if facts["cut_off_training"]:
         lines.append(f"a training was cut off; to continue: napari-unet3d train {path}")
     lines.append(f"results: {', '.join(facts['results']) or 'none'}")
+    if state.objects is not None:
+        old = " (of an earlier segmentation)" if state.objects_are_old else ""
+        lines.append(f"objects: {layout.table_path(path)}{old}")
     if facts["open_in"]:
         lines.append(f"open in {facts['open_in']}")
     elif facts["crashed"]:

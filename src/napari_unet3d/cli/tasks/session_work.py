@@ -25,7 +25,7 @@ from napari_unet3d.session.session import NamedModel, Session, trained_on
 from napari_unet3d.session.session_image import read_image
 from napari_unet3d.session.texts import show_iterations
 
-_HOLDER = "napari-unet3d on the command line"
+HOLDER = "napari-unet3d on the command line"
 """What a window says of the program that holds the session."""
 
 
@@ -77,7 +77,7 @@ def train_session(
     RunFailedError
         The training failed, or the model could not be saved.
     """
-    with SessionFolder.open(path, holder=_HOLDER) as folder:
+    with SessionFolder.open(path, holder=HOLDER) as folder:
         session = load(folder, image)
         session = _started(folder, session, start_from, resume=resume, new=new)
         config = settings.changed(session.settings.training, given, others)
@@ -148,7 +148,7 @@ def predict_session(
     RunFailedError
         The segmentation failed, or could not be written.
     """
-    with SessionFolder.open(path, holder=_HOLDER) as folder:
+    with SessionFolder.open(path, holder=HOLDER) as folder:
         session = load(folder, image)
         check_trained(session, folder.path)
         run = session.settings
@@ -167,6 +167,11 @@ def predict_session(
         paths = {name: layout.result_path(folder.path, name) for name in names}
         segment(session, paths, overwrite=True)
         folder.note_results(names)
+        if folder.state.objects is not None:
+            errors.note(
+                "The objects in the session are those of the earlier segmentation. Find them "
+                f"again: napari-unet3d objects {folder.path}"
+            )
         return paths
 
 
