@@ -17,7 +17,9 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session import room
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.opening import open_session
 from napari_unet3d.session.session import RunSettings, Session
@@ -170,6 +172,37 @@ def test_a_training_that_was_cut_off_goes_on(
         folder.write_checkpoint(bundle)
     assert run("train", session, "--new").code == 0
     assert ModelBundle.load(session / "model.unet3d").record.iterations == 3
+
+
+def test_a_series_in_chunks_goes_on_after_a_kill(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write(tmp_path / "series.ome.tif", np.stack([IMAGE, IMAGE[:, ::-1]]), "TZYX")
+    labels = SparseLabels.create((2, *LABELS.shape))
+    labels[1] = LABELS[:, ::-1]
+    classes = (default_class(2, "blob"),)
+    annotation = SparseAnnotation(labels, classes, frozenset({SliceRef(0, 5, 1)}))
+    volume = read_volume(image)
+    state = Session(volume=volume, image_path=image, annotation=annotation, settings=SETTINGS)
+    killed = tmp_path / "killed.unet3d-session"
+    with SessionFolder.create(tmp_path / NAME, state) as folder:
+        shutil.copytree(folder.path, killed)  # as a kill in this moment would leave it
+    (killed / "lock").unlink()
+    monkeypatch.setattr(room, "free_main_memory", lambda: 1000)  # as if the stack were huge
+    assert isinstance(opened(killed).annotation.labels, SparseLabels)
+    outcome = run("train", killed)
+    assert outcome.code == 0, outcome.err
+    assert "t=1 z=5" in outcome.out
+    outcome = run("predict", killed, "--times", "1")
+    assert outcome.code == 0, outcome.err
+    with SessionFolder.open(killed) as folder:
+        result = folder.results()["labels"]
+        found = folder.load()
+    assert (result.axes, result.data.shape) == ("TZYX", (2, *LABELS.shape))
+    assert not np.asarray(result.data[0]).any()
+    assert found.model is not None
+    assert found.model.bundle.record.trained_slices == ("t=1 z=2", "t=1 z=8")
+    np.testing.assert_array_equal(found.annotation.labels[1], LABELS[:, ::-1])
 
 
 def test_fine_tuning(run: Callable[..., Any], session: Path, work: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -479,7 +478,7 @@ def test_work_of_a_folder_that_is_gone_goes_to_another_place(
     numbers = np.array(find_objects(window).data)
     keeper.put_outputs({"uncertainty": np.zeros(painted.shape, np.float32)}, ())  # in no layer
     window.saved()
-    shutil.rmtree(keeper.path)
+    keeper.path.rename(tmp_path / "deleted")
     layer.data_setitem((np.array([9]), np.array([9]), np.array([9])), 2)
     window.qtbot.waitUntil(lambda: keeping.line.value().problem, timeout=10_000)
     (tmp_path / "elsewhere").mkdir()
