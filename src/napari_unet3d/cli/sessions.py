@@ -77,7 +77,7 @@ _Image = Annotated[
 
 
 def to_show(arguments: list[str]) -> Path | None:
-    """The session folder that is to be opened in the window: the only word; None for commands.
+    """Find the session folder that the window opens: the only word. None for commands.
 
     Raises
     ------

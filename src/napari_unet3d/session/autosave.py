@@ -137,7 +137,7 @@ class AutoSaver:
 
     @property
     def saved_at(self) -> float:
-        """Last moment (`time.monotonic`) at which everything put until then was on the disk."""
+        """Last moment (`time.monotonic`) at which all that had been put was on the disk."""
         waiting = (self._paint.waiting_since(), self._files.waiting_since())
         return min((since for since in waiting if since is not None), default=time.monotonic())
 

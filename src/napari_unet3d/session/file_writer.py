@@ -93,7 +93,7 @@ class FileWriter(WriterThread):
             self._done()
 
     def _note_failure(self, kind: str, work: Work, error: Exception) -> None:
-        """Try again later, after the others; what fails for another reason than the disk, never."""
+        """Try work again, after the other work, if the disk was at fault; else drop it."""
         with self._changed:
             self._retry_at = time.monotonic() + _RETRY
             self._lost = isinstance(error, LockLostError)

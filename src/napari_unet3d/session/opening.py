@@ -218,7 +218,7 @@ def _note_place(
 def find_match(
     folder: SessionFolder, candidates: Sequence[Candidate]
 ) -> tuple[int | None, tuple[str, ...]]:
-    """Which of the images is the one that was annotated, and else in what the last one differs."""
+    """Find the annotated image among some; without it, say in what the last of them differs."""
     reasons: tuple[str, ...] = ()
     for index, (volume, path) in enumerate(candidates):
         try:

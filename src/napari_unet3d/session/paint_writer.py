@@ -237,7 +237,7 @@ class PaintWriter(WriterThread):
 
 
 class _Turn:
-    """What the thread does next: a commit of parts and record, or settling (no moment)."""
+    """What the thread does next: commit parts and record; without a moment, settle."""
 
     def __init__(
         self, parts: list[Part], record: SessionRecord | None, moment: float | None

@@ -36,7 +36,8 @@ _LEAST_SECONDS = 10.0
 """Seconds of each training, however small the budget: less is not even enough for the pixel
 classifier."""
 _LEAST_ITERATIONS = 20
-"""Iterations of each training, likewise."""
+"""Iterations of each training, however small the budget: fewer leave the network at its random
+start."""
 _REPEATS = 3
 """Trainings of a learning curve with the same number of slices, where held-out slices are measured.
 Which slices are taken matters as much as how many, so one would tell nothing."""

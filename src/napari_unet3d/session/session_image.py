@@ -52,7 +52,7 @@ class FoundImage:
 
 
 def find_image(folder: Path, state: FolderState) -> FoundImage:
-    """Look for the image of a session: beside the folder first, so that both can be moved."""
+    """Look for the image of a session, first by its path relative to the folder."""
     changed: FoundImage | None = None
     unreadable = ""
     for path in _places(folder, state):
@@ -165,7 +165,7 @@ def _places(folder: Path, state: FolderState) -> list[Path]:
 
 
 def _read(path: Path, record: SessionRecord) -> Volume:
-    """Open an image with the axes that the file names; else with those that the user chose.
+    """Open an image with the axes that the file names or, where these do not fit, the user chose.
 
     The other order would take an ImageJ file, whose channels lie within z, for another image.
     """
@@ -187,7 +187,7 @@ def _read(path: Path, record: SessionRecord) -> Volume:
 
 
 def _closest(state: FolderState, volume: Volume, path: Path) -> tuple[Volume, tuple[str, ...]]:
-    """The image in a file, and in what it differs; one channel of it, if one was annotated."""
+    """Return the image of a file, or its annotated channel, and in what it differs."""
     record = state.record
     if "C" in volume.axes and "C" not in (record.axes or ""):
         for index in range(volume.n_channels):

@@ -167,7 +167,7 @@ def parse_state(content: bytes, path: Path) -> FolderState:
 
 
 def _readable(record: Text) -> Text:
-    """A record without what comes and goes with versions of the program, and may close no session.
+    """Leave out of a record what this version cannot read: that keeps no session from opening.
 
     Settings that are not known are left out; scores that cannot be read are measured again.
     """

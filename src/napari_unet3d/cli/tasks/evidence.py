@@ -107,7 +107,7 @@ def evidence_lines(evidence: Evidence, classes: Sequence[ClassInfo], unit: str) 
 
 
 def _followed(work: Generator[Any, None, T | None]) -> T:
-    """Run to the end with a line now and then."""
+    """Run a generator to its end, and print a line for each tenth of the way."""
     told = -1.0
 
     def each(event: Any) -> None:

@@ -44,7 +44,7 @@ _READING = 0.03
 _STROKE_MS = 40
 """Milliseconds until the next try while the mouse is down: labels are not read in mid-stroke."""
 _OPACITY = 0.35
-"""Of the layer: paint, at 0.6, stays visible on it."""
+"""Opacity of the layer, 0 to 1. Paint has 0.6, so it stays visible on the answer."""
 _HIGHEST = 255
 """The largest label value of a class."""
 

@@ -45,7 +45,7 @@ class SliceMarks:
     revertible: frozenset[SliceRef] = frozenset()
 
     def differences(self, other: SliceMarks) -> frozenset[SliceRef]:
-        """The slices of which the two do not say the same."""
+        """The slices whose marks differ."""
         sources = self.accepted.items() ^ other.accepted.items()
         return (
             (self.held_out ^ other.held_out)

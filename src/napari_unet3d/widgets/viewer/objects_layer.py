@@ -210,5 +210,5 @@ def _is_ours(layer: Labels, source: Layer) -> bool:
 
 
 def _painted_on(event: Any) -> None:
-    """Take note that the user changed the objects of a layer: it is left as it is from now on."""
+    """Take note that the user painted on objects: nothing replaces them from now on."""
     remember(event.source, **{_SOURCE: None})

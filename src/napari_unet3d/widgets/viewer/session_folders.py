@@ -114,7 +114,7 @@ class Folders(QObject):
     # ---- folders
 
     def reserve(self, layer: Labels) -> None:
-        """Make no folder for a layer: `attach` follows."""
+        """Make no folder for a layer, since `attach` gives it one."""
         self._busy.add(layer)
 
     def tell(self, layer: Labels, problem: str) -> None:
