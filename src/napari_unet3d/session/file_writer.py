@@ -76,21 +76,24 @@ class FileWriter(WriterThread):
                 and not self._lost
             )
 
-    def _run(self) -> None:
-        while (entry := self._next()) is not None:
-            kind, work = entry
-            try:
-                work()
-            except Exception as error:
-                self._note_failure(kind, work, error)
-                continue
-            with self._changed:
-                self._problems.pop(kind, None)
-                current = self._works.get(kind)
-                if current is not None and current[1] is work:
-                    del self._works[kind]
-                self._changed.notify_all()
-            self._done()
+    def _turn(self) -> bool:
+        entry = self._next()
+        if entry is None:
+            return False
+        kind, work = entry
+        try:
+            work()
+        except Exception as error:
+            self._note_failure(kind, work, error)
+            return True
+        with self._changed:
+            self._problems.pop(kind, None)
+            current = self._works.get(kind)
+            if current is not None and current[1] is work:
+                del self._works[kind]
+            self._changed.notify_all()
+        self._done()
+        return True
 
     def _note_failure(self, kind: str, work: Work, error: Exception) -> None:
         """Try work again, after the other work, if the disk was at fault; else drop it."""

@@ -143,15 +143,18 @@ class PaintWriter(WriterThread):
 
     # ---- inside
 
-    def _run(self) -> None:
-        while (turn := self._next_turn()) is not None:
-            failed: list[Part] = []
-            try:
-                self._carry_out(turn, failed)
-            except Exception as error:
-                self._note_failure(error, failed)
-            else:
-                self._note_success(turn)
+    def _turn(self) -> bool:
+        turn = self._next_turn()
+        if turn is None:
+            return False
+        failed: list[Part] = []
+        try:
+            self._carry_out(turn, failed)
+        except Exception as error:
+            self._note_failure(error, failed)
+        else:
+            self._note_success(turn)
+        return True
 
     def _next_turn(self) -> _Turn | None:
         """Wait until something is to be done; None at the end."""

@@ -9,8 +9,8 @@ from abc import ABC, abstractmethod
 class WriterThread(ABC):
     """A daemon thread, and the condition by which others wake it up.
 
-    A subclass overrides `_run`, whose loop waits for `_changed` and returns once `_ending` is
-    True. Its constructor calls `_start` when all that `_run` reads is there.
+    A subclass overrides `_turn`. Its constructor calls `_start` when all that `_turn` reads is
+    there.
     """
 
     def __init__(self) -> None:
@@ -36,6 +36,10 @@ class WriterThread(ABC):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    @abstractmethod
     def _run(self) -> None:
-        """Write until `_ending`."""
+        while self._turn():
+            pass  # the variables of a turn are gone: while waiting, no written array is kept alive
+
+    @abstractmethod
+    def _turn(self) -> bool:
+        """Wait for `_changed` until there is work, and do it; False once `_ending` is True."""
