@@ -16,6 +16,7 @@ from bundles import random_bundle
 from napari_unet3d.config import default_class
 from napari_unet3d.data import samples
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model.evidence import Evidence, LearningCurve
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.recent import recent_sessions
@@ -451,10 +452,17 @@ def test_objects_are_saved_and_come_back(
     layer = find_objects(window)
     numbers, columns = np.array(layer.data), dict(layer.features)
     assert np.unique(numbers).size == 3
+    evidence = Evidence(learning_curve=LearningCurve((), on_held_out=True))
+    session = feature.bench.session
+    session.update(evidence=evidence)  # measured without a model
     window.saved()
-    window.restart()
+    window.close_dock()
+    window.viewer.layers.clear()
+    session.update(evidence=Evidence())
+    window.open_dock()
     window.open_image(image_file)
     window.continued()
+    assert session.value().evidence == evidence
     again = next(x for x in window.viewer.layers if table_of(x) is not None)
     np.testing.assert_array_equal(again.data, numbers)
     assert list(again.features) == list(columns)

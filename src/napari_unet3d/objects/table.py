@@ -139,8 +139,10 @@ class ObjectTable:
         BadInputError
             It is no such table.
         """
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
-        titles = list(rows[0]) if rows else []
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows, titles = list(reader), list(reader.fieldnames or ())
+        if "label" not in titles:
+            raise BadInputError("This is no table of objects. Find them again.")
 
         def column(*names: str, dtype: Any = np.int64) -> NDArray[Any]:
             values = [[row[name] for name in names] for row in rows]

@@ -206,9 +206,11 @@ class Keeping(Feature):
     def _model_changed(self) -> None:
         session = self.bench.session.value()
         keeper = self._run_keeper() if self.bench.runner.is_running() else self.keeper()
-        if keeper is not None and session.model is not None:
+        if keeper is None:
+            return
+        if session.model is not None:
             keeper.put_model(session.model, session.scores)
-            self._record_timer.start()
+        self._record_timer.start()  # scores and evidence are in the record
 
     def _put_results(self, finished: Finished | None) -> None:
         keeper, self._run_layer = self._run_keeper(), None
