@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -184,6 +185,15 @@ def test_model_checkpoint_and_results(saver: AutoSaver) -> None:
     assert (found.model.name, found.scores) == ("number 2", scores(2))
     assert found.more == {"curve": [1, 2]}
     np.testing.assert_array_equal(found.segmentation, labels())
+
+
+def test_a_result_that_is_written_is_let_go(saver: AutoSaver) -> None:
+    result = labels()
+    kept = weakref.ref(result)
+    saver.put_result("labels", result, classes=CLASSES)
+    assert saver.flush(20)
+    del result
+    assert until(lambda: kept() is None)
 
 
 def test_scores_wait_for_the_model_that_they_are_of(saver: AutoSaver) -> None:

@@ -442,22 +442,6 @@ def test_what_cannot_become_a_session(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {NAME, "cells.tif"}
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere"
-)
-def test_a_read_only_folder_is_refused_with_the_cure(tmp_path: Path) -> None:
-    path = made(tmp_path / NAME, file_session(tmp_path))
-    paths = [path, *path.rglob("*")]
-    for place in paths:
-        place.chmod(0o555)
-    try:
-        with pytest.raises(BadInputError, match="open the copy"):
-            SessionFolder.open(path)
-    finally:
-        for place in paths:
-            place.chmod(0o755)
-
-
 def test_a_model_is_kept_when_a_new_one_cannot_be_written(tmp_path: Path) -> None:
     path = made(tmp_path / NAME, file_session(tmp_path))
     with SessionFolder.open(path) as folder:

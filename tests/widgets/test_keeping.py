@@ -12,23 +12,33 @@ import tifffile
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
+from bundles import random_bundle
 from napari_unet3d.config import default_class
 from napari_unet3d.data import samples
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model.evidence import Evidence, LearningCurve
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.recent import recent_sessions
+from napari_unet3d.session.session import NamedModel
 from napari_unet3d.widgets.dock import SegmentationDock
 from napari_unet3d.widgets.features.keeping import Keeping
+from napari_unet3d.widgets.features.objects import ObjectsFeature
+from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.keeper import Keeper
 from napari_unet3d.widgets.viewer.layers import (
+    prediction_layer,
     read_classes,
     read_held_out,
     role_of,
     write_classes,
     write_held_out,
 )
+from napari_unet3d.widgets.viewer.objects_layer import table_of
+from napari_unet3d.widgets.viewer.placement import spatial_transform
 
 SUFFIX = ".unet3d-session"
+NETWORK = UNetConfig(widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same")
 
 
 @pytest.fixture
@@ -408,6 +418,94 @@ def test_a_folder_that_vanishes_is_said_and_survived(
     assert keeping.trouble.value() is None
     window.saved()
     assert keeper.folder.annotation[9, 9, 9:11].tolist() == [2, 2]
+
+
+def segmented(window: Window, keeper: Keeper, image: Any) -> np.ndarray:
+    """Show and save a segmentation of two cubes, as a run does; return it."""
+    labels = np.zeros(keeper.layer.data.shape, np.uint8)
+    labels[1:4, 4:12, 4:12] = labels[5:8, 20:30, 20:30] = 2
+    classes = read_classes(keeper.layer)
+    layer = prediction_layer(labels, "cells prediction", classes, spatial_transform(image, 3))
+    bind(layer, image)
+    window.viewer.add_layer(layer)
+    source = next(f for f in window.dock.features if isinstance(f, ObjectsFeature)).source
+    source.setCurrentIndex(source.findText(layer.name))
+    keeper.put_outputs({"labels": labels}, classes)
+    return labels
+
+
+def find_objects(window: Window) -> Any:
+    """Press Find objects; return the layer of the objects."""
+    feature = next(f for f in window.dock.features if isinstance(f, ObjectsFeature))
+    feature.find()
+    window.qtbot.waitUntil(lambda: not feature.run.is_running(), timeout=20_000)
+    return next(x for x in window.viewer.layers if table_of(x) is not None)
+
+
+def test_objects_are_saved_and_come_back(
+    window: Window, image_file: Path, painted: np.ndarray
+) -> None:
+    keeper = window.paint(window.open_image(image_file), painted)
+    segmented(window, keeper, window.dock.choice.value()[0])
+    feature = next(f for f in window.dock.features if isinstance(f, ObjectsFeature))
+    feature.form.setValue(feature.form.value().model_copy(update={"separation": 0.5}))
+    layer = find_objects(window)
+    numbers, columns = np.array(layer.data), dict(layer.features)
+    assert np.unique(numbers).size == 3
+    evidence = Evidence(learning_curve=LearningCurve((), on_held_out=True))
+    session = feature.bench.session
+    session.update(evidence=evidence)  # measured without a model
+    window.saved()
+    window.close_dock()
+    window.viewer.layers.clear()
+    session.update(evidence=Evidence())
+    window.open_dock()
+    window.open_image(image_file)
+    window.continued()
+    assert session.value().evidence == evidence
+    again = next(x for x in window.viewer.layers if table_of(x) is not None)
+    np.testing.assert_array_equal(again.data, numbers)
+    assert list(again.features) == list(columns)
+    assert again.features["voxels"].tolist() == [192, 300]
+    feature = next(f for f in window.dock.features if isinstance(f, ObjectsFeature))
+    assert feature.save_table.isEnabled()
+    assert feature.form.value().separation == 0.5
+    notice = keeping_of(window.dock).notice.value()
+    assert notice.text.endswith(": 2 slices, prediction, objects.")
+
+
+def test_work_of_a_folder_that_is_gone_goes_to_another_place(
+    window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
+) -> None:
+    layer = window.open_image(image_file)
+    keeper = window.paint(layer, painted)
+    keeping = keeping_of(window.dock)
+    labels = segmented(window, keeper, window.dock.choice.value()[0])
+    bundle = random_bundle(NETWORK, [2])
+    keeping.bench.session.update(model=NamedModel(bundle, "number 1"))
+    numbers = np.array(find_objects(window).data)
+    keeper.put_outputs({"uncertainty": np.zeros(painted.shape, np.float32)}, ())  # in no layer
+    window.saved()
+    keeper.path.rename(tmp_path / "deleted")
+    layer.data_setitem((np.array([9]), np.array([9]), np.array([9])), 2)
+    window.qtbot.waitUntil(lambda: keeping.line.value().problem, timeout=10_000)
+    (tmp_path / "elsewhere").mkdir()
+    keeping.keep_in(layer, tmp_path / "elsewhere")
+    window.qtbot.waitUntil(lambda: keeping.keeper() not in (None, keeper), timeout=10_000)
+    new = window.saved()
+    assert new.path.parent == tmp_path / "elsewhere"
+    text = keeping.notice.value().text.replace("\u200b", "")
+    assert f"Not brought along: uncertainty, which is only in '{keeper.path}'." in text
+    window.close_dock()
+    with SessionFolder.open(new.path) as folder:
+        found, objects = folder.load(), folder.objects()
+    assert found.annotation is not None
+    assert found.annotation.labels[9, 9, 9] == 2
+    assert found.model is not None
+    assert (found.model.name, found.model.bundle.classes) == ("number 1", bundle.classes)
+    np.testing.assert_array_equal(found.segmentation, labels)
+    assert objects is not None
+    np.testing.assert_array_equal(objects.numbers, numbers)
 
 
 def test_the_file_menu_lists_the_sessions_and_is_left_as_it_was(

@@ -214,7 +214,7 @@ def test_other_classes_are_not_painted_over_and_background_is(bench: Any) -> Non
 
 
 def test_a_predicted_object_grows_in_the_selected_class(bench: Any) -> None:
-    bench.bar.set_source("prediction")
+    bench.bar.source_box.setCurrentIndex(bench.bar.source_box.findData("prediction"))
     bench.tools.toggle("grow")
     assert bench.bar.value() == ""
     assert "no prediction is visible" in bench.status().lower()

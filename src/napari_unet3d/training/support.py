@@ -23,9 +23,9 @@ from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import computed_voxels
 
 EQUAL_WEIGHTS = Calibration(network=0.5, pixels=0.5)
-"""Until the end of the training, both learners have the same weight."""
+"""The weights until the end of the training, where they are fitted."""
 PIXELS_ALONE = Calibration(network=0.0, pixels=1.0)
-"""Of a network that has learned nothing."""
+"""The weights while the network has learned nothing: the pixel classifier decides alone."""
 
 
 class PixelSupport:

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from napari_unet3d.data.io.file_metadata import Length, Placement, parse_seconds
+from napari_unet3d.data.wording import either
 from napari_unet3d.errors import BadInputError
 
 _MOST_NAMED = 8
@@ -78,7 +79,7 @@ def check_files(image: OmeImage, path: Path) -> None:
         return  # a single one may have been renamed
     missing = [name for name in image.files if not _is_file(path.parent / name)]
     if missing:
-        is_are = "is" if len(missing) == 1 else "are"
+        is_are = either(len(missing), "is", "are")
         raise BadInputError(
             f"{listed([repr(name) for name in missing])} {is_are} missing beside '{path}', which "
             f"is one of {len(image.files)} files that hold the image together. Copy all of them "

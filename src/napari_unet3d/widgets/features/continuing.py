@@ -26,6 +26,7 @@ from napari_unet3d.widgets.run.restoring import (
     opened_text,
     restore_annotation,
     restore_channels,
+    restore_objects,
     restore_results,
     restore_voxel_size,
 )
@@ -162,10 +163,15 @@ class Continuing(QObject):
         self.bench.annotator.rescan()
         self._restore_settings(record.settings)
         keeper = self.folders.attach(opened.folder, layer, opened.saved)
-        keeper.note_model(opened.model)
+        keeper.note_opened(opened)
+        self.bench.session.update(evidence=record.evidence)
         if opened.model is not None:
             self._restore_model(opened)
         self._restored = restore_results(self.bench.viewer, image, opened)
+        objects = restore_objects(self.bench.viewer, image, opened, self._restored)
+        if objects is not None and opened.objects is not None:
+            self._restored.append(objects)
+            self.bench.session.tell_objects(objects, opened.objects.config, opened=True)
         if (shown := shown_slice_of(record)) is not None:
             self.bench.annotator.jump(shown)
         self._opened = opened
@@ -181,7 +187,7 @@ class Continuing(QObject):
     def _restore_model(self, opened: OpenedSession) -> None:
         bench, record = self.bench, opened.record
         assert opened.model is not None
-        bench.session.update(model=opened.model, scores=record.scores, evidence=record.evidence)
+        bench.session.update(model=opened.model, scores=record.scores)
         bench.results.set_scores(record.scores, opened.model.bundle.classes)
         bench.form.set_starting_point("last")
 

@@ -13,6 +13,7 @@ from qtpy.QtCore import QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
+from napari_unet3d.config import ObjectsConfig
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import Checkpoint
 from napari_unet3d.model.bundle import ModelBundle
@@ -25,9 +26,11 @@ from napari_unet3d.widgets.parts.keep_line import KeepLine, KeepState, RecentEnt
 from napari_unet3d.widgets.parts.notice import Notice, NoticeBox
 from napari_unet3d.widgets.parts.section import column
 from napari_unet3d.widgets.run.runner import Finished
+from napari_unet3d.widgets.viewer.belonging import belongs_to, owners
 from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.keeper import Keeper
 from napari_unet3d.widgets.viewer.layers import file_of
+from napari_unet3d.widgets.viewer.objects_layer import table_of
 from napari_unet3d.widgets.viewer.recent_menu import RecentMenu
 from napari_unet3d.widgets.viewer.session_folders import Folders
 from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
@@ -77,6 +80,7 @@ class Keeping(Feature):
             (self._tick.timeout, self._look),
             (self.folders.changed, self._show),
             (self.folders.attached, self._attached),
+            (self.folders.told, self.continuing.say),
             (self.continuing.changed, self._show),
             (self.continuing.failed, self._work_changed),
             (self.continuing.anewRequested, self.start_anew),
@@ -93,6 +97,7 @@ class Keeping(Feature):
             (bench.choice.channelsChanged, self._record_timer.start),
             (bench.session.changed, self._model_changed),
             (bench.session.openRequested, self._open_wanted),
+            (bench.session.objectsFound, self._put_objects),
             (bench.runner.phaseChanged, self._follow_run),
             (bench.runner.eventsArrived, self._take_checkpoint),
             (bench.runner.trained, self._put_checkpoint),
@@ -201,9 +206,11 @@ class Keeping(Feature):
     def _model_changed(self) -> None:
         session = self.bench.session.value()
         keeper = self._run_keeper() if self.bench.runner.is_running() else self.keeper()
-        if keeper is not None and session.model is not None:
+        if keeper is None:
+            return
+        if session.model is not None:
             keeper.put_model(session.model, session.scores)
-            self._record_timer.start()
+        self._record_timer.start()  # scores and evidence are in the record
 
     def _put_results(self, finished: Finished | None) -> None:
         keeper, self._run_layer = self._run_keeper(), None
@@ -213,6 +220,18 @@ class Keeping(Feature):
             keeper.saver.drop_checkpoint()
         else:
             keeper.put_outputs(finished.outputs, finished.bundle.classes)
+
+    def _put_objects(self, layer: Labels, config: ObjectsConfig) -> None:
+        """Save objects with the annotation of their image."""
+        table, folders, chosen = table_of(layer), self.folders, self.keeper()
+        keepers = sorted(folders.keepers(), key=lambda keeper: keeper is not chosen)
+        for keeper in keepers:
+            image = folders.image_of(keeper.layer)
+            own = belongs_to(layer, image) if image is not None else False
+            own = own or (keeper is chosen and not owners(layer, ()))  # labels of the user
+            if own and table is not None and keeper.layer.data.shape == layer.data.shape:
+                keeper.put_objects(layer.data, table, config)
+                return
 
     # ---- images and sessions open
 

@@ -18,6 +18,7 @@ from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.one_slice import OneSlice
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.quick import Answer, Question, QuickAnswer
 from napari_unet3d.session.texts import error_text
@@ -43,7 +44,7 @@ _READING = 0.03
 _STROKE_MS = 40
 """Milliseconds until the next try while the mouse is down: labels are not read in mid-stroke."""
 _OPACITY = 0.35
-"""Of the layer: paint, at 0.6, stays visible on it."""
+"""Opacity of the layer, 0 to 1. Paint has 0.6, so it stays visible on the answer."""
 _HIGHEST = 255
 """The largest label value of a class."""
 
@@ -290,7 +291,7 @@ class QuickAnswering(Feature):
         layer.visible = True
         layer.refresh(extent=False, thumbnail=False)
         n = len(self._sent)
-        self.status.setText(f"Learned from {n} slice{'s' if n != 1 else ''}.")
+        self.status.setText(f"Learned from {counted(n, 'slice')}.")
 
     def _open_layer(self) -> Labels | None:
         """The layer; it is made again where the user deleted it."""

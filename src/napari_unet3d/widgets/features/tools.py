@@ -21,6 +21,7 @@ from napari_unet3d.data.editing.taking import unlabelled_edit
 from napari_unet3d.data.edits import SliceEdit
 from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import SlicePreview
 from napari_unet3d.widgets.annotator import UNDO_HINT
@@ -205,7 +206,7 @@ class Tools(Feature):
             self._tell(f"Nothing to be {verb} on {ref}.")
             return
         self.bench.annotator.apply([edit])
-        self._tell(f"{noun} {verb}, {_count(edit.voxels, 'voxel')} changed; {UNDO_HINT}")
+        self._tell(f"{noun} {verb}, {counted(edit.voxels, 'voxel')} changed; {UNDO_HINT}")
 
     def _copy(self, ref: SliceRef, layer: Labels) -> None:
         nearest = self._neighbors(ref)[0]
@@ -215,7 +216,7 @@ class Tools(Feature):
             self._tell(f"Nothing to copy: {nearest} has no paint where {ref} has none.")
             return
         self.bench.annotator.apply([edit])
-        self._tell(f"{_count(edit.voxels, 'voxel')} copied from {nearest}; {UNDO_HINT}")
+        self._tell(f"{counted(edit.voxels, 'voxel')} copied from {nearest}; {UNDO_HINT}")
 
     def _interpolate(self, ref: SliceRef, layer: Labels) -> None:
         image, _ = self.bench.choice.value()
@@ -247,7 +248,7 @@ class Tools(Feature):
         if layer in self.bench.viewer.layers:
             note_proposed(layer, {**proposed(layer), **dict.fromkeys(refs, origin)})
             self._tell(
-                f"{_count(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
+                f"{counted(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
             )
         self._update()
 
@@ -268,7 +269,7 @@ class Tools(Feature):
                 edits.append(edit)
                 accepted[ref] = origin
         self.bench.annotator.apply(edits, accepted=accepted)
-        self._tell(f"{_count(len(edits), 'proposal')} accepted; {UNDO_HINT}")
+        self._tell(f"{counted(len(edits), 'proposal')} accepted; {UNDO_HINT}")
 
     def _discard(self) -> None:
         proposals = self._proposals()
@@ -276,7 +277,7 @@ class Tools(Feature):
             number = len(proposed(proposals))
             self._accepted.clear()
             self.bench.viewer.layers.remove(proposals)
-            self._tell(f"{_count(number, 'proposal')} discarded.")
+            self._tell(f"{counted(number, 'proposal')} discarded.")
 
     def _sync_proposals(self) -> None:
         layer, proposals = self.bench.annotator.layer(), self._proposals()
@@ -379,15 +380,11 @@ class Tools(Feature):
     def _objects(self, edit: SliceEdit) -> str:
         """Say what an edit paints: "12 objects of 'nuclei', 3 objects of 'cells'"."""
         if edit.mask.size > _MOST_COUNTED:
-            return _count(edit.voxels, "voxel")
+            return counted(edit.voxels, "voxel")
         plane = np.where(edit.mask, edit.labels, 0)
         numbers = [(count_components(plane, c.value), c) for c in self.bench.annotator.classes()]
-        parts = [f"{_count(number, 'object')} of '{c.name}'" for number, c in numbers if number]
+        parts = [f"{counted(number, 'object')} of '{c.name}'" for number, c in numbers if number]
         return ", ".join(parts) or "Background"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _sentence(reason: str) -> str:

@@ -9,6 +9,7 @@ from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.marks import SliceState
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.wording import counted
 
 _NAMED = 4
 """Classes that the totals name; the others are counted, so that the text stays short."""
@@ -44,7 +45,7 @@ class SliceMarks:
     revertible: frozenset[SliceRef] = frozenset()
 
     def differences(self, other: SliceMarks) -> frozenset[SliceRef]:
-        """The slices of which the two do not say the same."""
+        """The slices whose marks differ."""
         sources = self.accepted.items() ^ other.accepted.items()
         return (
             (self.held_out ^ other.held_out)
@@ -82,7 +83,7 @@ def totals_text(
     rows: Sequence[PaintedSlice], marks: SliceMarks, classes: Sequence[ClassInfo]
 ) -> str:
     """Sum up the table: "5 slices · 2 held out · structure 12,345 px"."""
-    parts = ["1 slice" if len(rows) == 1 else f"{len(rows):,} slices"]
+    parts = [counted(len(rows), "slice")]
     for name, refs in (("held out", marks.held_out), ("accepted", marks.accepted)):
         n = sum(painted.ref in refs for painted in rows) if refs else 0
         if n:

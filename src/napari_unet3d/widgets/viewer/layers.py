@@ -30,7 +30,7 @@ _ROLES: tuple[Role, ...] = ("annotation", "prediction", "proposal", "companion",
 
 METADATA_KEY = "napari-unet3d"
 ANNOTATION_OPACITY = 0.6
-"""Paint hides little of the image, and its color is still told apart."""
+"""Opacity, 0 to 1. Paint hides little of the image, and its colors can still be told apart."""
 _UNKNOWN_COLOR = "#ff00ff"
 
 

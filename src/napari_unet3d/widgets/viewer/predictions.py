@@ -13,6 +13,7 @@ from napari.layers import Image, Labels
 from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.editing.taking import label_map, translated
 from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.wording import either
 from napari_unet3d.widgets.viewer.belonging import belongs_to
 from napari_unet3d.widgets.viewer.layers import metadata_of, read_classes, remember, role_of
 
@@ -66,7 +67,7 @@ class Source:
         if not self.missing:
             return ""
         names = ", ".join(f"'{c.name}'" for c in self.missing)
-        noun = "class" if len(self.missing) == 1 else "classes"
+        noun = either(len(self.missing), "class", "classes")
         return f"The prediction has the {noun} {names}: add it to the class table first."
 
 
