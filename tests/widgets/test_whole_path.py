@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import RunFailedError
+from napari_unet3d.events import SlicesJoined
 
 pytestmark = pytest.mark.needs_window
 WAIT = 60_000
@@ -292,23 +293,39 @@ def test_a_training_that_fails_on_the_way_leaves_its_model(
     assert ready.run_actions.bundle.record.iterations == 1
 
 
-def test_another_stack_that_is_shown_meanwhile_is_not_watched(
+def test_another_stack_that_is_opened_meanwhile_stays_apart(
     ready: Any, hands: Any, qtbot: Any, stack: np.ndarray
 ) -> None:
-    ready.form.advanced.editors["iterations"].setValue(30)
-    viewer = ready._viewer
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    viewer, first = ready._viewer, ready.choice.value()[1]
+    before = first.data.copy()
+    events: list[Any] = []
+    ready.runner.eventsArrived.connect(events.extend)
     hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     assert ready.runner._control.watched is not None
     big = viewer.add_image(np.tile(stack, (5, 1, 1)), name="big")
     ready.choice.setValue(big, None)
     ready.add_annotation()
+    second = ready.choice.value()[1]
     viewer.dims.set_point(0, 45)
     assert ready.annotator.shown() == SliceRef(0, 45)
     assert ready.runner._control.watched is None
+    ready.annotator.complete(SliceRef(0, 45))
+    ready.annotator.complete(SliceRef(0, 3))  # the first stack has this slice too
+    ready.annotator.hold_out(SliceRef(0, 3), True)
+    qtbot.wait(1200)  # slices are handed over after a second
+    hands.press(ready.run_bar.stop_button)
     wait_ready(ready, qtbot)
     assert not ready.run_bar.is_error(), ready.run_bar.message.text()
-    assert len(predictions(ready)) == 1
+    assert not [e for e in events if isinstance(e, SlicesJoined)]
+    (prediction,) = predictions(ready)
+    assert prediction.name == "cells prediction"
+    assert prediction.data.shape == stack.shape
+    assert ready.run_actions.bundle.record.trained_slices == ("z=3", "z=6")
+    np.testing.assert_array_equal(first.data, before)
+    assert set(np.unique(np.nonzero(second.data)[0])) == {3, 45}
+    assert ready.choice.value() == (big, second)
 
 
 def test_a_layer_deleted_while_training_comes_back_with_the_result(
