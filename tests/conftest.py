@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch  # before Qt: on Windows torch fails to load after it
@@ -190,6 +191,17 @@ def _plugins_found_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PluginManager, "discover", discover_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_disk() -> Iterator[None]:
+    """Do not wait for the disk, 10 ms and more for a file: only a loss of power shows that.
+
+    A test of what is synchronized, and when, puts its own function in the place of os.fsync.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # a file that is closed is still an error
         yield
 
 
