@@ -6,8 +6,6 @@ import pytest
 
 from napari_unet3d.model.bundle import ModelBundle
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.mark.parametrize("name", ["r.html", "r.pdf"])
 def test_a_report_on_files(run, work, tmp_path, name):

@@ -16,7 +16,6 @@ from napari_unet3d.config import default_class
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.unet import UNetConfig
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 HOSTILE = "[/x][red]\x1b[31m\x9b2J\u202e\x07\r!"
 SHOWN = "[/x][red]\\u001b[31m\\u009b2J\\u202e\\u0007\\u000d!"
 
