@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "extending.md"
 FILE = re.compile(r"# (src/\S+\.py)\n")
@@ -141,7 +143,7 @@ def started(program: str, copy: Path, text: str = "") -> subprocess.CompletedPro
     environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, "-c", program], input=text,
-        cwd=copy, env=environment, capture_output=True, encoding="utf-8", timeout=100,
+        cwd=copy, env=environment, capture_output=True, encoding="utf-8", timeout=250,
     )  # fmt: skip
 
 

@@ -100,7 +100,8 @@ def test_a_part_is_found_in_the_array_of_its_slice():
 
 
 def test_measuring_in_parts_counts_every_labelled_voxel(sample):
-    whole, parts = final_scores(sample), final_scores(sample, LookLimits(cpu_tile=4000))
+    whole = final_scores(sample, LookLimits(final_seconds=600.0))
+    parts = final_scores(sample, LookLimits(cpu_tile=4000, final_seconds=600.0))
     assert parts.scored == whole.scored == 1.0
     assert [c.voxels for c in parts.classes] == [c.voxels for c in whole.classes]
 
@@ -164,7 +165,7 @@ def pooled(scores: HeldOutScores, value: int) -> tuple[int, int, int]:
 
 
 def test_the_scores_of_the_slices_add_up_to_those_of_all(sample):
-    scores = final_scores(sample, LookLimits(cpu_tile=4000))
+    scores = final_scores(sample, LookLimits(cpu_tile=4000, final_seconds=600.0))
     assert [s.ref for s in scores.by_slice] == ["z=5", "y=20"]
     assert sum(s.measured for s in scores.by_slice) == sum(s.labelled for s in scores.by_slice)
     for score in scores.classes:

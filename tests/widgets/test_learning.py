@@ -82,7 +82,7 @@ def test_nothing_is_read_while_the_mouse_is_down(
     layer.data_setitem((np.array([8] * 3), np.arange(3), np.arange(3)), 1)
     ready.annotator.rescan()
     with layer.block_history():  # as from pressing to releasing the button
-        qtbot.wait(300)
+        qtbot.wait(600)
         assert not joined(events)
     qtbot.waitUntil(lambda: joined(events) == {"z=8"}, timeout=WAIT)
     end(ready, hands, qtbot)
