@@ -17,8 +17,6 @@ from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import NamedModel, Session
 from napari_unet3d.session.state import read_state
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.mark.parametrize("name", ["r.html", "r.pdf"])
 def test_a_report_on_files(run, work, tmp_path, name):

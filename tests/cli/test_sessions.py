@@ -24,7 +24,6 @@ from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.opening import open_session
 from napari_unet3d.session.session import RunSettings, Session
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 NAME = "image.tif.unet3d-session"
 SETTINGS = RunSettings(
     training=TrainingConfig(

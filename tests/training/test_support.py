@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
 from toy_stack import IMAGE, TRAINED, annotate, failing, make_trainer, run, same_tensors
 
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -14,8 +13,6 @@ from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.training import support as support_module
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
-
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
 
 def test_too_little_memory_for_pixels_keeps_those_of_the_model(monkeypatch):

@@ -35,6 +35,14 @@ def own_data_folder(tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch) -> P
     return Path(folder)
 
 
+@pytest.fixture(autouse=True)
+def _quick_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save paint a tenth of a second after it was put, instead of two: many tests wait for it."""
+    from napari_unet3d.session.autosave import AutoSaver
+
+    monkeypatch.setitem(AutoSaver.__init__.__kwdefaults__, "interval", 0.1)
+
+
 @pytest.fixture
 def stack() -> np.ndarray:
     """A bright bar in noise."""

@@ -140,26 +140,26 @@ def _says(widget: Any) -> str:
 
 
 @pytest.mark.needs_window
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_focus_is_seen_on_every_control(ready: Any, qtbot: Any, theme: str) -> None:
-    open_all(ready, qtbot)
-    ready._viewer.theme = theme
-    ready.window().activateWindow()
-    ring = theme_colors(theme).text
-    reached = [w for w in visible(ready, *CONTROLS) if _takes_focus(w)]
-    assert len(reached) > 30
-    for widget in reached:
-        ready.run_bar.progress.clearFocus()
-        QApplication.processEvents()
-        widget.setFocus(Qt.FocusReason.TabFocusReason)
-        QApplication.processEvents()
-        assert widget.hasFocus()
-        drawn = pixels(widget)
-        edge = np.concatenate([drawn[[0, 1, -2, -1]].reshape(-1, 3),
-                               drawn[:, [0, 1, -2, -1]].reshape(-1, 3)])  # fmt: skip
-        most = max(contrast("#{:02x}{:02x}{:02x}".format(*c), theme_colors(theme).background)
-                   for c in np.unique(edge, axis=0))  # fmt: skip
-        assert most >= EDGE_CONTRAST, (widget, ring)
+def test_the_focus_is_seen_on_every_control(ready: Any, qtbot: Any) -> None:
+    for theme in THEMES:
+        open_all(ready, qtbot)
+        ready._viewer.theme = theme
+        ready.window().activateWindow()
+        ring = theme_colors(theme).text
+        reached = [w for w in visible(ready, *CONTROLS) if _takes_focus(w)]
+        assert len(reached) > 30
+        for widget in reached:
+            ready.run_bar.progress.clearFocus()
+            QApplication.processEvents()
+            widget.setFocus(Qt.FocusReason.TabFocusReason)
+            QApplication.processEvents()
+            assert widget.hasFocus()
+            drawn = pixels(widget)
+            edge = np.concatenate([drawn[[0, 1, -2, -1]].reshape(-1, 3),
+                                   drawn[:, [0, 1, -2, -1]].reshape(-1, 3)])  # fmt: skip
+            most = max(contrast("#{:02x}{:02x}{:02x}".format(*c), theme_colors(theme).background)
+                       for c in np.unique(edge, axis=0))  # fmt: skip
+            assert most >= EDGE_CONTRAST, (widget, ring)
 
 
 def _takes_focus(widget: QWidget) -> bool:
@@ -223,29 +223,29 @@ def test_the_tables_show_all_their_rows(ready: Any, qtbot: Any) -> None:
 
 
 @pytest.mark.needs_window
-@pytest.mark.parametrize("n_classes", [1, 3, 12])
-def test_nothing_is_cut_in_the_narrowest_dock(ready: Any, qtbot: Any, n_classes: int) -> None:
-    classes = tuple(default_class(v) for v in range(2, 2 + n_classes))
-    ready.class_table.setValue(classes)
-    ready.slice_table.set_slices(ready.slice_table.slices(), classes)
-    open_all(ready, qtbot)
-    window = ready.window()
-    docked = ready.parent()
-    while not docked.inherits("QDockWidget"):
-        docked = docked.parent()
-    window.resizeDocks([docked], [300], Qt.Orientation.Horizontal)
-    qtbot.wait(50)
-    assert ready.width() < 320
-    area = ready.scroll_area
-    assert area.widget().width() <= area.viewport().width()
-    for widget in visible(ready, *CONTROLS, QLabel):
-        right = widget.mapTo(ready, widget.rect().topRight()).x()
-        assert right < ready.width(), widget
-        if isinstance(widget, QPushButton):
-            assert widget.width() >= widget.minimumSizeHint().width(), widget.text()
-    table = ready.slice_table.table
-    state = table.visualItemRect(table.item(0, 1))
-    assert state.width() >= table.fontMetrics().horizontalAdvance("complete")
+def test_nothing_is_cut_in_the_narrowest_dock(ready: Any, qtbot: Any) -> None:
+    for n_classes in (1, 3, 12):
+        classes = tuple(default_class(v) for v in range(2, 2 + n_classes))
+        ready.class_table.setValue(classes)
+        ready.slice_table.set_slices(ready.slice_table.slices(), classes)
+        open_all(ready, qtbot)
+        window = ready.window()
+        docked = ready.parent()
+        while not docked.inherits("QDockWidget"):
+            docked = docked.parent()
+        window.resizeDocks([docked], [300], Qt.Orientation.Horizontal)
+        qtbot.wait(50)
+        assert ready.width() < 320
+        area = ready.scroll_area
+        assert area.widget().width() <= area.viewport().width()
+        for widget in visible(ready, *CONTROLS, QLabel):
+            right = widget.mapTo(ready, widget.rect().topRight()).x()
+            assert right < ready.width(), widget
+            if isinstance(widget, QPushButton):
+                assert widget.width() >= widget.minimumSizeHint().width(), widget.text()
+        table = ready.slice_table.table
+        state = table.visualItemRect(table.item(0, 1))
+        assert state.width() >= table.fontMetrics().horizontalAdvance("complete")
 
 
 @pytest.mark.needs_window
