@@ -126,9 +126,11 @@ class Engine:
         budget = (self.memory or devices.free_memory(device)) // 2
         voxels = CPU_TILE if device.type == "cpu" else 1 << 40
         tile = plan_tile(config, self.source.volume.shape, voxels)
-        while prediction_bytes(config, tile, self.precision) > budget or largest_map(
-            config, tile
-        ) > devices.largest_map(device):
+        most, on_gpu = devices.largest_map(device), device.type != "cpu"
+        while (
+            prediction_bytes(config, tile, self.precision, on_gpu) > budget
+            or largest_map(config, tile) > most
+        ):
             smaller = halve(config, tile)
             if smaller is None:
                 break

@@ -278,6 +278,11 @@ class Learner:
         return self.plan.batch_size * math.prod(self.patch_shape)
 
     @property
+    def recorded_shapes(self) -> int:
+        """Shapes of batches whose passes are replayed instead of launched one by one."""
+        return self._passes.recordings
+
+    @property
     def finite_steps(self) -> int:
         """Steps of this run whose loss was a finite number."""
         self._losses.settle()
@@ -309,7 +314,7 @@ class Learner:
 
         def needed(images: Sequence[int]) -> int:
             count, _, z, y, x = images
-            return count * training_bytes(plan.network, (z, y, x), plan.precision)
+            return count * training_bytes(plan.network, (z, y, x), plan.precision, True)
 
         return CudaRecorder(plan.device, list(self.network.parameters()), needed)
 
