@@ -173,7 +173,7 @@ def waits_in_a_step(bench: Bench) -> Figures:
         while count:
             count -= isinstance(next(events), TrainingProgress)
 
-    take(6)
+    take(40)  # all shapes of patches are recorded by then
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:

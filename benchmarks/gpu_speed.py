@@ -35,7 +35,11 @@ _DRY_SHAPES: tuple[Triple, ...] = ((8, 16, 16),)
 _SHARE = 0.8
 """Share of the free memory up to which shapes are tried; the rest is for the libraries."""
 _STEPS = 8
-"""Steps of a training that are timed, after two that load libraries."""
+"""Steps of a training that are timed."""
+_FIRST_STEPS = 6
+"""Steps before them, which load libraries and are recorded as a CUDA graph."""
+_FIRST_MIXED_STEPS = 30
+"""The same where patches have several shapes, each of which is recorded in its fourth step."""
 _LARGE_STACK = 10.0
 """Seconds that 512³ voxels may take on an NVIDIA GPU, from the call to the labels."""
 _ROUNDS = 5
@@ -108,7 +112,7 @@ def training_step_by_kernels(bench: Bench) -> Figures:
             count -= isinstance(next(events), TrainingProgress)
         bench.wait()
 
-    take(3)
+    take(3 if bench.small else _FIRST_MIXED_STEPS)
     begin = time.perf_counter()
     take(steps)
     plain = (time.perf_counter() - begin) / steps
@@ -202,11 +206,11 @@ def _train_on(bench: Bench, shape: Triple) -> Figures:
         if isinstance(event, TrainingProgress):
             times.append(time.perf_counter())
             peak.sample()
-            if len(times) > steps + 2:
+            if len(times) > steps + _FIRST_STEPS:
                 control.cancel()
 
     drain(Trainer(*stack, config, start_from=bench.bundle).run(control), follow)
-    step = (times[-1] - times[2]) / (len(times) - 3)
+    step = (times[-1] - times[_FIRST_STEPS]) / (len(times) - 1 - _FIRST_STEPS)
     planned = training_bytes(bench.bundle.network, shape, bench.precision, on_gpu(bench))
     planned += 5 * _weight_bytes(bench) + resident_bytes(stack[0])  # with gradients, moments, …
     return {

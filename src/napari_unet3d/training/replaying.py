@@ -181,8 +181,8 @@ class CudaRecorder:
         if not self._recorded:  # torch takes back a pool whose last recording is dropped
             self._pool = torch.cuda.graph_pool_handle()
         image, target = image.clone(), target.clone()
-        generator = torch.cuda.default_generators[self._device.index or 0]
-        state = generator.get_state()
+        state = self._generator.get_state()
+        current = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(
@@ -190,12 +190,30 @@ class CudaRecorder:
             ):
                 loss = run(image, target)
         except BaseException:
-            # A recording that broke off leaves the generator of random numbers unusable.
-            with contextlib.suppress(Exception):
-                whole = torch.Generator(self._device)
-                whole.set_state(state)
-                generator.graphsafe_set_state(whole)
+            self._clean_up(current, state)
             raise
         recorded = _CudaGraph(graph, image, target, loss, self._parameters)
         self._recorded.add(recorded)
         return recorded
+
+    @property
+    def _generator(self) -> torch.Generator:
+        return torch.cuda.default_generators[self._index]
+
+    @property
+    def _index(self) -> int:
+        return torch.cuda.current_device() if self._device.index is None else self._device.index
+
+    def _clean_up(self, current: torch.cuda.Stream, state: Tensor) -> None:
+        """Undo what PyTorch leaves behind where a recording cannot be ended.
+
+        Its stream stays the current one, its memory pool stays open, and the generator of random
+        numbers refuses to draw.
+        """
+        torch.cuda.set_stream(current)
+        with contextlib.suppress(Exception):
+            torch._C._cuda_endAllocateToPool(self._index, self._pool)
+        with contextlib.suppress(Exception):
+            whole = torch.Generator(self._device)
+            whole.set_state(state)
+            self._generator.graphsafe_set_state(whole)
