@@ -370,6 +370,22 @@ def test_starting_anew_keeps_what_was_there(
     np.testing.assert_array_equal(labels_in(keeper.path), new)
 
 
+def test_nobody_paints_while_a_session_is_opened(
+    window: Window, image_file: Path, painted: np.ndarray
+) -> None:
+    path = window.paint(window.open_image(image_file), painted).path
+    keeping = window.restart()
+    keeping.open(path)
+    holding = window.dock.annotator.holding
+    assert "being opened" in holding.reason()
+    assert "being opened" in window.dock.run_bar.remark.text()
+    window.continued()
+    assert holding.reason() == ""
+    assert window.dock.run_bar.remark.text() == ""
+    roles = [role_of(layer) for layer in window.viewer.layers]
+    assert roles.count("annotation") == 1
+
+
 def test_keep_in_moves_the_session(
     window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
 ) -> None:

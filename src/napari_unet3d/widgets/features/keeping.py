@@ -14,7 +14,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import Checkpoint
+from napari_unet3d.events import Checkpoint, RoundFinished
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import Evidence
 from napari_unet3d.session.recent import RecentSession, recent_sessions
@@ -40,8 +40,9 @@ copied at that moment too (`PaintWatch` would wait 300 ms), so that both come in
 _TICK_MS = 500
 """Milliseconds between two looks at the savers: the line counts seconds."""
 _CHECKPOINT_SECONDS = 60.0
-"""Seconds between two checkpoints of a running training. Writing one takes a second on a CPU; in
-the worst case a minute of training is lost, and no paint."""
+"""Seconds between two checkpoints of a running training, of which the first comes after ten
+seconds. Writing one takes a second on a CPU; in the worst case a minute of training is lost, and no
+paint."""
 
 
 class Keeping(Feature):
@@ -190,7 +191,7 @@ class Keeping(Feature):
 
     def _take_checkpoint(self, events: Sequence[Any]) -> None:
         for event in events:
-            if isinstance(event, Checkpoint):
+            if isinstance(event, Checkpoint | RoundFinished):
                 self._put_checkpoint(event.bundle)
 
     def _put_checkpoint(self, bundle: ModelBundle) -> None:

@@ -207,8 +207,7 @@ class ObjectsFeature(Feature):
         if not len(objects.table):
             self.count.setText("No object is large enough: make 'Smallest' smaller.")
             return
-        last = None if self._found is None else self._found[0]
-        layer = show_objects(self.bench.viewer, target, objects, last)
+        layer = show_objects(self.bench.viewer, target, objects)
         self._found = layer, objects.table
         self._show_state()
         self.count.setText(objects.table.sentence())
