@@ -185,8 +185,16 @@ def test_a_time_series_is_followed_too(desk: Desk, stack: np.ndarray) -> None:
 # ---- The axes of a file that another reader opened
 
 
+@pytest.fixture
+def plugins() -> None:
+    """Readers can be named, as they can in napari's window."""
+    from napari.plugins import _initialize_plugins
+
+    _initialize_plugins()
+
+
 def test_channels_behind_z_are_opened_again_in_one_click(
-    desk: Desk, stack: np.ndarray, tmp_path: Path
+    desk: Desk, stack: np.ndarray, tmp_path: Path, plugins: None
 ) -> None:
     path = tmp_path / "cells.tif"
     both = np.stack([stack, stack[::-1]], axis=1)
@@ -206,7 +214,7 @@ def test_channels_behind_z_are_opened_again_in_one_click(
 
 
 def test_channels_in_front_are_taken_for_channels_unasked(
-    desk: Desk, stack: np.ndarray, tmp_path: Path
+    desk: Desk, stack: np.ndarray, tmp_path: Path, plugins: None
 ) -> None:
     path = tmp_path / "cells.ome.tif"
     tifffile.imwrite(path, np.stack([stack] * 2), metadata={"axes": "CZYX"})
