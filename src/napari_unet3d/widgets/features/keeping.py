@@ -239,7 +239,11 @@ class Keeping(Feature):
     # ---- the menu
 
     def start_anew(self) -> None:
-        """Begin with an empty annotation; the session so far gets another name."""
+        """Begin with an empty annotation; the session so far gets another name.
+
+        The empty annotation has its session at once: when the image is opened again, that one is
+        continued, and not the session that was put aside.
+        """
         keeper = self.keeper()
         self.continuing.dismiss()
         if keeper is None:
@@ -255,6 +259,8 @@ class Keeping(Feature):
         self.bench.session.update(model=None, scores=None, evidence=Evidence())
         self.bench.results.set_state(self._blank)
         self.bench.pairing.start()
+        if (new := self.bench.annotator.layer()) is not None:
+            self._make_folder(new)
         self._read_recent()
         self.continuing.say(
             f"What was there is kept in '{aside.name}'.",
