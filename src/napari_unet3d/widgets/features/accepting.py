@@ -55,7 +55,7 @@ class AcceptingAll(QObject):
         annotator, known = self._bench.annotator, proposed(proposals)
         held_out = self._bench.slice_table.value()
         for i, (ref, origin) in enumerate(known.items(), start=1):
-            if annotator.layer() is not layer:
+            if self._has_left(layer):
                 return
             if ref in held_out:
                 continue
@@ -68,6 +68,10 @@ class AcceptingAll(QObject):
             if i < len(known):
                 self.told.emit(f"Accepting {i} of {len(known)} proposals …")
             yield
+
+    def _has_left(self, layer: Labels) -> bool:
+        """Whether the user has chosen another annotation."""
+        return self._bench.annotator.layer() is not layer
 
     def _done(self, error: Exception | None) -> None:
         self._work = None
