@@ -380,6 +380,42 @@ def test_starting_anew_keeps_what_was_there(
     np.testing.assert_array_equal(labels_in(keeper.path), new)
 
 
+def test_a_sample_that_was_started_anew_stays_empty(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = samples.sparse_nuclei((12, 48, 48))
+    monkeypatch.setattr(samples, "sparse_nuclei", lambda: small)
+    window.viewer.open_sample("napari-unet3d", "first_steps")
+    ready = window.continued().layer
+    assert ready.data.any()
+    keeping_of(window.dock).start_anew()
+    assert not window.continued().layer.data.any()
+    window.saved()
+    window.restart()
+    window.viewer.open_sample("napari-unet3d", "first_steps")
+    keeper = window.continued()
+    assert keeper.path.name == f"sparse nuclei{SUFFIX}"
+    assert not keeper.layer.data.any()
+    roles = [role_of(layer) for layer in window.viewer.layers]
+    assert roles.count("annotation") == 1
+
+
+def test_nobody_paints_while_a_session_is_opened(
+    window: Window, image_file: Path, painted: np.ndarray
+) -> None:
+    path = window.paint(window.open_image(image_file), painted).path
+    keeping = window.restart()
+    keeping.open(path)
+    holding = window.dock.annotator.holding
+    assert "being opened" in holding.reason()
+    assert "being opened" in window.dock.run_bar.remark.text()
+    window.continued()
+    assert holding.reason() == ""
+    assert window.dock.run_bar.remark.text() == ""
+    roles = [role_of(layer) for layer in window.viewer.layers]
+    assert roles.count("annotation") == 1
+
+
 def test_keep_in_moves_the_session(
     window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
 ) -> None:

@@ -381,7 +381,11 @@ def test_proposals_count_only_when_they_are_accepted(bench: Any, qtbot: Any) -> 
     assert (bench.layer.data == before).all()
     assert proposals.data[6].any()
 
-    data = checked(bench, lambda: bench.tools.do("accept all"))
+    def accept_all() -> None:
+        bench.tools.do("accept all")
+        qtbot.waitUntil(lambda: "5 proposals accepted" in bench.status(), timeout=20_000)
+
+    data = checked(bench, accept_all)
     assert (data[3:10] > 0).all()
     qtbot.waitUntil(lambda: not proposed(proposals), timeout=20_000)
     assert not bench.bar.action_buttons["accept all"].isEnabled()

@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import SlicesJoined
+from napari_unet3d.widgets.features.earlier_result import EarlierResult
 
 pytestmark = pytest.mark.needs_window
 WAIT = 60_000
@@ -189,7 +190,7 @@ def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
         assert len(predictions(ready)) == 1
 
 
-def test_each_run_adds_a_layer_and_continues_from_the_last(
+def test_each_run_replaces_the_result_and_continues_from_the_last(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
     hands.press(ready.run_bar.start_button)
@@ -200,13 +201,16 @@ def test_each_run_adds_a_layer_and_continues_from_the_last(
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     assert not ready.run_bar.is_error(), ready.run_bar.message.text()
-    first, second = (ready._viewer.layers[n] for n in ("cells prediction", "cells prediction 2"))
-    assert not first.visible
-    assert second.visible
-    probability = ready._viewer.layers["cells prediction 2: probability of structure"]
-    uncertainty = ready._viewer.layers["cells prediction 2: uncertainty"]
+    (result,) = predictions(ready)
+    assert (result.name, result.visible) == ("cells prediction", True)
+    probability = ready._viewer.layers["cells prediction: probability of structure"]
+    uncertainty = ready._viewer.layers["cells prediction: uncertainty"]
     assert 0 <= probability.data.min() < probability.data.max() <= 1
-    assert uncertainty.data.shape == first.data.shape
+    assert uncertainty.data.shape == result.data.shape
+    earlier = next(f for f in ready.features if isinstance(f, EarlierResult))
+    earlier.button.click()
+    assert [x.name for x in predictions(ready) if x.visible] == ["cells prediction (earlier)"]
+    assert earlier.button.isHidden()
     assert ready.choice.image.count() == 1  # companions are not offered as images
 
 

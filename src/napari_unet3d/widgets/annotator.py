@@ -23,6 +23,7 @@ from napari_unet3d.widgets.viewer.adoption import classes_of
 from napari_unet3d.widgets.viewer.corrections import Corrections
 from napari_unet3d.widgets.viewer.counting import Ask, Counting
 from napari_unet3d.widgets.viewer.history import History
+from napari_unet3d.widgets.viewer.holding import Holding
 from napari_unet3d.widgets.viewer.layers import read_classes, starting_classes, write_classes
 from napari_unet3d.widgets.viewer.marks import read_marks, write_marks
 from napari_unet3d.widgets.viewer.navigation import show_slice, shown_slice
@@ -71,6 +72,7 @@ class Annotator(QObject):
         self._class_table, self._slice_table = class_table, slice_table
         self._known = Marks()
         self._corrections = Corrections()
+        self.holding = Holding(self, self.told.emit)
         self._counting = Counting(self, self.shown, ask)
         self._rows_timer = QTimer(self)
         self._rows_timer.setSingleShot(True)
@@ -119,11 +121,14 @@ class Annotator(QObject):
         self._let_go()
         self._layer, self._corrections = layer, Corrections()
         self._counting.set_layer(layer)
+        self.holding.set_layer(layer)
         if layer is not None:
             if not read_classes(layer):
                 classes = classes or starting_classes()
                 write_classes(layer, classes)
-            self._history = History(layer, self._counting.our_writes, self._forget)
+            self._history = History(
+                layer, self._counting.our_writes, self._forget, self.holding.reason
+            )
             self._class_table.setValue(classes)
             self._class_table.select_label(int(layer.selected_label))
             self._layer_connections.add(
@@ -218,12 +223,12 @@ class Annotator(QObject):
 
     def undo(self) -> None:
         """Undo the last action on the annotation, whatever it was."""
-        if self._history is not None:
+        if self._history is not None and not self.holding.reason():
             self._history.undo()
 
     def redo(self) -> None:
         """Repeat the action that was undone last."""
-        if self._history is not None:
+        if self._history is not None and not self.holding.reason():
             self._history.redo()
 
     def complete(self, ref: SliceRef) -> None:
@@ -276,6 +281,7 @@ class Annotator(QObject):
         *,
         held_out: frozenset[SliceRef] | None = None,
         accepted: Mapping[SliceRef, str] | None = None,
+        goes_on: bool = False,
     ) -> None:
         """Edit slices of the annotation, in one undo step together with their marks.
 
@@ -285,10 +291,14 @@ class Annotator(QObject):
             New labels of slices.
         held_out, accepted
             The held-out and the accepted slices after the edit; None leaves them as they are.
+        goes_on
+            Whether the edit belongs to the undo step before, since it is one of many edits by
+            somebody who holds the annotation.
         """
         if self._layer is not None:
             marks, labels = read_marks(self._layer), self._layer.data
-            self._write(*state_changes.mark(labels, marks, edits, held_out, accepted))
+            change = state_changes.mark(labels, marks, edits, held_out, accepted)
+            self._write(*change, goes_on=goes_on)
 
     def _write_kept(
         self,
@@ -304,10 +314,13 @@ class Annotator(QObject):
             self._write(*written)
         return written is not None
 
-    def _write(self, edits: Sequence[SliceEdit], marks: Marks) -> None:
+    def _write(self, edits: Sequence[SliceEdit], marks: Marks, *, goes_on: bool = False) -> None:
         if self._layer is None or self._history is None:
             return
-        with self._history.step():
+        if (reason := self.holding.reason()) and not goes_on:
+            self.told.emit(reason)
+            return
+        with self._history.step(goes_on=goes_on):
             self._history.edit(edits)
             write_marks(self._layer, marks)
         self._read_metadata()

@@ -34,6 +34,8 @@ class OmeImage:
         Images that are described in all.
     metadata_file
         The file that holds the description instead of this one; None for most.
+    channel_names
+        Of the channels, in their order; None for one without a name.
     """
 
     sizes: Mapping[str, int]
@@ -41,6 +43,7 @@ class OmeImage:
     placement: Placement = field(default_factory=Placement)
     n_images: int = 1
     metadata_file: str | None = None
+    channel_names: tuple[str | None, ...] = ()
 
     @property
     def n_planes(self) -> int:
@@ -70,7 +73,8 @@ def parse_ome(xml: str) -> OmeImage | None:
     sizes["C"] = max(1, sizes["C"] // max(1, samples))
     names = [u.get("FileName") for u in pixels.findall("./{*}TiffData/{*}UUID")]
     files = tuple(dict.fromkeys(name for name in names if name))
-    return OmeImage(sizes, files, _placement(pixels), len(images))
+    channels = tuple(c.get("Name") for c in pixels.findall("./{*}Channel"))
+    return OmeImage(sizes, files, _placement(pixels), len(images), channel_names=channels)
 
 
 def check_files(image: OmeImage, path: Path) -> None:

@@ -38,6 +38,7 @@ from napari_unet3d.widgets.viewer.session_opening import SessionOpening
 from napari_unet3d.widgets.viewer.window_record import shown_slice_of
 from napari_unet3d.widgets.workbench import Workbench
 
+_OPENING = "A session is being opened: paint when its annotation is there."
 _SHORTEST_REST = 10.0
 """Seconds. A training that was cut off goes on at least so long: the pixel classifier is fitted
 anew."""
@@ -67,9 +68,7 @@ class Continuing(QObject):
         super().__init__(parent)
         self.bench, self.folders = bench, folders
         self.notice = NoticeBox(in_a_row=True)
-        self.opening = SessionOpening(
-            bench.viewer, self, bench.background.ask, bench.choice.first_axis_value
-        )
+        self.opening = SessionOpening(bench.viewer, self, bench.background.ask)
         self._looked: set[str] = set()
         """Identifiers of the images whose session was looked for."""
         self._searches: set[str] = set()
@@ -85,9 +84,18 @@ class Continuing(QObject):
         """The session that is being opened; None when none is."""
         return self.opening.path
 
+    def _hold_brush(self) -> None:
+        """Let nobody paint while a session is looked for or opened: it brings its annotation."""
+        holding = self.bench.annotator.holding
+        if self._searches or self.opening.path is not None:
+            holding.hold(_OPENING)
+        else:
+            holding.release(_OPENING)
+
     def cleanup(self) -> None:
         """Open no more, and forget the layers."""
         self.opening.stop()
+        self.bench.annotator.holding.release(_OPENING)
         self._opened, self._restored = None, []
 
     def take_restored(self) -> list[Any]:
@@ -110,6 +118,7 @@ class Continuing(QObject):
         if self.folders.has_image(image):
             return
         self._searches.add(identifier)
+        self._hold_brush()
         question = partial(_sessions_of, volume, file_of(image))
         self.bench.background.ask(question, partial(self._found_sessions, image, identifier))
 
@@ -122,9 +131,9 @@ class Continuing(QObject):
         kept = {keeper.path for keeper in self.folders.keepers()}
         paths = [path for path in paths if path not in kept]
         if paths and image in self.bench.viewer.layers and self.opening.path is None:
-            self.opening.open(paths[0], image)
-            self.changed.emit()
+            self._open(paths[0], image)
         else:
+            self._hold_brush()
             self.failed.emit()
 
     # ---- open, continue
@@ -136,13 +145,19 @@ class Continuing(QObject):
                 self._choose(keeper.layer)
                 return
         self.dismiss()
-        self.opening.open(path)
+        self._open(path)
+
+    def _open(self, path: Path, image: Image | None = None, *, anyway: bool = False) -> None:
+        self.opening.open(path, image, anyway=anyway)
+        self._hold_brush()
+        self.bench.run_bar.tell(_OPENING)
         self.changed.emit()
 
     def _choose(self, layer: Labels) -> None:
         self.bench.choice.setValue(self.folders.image_of(layer), layer)
 
     def _continue(self, opened: OpenedSession, image: Image) -> None:
+        self._opening_ended()
         self._looked.add(identify(image))
         choice, record = self.bench.choice, opened.record
         restore_voxel_size(image, record)
@@ -177,6 +192,10 @@ class Continuing(QObject):
         self._opened = opened
         self.refresh_notice()
         self.changed.emit()
+
+    def _opening_ended(self) -> None:
+        self._hold_brush()
+        self.bench.run_bar.tell("")
 
     def _restore_settings(self, settings: RunSettings) -> None:
         bench = self.bench
@@ -253,6 +272,7 @@ class Continuing(QObject):
         self.bench.background.ask(lambda: SessionFolder.open(path).close(), lambda _: None)
 
     def _refused(self, path: Path, text: str) -> None:
+        self._opening_ended()
         self.changed.emit()
         self.say(
             f"{text} What you paint here is saved as a new session.",
@@ -262,6 +282,7 @@ class Continuing(QObject):
         self.failed.emit()
 
     def _ask_for_image(self, path: Path, text: str, image: Image | None) -> None:
+        self._opening_ended()
         answers: list[tuple[str, Any]] = [("Not now", self.dismiss)]
         if image is None:
             answers.insert(0, ("Choose the image…", partial(self._choose_image, path)))
@@ -285,11 +306,11 @@ class Continuing(QObject):
         new = [x for x in self.bench.viewer.layers if isinstance(x, Image) and x not in before]
         if new:
             self._looked.update(identify(x) for x in new)
-            self.opening.open(path, new[0])
+            self._open(path, new[0])
 
     def _use_anyway(self, path: Path, image: Image) -> None:
         self.dismiss()
-        self.opening.open(path, image, anyway=True)
+        self._open(path, image, anyway=True)
 
 
 def _sessions_of(volume: Volume, path: Path | None) -> list[Path]:

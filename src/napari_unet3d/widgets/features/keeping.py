@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_unet3d.config import ObjectsConfig
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import Checkpoint
+from napari_unet3d.events import Checkpoint, RoundFinished
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import Evidence
 from napari_unet3d.session.recent import RecentSession, recent_sessions
@@ -43,8 +43,9 @@ copied at that moment too (`PaintWatch` would wait 300 ms), so that both come in
 _TICK_MS = 500
 """Milliseconds between two looks at the savers: the line counts seconds."""
 _CHECKPOINT_SECONDS = 60.0
-"""Seconds between two checkpoints of a running training. Writing one takes a second on a CPU; in
-the worst case a minute of training is lost, and no paint."""
+"""Seconds between two checkpoints of a running training, of which the first comes after ten
+seconds. Writing one takes a second on a CPU; in the worst case a minute of training is lost, and no
+paint."""
 
 
 class Keeping(Feature):
@@ -195,7 +196,7 @@ class Keeping(Feature):
 
     def _take_checkpoint(self, events: Sequence[Any]) -> None:
         for event in events:
-            if isinstance(event, Checkpoint):
+            if isinstance(event, Checkpoint | RoundFinished):
                 self._put_checkpoint(event.bundle)
 
     def _put_checkpoint(self, bundle: ModelBundle) -> None:
@@ -257,7 +258,11 @@ class Keeping(Feature):
     # ---- the menu
 
     def start_anew(self) -> None:
-        """Begin with an empty annotation; the session so far gets another name."""
+        """Begin with an empty annotation; the session so far gets another name.
+
+        The empty annotation has its session at once: when the image is opened again, that one is
+        continued, and not the session that was put aside.
+        """
         keeper = self.keeper()
         self.continuing.dismiss()
         if keeper is None:
@@ -273,6 +278,8 @@ class Keeping(Feature):
         self.bench.session.update(model=None, scores=None, evidence=Evidence())
         self.bench.results.set_state(self._blank)
         self.bench.pairing.start()
+        if (new := self.bench.annotator.layer()) is not None:
+            self._make_folder(new)
         self._read_recent()
         self.continuing.say(
             f"What was there is kept in '{aside.name}'.",

@@ -211,8 +211,7 @@ class ObjectsFeature(Feature):
         if not len(objects.table):
             self.count.setText("No object is large enough: make 'Smallest' smaller.")
             return
-        last = None if self._found is None else self._found[0]
-        layer = show_objects(self.bench.viewer, target, objects.numbers, objects.table, last)
+        layer = show_objects(self.bench.viewer, target, objects.numbers, objects.table)
         self._found = layer, objects.table
         self.bench.session.tell_objects(layer, config)
         self._show_state()

@@ -25,6 +25,7 @@ from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import SlicePreview
 from napari_unet3d.widgets.annotator import UNDO_HINT
+from napari_unet3d.widgets.features.accepting import AcceptingAll
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.tool_bar import Tool, ToolBar
 from napari_unet3d.widgets.parts.tool_reasons import NO_PREDICTION, ToolSituation, tool_reasons
@@ -41,10 +42,10 @@ from napari_unet3d.widgets.viewer.proposals import (
     add_proposals,
     find_proposals,
     note_proposed,
-    proposal_at,
     proposed,
     write_proposals,
 )
+from napari_unet3d.widgets.viewer.result_layers import keep_result
 from napari_unet3d.widgets.workbench import Feature, Place, Workbench
 
 _MOST_COUNTED = 2**21
@@ -68,6 +69,7 @@ class Tools(Feature):
         self._sync_timer.setInterval(0)
         self._sync_timer.timeout.connect(self._sync_proposals)
         self._interpolating = False
+        self._accepting = AcceptingAll(bench, self)
         annotator = bench.annotator
         self.pointing = Pointing(
             bench.viewer,
@@ -102,6 +104,7 @@ class Tools(Feature):
             (self.pointing.edited, self._pointed),
             (self.pointing.told, self._tell),
             (self.pointing.ended, self._ended),
+            (self._accepting.told, self._tell),
             (annotator.changed, self._annotation_changed),
             (bench.pairing.changed, self._pair_changed),
             (bench.pairing.acceptRequested, partial(self.do, "accept")),
@@ -119,6 +122,7 @@ class Tools(Feature):
 
     def cleanup(self) -> None:
         self._sync_timer.stop()
+        self._accepting.stop()
         self._connections.clear()
         self.pointing.cleanup()
         self._accepted.clear()
@@ -157,6 +161,8 @@ class Tools(Feature):
 
     def _pointed(self, edit: SliceEdit, text: str) -> None:
         self.bench.annotator.apply([edit])
+        if self.bar.value() == "take" and (shown := self.bench.annotator.shown()) is not None:
+            self._keep(self._source(shown))
         self._tell(f"{text}; {UNDO_HINT}")
 
     # ---- actions
@@ -169,7 +175,8 @@ class Tools(Feature):
             return
         try:
             if action == "accept all":
-                self._accept_all()
+                if (proposals := self._proposals()) is not None:
+                    self._accepting.start(proposals)
             elif action == "discard":
                 self._discard()
             elif ref is not None and layer is not None:
@@ -187,6 +194,7 @@ class Tools(Feature):
             return
         accepted = {**read_accepted(layer), ref: source.origin}
         self.bench.annotator.apply([edit], accepted=accepted)
+        self._keep(source)
         self._tell(f"{self._objects(edit)} taken from {source.name}; {UNDO_HINT}")
 
     def _fill(self, ref: SliceRef, layer: Labels) -> None:
@@ -252,24 +260,12 @@ class Tools(Feature):
             )
         self._update()
 
-    # ---- proposals
+    def _keep(self, source: Source) -> None:
+        """Labels were taken from a prediction: no newer one takes its place."""
+        if source.layer is not None:
+            keep_result(source.layer)
 
-    def _accept_all(self) -> None:
-        layer, proposals = self.bench.annotator.layer(), self._proposals()
-        if layer is None or proposals is None:
-            return
-        edits, accepted = [], read_accepted(layer)
-        held_out = self.bench.slice_table.value()
-        for ref, origin in proposed(proposals).items():
-            if ref in held_out:
-                continue
-            plane = read_slice(layer.data, ref)
-            edit = unlabelled_edit(ref, plane, proposal_at(proposals, ref))
-            if edit is not None:
-                edits.append(edit)
-                accepted[ref] = origin
-        self.bench.annotator.apply(edits, accepted=accepted)
-        self._tell(f"{counted(len(edits), 'proposal')} accepted; {UNDO_HINT}")
+    # ---- proposals
 
     def _discard(self) -> None:
         proposals = self._proposals()

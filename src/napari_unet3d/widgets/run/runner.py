@@ -25,6 +25,7 @@ from napari_unet3d.session.texts import error_text
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.run.worker import Worker
+from napari_unet3d.widgets.viewer.result_layers import Result
 
 _PATIENCE_MS = 1500
 """Milliseconds that Cancel waits for the thread, so that the window is free within two seconds.
@@ -45,11 +46,14 @@ class Finished:
         The layer that shows it.
     outputs
         The arrays of all outputs, by name.
+    replaced
+        The layers of the earlier result whose place it has taken.
     """
 
     bundle: ModelBundle
     layer: Labels
     outputs: Outputs
+    replaced: Result | None = None
 
 
 class Runner(QObject):
@@ -271,7 +275,7 @@ class Runner(QObject):
                 view.discard()
                 result = None
             elif view is not None:
-                result = Finished(result, view.finish(), view.outputs)
+                result = Finished(result, view.finish(), view.outputs, view.replaced)
         except Exception as error:  # the viewer refused a layer; the run is over in any case
             signal, result = self.failed, error
         self._ended()

@@ -21,7 +21,7 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.prediction.output import LayerOptions
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.widgets.parts.colors import BACKGROUND_ALPHA, BACKGROUND_COLOR
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, labels_shape
+from napari_unet3d.widgets.viewer.axes import FirstAxis, labels_shape
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 

@@ -17,6 +17,7 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.objects.separating import Separation
 from napari_unet3d.objects.table import ObjectTable
 from napari_unet3d.widgets.parts.objects_form import ClassChoice
+from napari_unet3d.widgets.viewer.belonging import image_ids
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import (
@@ -28,6 +29,7 @@ from napari_unet3d.widgets.viewer.layers import (
     unique_name,
 )
 from napari_unet3d.widgets.viewer.placement import spatial_transform
+from napari_unet3d.widgets.viewer.result_layers import begun
 from napari_unet3d.widgets.viewer.saving import position_of
 
 _SOURCE = "objects_of"
@@ -88,7 +90,7 @@ def likeliest(layers: Sequence[Labels]) -> Labels | None:
     for roles in (("prediction",), (None, "truth"), ("annotation",)):
         found = [x for x in layers if role_of(x) in roles]
         if found:
-            return found[-1]
+            return max(reversed(found), key=begun)
     return None
 
 
@@ -147,9 +149,14 @@ def measured_image(choice: LayerChoice, labels: Volume) -> Volume | None:
     return volume if same else None
 
 
-def show_objects(
-    viewer: Any, source: Layer, numbers: Any, table: ObjectTable, last: Labels | None = None
-) -> Labels:
+def hide_objects_of(viewer: Any, source: Labels) -> None:
+    """Hide the objects of a segmentation that is replaced: they are no longer those of its name."""
+    for layer in viewer.layers:
+        if isinstance(layer, Labels) and _is_ours(layer, source):
+            layer.visible = False
+
+
+def show_objects(viewer: Any, source: Layer, numbers: Any, table: ObjectTable) -> Labels:
     """Show objects above their segmentation.
 
     Parameters
@@ -159,14 +166,15 @@ def show_objects(
     source
         The segmentation, which is hidden; or the image.
     numbers, table
-        The objects.
-    last
-        The layer that showed earlier ones; it is used again, unless it was painted on.
+        The objects. The layer that showed earlier ones of a segmentation of this name is used
+        again, unless it was painted on.
     """
-    if last is not None and last in viewer.layers and _is_ours(last, source):
-        last.data = numbers
-        last.features = table.features()
-        layer = last
+    layers = (x for x in viewer.layers if isinstance(x, Labels) and _is_ours(x, source))
+    layer = next(layers, None)
+    if layer is not None:
+        layer.data = numbers
+        layer.features = table.features()
+        layer.visible = True
     else:
         layer = Labels(
             numbers,
@@ -204,8 +212,10 @@ def layers_with_objects(layers: Iterable[Layer]) -> list[Labels]:
 
 def _is_ours(layer: Labels, source: Layer) -> bool:
     metadata = metadata_of(layer)
-    return metadata.get(_SOURCE) == source.name and tuple(layer.data.shape) == tuple(
-        source.data.shape
+    return (
+        metadata.get(_SOURCE) == source.name
+        and image_ids(layer) == image_ids(source)
+        and tuple(layer.data.shape) == tuple(source.data.shape)
     )
 
 

@@ -6,7 +6,7 @@ from napari.layers import Image, Labels
 
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, labels_shape
+from napari_unet3d.widgets.viewer.axes import FirstAxis, labels_shape
 from napari_unet3d.widgets.viewer.layers import role_of
 from napari_unet3d.widgets.viewer.room import result_problem
 

@@ -16,6 +16,7 @@ from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.data.wording import either
 from napari_unet3d.widgets.viewer.belonging import belongs_to
 from napari_unet3d.widgets.viewer.layers import metadata_of, read_classes, remember, role_of
+from napari_unet3d.widgets.viewer.result_layers import begun
 
 _ORIGIN = "origin"
 
@@ -38,6 +39,8 @@ class Source:
         Where they came from: "model trained on 'cells', 2026-11-26 14:30".
     missing
         Classes that the annotation does not have.
+    layer
+        The prediction; None for proposals.
     """
 
     name: str
@@ -46,15 +49,15 @@ class Source:
     labels: np.ndarray
     origin: str
     missing: tuple[ClassInfo, ...] = ()
+    layer: Labels | None = None
 
     @classmethod
     def from_prediction(cls, layer: Labels, ref: SliceRef, annotated: Sequence[ClassInfo]) -> Self:
         """Read a slice of a prediction, for an annotation with these classes."""
         numbers = read_slice(layer.data, ref)
         mapping, missing = label_map(read_classes(layer), annotated)
-        return cls(
-            "the prediction", numbers, 0, translated(numbers, mapping), origin_of(layer), missing
-        )
+        labels = translated(numbers, mapping)
+        return cls("the prediction", numbers, 0, labels, origin_of(layer), missing, layer)
 
     @classmethod
     def from_proposals(cls, layer: Labels, ref: SliceRef, origin: str) -> Self:
@@ -72,32 +75,35 @@ class Source:
 
 
 def newest_prediction(
-    viewer: Any, image: Image | None, annotation: Labels, *, hidden: bool = False
+    viewer: Any,
+    image: Image | None = None,
+    annotation: Labels | None = None,
+    *,
+    hidden: bool = False,
 ) -> Labels | None:
-    """The topmost prediction of an image that fits its annotation; None without one.
+    """The prediction that was begun last; None without one.
 
     Parameters
     ----------
     viewer
         The napari viewer.
     image
-        The image; None for any.
+        The image of the prediction; None for any.
     annotation
-        Of the same shape as the prediction.
+        Of the same shape as the prediction; None for any.
     hidden
         Whether a layer that is not visible counts too.
     """
-    shape = tuple(annotation.data.shape)
-    for layer in reversed(viewer.layers):
-        if (
-            role_of(layer) == "prediction"
-            and (hidden or layer.visible)
-            and tuple(layer.data.shape) == shape
-            and (image is None or belongs_to(layer, image))
-        ):
-            found: Labels = layer
-            return found
-    return None
+    shape = None if annotation is None else tuple(annotation.data.shape)
+    fitting: list[Labels] = [
+        layer
+        for layer in reversed(viewer.layers)
+        if role_of(layer) == "prediction"
+        and (hidden or layer.visible)
+        and shape in (None, tuple(layer.data.shape))
+        and (image is None or belongs_to(layer, image))
+    ]
+    return max(fitting, key=begun, default=None)
 
 
 def note_origin(layer: Labels, model: str) -> None:
