@@ -326,8 +326,8 @@ class Actions(QObject):
                 self._say_next(finished)
             if self._learning is not None:
                 self._learned = self._learning.shown()
-            done = done_text(self._report.durations())
-            self._run_bar.set_status(f"{done}: see the layer '{finished.layer.name}'.")
+            # It stays: somebody comes back after ten minutes and wants to know.
+            self._run_bar.set_status(f"{done_text(self._report.durations())}.", stays=True)
         self._painted = self._annotator.slices()
         self.idle.emit()
 

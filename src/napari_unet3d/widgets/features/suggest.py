@@ -13,7 +13,8 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.session.suggestions import Scene, suggest
-from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, sentence
+from napari_unet3d.session.texts import few_text
+from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, brief_sentence, sentence
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.workbench import Feature, Offer, Workbench
 
@@ -66,17 +67,24 @@ class NextSlice(Feature):
             self.bench.run_bar.tell(sentence(chosen))  # the dock is scrolled to another section
 
     def offer(self) -> Offer | None:
-        """After a run: where to look next."""
+        """Where to paint next; after a run with the reason, and with what became of the run."""
         suggestion = self.box.current()
-        if not self._just_ran or suggestion is None or self._result is None:
+        if suggestion is None:
             return None
-        if self._result[1].bundle.record.starved:
-            return None  # more time comes before more paint
+        go = (("Go there", self.box.go),)
+        if not self._just_ran or self._result is None:
+            return Offer(brief_sentence(suggestion), go)
+        bundle = self._result[1].bundle
+        if rest := self.bench.report.rest():
+            return Offer(f"{rest} {brief_sentence(suggestion)}", go)
+        if bundle.record.starved:  # more time comes before more paint
+            return Offer(f"{few_text(bundle)} Give it more time. {brief_sentence(suggestion)}", go)
         then = " Paint it, then press Continue training." if suggestion.purpose == "train" else ""
-        return Offer(sentence(suggestion) + then, (("Go there", self.box.go),))
+        return Offer(sentence(suggestion) + then, go)
 
     def _jump(self, ref: SliceRef) -> None:
         self.bench.annotator.jump(ref)
+        self.showRequested.emit()  # the classes and tools to paint it with
 
     # ---- what is known
 
@@ -163,3 +171,4 @@ class NextSlice(Feature):
             self._just_ran = False  # the user painted
         self._key = key
         self.box.setValue(suggest(scene, strategy))
+        self.settled.emit()  # the next step may be another one

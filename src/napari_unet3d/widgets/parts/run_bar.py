@@ -20,6 +20,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet3d.widgets.parts.status_line import StatusLine
+from napari_unet3d.widgets.parts.wrapping_row import WrappingRow
+
 Action = tuple[str, Callable[[], object]]
 """Text of a button under the message, and the function that it calls."""
 _SCALE = 1000
@@ -56,7 +59,8 @@ class RunBar(QWidget):
         self._action_row = QWidget()
         self._action_row.setObjectName("words")
         self._action_buttons: list[QPushButton] = []
-        QVBoxLayout(self._action_row)
+        self._actions = WrappingRow()
+        self._action_row.setLayout(self._actions)
         self._frame = QFrame()
         self._frame.setObjectName("message")
         inside = QVBoxLayout(self._frame)
@@ -78,6 +82,7 @@ class RunBar(QWidget):
             "Train a network on the painted slices, then segment the whole stack.\n"
             "Your annotation is never changed; the result is a new layer. Key: Ctrl+Enter."
         )
+        self.expectation = StatusLine("How long it takes")
         self.keep_learning = QCheckBox("Keep learning")
         self.keep_learning.setAccessibleName("Keep learning")
         self.keep_learning.setToolTip(
@@ -106,6 +111,10 @@ class RunBar(QWidget):
         running.setSpacing(4)
         running.addWidget(self.stop_button, 3)
         running.addWidget(self.cancel_button, 2)
+        beside = QHBoxLayout()
+        beside.setSpacing(8)
+        beside.addWidget(self.keep_learning)
+        beside.addWidget(self.expectation, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 4)
         layout.setSpacing(4)
@@ -113,7 +122,7 @@ class RunBar(QWidget):
         layout.addWidget(self._frame)
         layout.addWidget(self.start_button)
         layout.addLayout(running)
-        layout.addWidget(self.keep_learning, 0, Qt.AlignmentFlag.AlignLeft)
+        layout.addLayout(beside)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
         self.start_button.clicked.connect(self.startRequested)
@@ -126,12 +135,14 @@ class RunBar(QWidget):
             timer.setInterval(_PASSING_MS)
             timer.timeout.connect(partial(forget, ""))
         self._error = self._kept = self._running = False
+        self._expectation = ""
         self.show_ready()
 
     def show_ready(self) -> None:
         """Offer to start: nothing runs."""
         self._running = False
         self.start_button.show()
+        self.expectation.setText(self._expectation)
         for widget in (self.stop_button, self.cancel_button, self.progress):
             widget.hide()
 
@@ -140,6 +151,7 @@ class RunBar(QWidget):
         self._running = True
         had_focus = self.start_button.hasFocus()
         self.start_button.hide()
+        self.expectation.hide()
         self.stop_button.setVisible(can_stop)
         self.stop_button.setEnabled(True)
         self.cancel_button.show()
@@ -166,11 +178,34 @@ class RunBar(QWidget):
         self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
         self.progress.setFormat(f"{text} %p %")
 
-    def set_status(self, text: str) -> None:
-        """Show a line of figures, or of what happened; the latter vanishes after ten seconds."""
+    def set_expectation(self, text: str, basis: str = "") -> None:
+        """Show how long a run would take, until one runs; "" removes it.
+
+        Parameters
+        ----------
+        text
+            One sentence.
+        basis
+            What it rests on; a tooltip.
+        """
+        self._expectation = text
+        self.expectation.setToolTip(basis)
+        if not self._running:
+            self.expectation.setText(text)
+
+    def set_status(self, text: str, *, stays: bool = False) -> None:
+        """Show a line of figures, or of what happened.
+
+        Parameters
+        ----------
+        text
+            The line; it is hidden when it is empty.
+        stays
+            Whether it stays while nothing runs; else it vanishes after ten seconds.
+        """
         self.status.setText(text)
         self.status.setVisible(bool(text))
-        if text and not self._running:
+        if text and not stays and not self._running:
             self._passing.start()
         else:
             self._passing.stop()
@@ -229,20 +264,16 @@ class RunBar(QWidget):
         return {button.text().replace("&&", "&"): button for button in self._action_buttons}
 
     def _show_actions(self, actions: Sequence[Action]) -> None:
-        layout = self._action_row.layout()
-        assert layout is not None
         for button in self._action_buttons:
-            layout.removeWidget(button)
+            self._actions.removeWidget(button)
             button.hide()
             button.deleteLater()  # not at once: its click may be the reason for this call
         self._action_buttons = []
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
         for text, callback in actions:
             button = QPushButton(text.replace("&", "&&"))  # a class name may hold a "&"
             button.setAccessibleName(text)
             button.clicked.connect(lambda _checked=False, call=callback: call())
-            layout.addWidget(button)
+            self._actions.addWidget(button)
             self._action_buttons.append(button)
         self._action_row.setVisible(bool(actions))
 

@@ -32,8 +32,9 @@ from napari_unet3d.widgets.parts.state_shapes import state_color, state_icon
 from napari_unet3d.widgets.parts.swatches import SWATCH, swatch, swatches
 
 _EMPTY = "Painted slices are listed here. Three are a good start."
-_MEASURED_ROWS = 8
-"""Rows that are visible at once. With more, the height stays and need not be measured."""
+_MEASURED_ROWS = 6
+"""Rows that are visible at once: classes, slices and tools fit beside each other on a screen of 768
+pixels. With more, the height stays and need not be measured."""
 _CELL_EDGES = 14
 """Pixels left and right of the text of a cell, together."""
 _FEW_CLASSES = 2
@@ -353,7 +354,11 @@ class SliceTable(QWidget):
         return row if found else None
 
     def _update_totals(self) -> None:
-        self.totals.setText(totals_text(self._rows, self._marks, self._classes))
+        in_full = totals_text(self._rows, self._marks, self._classes)
+        # The columns of the table show the classes; a second line would push the buttons down.
+        brief = in_full if self._narrow else totals_text(self._rows, self._marks, ())
+        self.totals.setText(brief)
+        self.totals.setToolTip(in_full)
         self.totals.setVisible(bool(self._rows))
 
     def _update_buttons(self) -> None:

@@ -28,9 +28,10 @@ _MOST_ROWS = 6
 
 
 class SuggestionBox(QWidget):
-    """One suggestion in words, with buttons; the others in a list that folds out.
+    """One suggestion in words, with buttons, and the others in a list.
 
-    Its value are the suggestions, best first.
+    All but the heading, which names the suggestion, is folded away at first: the run bar shows it
+    where it is the next step. Its value are the suggestions, best first.
     """
 
     jumpRequested = Signal(object)
@@ -64,18 +65,16 @@ class SuggestionBox(QWidget):
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.go_button, 1)
         buttons.addWidget(self.another_button, 1)
-        self.more = Section(
-            "More slices to choose from",
-            column(self.table, self.strategy),
-            expanded=False,
-            main=False,
-        )
+        content = column(self.sentence, spacing=4)
+        inside = content.layout()
+        assert isinstance(inside, QVBoxLayout)
+        inside.addLayout(buttons)
+        inside.addWidget(self.table)
+        inside.addWidget(self.strategy)
+        self.section = Section("Next slice", content, expanded=False, main=False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self.sentence)
-        layout.addLayout(buttons)
-        layout.addWidget(self.more)
+        layout.addWidget(self.section)
         self.go_button.clicked.connect(self.go)
         self.another_button.clicked.connect(self.show_another)
         self.table.cellClicked.connect(lambda row, _column: self._choose(row))
@@ -158,6 +157,7 @@ class SuggestionBox(QWidget):
         if suggestion is None:
             return
         self.sentence.setText(sentence(suggestion))
+        self.section.set_summary(f"{suggestion.ref}: {suggestion.brief}")
         self.go_button.setToolTip(f"Show {suggestion.ref}{self._go_key}.")
         self.go_button.setAccessibleName(f"Go to {suggestion.ref}")
         self.another_button.setVisible(len(self._suggestions) > 1)
@@ -173,6 +173,13 @@ def sentence(suggestion: Suggestion) -> str:
             "it out."
         )
     return f"Next: {suggestion.ref}, because {suggestion.reason}."
+
+
+def brief_sentence(suggestion: Suggestion) -> str:
+    """The suggestion in a few words: "Next: z=41 (9 µm from z=32)."."""
+    if suggestion.purpose == "measure":
+        return f"To measure: {suggestion.ref}. Paint it all, then hold it out."
+    return f"Next: {suggestion.ref} ({suggestion.brief[:1].lower()}{suggestion.brief[1:]})."
 
 
 def _capital(text: str) -> str:
