@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.io.paint_chunks import Box
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
@@ -19,6 +20,7 @@ from napari_unet3d.session.file_writer import FileWriter
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.paint_writer import PaintWriter
 from napari_unet3d.session.session import NamedModel, SessionRecord
+from napari_unet3d.session.summary_file import write_summary
 
 INTERVAL = 2.0
 """Seconds between two commits: a fifth of what may be lost, and few writes while painting."""
@@ -113,6 +115,10 @@ class AutoSaver:
             self.folder.write_result(name, array, classes=classes, channel_names=channel_names)
 
         self._files.put(f"result {name}", write)
+
+    def put_summary(self, summary: StackSummary) -> None:
+        """Take over what a prediction says about each slice."""
+        self._files.put("summary", lambda: write_summary(self.folder.path, summary))
 
     def put_image(self, volume: Volume) -> bool:
         """Copy an image that is in no file; return whether it is small enough for that."""

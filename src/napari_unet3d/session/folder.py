@@ -7,6 +7,7 @@ What lies in it::
     journal/             the last changes of both, until they are carried out
     model.unet3d         the current model
     checkpoint.unet3d    the model of a training that was cut off
+    summary.npz          which slices the model was unsure about
     results/*.zarr       segmentation and other outputs, OME-Zarr
     image.zarr           the image, where it is in no file
     lock                 who has the folder open

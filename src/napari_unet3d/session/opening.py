@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.data.changed_chunks import Chunk, checksums
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.session import layout
@@ -21,6 +22,7 @@ from napari_unet3d.session.room import annotation_fits
 from napari_unet3d.session.session import NamedModel, SessionRecord
 from napari_unet3d.session.session_image import FoundImage
 from napari_unet3d.session.state import read_state
+from napari_unet3d.session.summary_file import read_summary
 
 Candidate = tuple[Volume, Path | None]
 """An image that may be the one of the session, and its file."""
@@ -46,6 +48,8 @@ class OpenedSession:
         The model of a training that was cut off; None without one.
     results
         Arrays of the outputs by name.
+    summary
+        What the last prediction says about each slice; None where that is not stored.
     match
         Which candidate is the image of the session; None when none is.
     differences
@@ -70,6 +74,7 @@ class OpenedSession:
     found: FoundImage | None
     saved_at: datetime
     notes: tuple[str, ...] = field(default=())
+    summary: StackSummary | None = None
 
     @property
     def crashed(self) -> bool:
@@ -174,6 +179,7 @@ def open_session(
         found,
         before,
         tuple(notes),
+        read_summary(path),
     )
 
 

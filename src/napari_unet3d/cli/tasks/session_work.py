@@ -21,6 +21,7 @@ from napari_unet3d.prediction.outputs import chosen_outputs, optional_outputs
 from napari_unet3d.session import layout
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import NamedModel, Session, trained_on
+from napari_unet3d.session.summary_file import drop_summary
 from napari_unet3d.session.texts import show_iterations
 from napari_unet3d.training.trainer import TrainingFailedError
 
@@ -156,6 +157,7 @@ def predict_session(
         paths = {name: layout.result_path(folder.path, name) for name in names}
         segment(session, paths, overwrite=True)
         folder.note_results(names)
+        drop_summary(folder.path)
         return paths
 
 

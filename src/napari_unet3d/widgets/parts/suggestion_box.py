@@ -22,6 +22,7 @@ from napari_unet3d.session.suggestions import (
 )
 from napari_unet3d.widgets.parts.narrow_table import NarrowTable, cell
 from napari_unet3d.widgets.parts.section import Section, column
+from napari_unet3d.widgets.parts.status_line import StatusLine
 
 _MOST_ROWS = 6
 """Rows that are visible at once: as many as there are suggestions."""
@@ -65,7 +66,8 @@ class SuggestionBox(QWidget):
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.go_button, 1)
         buttons.addWidget(self.another_button, 1)
-        content = column(self.sentence, spacing=4)
+        self.note = StatusLine("What the suggestions rest on")
+        content = column(self.sentence, self.note, spacing=4)
         inside = content.layout()
         assert isinstance(inside, QVBoxLayout)
         inside.addLayout(buttons)
@@ -104,6 +106,10 @@ class SuggestionBox(QWidget):
         """The chosen strategy."""
         strategy: Strategy = self.strategy.currentData()
         return strategy
+
+    def set_note(self, text: str) -> None:
+        """Say what the suggestions rest on; "" when that is clear."""
+        self.note.setText(text)
 
     def set_key(self, key: str) -> None:
         """Name the key that goes to the suggestion, as "N"."""

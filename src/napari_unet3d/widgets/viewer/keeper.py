@@ -13,6 +13,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.changed_chunks import Box, Chunk
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.outputs import chosen_outputs
@@ -115,6 +116,11 @@ class Keeper(QObject):
             if output.name in outputs:
                 options = output.file_options(classes)
                 self.saver.put_result(output.name, outputs[output.name], **options)
+        self._note()
+
+    def put_summary(self, summary: StackSummary) -> None:
+        """Save what a prediction says about each slice."""
+        self.saver.put_summary(summary)
         self._note()
 
     # ---- whether it is saved
