@@ -31,6 +31,8 @@ _PASSING_MS = 10_000
 """Milliseconds after which a remark vanishes, and a status line when nothing runs: they report an
 event, and must not look like the present state."""
 _ANEW, _CONTINUE = "Train && se&gment", "Continue training && se&gment"
+_USUAL_ACTIONS = 4
+"""Buttons under a message. No message of today has more."""
 _MOST_MESSAGE = 220
 """Pixels of a message that are shown without scrolling: twelve lines, beside the sections."""
 _FRAME = 4
@@ -58,9 +60,13 @@ class RunBar(QWidget):
         self._words = _Words(self.message)
         self._action_row = QWidget()
         self._action_row.setObjectName("words")
-        self._action_buttons: list[QPushButton] = []
+        self._buttons: list[QPushButton] = []
+        """Made early: Tab reaches widgets in the order in which they were made."""
+        self._calls: list[Callable[[], object]] = []
         self._actions = WrappingRow()
         self._action_row.setLayout(self._actions)
+        for _ in range(_USUAL_ACTIONS):
+            self._add_button()
         self._frame = QFrame()
         self._frame.setObjectName("message")
         inside = QVBoxLayout(self._frame)
@@ -102,9 +108,7 @@ class RunBar(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, _SCALE)
         self.progress.setAccessibleName("Progress")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAccessibleName("Status")
+        self.status = StatusLine("Status")
 
         running = QHBoxLayout()
         running.setContentsMargins(0, 0, 0, 0)
@@ -134,7 +138,7 @@ class RunBar(QWidget):
             timer.setSingleShot(True)
             timer.setInterval(_PASSING_MS)
             timer.timeout.connect(partial(forget, ""))
-        self._error = self._kept = self._running = False
+        self._error = self._kept = self._running = self._stays = False
         self._expectation = ""
         self.show_ready()
 
@@ -142,7 +146,7 @@ class RunBar(QWidget):
         """Offer to start: nothing runs."""
         self._running = False
         self.start_button.show()
-        self.expectation.setText(self._expectation)
+        self._show_expectation()
         for widget in (self.stop_button, self.cancel_button, self.progress):
             widget.hide()
 
@@ -151,7 +155,7 @@ class RunBar(QWidget):
         self._running = True
         had_focus = self.start_button.hasFocus()
         self.start_button.hide()
-        self.expectation.hide()
+        self._show_expectation()
         self.stop_button.setVisible(can_stop)
         self.stop_button.setEnabled(True)
         self.cancel_button.show()
@@ -190,8 +194,12 @@ class RunBar(QWidget):
         """
         self._expectation = text
         self.expectation.setToolTip(basis)
-        if not self._running:
-            self.expectation.setText(text)
+        self._show_expectation()
+
+    def _show_expectation(self) -> None:
+        """Show it unless something runs, or the last run has just said how long it took."""
+        said = self._running or self._stays
+        self.expectation.setText("" if said else self._expectation)
 
     def set_status(self, text: str, *, stays: bool = False) -> None:
         """Show a line of figures, or of what happened.
@@ -204,7 +212,8 @@ class RunBar(QWidget):
             Whether it stays while nothing runs; else it vanishes after ten seconds.
         """
         self.status.setText(text)
-        self.status.setVisible(bool(text))
+        self._stays = stays and bool(text)
+        self._show_expectation()
         if text and not stays and not self._running:
             self._passing.start()
         else:
@@ -261,21 +270,26 @@ class RunBar(QWidget):
 
     def action_buttons(self) -> dict[str, QPushButton]:
         """The buttons under the message, by their texts."""
-        return {button.text().replace("&&", "&"): button for button in self._action_buttons}
+        shown = self._buttons[: len(self._calls)]
+        return {button.text().replace("&&", "&"): button for button in shown}
 
     def _show_actions(self, actions: Sequence[Action]) -> None:
-        for button in self._action_buttons:
-            self._actions.removeWidget(button)
-            button.hide()
-            button.deleteLater()  # not at once: its click may be the reason for this call
-        self._action_buttons = []
-        for text, callback in actions:
-            button = QPushButton(text.replace("&", "&&"))  # a class name may hold a "&"
+        for button in self._buttons:
+            button.hide()  # a button that has another meaning now must not keep the focus
+        while len(self._buttons) < len(actions):
+            self._add_button()
+        self._calls = [call for _, call in actions]
+        for button, (text, _) in zip(self._buttons, actions, strict=False):
+            button.setText(text.replace("&", "&&"))  # a class name may hold a "&"
             button.setAccessibleName(text)
-            button.clicked.connect(lambda _checked=False, call=callback: call())
-            self._actions.addWidget(button)
-            self._action_buttons.append(button)
+            button.show()
         self._action_row.setVisible(bool(actions))
+
+    def _add_button(self) -> None:
+        button, number = QPushButton(), len(self._buttons)
+        button.clicked.connect(lambda: self._calls[number]())
+        self._actions.addWidget(button)
+        self._buttons.append(button)
 
 
 class _Words(QScrollArea):

@@ -35,6 +35,8 @@ _EMPTY = "Painted slices are listed here. Three are a good start."
 _MEASURED_ROWS = 6
 """Rows that are visible at once: classes, slices and tools fit beside each other on a screen of 768
 pixels. With more, the height stays and need not be measured."""
+_SCROLL_BAR = 20
+"""Pixels of a scroll bar beside the columns."""
 _CELL_EDGES = 14
 """Pixels left and right of the text of a cell, together."""
 _FEW_CLASSES = 2
@@ -149,6 +151,8 @@ class SliceTable(QWidget):
         if tuple(classes) != self._classes:
             self._classes = tuple(classes)
             self._fill()
+        elif self._is_narrow() != self._narrow:  # a scroll bar came or went
+            self._fill()
         elif self._rows != before:
             self._update_rows(before)
 
@@ -252,7 +256,9 @@ class SliceTable(QWidget):
         width = self.fontMetrics().horizontalAdvance
         needed = width("x=1234") + width("complete") + 2 * _CELL_EDGES
         needed += len(self._labels()) * (width("  12345") + _CELL_EDGES)
-        return needed > self.width() and len(self._classes) > _FEW_CLASSES
+        scrolls = len(self._rows) > _MEASURED_ROWS
+        room = self.width() - scrolls * _SCROLL_BAR
+        return needed > room and (scrolls or len(self._classes) > _FEW_CLASSES)
 
     def _fill(self) -> None:
         labels = self._labels()
