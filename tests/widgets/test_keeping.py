@@ -21,9 +21,12 @@ from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.recent import recent_sessions
 from napari_unet3d.session.session import NamedModel
+from napari_unet3d.session.summary_file import SUMMARY
 from napari_unet3d.widgets.dock import SegmentationDock
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.objects import ObjectsFeature
+from napari_unet3d.widgets.features.suggest import NextSlice
+from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox
 from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.keeper import Keeper
 from napari_unet3d.widgets.viewer.layers import (
@@ -52,6 +55,30 @@ def image_file(tmp_path: Path, stack: np.ndarray) -> Path:
 def keeping_of(dock: Any) -> Keeping:
     (feature,) = [f for f in dock.features if isinstance(f, Keeping)]
     return feature
+
+
+def suggestions(dock: Any) -> SuggestionBox:
+    (feature,) = [f for f in dock.features if isinstance(f, NextSlice)]
+    return feature.box
+
+
+def test_without_a_stored_summary_words_say_that_a_run_is_needed(
+    window: Window, image_file: Path, painted: np.ndarray
+) -> None:
+    window.paint(window.open_image(image_file), painted)
+    dock = window.dock
+    dock.run_bar.start_button.click()
+    window.qtbot.waitUntil(lambda: not dock.runner.is_running(), timeout=60_000)
+    folder = window.saved().path
+    window.close_dock()
+    window.viewer.layers.clear()
+    (folder / SUMMARY).unlink()  # as in a session of an older version
+    window.open_dock()
+    window.open_image(image_file)
+    window.continued()
+    box = suggestions(window.dock)
+    assert box.value() and not any("unsure" in s.brief for s in box.value())
+    assert "a run tells it" in box.note.text()
 
 
 def buttons(keeping: Keeping) -> dict[str, Any]:
@@ -154,6 +181,12 @@ def test_all_that_one_does_is_there_again(
     scores = dock.run_actions._session.value().scores
     assert scores is not None
     window.saved()
+    suggested = suggestions(window.dock).value()
+    assert any("unsure" in s.brief for s in suggested)
+    window.close_dock()
+    window.open_dock()  # in the same window
+    window.continued()
+    window.qtbot.waitUntil(lambda: suggestions(window.dock).value() == suggested, timeout=5000)
 
     window.close_dock()
     window.viewer = make_napari_viewer()  # a new window, which has no model
@@ -171,6 +204,8 @@ def test_all_that_one_does_is_there_again(
     assert session.scores == scores
     prediction = next(x for x in window.viewer.layers if role_of(x) == "prediction")
     np.testing.assert_array_equal(prediction.data, segmented)
+    assert suggestions(window.dock).value() == suggested
+    assert not suggestions(window.dock).note.text()
     notice = keeping.notice.value()
     assert notice is not None
     assert notice.text.startswith("Continued your session of ")

@@ -18,7 +18,9 @@ from qtpy.QtWidgets import (
     QComboBox,
     QLabel,
     QLineEdit,
+    QProgressBar,
     QPushButton,
+    QSlider,
     QTableWidget,
     QToolButton,
     QWidget,
@@ -34,6 +36,7 @@ from napari_unet3d.widgets.parts.colors import (
     readable,
 )
 from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
+from napari_unet3d.widgets.parts.section import Section
 from napari_unet3d.widgets.viewer.theme import theme_colors
 
 THEMES = ("dark", "light")
@@ -106,7 +109,7 @@ def visible(dock: Any, *kinds: type) -> list[Any]:
 
 
 def open_all(dock: Any, qtbot: Any) -> None:
-    for section in (dock.progress_section, dock.results_section, dock.form.advanced_section):
+    for section in dock.findChildren(Section):
         section.setExpanded(True)
     editor = dock.form.advanced.editors["seed"]
     editor.box.lineEdit().setText("none")
@@ -172,6 +175,8 @@ def _takes_focus(widget: QWidget) -> bool:
 def test_tab_reaches_every_control_from_top_to_bottom(ready: Any, qtbot: Any) -> None:
     open_all(ready, qtbot)
     ready.window().activateWindow()
+    ready.run_bar.ask("Go on?", [("Yes", lambda: None), ("No", lambda: None)])
+    qtbot.wait(50)
     wanted = [w for w in visible(ready, *CONTROLS) if _takes_focus(w)]
     ready.choice.image.setFocus()
     qtbot.waitUntil(ready.choice.image.hasFocus, timeout=3000)
@@ -186,9 +191,30 @@ def test_tab_reaches_every_control_from_top_to_bottom(ready: Any, qtbot: Any) ->
     assert not missing
     assert order[-1] is ready.run_bar.keep_learning
     column = ready.scroll_area.widget()
+    assert order[-4:] == [*ready.run_bar.action_buttons().values(), ready.run_bar.start_button,
+                          ready.run_bar.keep_learning]  # fmt: skip
     tops = [w.mapTo(column, w.rect().topLeft()).y() for w in order if column.isAncestorOf(w)]
     assert len(tops) > 30
     assert all(below >= above for above, below in pairwise(tops))
+
+
+@pytest.mark.needs_window
+def test_every_control_has_a_name_for_screen_readers(ready: Any, qtbot: Any) -> None:
+    open_all(ready, qtbot)
+    ready.run_bar.set_message("Go on?", actions=[("Go there", lambda: None)])
+    qtbot.wait(50)
+    reached = [w for w in visible(ready, *CONTROLS, QSlider, QProgressBar) if _takes_focus(w)]
+    assert len(reached) > 40
+    nameless = [w for w in reached if not _name(w)]
+    assert not nameless
+    names = Counter(map(_name, reached))
+    assert not {name: n for name, n in names.items() if n > 1}  # else nobody tells them apart
+
+
+def _name(widget: Any) -> str:
+    """What a screen reader says: the name, or the text of a button."""
+    text = widget.text() if isinstance(widget, QAbstractButton) else ""
+    return str(widget.accessibleName() or text.replace("&", ""))
 
 
 @pytest.mark.needs_window
@@ -281,4 +307,4 @@ def test_a_long_message_scrolls_and_leaves_room(ready: Any, qtbot: Any) -> None:
     assert ready.run_bar.start_button.isVisible()
     ready.run_bar.set_message("Short.")
     qtbot.wait(50)
-    assert ready.run_bar.height() < 120
+    assert ready.run_bar.height() < 140

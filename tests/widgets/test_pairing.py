@@ -523,11 +523,10 @@ def test_a_stack_larger_than_the_memory_can_be_painted(desk: Desk) -> None:
     desk.open(lazy, "huge", contrast_limits=(0, 1))
     data = desk.annotation.data
     assert isinstance(data, SparseLabels)
-    assert data.path is not None
-    assert data.path.name.startswith("huge ")
+    assert data.path is None  # the session folder is the only one that holds paint
     assert "takes 800 GB" in desk.said
     assert "command line" in desk.said
-    assert str(data.path) in desk.said
+    assert "kept in the session folder, which both commands take" in desk.said
     desk.annotation.paint((7, 100, 100), 2)
     assert desk.annotation.data[7, 100, 100] == 2
     desk.annotation.undo()

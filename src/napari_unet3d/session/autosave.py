@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.io.paint_chunks import Box
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
@@ -20,6 +21,7 @@ from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.paint_writer import PaintWriter
 from napari_unet3d.session.session import NamedModel, SessionRecord
 from napari_unet3d.session.stored_results import KnownObjects
+from napari_unet3d.session.summary_file import write_summary
 
 INTERVAL = 2.0
 """Seconds between two commits: a fifth of what may be lost, and few writes while painting."""
@@ -118,6 +120,10 @@ class AutoSaver:
     def put_objects(self, objects: KnownObjects) -> None:
         """Take over numbered objects and their table; the numbers must not change any more."""
         self._files.put("objects", lambda: self.folder.write_objects(objects))
+
+    def put_summary(self, summary: StackSummary) -> None:
+        """Take over what a prediction says about each slice."""
+        self._files.put("summary", lambda: write_summary(self.folder.path, summary))
 
     def put_image(self, volume: Volume) -> bool:
         """Copy an image that is in no file; return whether it is small enough for that."""

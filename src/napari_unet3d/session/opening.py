@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.data.changed_chunks import Chunk, checksums
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.session import layout
@@ -22,6 +23,7 @@ from napari_unet3d.session.session import NamedModel, SessionRecord
 from napari_unet3d.session.session_image import FoundImage
 from napari_unet3d.session.state import read_state
 from napari_unet3d.session.stored_results import KnownObjects
+from napari_unet3d.session.summary_file import read_summary
 
 _UNREADABLE = (BadInputError, RunFailedError, OSError, MemoryError)
 _OLD_OBJECTS = "The objects are those of an earlier segmentation: find them again."
@@ -52,6 +54,8 @@ class OpenedSession:
         Arrays of the outputs by name.
     objects
         The numbered objects; None without any.
+    summary
+        What the last prediction says about each slice; None where that is not stored.
     match
         Which candidate is the image of the session; None when none is.
     differences
@@ -77,6 +81,7 @@ class OpenedSession:
     found: FoundImage | None
     saved_at: datetime
     notes: tuple[str, ...] = field(default=())
+    summary: StackSummary | None = None
 
     @property
     def crashed(self) -> bool:
@@ -188,6 +193,7 @@ def open_session(
         found,
         before,
         tuple(notes),
+        read_summary(path),
     )
 
 

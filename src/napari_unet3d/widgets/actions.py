@@ -317,8 +317,8 @@ class Actions(QObject):
                 self._show_applied()
             elif self._form.starting_point() == "last":  # else the button does not say Continue
                 self._say_next(finished)
-            done = done_text(self._report.durations())
-            self._run_bar.set_status(f"{done}: see the layer '{finished.layer.name}'.")
+            # It stays: somebody comes back after ten minutes and wants to know.
+            self._run_bar.set_status(f"{done_text(self._report.durations())}.", stays=True)
         self._painted = self._annotator.slices()
         self.idle.emit()
 

@@ -23,6 +23,7 @@ from napari_unet3d.session import layout
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import NamedModel, Session, trained_on
 from napari_unet3d.session.session_image import read_image
+from napari_unet3d.session.summary_file import drop_summary
 from napari_unet3d.session.texts import show_iterations
 
 HOLDER = "napari-unet3d on the command line"
@@ -172,6 +173,7 @@ def predict_session(
                 "The objects in the session are those of the earlier segmentation. Find them "
                 f"again: napari-unet3d objects {folder.path}"
             )
+        drop_summary(folder.path)
         return paths
 
 

@@ -6,6 +6,7 @@ from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.driver import DriverGuard
 from napari_unet3d.widgets.features.earlier_result import EarlierResult
+from napari_unet3d.widgets.features.expecting import Expecting
 from napari_unet3d.widgets.features.folder import FolderFeature
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.learning import Learning
@@ -32,6 +33,7 @@ FEATURES: tuple[type[Feature], ...] = (
     NextSlice,
     RunKeys,
     Learning,
+    Expecting,
     Quality,
     ObjectsFeature,
     FolderFeature,

@@ -35,6 +35,7 @@ from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.session_folders import Folders
 from napari_unet3d.widgets.viewer.session_opening import SessionOpening
+from napari_unet3d.widgets.viewer.slice_summaries import write_summary_of
 from napari_unet3d.widgets.viewer.window_record import shown_slice_of
 from napari_unet3d.widgets.workbench import Workbench
 
@@ -175,6 +176,7 @@ class Continuing(QObject):
             return
         self.folders.reserve(layer)
         restore_annotation(layer, opened)
+        write_summary_of(image, opened.summary)
         self.bench.annotator.rescan()
         self._restore_settings(record.settings)
         keeper = self.folders.attach(opened.folder, layer, opened.saved)

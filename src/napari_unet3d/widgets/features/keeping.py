@@ -14,6 +14,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet3d.config import ObjectsConfig
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import Checkpoint, RoundFinished
 from napari_unet3d.model.bundle import ModelBundle
@@ -33,6 +34,7 @@ from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.objects_layer import table_of
 from napari_unet3d.widgets.viewer.recent_menu import RecentMenu
 from napari_unet3d.widgets.viewer.session_folders import Folders
+from napari_unet3d.widgets.viewer.slice_summaries import newest_summary, write_summary_of
 from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
 from napari_unet3d.widgets.viewer.window_record import window_record
 from napari_unet3d.widgets.workbench import Feature, Workbench
@@ -70,6 +72,8 @@ class Keeping(Feature):
         self._recent: list[RecentSession] = []
         self._menu = RecentMenu(bench.viewer, self, self._entries, self.open)
         self._run_layer: Labels | None = None
+        self._summary: StackSummary | None = None
+        """What the run that goes on says about the slices."""
         self._settings = RunSettings()
         self._blank = bench.results.state()
         self._record_timer, self._tick = QTimer(self), QTimer(self)
@@ -100,7 +104,7 @@ class Keeping(Feature):
             (bench.session.openRequested, self._open_wanted),
             (bench.session.objectsFound, self._put_objects),
             (bench.runner.phaseChanged, self._follow_run),
-            (bench.runner.eventsArrived, self._take_checkpoint),
+            (bench.runner.eventsArrived, self._take_events),
             (bench.runner.trained, self._put_checkpoint),
             (bench.runner.finished, self._put_results),
         ):
@@ -188,13 +192,15 @@ class Keeping(Feature):
 
     def _follow_run(self, phase: str) -> None:
         if phase == "checking":
+            self._summary = None
             self._run_layer = self.bench.annotator.layer()
             self.bench.runner.checkpoint_every(_CHECKPOINT_SECONDS)
 
     def _run_keeper(self) -> Keeper | None:
         return self.folders.keeper(self._run_layer) or self.keeper()
 
-    def _take_checkpoint(self, events: Sequence[Any]) -> None:
+    def _take_events(self, events: Sequence[Any]) -> None:
+        self._summary = newest_summary(events) or self._summary
         for event in events:
             if isinstance(event, Checkpoint | RoundFinished):
                 self._put_checkpoint(event.bundle)
@@ -221,6 +227,8 @@ class Keeping(Feature):
             keeper.saver.drop_checkpoint()
         else:
             keeper.put_outputs(finished.outputs, finished.bundle.classes)
+            if self._summary is not None:
+                keeper.put_summary(self._summary)
 
     def _put_objects(self, layer: Labels, config: ObjectsConfig) -> None:
         """Save objects with the annotation of their image."""
@@ -275,6 +283,8 @@ class Keeping(Feature):
         for old in (layer, *self.continuing.take_restored()):
             if old in viewer.layers:
                 viewer.layers.remove(old)
+        if (image := self.bench.choice.value()[0]) is not None:
+            write_summary_of(image, None)
         self.bench.session.update(model=None, scores=None, evidence=Evidence())
         self.bench.results.set_state(self._blank)
         self.bench.pairing.start()

@@ -15,7 +15,6 @@ from napari.layers import Image, Labels
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.data.wording import counted, either
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.evidence import CrossValidation, Evidence, LearningCurve
 from napari_unet3d.session.quality import (
@@ -259,10 +258,7 @@ class Quality(Feature):
             update_mistakes(old, mistakes)
             old.visible = True
         number = sum(int(np.count_nonzero(plane)) for plane in mistakes.values())
-        self.bench.run_bar.set_status(
-            f"{counted(number, 'voxel')} {either(number, 'is', 'are')} wrong on "
-            f"{counted(len(mistakes), 'held-out slice')}."
-        )
+        self.panel.set_count(number, len(mistakes))
         if go_there and self.bench.annotator.shown() not in mistakes:
             show_slice(self.bench.viewer, annotation, min(mistakes))
         self._refresh()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 from napari_unet3d.data.slice_summary import SliceSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.slice_uncertainty import SliceUncertainty
 from napari_unet3d.session.texts import error_text
@@ -22,6 +20,11 @@ from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.newest import Newest, Question
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.slice_layer import SliceLayer
+from napari_unet3d.widgets.viewer.slice_summaries import (
+    newest_summary,
+    read_summary_of,
+    write_summary_of,
+)
 from napari_unet3d.widgets.viewer.view_field import Place, ViewWatch, visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
@@ -57,7 +60,6 @@ class WhereUnsure(Feature):
         self._shown = SliceLayer(bench.viewer, _unsure_layer, np.float32, "uncertainty in view")
         self._model: tuple[ModelBundle, tuple[Image, ...], SliceUncertainty] | None = None
         """The model, the image with its further channels, and what applies one to the other."""
-        self._summaries: tuple[weakref.ref[Image], SlicesSummarized] | None = None
         self._stack: Any = None
         """The uncertainty of the whole stack, where the last run made it."""
         self._number = -1
@@ -131,10 +133,9 @@ class WhereUnsure(Feature):
     # ---- what is known
 
     def _note(self, events: list[Any]) -> None:
-        image = self.bench.choice.value()[0]
-        for event in events:
-            if isinstance(event, SlicesSummarized) and image is not None:
-                self._summaries = weakref.ref(image), event
+        image, summary = self.bench.choice.value()[0], newest_summary(events)
+        if image is not None and summary is not None:
+            write_summary_of(image, summary)
 
     def _finished(self, finished: Finished | None) -> None:
         if isinstance(finished, Finished):
@@ -148,9 +149,10 @@ class WhereUnsure(Feature):
     def _summary(self) -> SliceSummary | None:
         """What the last run said about the slices of the image and the time point in view."""
         image, shown = self.bench.choice.value()[0], self.bench.annotator.shown()
-        if self._summaries is None or self._summaries[0]() is not image:
+        summary = read_summary_of(image)
+        if summary is None:
             return None
-        return self._summaries[1].summaries.get(0 if shown is None else shown.time)
+        return summary.by_time.get(0 if shown is None else shown.time)
 
     def _update(self, _: Any = None) -> None:
         """The model, the image or the phase of a run has changed."""

@@ -53,10 +53,13 @@ class Hint:
         One or two sentences.
     missing
         Label values that are painted and have no class: a button can add classes for them.
+    ready
+        Whether a training can begin, and further slices are what helps it.
     """
 
     text: str
     missing: tuple[int, ...] = ()
+    ready: bool = False
 
     @property
     def button(self) -> str:
@@ -90,7 +93,9 @@ def next_step(now: Situation) -> Hint:
             f"{what} held out{more}, so nothing is left to train on. Paint another slice, or "
             "choose one in the table and press 'Train on … again'."
         )
-    return Hint(_lacking(now, trained) or _ready(trained, now.held_out))
+    if lacking := _lacking(now, trained):
+        return Hint(lacking)
+    return Hint(_ready(trained, now.held_out), ready=True)
 
 
 def can_train(now: Situation) -> bool:

@@ -15,6 +15,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.config import ClassInfo, ObjectsConfig
 from napari_unet3d.data.changed_chunks import Box, Chunk
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.objects.table import ObjectTable
 from napari_unet3d.prediction.outputs import OUTPUTS
@@ -193,6 +194,11 @@ class Keeper(QObject):
             self.put_outputs({name: array}, classes)
         if (objects := contents.objects) is not None:
             self.put_objects(objects.numbers, objects.table, objects.config)
+
+    def put_summary(self, summary: StackSummary) -> None:
+        """Save what a prediction says about each slice."""
+        self.saver.put_summary(summary)
+        self._note()
 
     # ---- whether it is saved
 

@@ -194,7 +194,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
     """Make an empty annotation layer that lies on the image."""
     shape = labels_shape(image, first_axis)
     layer = Labels(
-        empty_labels(shape, image.name),
+        empty_labels(shape),
         name=unique_name(f"{image.name} annotation", taken),
         **spatial_transform(image, len(shape)),
     )
