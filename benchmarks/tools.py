@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_folder
 from scipy import ndimage
 
 from napari_unet3d.data.editing.growing import TOLERANCE, TOLERANCE_STEP, Growth, grow
@@ -57,6 +58,7 @@ def main() -> None:
     clicks.add_argument("stacks", nargs="*", type=Path, help="folders; without: the sample")
     clicks.add_argument("--slices", type=int, default=SLICES, help="evenly spaced in the stack")
     options = parser.parse_args()
+    own_folder.use()
     if options.part == "speed":
         measure_speed(options.size, options.store)
     else:

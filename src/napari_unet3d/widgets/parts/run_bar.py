@@ -163,8 +163,10 @@ class RunBar(QWidget):
 
     def set_progress(self, fraction: float, text: str) -> None:
         """Show the fraction that is done, 0 to 1, and the name of the phase."""
+        self.progress.setUpdatesEnabled(False)  # otherwise setValue draws the window at once
         self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
         self.progress.setFormat(f"{text} %p %")
+        self.progress.setUpdatesEnabled(True)
 
     def set_status(self, text: str) -> None:
         """Show a line of figures, or of what happened; the latter vanishes after ten seconds."""
