@@ -171,7 +171,7 @@ def measure_speed(size: int, store: str) -> None:
     longest, started, wall = 0.0, time.thread_time(), time.perf_counter()
     tools.do("interpolate")
     held = 1000 * (time.thread_time() - started)
-    while "proposed" not in tools.bar.status.text():
+    while "proposed" not in dock.run_bar.remark.text():
         tick = time.thread_time()
         app.processEvents()
         longest = max(longest, 1000 * (time.thread_time() - tick))
