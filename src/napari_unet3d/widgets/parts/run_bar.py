@@ -179,8 +179,10 @@ class RunBar(QWidget):
 
     def set_progress(self, fraction: float, text: str) -> None:
         """Show the fraction that is done, 0 to 1, and the name of the phase."""
+        self.progress.setUpdatesEnabled(False)  # otherwise setValue draws the window at once
         self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
         self.progress.setFormat(f"{text} %p %")
+        self.progress.setUpdatesEnabled(True)
 
     def set_expectation(self, text: str, basis: str = "") -> None:
         """Show how long a run would take, until one runs; "" removes it.
