@@ -317,8 +317,8 @@ def train(
         optimizer.step()
         decay = min(0.995, (1 + step) / (10 + step))
         with torch.no_grad():
-            for mean, own in zip(averaged.parameters(), learned.parameters(), strict=True):
-                mean.lerp_(own, 1 - decay)
+            means, own = list(averaged.parameters()), list(learned.parameters())
+            torch._foreach_lerp_(means, own, 1 - decay)
         for name, value in parts.items():
             sums[name] = sums.get(name, 0) + value
         since += 1

@@ -45,10 +45,11 @@ HALO = {"cubic": (16, 16, 16), "thick": (4, 24, 24)}  # voxels, multiples of the
 WAYS = ("bank", "net", "both")
 
 
-def load_network(weights: dict[str, Any], name: str) -> Network:
-    """The network of a file of `pretrain.py`."""
+def load_network(weights: dict[str, Any], name: str, untrained: bool = False) -> Network:
+    """The network of a file of `pretrain.py`, or the same with random weights."""
     network = UNetConfig.model_validate(weights[name]["config"]).build()
-    network.load_state_dict({k: v.float() for k, v in weights[name]["weights"].items()})
+    if not untrained:
+        network.load_state_dict({k: v.float() for k, v in weights[name]["weights"].items()})
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
 
 
@@ -144,7 +145,9 @@ def run_stack(
     seconds["bank"] = time.perf_counter() - begin
     whole = Box((0, 0, 0), volume.shape)
     begin = time.perf_counter()
-    maps["net"] = network_features(load_network(weights, kind), read(whole.start, whole.stop), kind)
+    maps["net"] = network_features(
+        load_network(weights, kind, options.untrained), read(whole.start, whole.stop), kind
+    )
     seconds["net"] = time.perf_counter() - begin
     found = []
     for k in options.k:
@@ -213,6 +216,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--voxels", type=int, default=1_500_000, help="of a stack at most")
     parser.add_argument("--variant", choices=("cubic", "thick"), help="instead of the fitting one")
+    parser.add_argument("--untrained", action="store_true", help="random weights, to compare")
     parser.add_argument("--no-forest", dest="forest", action="store_false")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     options = parser.parse_args()

@@ -116,18 +116,18 @@ def render(crops: Crops) -> tuple[Tensor, Tensor]:
     dark = dice.chance(0.35).view(flat)
     ground = dice.uniform(0, 0.5).view(flat) * (1 - dark)
     sign = torch.where(each(0, 1) < dice.uniform(0, 0.5).view(flat) * (1 - dark), -1.0, 1.0)
-    mean = ground + sign * each(0.1, 1)
+    mean = ground + sign * each(0.15, 1)
     mean[:, 0] = ground[:, 0]
     signal = of_part(mean, part)
     between = each(0, 0.4) * (each(0, 1) < 0.5)
     own = torch.randn((n, TABLE), device=device)
     own = own.gather(1, crops.instance.flatten(1)).view_as(signal)
     signal = signal + of_part(between, part) * own * (part > 0)
-    for low, high, amplitude in ((0.6, 1.8, 0.25), (1.8, 6.0, 0.25)):
+    for low, high, amplitude in ((0.6, 1.8, 0.25), (1.8, 6.0, 0.2)):
         sigma = dice.log_uniform(low, high).view(n, 1).expand(n, 3).clone()
         sigma[:, 0] /= crops.spacing
         texture = standardized(smooth(torch.randn(signal.shape, device=device), sigma))
-        strength = each(0, amplitude) * (each(0, 1) < 0.35)
+        strength = each(0, amplitude) * (each(0, 1) < 0.25)
         strength[:, :1] *= 1 - dark
         signal = signal + of_part(strength, part) * texture
     profile = of_part(each(-0.5, 0.5) * (each(0, 1) < 0.35), part)
@@ -155,7 +155,8 @@ def render(crops: Crops) -> tuple[Tensor, Tensor]:
     gray = clean + dice.uniform(0, 0.2)
     shot = torch.poisson(gray * photons) / photons
     gray = torch.where(dice.chance(0.45) > 0, shot, gray)
-    gray = gray + dice.log_uniform(0.003, 0.12) * torch.randn(gray.shape, device=device)
+    camera = dice.log_uniform(0.003, 0.03) * dice.log_uniform(1, 5) ** dice.chance(0.5)
+    gray = gray + camera * torch.randn(gray.shape, device=device)
     grain = dice.uniform(0.5, 1.3).view(n, 1).expand(n, 3)
     grain = standardized(smooth(torch.randn(gray.shape, device=device), grain))
     gray = gray + dice.uniform(0, 0.08) * dice.chance(0.3) * grain
