@@ -46,7 +46,7 @@ from napari_unet3d.networks import UNetConfig
 from napari_unet3d.pixels.features import filter_bank
 
 FEATURES = 16
-PEAK_RATE = 3e-3
+PEAK_RATE = 2e-3
 FORM = torch.channels_last_3d
 SAVE_EVERY, LOG_EVERY = 30.0, 10.0  # seconds
 GENERATING = 0.2
@@ -368,7 +368,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240, help="both networks, all in all")
     parser.add_argument("--out", type=Path, required=True, help="file of the weights")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--batch", type=int, default=8, help="volumes of a step")
+    parser.add_argument("--batch", type=int, default=12, help="volumes of a step")
     parser.add_argument("--scenes", type=int, default=256, help="kept at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="tiny networks and volumes")
