@@ -195,6 +195,11 @@ def compare(learned: Learned, gray: Tensor, crops: Crops, episodes: Episodes) ->
     return found
 
 
+def largest_share(scene: Scene) -> float:
+    """Share of the voxels that are of the commonest part."""
+    return float(scene.part.flatten().bincount().max()) / scene.part.numel()
+
+
 class Scenes:
     """A store of scenes that is renewed while it is used."""
 
@@ -209,7 +214,11 @@ class Scenes:
         spacing = log_uniform(*self.variant.spacing)
         if self.variant.turn and random.random() < 0.5:
             spacing = 1.0
-        scene = make_scene(Grid(self.variant.scene, spacing, self.device))
+        for _ in range(4):
+            scene = make_scene(Grid(self.variant.scene, spacing, self.device))
+            # One that is almost all of one part teaches nothing.
+            if largest_share(scene) < 0.995:
+                break
         if len(self.scenes) < self.most:
             self.scenes.append(scene)
         else:
