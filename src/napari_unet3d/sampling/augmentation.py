@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_unet3d.config import AugmentationConfig, Triple, VoxelSize
@@ -75,10 +75,10 @@ class Warp:
                     self.shape, self.spacing, self.controls.shape[1:], strict=True
                 )
             ]
-        given = (self.matrix, self.center, *offsets, *bases)
-        matrix, center, *axes = all_to_device(
-            given if self.controls is None else (*given, self.controls), device
-        )
+        given: list[ArrayLike] = [self.matrix, self.center, *offsets, *bases]
+        if self.controls is not None:
+            given.append(self.controls)
+        matrix, center, *axes = all_to_device(given, device)
         out = center.view(3, 1, 1, 1)
         for axis, offset in enumerate(axes[:3]):
             view = [1, 1, 1, 1]
