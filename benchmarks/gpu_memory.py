@@ -35,7 +35,7 @@ All of them have it on a CPU; on a GPU with little memory, cuDNN may take anothe
 rounds otherwise."""
 _TILES = 3
 """Tiles that are expected, from the first one to a quarter of it."""
-_OTHER_TILE = 0.98
+_OTHER_TILE = 0.95
 """Share of voxels with the label that the first tile gives: the borders of tiles lie elsewhere, and
 what is seen beyond them."""
 
