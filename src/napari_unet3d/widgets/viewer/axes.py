@@ -93,10 +93,7 @@ def assumed_text(image: Image) -> str:
     if stack_ndim(image) != 4 or named_axes(image):
         return ""
     n = labels_shape(image, "time")[0]
-    return (
-        f"Nothing names the first of its four axes: it is taken for time ({n} time points). If it "
-        "is channels, choose that here."
-    )
+    return f"Nothing names it: taken for time ({n} time points). Change it if it is channels."
 
 
 def order_problem(image: Layer) -> str:

@@ -21,6 +21,7 @@ from napari_unet3d.widgets.viewer.axes import (
     first_axis_of,
     labels_shape,
     name_first_axis,
+    order_problem,
     stack_ndim,
 )
 from napari_unet3d.widgets.viewer.channels import from_one_file
@@ -297,7 +298,7 @@ class LayerChoice(QWidget):
         self._meaning = self.first_axis_value()
         with QSignalBlocker(self.first_axis):
             self.first_axis.setCurrentIndex(self.first_axis.findData(self._meaning))
-        self.first_axis.setVisible(image is not None and stack_ndim(image) == 4)
+        self.first_axis.setVisible(image is not None and _has_first_axis(image))
         self.axis_note.setText("" if image is None else assumed_text(image))
         self.axis_note.setVisible(bool(self.axis_note.text()))
         self.voxel_label.setVisible(image is not None)
@@ -307,7 +308,12 @@ class LayerChoice(QWidget):
         self.new_button.setEnabled(image is not None)
 
     def _is_series(self, image: Image) -> bool:
-        return stack_ndim(image) == 4 and self.first_axis_value() == "time"
+        return _has_first_axis(image) and self.first_axis_value() == "time"
+
+
+def _has_first_axis(image: Image) -> bool:
+    """Whether an image is 4D, and its axes stand in an order that can be used."""
+    return stack_ndim(image) == 4 and not order_problem(image)
 
 
 def _layer_box(name: str, tip: str) -> ElidedBox:

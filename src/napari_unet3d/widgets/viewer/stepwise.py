@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 
 from qtpy.QtCore import QObject, QTimer
 
+_PAUSE_MS = 5
+"""Milliseconds between two steps, so that clicks, keys and redrawing come between them."""
+
 
 class Stepwise(QObject):
     """Takes one item after the other from an iterator, each in an event of its own.
@@ -29,8 +32,11 @@ class Stepwise(QObject):
         super().__init__(parent)
         self._steps, self._done = steps, done
         self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PAUSE_MS)
         self._timer.timeout.connect(self._step)
-        self._timer.start(0)
+        self._ended = False
+        self._timer.start()
 
     def stop(self) -> None:
         """Leave out the steps that are left."""
@@ -43,9 +49,12 @@ class Stepwise(QObject):
             self._end(None)
         except Exception as error:  # whoever asked tells it
             self._end(error)
+        else:
+            self._timer.start()
 
     def _end(self, error: Exception | None) -> None:
-        if self._timer.isActive():
+        if not self._ended:
+            self._ended = True
             self._timer.stop()
             self._done(error)
             self.deleteLater()
