@@ -77,7 +77,7 @@ def test_after_a_run_one_looks_paints_and_goes_on(ready: Any, hands: Any, qtbot:
     assert text.startswith("Next: ") and "Paint it, then press Continue training." in text
     assert run_bar.status.isVisible()
     paint(ready, 8)
-    assert "Next: " not in run_bar.message.text()
+    assert run_bar.message.text().startswith("Ready to train")
     assert not run_bar.status.isVisible()
     first = ready.run_actions.bundle
     run(ready, hands, qtbot)

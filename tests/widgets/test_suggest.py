@@ -98,7 +98,9 @@ def test_after_a_run_the_message_says_where_to_look(ready: Any, qtbot: Any) -> N
     assert ready.run_bar.status.text().startswith("Done in ")
     assert not ready.run_bar.expectation.isVisible()  # the run has just said how long it took
     ready.form.advanced.editors["iterations"].setValue(None)
-    assert ready.run_bar.expectation.text().startswith("About 1:0")
+    assert ready.run_bar.expectation.text().endswith(
+        " in all: 1 min training, then the whole stack."
+    )
     assert "From the last run on this computer" in ready.run_bar.expectation.toolTip()
     # The most unsure place, and the uncertainty of the slice in view.
     unsure.jump_button.click()

@@ -59,16 +59,16 @@ def drop_summary(folder: Path) -> None:
     (folder / SUMMARY).unlink(missing_ok=True)
 
 
+def _per_axis(file: Any, name: str) -> PerAxis:
+    z, y, x = (np.asarray(file[f"{name} {axis}"], float) for axis in range(3))
+    return z, y, x
+
+
 def _one(file: Any, time: str, facts: Any) -> SliceSummary:
     shape, cell = (tuple(map(int, facts[name])) for name in ("shape", "cell"))
     if len(shape) != 3 or len(cell) != 3 or min(cell) < 1:
         raise ValueError(f"shape {shape}, cell {cell}")
-
-    def of_axes(name: str) -> PerAxis:
-        z, y, x = (np.asarray(file[f"{time} {name} {axis}"], float) for axis in range(3))
-        return z, y, x
-
-    amounts, unsure = of_axes("amounts"), of_axes("unsure")
+    amounts, unsure = (_per_axis(file, f"{time} {name}") for name in ("amounts", "unsure"))
     cells = np.asarray(file[f"{time} cells"], float)
     columns = {a.shape[1:] for a in (*amounts, *unsure)}
     lengths = [tuple(len(a) for a in arrays) for arrays in (amounts, unsure)]

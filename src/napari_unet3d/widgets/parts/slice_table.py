@@ -21,6 +21,7 @@ from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
 from napari_unet3d.widgets.parts.slice_texts import (
     SliceMarks,
     complete_tip,
+    count_text,
     empty_tip,
     hold_out_tip,
     revert_tip,
@@ -327,11 +328,11 @@ class SliceTable(QWidget):
         items[1].setIcon(self._icon(state))
         counts = [(name, color, painted.counts.get(value, 0)) for value, name, color in labels]
         if self._narrow:
-            items.append(cell(_count(sum(painted.counts.values())).strip()))
+            items.append(cell(count_text(sum(painted.counts.values())).strip()))
             painted_colors = [color for _, color, count in counts if count]
             items[-1].setIcon(swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
         else:
-            items += [cell(_count(count), RIGHT) for _, _, count in counts]
+            items += [cell(count_text(count), RIGHT) for _, _, count in counts]
         tip = row_tip(painted, state, self._marks, self._classes)
         for column, item in enumerate(items):
             item.setToolTip(tip)
@@ -396,9 +397,3 @@ def _call(function: Callable[[SliceRef], object], ref: SliceRef, _checked: bool 
 def _place(painted: PaintedSlice) -> tuple[int, int, int]:
     """Sorting key of a row; a tuple compares faster than a SliceRef."""
     return painted.ref.axis, painted.ref.index, painted.ref.time
-
-
-def _count(voxels: int) -> str:
-    if voxels == 0:
-        return "   —"
-    return f"   {voxels}" if voxels < 10_000 else f"   {voxels / 1000:.0f} k"

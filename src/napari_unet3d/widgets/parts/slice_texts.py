@@ -100,6 +100,13 @@ def totals_text(
     return " · ".join(parts)
 
 
+def count_text(voxels: int) -> str:
+    """Write a number of voxels as a cell shows it: "4612", "11 k", "—"."""
+    if voxels == 0:
+        return "   —"
+    return f"   {voxels}" if voxels < 10_000 else f"   {voxels / 1000:.0f} k"
+
+
 # ---------------------------------------------------------------- buttons
 
 

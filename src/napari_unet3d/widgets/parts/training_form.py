@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -240,10 +240,12 @@ class TrainingForm(QWidget):
     def set_devices(self, choices: list[DeviceChoice], note: str | None) -> None:
         """Offer these devices, and show a note on why a GPU is not used; none when None."""
         now = self.device.currentData()
-        self.device.clear()
-        for choice in choices:
-            self.device.addItem(choice.text, choice.value)
-        self.device.setCurrentIndex(max(0, self.device.findData(now)))
+        with QSignalBlocker(self.device):  # while it is empty, the form has no value
+            self.device.clear()
+            for choice in choices:
+                self.device.addItem(choice.text, choice.value)
+            self.device.setCurrentIndex(max(0, self.device.findData(now)))
+        self._changed()
         self.device_note.setText(note or "")
         self.device_note.setVisible(bool(note))
 
