@@ -121,7 +121,7 @@ def test_an_image_that_is_in_no_file_is_copied(
     assert found.volume is not None
     assert session.volume is not None
     np.testing.assert_array_equal(np.asarray(found.volume.data), session.volume.data)
-    assert found.volume == replace(session.volume, data=found.volume.data)
+    assert found.volume == replace(session.volume, data=found.volume.data, file_axes=axes)
     assert found.image_path is None
 
 

@@ -159,11 +159,24 @@ def ready(dock: Any, stack: np.ndarray, painted: np.ndarray, qtbot: Any) -> Any:
     viewer = dock._viewer
     viewer.add_image(stack, name="cells", scale=(2, 0.5, 0.5), units=("um",) * 3)
     qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
+    qtbot.waitUntil(lambda: not dock.annotator.holding.reason(), timeout=5000)
     layer = dock.choice.value()[1]
     indices = np.nonzero(painted)
     layer.data_setitem(indices, painted[indices])
     dock.annotator.rescan()
     return dock
+
+
+@pytest.fixture
+def annotate_anew(dock: Any, qtbot: Any) -> Callable[[], Any]:
+    """Adds an annotation to the chosen image, and waits until it may be painted on."""
+
+    def annotate() -> Any:
+        layer = dock.add_annotation()
+        qtbot.waitUntil(lambda: not dock.annotator.holding.reason(), timeout=5000)
+        return layer
+
+    return annotate
 
 
 @pytest.fixture

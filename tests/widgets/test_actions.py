@@ -42,7 +42,11 @@ def test_one_bar_runs_from_0_to_100(
     lines: list[str] = []
     progress, message = ready.run_bar.set_progress, ready.run_bar.set_message
     show = ready.run_bar.set_status
-    monkeypatch.setattr(ready.run_bar, "set_status", lambda text: (lines.append(text), show(text)))
+    monkeypatch.setattr(
+        ready.run_bar,
+        "set_status",
+        lambda text, **more: (lines.append(text), show(text, **more)),
+    )
     monkeypatch.setattr(
         ready.run_bar, "set_progress", lambda *given: (bars.append(given), progress(*given))
     )

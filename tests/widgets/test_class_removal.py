@@ -50,7 +50,7 @@ def test_delete_asks_what_would_be_lost(two: Any, qtbot: Any) -> None:
     two.run_bar.action_buttons()["Keep the class"].click()
     assert values(two) == [2, 3]
     np.testing.assert_array_equal(layer.data, before)
-    assert not two.run_bar.action_buttons()
+    assert "Keep the class" not in two.run_bar.action_buttons()
 
 
 @pytest.mark.needs_window
@@ -106,7 +106,7 @@ def test_background_and_the_last_class_stay(ready: Any, qtbot: Any) -> None:
         click_row(ready, qtbot, row)
         qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Delete)
     assert values(ready) == [2]
-    assert not ready.run_bar.action_buttons()
+    assert not any("class" in text for text in ready.run_bar.action_buttons())
 
 
 @pytest.mark.needs_window

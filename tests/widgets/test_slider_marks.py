@@ -145,10 +145,12 @@ def test_a_click_on_a_mark_shows_its_slice(ready: Any, qtbot: Any) -> None:
 
 
 @pytest.mark.needs_window
-def test_a_time_series_has_marks_on_both_sliders(dock: Any, qtbot: Any, stack: Any) -> None:
+def test_a_time_series_has_marks_on_both_sliders(
+    dock: Any, qtbot: Any, stack: Any, annotate_anew: Any
+) -> None:
     dock._viewer.add_image(np.stack([stack] * 3), name="movie")
     qtbot.waitUntil(lambda: dock.choice.value()[0] is not None, timeout=3000)
-    dock.add_annotation()
+    annotate_anew()
     annotator = dock.annotator
     annotator.jump(SliceRef(0, 2, 1))
     annotator.empty(SliceRef(0, 5, 1))

@@ -425,7 +425,13 @@ def test_reasons_say_what_is_missing(bench: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["series", "sparse series"])
 def test_every_tool_on_labels_of_another_kind(
-    kind: str, dock: Any, viewer: Any, hands: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    dock: Any,
+    viewer: Any,
+    hands: Any,
+    qtbot: Any,
+    annotate_anew: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Labels of stacks that are larger than the memory, and of time series."""
     time = 1 if "series" in kind else 0
@@ -438,7 +444,7 @@ def test_every_tool_on_labels_of_another_kind(
         image.astype(np.float32), name="stack", scale=(1, *scale) if time else scale
     )
     qtbot.waitUntil(lambda: dock.choice.value()[0] is layer, timeout=20_000)
-    annotation = dock.choice.value()[1] or dock.add_annotation()
+    annotation = dock.choice.value()[1] or annotate_anew()
     assert isinstance(annotation.data, SparseLabels) == ("sparse" in kind)
 
     def z(index: int) -> SliceRef:
@@ -492,7 +498,12 @@ def test_every_tool_on_labels_of_another_kind(
     dock.annotator.jump(z(7))
     tools.do("interpolate")
     qtbot.waitUntil(lambda: "1 slice proposed" in bench.status(), timeout=20_000)
-    data = checked(bench, lambda: tools.do("accept all"))
+
+    def accept_all() -> None:
+        tools.do("accept all")
+        qtbot.waitUntil(lambda: "1 proposal accepted" in bench.status(), timeout=20_000)
+
+    data = checked(bench, accept_all)
     assert (plane(data, 7) == plane(data)).all()
     assert not plane(data, 5).any()
     if time:

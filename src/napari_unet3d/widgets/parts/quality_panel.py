@@ -8,6 +8,7 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_unet3d.data.wording import counted
 from napari_unet3d.prediction.mistakes import MISTAKES
 from napari_unet3d.widgets.parts.score_table import Rows, ScoreTable
 from napari_unet3d.widgets.parts.status_line import StatusLine
@@ -126,7 +127,7 @@ class QualityPanel(QWidget):
 
     def set_count(self, voxels: int, slices: int) -> None:
         """Say how many voxels are wrong, on so many held-out slices."""
-        where = f"{slices} held-out slice{'s' * (slices != 1)}"
+        where = counted(slices, "held-out slice")
         self.count.setText(f"{voxels:,} voxels are wrong on {where}.")
 
     def set_available(self, *, errors: bool, measuring: bool, report: bool) -> None:
