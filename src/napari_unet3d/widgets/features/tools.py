@@ -45,7 +45,6 @@ from napari_unet3d.widgets.viewer.proposals import (
     proposed,
     write_proposals,
 )
-from napari_unet3d.widgets.viewer.result_layers import keep_result
 from napari_unet3d.widgets.workbench import Feature, Place, Workbench
 
 _MOST_COUNTED = 2**21
@@ -161,8 +160,6 @@ class Tools(Feature):
 
     def _pointed(self, edit: SliceEdit, text: str) -> None:
         self.bench.annotator.apply([edit])
-        if self.bar.value() == "take" and (shown := self.bench.annotator.shown()) is not None:
-            self._keep(self._source(shown))
         self._tell(f"{text}; {UNDO_HINT}")
 
     # ---- actions
@@ -194,7 +191,6 @@ class Tools(Feature):
             return
         accepted = {**read_accepted(layer), ref: source.origin}
         self.bench.annotator.apply([edit], accepted=accepted)
-        self._keep(source)
         self._tell(f"{self._objects(edit)} taken from {source.name}; {UNDO_HINT}")
 
     def _fill(self, ref: SliceRef, layer: Labels) -> None:
@@ -259,11 +255,6 @@ class Tools(Feature):
                 f"{counted(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
             )
         self._update()
-
-    def _keep(self, source: Source) -> None:
-        """Labels were taken from a prediction: no newer one takes its place."""
-        if source.layer is not None:
-            keep_result(source.layer)
 
     # ---- proposals
 
