@@ -76,11 +76,10 @@ class Contents:
     def of(cls, opened: OpenedSession) -> Self:
         """What is in a session that was opened."""
         model, record = opened.model, opened.record
-        classes = record.classes if model is None else model.bundle.classes
         return cls(
             record,
             None if model is None else (model, record.scores),
-            tuple((name, array, tuple(classes)) for name, array in opened.results.items()),
+            tuple((name, array, opened.classes) for name, array in opened.results.items()),
             opened.objects,
             opened.summary,
         )
