@@ -386,6 +386,13 @@ def test_proposals_count_only_when_they_are_accepted(bench: Any, qtbot: Any) -> 
     assert (bench.layer.data == before).all()
     assert proposals.data[6].any()
 
+    bench.dock.annotator.holding.hold("A session is being opened.")
+    bench.tools.do("accept all")
+    assert bench.status() == "A session is being opened."
+    qtbot.wait(50)
+    assert (bench.layer.data == before).all()
+    bench.dock.annotator.holding.release("A session is being opened.")
+
     def accept_all() -> None:
         bench.tools.do("accept all")
         qtbot.waitUntil(lambda: "5 proposals accepted" in bench.status(), timeout=20_000)

@@ -9,6 +9,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.data.editing.taking import unlabelled_edit
 from napari_unet3d.data.slices import read_slice
+from napari_unet3d.data.wording import counted
 from napari_unet3d.widgets.annotator import UNDO_HINT
 from napari_unet3d.widgets.viewer.layers import read_accepted
 from napari_unet3d.widgets.viewer.proposals import proposal_at, proposed
@@ -76,6 +77,5 @@ class AcceptingAll(QObject):
     def _done(self, error: Exception | None) -> None:
         self._work = None
         self._bench.annotator.holding.release(_REASON)
-        n = self._number
-        text = f"{n:,} proposal{'s' * (n != 1)} accepted; {UNDO_HINT}"
+        text = f"{counted(self._number, 'proposal')} accepted; {UNDO_HINT}"
         self.told.emit(text if error is None else f"{error} {text}")

@@ -159,8 +159,8 @@ class Tools(Feature):
         self.bench.annotator.lend_mouse(False)
 
     def _pointed(self, edit: SliceEdit, text: str) -> None:
-        self.bench.annotator.apply([edit])
-        self._tell(f"{text}; {UNDO_HINT}")
+        if self.bench.annotator.apply([edit]):
+            self._tell(f"{text}; {UNDO_HINT}")
 
     # ---- actions
 
@@ -169,6 +169,8 @@ class Tools(Feature):
         layer, ref = self.bench.annotator.layer(), self.bench.annotator.shown()
         if reason := self._reasons().get(action, ""):
             self._tell(_sentence(reason))
+            return
+        if self.bench.annotator.holding.refuses():
             return
         try:
             if action == "accept all":
