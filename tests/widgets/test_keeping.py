@@ -25,6 +25,7 @@ from napari_unet3d.session.recent import recent_sessions
 from napari_unet3d.session.session import NamedModel
 from napari_unet3d.session.summary_file import SUMMARY, read_summary
 from napari_unet3d.widgets.dock import SegmentationDock
+from napari_unet3d.widgets.features import continuing
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.objects import ObjectsFeature
 from napari_unet3d.widgets.features.suggest import NextSlice
@@ -451,6 +452,18 @@ def test_nobody_paints_while_a_session_is_opened(
     assert window.dock.run_bar.remark.text() == ""
     roles = [role_of(layer) for layer in window.viewer.layers]
     assert roles.count("annotation") == 1
+
+
+def test_one_paints_and_saves_where_looking_for_a_session_fails(
+    window: Window, image_file: Path, painted: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> list[Path]:
+        raise RuntimeError("a loop of symbolic links")
+
+    monkeypatch.setattr(continuing, "sessions_of", fail)
+    layer = window.open_image(image_file)
+    window.qtbot.waitUntil(lambda: window.dock.annotator.holding.reason() == "", timeout=5000)
+    assert window.paint(layer, painted).path.exists()
 
 
 def test_keep_in_moves_the_session(

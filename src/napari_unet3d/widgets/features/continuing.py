@@ -316,8 +316,8 @@ class Continuing(QObject):
 
 
 def _sessions_of(volume: Volume, path: Path | None) -> list[Path]:
-    """The sessions of an image; none where the disk cannot be read, as painting must go on."""
+    """The sessions of an image; none where looking for them fails."""
     try:
         return sessions_of(volume, path)
-    except OSError:
+    except Exception:  # whatever it is: without an answer, nobody could paint
         return []
