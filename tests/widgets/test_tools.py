@@ -504,7 +504,12 @@ def test_every_tool_on_labels_of_another_kind(
     dock.annotator.jump(z(7))
     tools.do("interpolate")
     qtbot.waitUntil(lambda: "1 slice proposed" in bench.status(), timeout=20_000)
-    data = checked(bench, lambda: tools.do("accept all"))
+
+    def accept_all() -> None:
+        tools.do("accept all")
+        qtbot.waitUntil(lambda: "1 proposal accepted" in bench.status(), timeout=20_000)
+
+    data = checked(bench, accept_all)
     assert (plane(data, 7) == plane(data)).all()
     assert not plane(data, 5).any()
     if time:
