@@ -122,6 +122,13 @@ def test_objects_go_into_the_session(run: Callable[..., Any], session: Path, wor
     assert again is not None
     assert (again.config.method, again.config.min_voxels) == ("connected", 30)
     assert again.table.gray.shape[1] == 0
+    outcome = run("objects", session, "--min-voxels", "99999999")
+    assert outcome.code == 2
+    assert "nothing was written" in outcome.err
+    with SessionFolder.open(session) as folder:
+        kept = folder.objects()
+    assert kept is not None
+    assert kept.table.csv() == again.table.csv()
     text = run("info", session).out
     assert f"objects: {session / 'results' / 'objects.csv'}" in text
     (session / "results" / "objects.csv").unlink()

@@ -60,13 +60,23 @@ def test_the_brush_goes_and_comes_back_and_nothing_is_written(annotator: Annotat
     assert layer.mode == "pan_zoom"
     assert said[-1] == WHY
     before = layer.data.copy()
-    for act in (
-        lambda: annotator.apply([edit(2)]),
-        annotator.undo,
-        layer.undo,
-        lambda: annotator.empty(SliceRef(0, 3)),
+    said.clear()
+    for number, act in enumerate(
+        (
+            lambda: annotator.apply([edit(2)]),
+            annotator.undo,
+            layer.undo,
+            lambda: annotator.empty(SliceRef(0, 3)),
+            lambda: annotator.clear(SliceRef(0, 1)),
+            lambda: annotator.revert(SliceRef(0, 3)),
+            lambda: annotator.complete(SliceRef(0, 1)),
+            lambda: annotator.hold_out(SliceRef(0, 1), True),
+            lambda: annotator.remove_class(2),
+        ),
+        start=1,
     ):
         act()
+        assert said == [WHY] * number
         np.testing.assert_array_equal(layer.data, before)
     annotator.holding.release(WHY)
     assert layer.mode == "fill"

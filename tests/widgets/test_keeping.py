@@ -15,14 +15,17 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 from bundles import random_bundle
 from napari_unet3d.config import default_class
 from napari_unet3d.data import samples
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.evidence import Evidence, LearningCurve
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.layout import MODEL
 from napari_unet3d.session.recent import recent_sessions
 from napari_unet3d.session.session import NamedModel
-from napari_unet3d.session.summary_file import SUMMARY
+from napari_unet3d.session.summary_file import SUMMARY, read_summary
 from napari_unet3d.widgets.dock import SegmentationDock
+from napari_unet3d.widgets.features import continuing
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.objects import ObjectsFeature
 from napari_unet3d.widgets.features.suggest import NextSlice
@@ -451,6 +454,18 @@ def test_nobody_paints_while_a_session_is_opened(
     assert roles.count("annotation") == 1
 
 
+def test_one_paints_and_saves_where_looking_for_a_session_fails(
+    window: Window, image_file: Path, painted: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> list[Path]:
+        raise RuntimeError("a loop of symbolic links")
+
+    monkeypatch.setattr(continuing, "sessions_of", fail)
+    layer = window.open_image(image_file)
+    window.qtbot.waitUntil(lambda: window.dock.annotator.holding.reason() == "", timeout=5000)
+    assert window.paint(layer, painted).path.exists()
+
+
 def test_keep_in_moves_the_session(
     window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
 ) -> None:
@@ -468,6 +483,31 @@ def test_keep_in_moves_the_session(
     window.restart()
     window.open_image(image_file)  # found among the recent ones
     assert window.continued().path == keeper.path
+
+
+def test_a_model_that_is_in_the_folder_is_not_written_again(
+    window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
+) -> None:
+    keeper = window.paint(window.open_image(image_file), painted)
+    session = keeping_of(window.dock).bench.session
+    session.update(model=NamedModel(random_bundle(NETWORK, [2]), "its own"))
+    path = window.saved().path
+    written = (path / MODEL).stat().st_mtime_ns
+    window.close_dock()
+    window.viewer.layers.clear()
+    session.update(model=NamedModel(random_bundle(NETWORK, [2]), "of another image"))
+    window.open_dock()
+    window.open_image(image_file)
+    window.continued()
+    assert window.saved().path == path
+    assert (path / MODEL).stat().st_mtime_ns == written
+    assert session.value().model.name == "its own"
+    (tmp_path / "elsewhere").mkdir()
+    keeping_of(window.dock).keep_in(window.dock.annotator.layer(), tmp_path / "elsewhere")
+    keeper = window.continued()
+    assert keeper.path.parent == tmp_path / "elsewhere"
+    assert (window.saved().path / MODEL).stat().st_mtime_ns == written
+    assert keeper.contents().lost == ()
 
 
 def test_a_folder_that_vanishes_is_said_and_survived(
@@ -556,6 +596,7 @@ def test_work_of_a_folder_that_is_gone_goes_to_another_place(
     keeping.bench.session.update(model=NamedModel(bundle, "number 1"))
     numbers = np.array(find_objects(window).data)
     keeper.put_outputs({"uncertainty": np.zeros(painted.shape, np.float32)}, ())  # in no layer
+    keeper.put_summary(StackSummary(("cell",), {}))
     window.saved()
     keeper.path.rename(tmp_path / "deleted")
     layer.data_setitem((np.array([9]), np.array([9]), np.array([9])), 2)
@@ -572,6 +613,7 @@ def test_work_of_a_folder_that_is_gone_goes_to_another_place(
         found, objects = folder.load(), folder.objects()
     assert found.annotation is not None
     assert found.annotation.labels[9, 9, 9] == 2
+    assert read_summary(new.path) is not None
     assert found.model is not None
     assert (found.model.name, found.model.bundle.classes) == ("number 1", bundle.classes)
     np.testing.assert_array_equal(found.segmentation, labels)

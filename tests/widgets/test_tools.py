@@ -17,6 +17,7 @@ from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.layers import prediction_layer, read_accepted, role_of
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.proposals import proposed
+from napari_unet3d.widgets.viewer.result_layers import begin_result, is_replaceable
 
 SHAPE = (12, 60, 64)
 CENTERS = ((20, 18), (40, 44))
@@ -263,7 +264,8 @@ def test_the_tools_end_with_a_brush_in_3d_and_stay_when_a_class_is_chosen(bench:
 
 
 def test_take_and_reject_an_object(bench: Any) -> None:
-    bench.predict()
+    prediction = bench.predict()
+    begin_result(prediction)
     bench.tools.toggle("take")
     data = checked(bench, lambda: bench.mouse.click((6, 20, 18)))
     assert ((data[6] == 2)[:, :30] == (bench.truth[6] > 0)[:, :30]).all()
@@ -271,6 +273,7 @@ def test_take_and_reject_an_object(bench: Any) -> None:
     data = checked(bench, lambda: bench.mouse.click((6, 40, 44), "Control"))
     assert ((data[6] == 1) == (bench.truth[6] > 0) & (np.arange(64) > 31)).all()
     assert "rejected" in bench.told
+    assert is_replaceable(prediction)  # what was taken is in the annotation
     before = data.copy()
     bench.mouse.click((6, 2, 2))
     assert "no object here" in bench.status()
@@ -278,7 +281,8 @@ def test_take_and_reject_an_object(bench: Any) -> None:
 
 
 def test_accept_keeps_the_users_paint_and_says_where_the_labels_come_from(bench: Any) -> None:
-    bench.predict()
+    prediction = bench.predict()
+    begin_result(prediction)
     bench.layer.data_setitem((np.full(5, 6), np.arange(5), np.arange(5)), 2)
     data = checked(bench, lambda: bench.tools.do("accept"))
     assert bench.told == "2 objects of 'structure' taken from the prediction; Ctrl+Z undoes it."
@@ -288,6 +292,7 @@ def test_accept_keeps_the_users_paint_and_says_where_the_labels_come_from(bench:
     assert (data[6] == expected).all()
     assert not np.delete(data, 6, 0).any()
     assert read_accepted(bench.layer) == {SliceRef(0, 6): "layer 'cells prediction'"}
+    assert is_replaceable(prediction)  # ten rounds of accepting and training leave one result
     bench.tools.do("accept")
     assert "Nothing to accept" in bench.status()
 
@@ -380,6 +385,13 @@ def test_proposals_count_only_when_they_are_accepted(bench: Any, qtbot: Any) -> 
     qtbot.waitUntil(lambda: len(proposed(proposals)) == 5, timeout=20_000)
     assert (bench.layer.data == before).all()
     assert proposals.data[6].any()
+
+    bench.dock.annotator.holding.hold("A session is being opened.")
+    bench.tools.do("accept all")
+    assert bench.status() == "A session is being opened."
+    qtbot.wait(50)
+    assert (bench.layer.data == before).all()
+    bench.dock.annotator.holding.release("A session is being opened.")
 
     def accept_all() -> None:
         bench.tools.do("accept all")

@@ -330,8 +330,16 @@ class SessionFolder(HeldFolder):
             It could not be written; an older one is still there.
         """
         self._lock.check()
-        more: dict[str, Any] = {"classes": classes, "channel_names": channel_names}
-        stored_results.copy_result(self.path, self.record(), name, array, **more)
+        with stored_results.new_result(
+            self.path,
+            self.record(),
+            name,
+            tuple(int(n) for n in array.shape),
+            np.dtype(array.dtype),
+            classes=classes,
+            channel_names=channel_names,
+        ) as output:
+            stored_results.copy_blocks(array, output)
         self.note_results([name])
 
     def note_results(self, names: Sequence[str]) -> None:
@@ -348,8 +356,12 @@ class SessionFolder(HeldFolder):
     def write_objects(self, objects: KnownObjects) -> None:
         """Write numbered objects, which take the place of older ones; raises as `write_result`."""
         self._lock.check()
-        stored_results.drop_table(self.path)
-        stored_results.copy_result(self.path, self.record(), layout.OBJECTS, objects.numbers)
+        numbers = objects.numbers
+        shape = tuple(int(n) for n in numbers.shape)
+        with stored_results.new_objects(
+            self.path, self.record(), shape, np.dtype(numbers.dtype)
+        ) as output:
+            stored_results.copy_blocks(numbers, output)
         self.note_objects(objects.table, objects.config)
 
     def note_objects(self, table: ObjectTable, config: ObjectsConfig) -> None:

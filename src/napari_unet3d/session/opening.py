@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.changed_chunks import Chunk, checksums
 from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.volume import Volume
@@ -82,6 +83,11 @@ class OpenedSession:
     saved_at: datetime
     notes: tuple[str, ...] = field(default=())
     summary: StackSummary | None = None
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The classes of the results: those of the model or, without one, of the annotation."""
+        return tuple(self.record.classes if self.model is None else self.model.bundle.classes)
 
     @property
     def crashed(self) -> bool:

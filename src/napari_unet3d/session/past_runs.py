@@ -1,7 +1,7 @@
 """How long the last runs took on this computer: what a forecast before the next run rests on.
 
-The last run of each kind has a small file of its own in the user's data folder, so that two windows
-never write the same one at once with different contents.
+The last run of each kind has a small file of its own in the user's data folder. So two windows that
+remember runs of different kinds do not overwrite each other's.
 """
 
 from __future__ import annotations

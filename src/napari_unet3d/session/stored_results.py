@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,23 +82,31 @@ def new_result(
     )
 
 
-def copy_result(folder: Path, record: SessionRecord, name: str, array: Any, **more: Any) -> None:
-    """Write a result from an array, which is read piece by piece; as `new_result`."""
-    shape = tuple(int(n) for n in array.shape)
-    with new_result(folder, record, name, shape, np.dtype(array.dtype), **more) as output:
-        for where in layout.blocks(shape):
-            output[where] = array[where]
+@contextmanager
+def new_objects(
+    folder: Path, record: SessionRecord, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Iterator[OutputArray]:
+    """Make the array of the numbers of objects; as `new_result`.
+
+    The table of the older objects is removed when all numbers are written, just before they take
+    the place of the older ones: a table never stands beside other objects, and a failure loses
+    none.
+    """
+    with new_result(folder, record, layout.OBJECTS, shape, dtype) as output:
+        yield output
+        layout.table_path(folder).unlink(missing_ok=True)
+
+
+def copy_blocks(array: Any, output: OutputArray) -> None:
+    """Copy an array into a result, piece by piece."""
+    for where in layout.blocks(output.shape):
+        output[where] = array[where]
 
 
 def write_table(folder: Path, table: ObjectTable) -> str:
     """Write the table of the objects; return its checksum."""
     Replacement(layout.table_path(folder)).write(table.csv().encode())
     return layout.checksum_of(layout.table_path(folder))
-
-
-def drop_table(folder: Path) -> None:
-    """Remove the table, before the numbers change: it never stands beside other objects."""
-    layout.table_path(folder).unlink(missing_ok=True)
 
 
 def read_objects(folder: Path, state: FolderState) -> KnownObjects | None:

@@ -54,8 +54,8 @@ class ClassRemoval(QObject):
         )
 
     def _remove(self, layer: Labels, info: ClassInfo) -> None:
-        if self._annotator.layer() is layer:  # else the question was about another layer
-            self._annotator.remove_class(info.value)
+        is_same = self._annotator.layer() is layer  # else the question was about another layer
+        if is_same and self._annotator.remove_class(info.value):
             self._run_bar.set_status(f"'{info.name}' is removed. Ctrl+Z brings it back.")
         self._answered()
 

@@ -311,13 +311,8 @@ class SegmentationDock(QWidget):
             texts = [offer.text for offer in offers]
             buttons = [action for offer in offers for action in offer.actions]
             if after_run:
-                texts, buttons = (
-                    texts or [self.run_actions.next_step],
-                    [
-                        *buttons,
-                        *self.run_actions.next_actions,
-                    ],
-                )
+                texts = texts or [self.run_actions.next_step]
+                buttons += self.run_actions.next_actions
             else:
                 texts = [" ".join((hint.text, *texts))]
             text = hint.text if add else "\n".join(texts)

@@ -26,7 +26,7 @@ from napari_unet3d.objects.scratch import Scratch
 from napari_unet3d.objects.table import ObjectTable
 
 Place = AbstractContextManager[OutputArray]
-"""A file that takes the numbers; it has its name after `finish`, or at the end of the context."""
+"""A file that takes the numbers. It has its name at the end of the context."""
 
 _USAGE = "objects takes a SEGMENTATION, which predict writes"
 
@@ -125,11 +125,9 @@ def find_into(
         As `find_objects`, and where there is no object. Nothing was written.
     """
     with ExitStack() as files:
-        made: list[OutputArray] = []
 
         def open_output(shape: tuple[int, ...], dtype: np.dtype[Any]) -> OutputArray:
-            made.append(files.enter_context(make(shape, dtype)))
-            return made[0]
+            return files.enter_context(make(shape, dtype))
 
         found = _follow(
             find_objects(labels, config, open_output, image=image, scratch=scratch, names=names)
@@ -140,7 +138,6 @@ def find_into(
                 + (f" and {config.min_volume:g} {labels.unit}³" if config.min_volume else "")
                 + ": nothing was written. Lower --min-voxels and --min-volume."
             )
-        made[0].finish()
         return found.table
 
 

@@ -21,7 +21,7 @@ from napari_unet3d.model.settings import read_settings
 from napari_unet3d.objects.finding import check_objects
 from napari_unet3d.objects.scratch import Scratch
 from napari_unet3d.objects.table import ObjectTable
-from napari_unet3d.session import layout, stored_results
+from napari_unet3d.session import stored_results
 from napari_unet3d.session.folder import SessionFolder
 
 
@@ -48,7 +48,7 @@ def find_in_session(path: Path, given: Mapping[str, Any], image: Path | None = N
     ------
     BadInputError
         The session cannot be opened or has no segmentation, or there is no object. Nothing was
-        written.
+        written, and the objects of the last search are still there.
     """
     with SessionFolder.open(path, holder=HOLDER) as folder:
         record, stored = folder.record(), folder.state.objects
@@ -75,8 +75,7 @@ def find_in_session(path: Path, given: Mapping[str, Any], image: Path | None = N
         check_objects(labels, config, volume)
 
         def make(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Place:
-            stored_results.drop_table(folder.path)
-            return stored_results.new_result(folder.path, record, layout.OBJECTS, shape, dtype)
+            return stored_results.new_objects(folder.path, record, shape, dtype)
 
         with closing(Scratch(folder.path)) as scratch:
             table = find_into(make, labels, config, volume, scratch, names)

@@ -32,6 +32,7 @@ from napari_unet3d.widgets.run.restoring import (
 )
 from napari_unet3d.widgets.viewer.belonging import identify, image_id
 from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.keeper import Contents
 from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.session_folders import Folders
 from napari_unet3d.widgets.viewer.session_opening import SessionOpening
@@ -179,11 +180,8 @@ class Continuing(QObject):
         write_summary_of(image, opened.summary)
         self.bench.annotator.rescan()
         self._restore_settings(record.settings)
-        keeper = self.folders.attach(opened.folder, layer, opened.saved)
-        keeper.note_opened(opened)
-        self.bench.session.update(evidence=record.evidence)
-        if opened.model is not None:
-            self._restore_model(opened)
+        self._restore_model(opened)  # first: the folder takes the model of the window
+        self.folders.attach(opened.folder, layer, opened.saved, Contents.of(opened))
         self._restored = restore_results(self.bench.viewer, image, opened)
         objects = restore_objects(self.bench.viewer, image, opened, self._restored)
         if objects is not None and opened.objects is not None:
@@ -207,8 +205,10 @@ class Continuing(QObject):
 
     def _restore_model(self, opened: OpenedSession) -> None:
         bench, record = self.bench, opened.record
-        assert opened.model is not None
-        bench.session.update(model=opened.model, scores=record.scores)
+        if opened.model is None:
+            bench.session.update(evidence=record.evidence)
+            return
+        bench.session.update(model=opened.model, scores=record.scores, evidence=record.evidence)
         bench.results.set_scores(record.scores, opened.model.bundle.classes)
         bench.form.set_starting_point("last")
 
@@ -316,8 +316,8 @@ class Continuing(QObject):
 
 
 def _sessions_of(volume: Volume, path: Path | None) -> list[Path]:
-    """The sessions of an image; none where the disk cannot be read, as painting must go on."""
+    """The sessions of an image; none where looking for them fails."""
     try:
         return sessions_of(volume, path)
-    except OSError:
+    except Exception:  # whatever it is: without an answer, nobody could paint
         return []

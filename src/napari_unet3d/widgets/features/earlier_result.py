@@ -22,7 +22,7 @@ class EarlierResult(Feature):
         self.button.setToolTip(
             "A new result takes the place of the last one of the same image. This shows the last\n"
             "one again, beside the new one; it can be brought back until the next result is made.\n"
-            "A prediction that you renamed, changed or accepted slices from is never replaced."
+            "A prediction that you renamed or painted on is never replaced."
         )
         self.button.hide()
         self.widget = self.button

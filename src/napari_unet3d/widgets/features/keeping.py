@@ -14,7 +14,6 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
 from napari_unet3d.config import ObjectsConfig
-from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import Checkpoint, RoundFinished
 from napari_unet3d.model.bundle import ModelBundle
@@ -34,7 +33,7 @@ from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.objects_layer import table_of
 from napari_unet3d.widgets.viewer.recent_menu import RecentMenu
 from napari_unet3d.widgets.viewer.session_folders import Folders
-from napari_unet3d.widgets.viewer.slice_summaries import newest_summary, write_summary_of
+from napari_unet3d.widgets.viewer.slice_summaries import write_summary_of
 from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
 from napari_unet3d.widgets.viewer.window_record import window_record
 from napari_unet3d.widgets.workbench import Feature, Workbench
@@ -72,8 +71,6 @@ class Keeping(Feature):
         self._recent: list[RecentSession] = []
         self._menu = RecentMenu(bench.viewer, self, self._entries, self.open)
         self._run_layer: Labels | None = None
-        self._summary: StackSummary | None = None
-        """What the run that goes on says about the slices."""
         self._settings = RunSettings()
         self._blank = bench.results.state()
         self._record_timer, self._tick = QTimer(self), QTimer(self)
@@ -192,7 +189,6 @@ class Keeping(Feature):
 
     def _follow_run(self, phase: str) -> None:
         if phase == "checking":
-            self._summary = None
             self._run_layer = self.bench.annotator.layer()
             self.bench.runner.checkpoint_every(_CHECKPOINT_SECONDS)
 
@@ -200,7 +196,6 @@ class Keeping(Feature):
         return self.folders.keeper(self._run_layer) or self.keeper()
 
     def _take_events(self, events: Sequence[Any]) -> None:
-        self._summary = newest_summary(events) or self._summary
         for event in events:
             if isinstance(event, Checkpoint | RoundFinished):
                 self._put_checkpoint(event.bundle)
@@ -227,8 +222,8 @@ class Keeping(Feature):
             keeper.saver.drop_checkpoint()
         else:
             keeper.put_outputs(finished.outputs, finished.bundle.classes)
-            if self._summary is not None:
-                keeper.put_summary(self._summary)
+            if finished.summary is not None:
+                keeper.put_summary(finished.summary)
 
     def _put_objects(self, layer: Labels, config: ObjectsConfig) -> None:
         """Save objects with the annotation of their image."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
-from napari.layers import Image
-
 from napari_unet3d.data.content import Floats, gray_content
-from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -16,11 +12,7 @@ from napari_unet3d.session.suggestions import Scene, suggest
 from napari_unet3d.session.texts import few_text
 from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, brief_sentence, sentence
 from napari_unet3d.widgets.run.runner import Finished
-from napari_unet3d.widgets.viewer.slice_summaries import (
-    newest_summary,
-    read_summary_of,
-    write_summary_of,
-)
+from napari_unet3d.widgets.viewer.slice_summaries import newest_summary, read_summary_of
 from napari_unet3d.widgets.workbench import Feature, Offer, Workbench
 
 _UNKNOWN = (
@@ -42,8 +34,6 @@ class NextSlice(Feature):
         super().__init__(bench)
         self.box = SuggestionBox()
         self.widget = self.box
-        self._before: tuple[weakref.ref[Image], StackSummary | None] | None = None
-        """The summary before the run that goes on, which comes back when that fails."""
         self._content: dict[tuple[Any, ...], tuple[Floats, Floats, Floats] | None] = {}
         """By time point, image and channels; None while it is read."""
         self._key: tuple[Any, ...] = ()
@@ -55,7 +45,6 @@ class NextSlice(Feature):
             (bench.choice.valueChanged, self._update),
             (bench.choice.channelsChanged, self._update),
             (bench.session.changed, self._update),
-            (bench.runner.phaseChanged, self._follow),
             (bench.runner.eventsArrived, self._note),
             (bench.runner.finished, self._ended),
             (bench.runner.failed, self._ended),
@@ -99,26 +88,14 @@ class NextSlice(Feature):
     # ---- what is known
 
     def _note(self, events: list[Any]) -> None:
-        image = self.bench.choice.value()[0]  # it cannot be changed during a run
-        summary = newest_summary(events)
-        if image is not None and summary is not None:
+        if newest_summary(events) is not None:
             self._just_ran = True
-            write_summary_of(image, summary)
             self._update()
 
-    def _follow(self, phase: str) -> None:
-        image = self.bench.choice.value()[0]
-        if phase == "checking" and image is not None:
-            self._before = weakref.ref(image), read_summary_of(image)
-
     def _ended(self, finished: Any) -> None:
-        before, self._before = self._before, None
-        if isinstance(finished, Finished) or before is None:
-            return
-        self._just_ran = False
-        if (image := before[0]()) is not None:
-            write_summary_of(image, before[1])
-        self._update()
+        if not isinstance(finished, Finished):
+            self._just_ran = False
+            self._update()
 
     def _scene(self) -> Scene | None:
         """What a suggestion depends on; None without a pair of image and annotation."""

@@ -45,7 +45,6 @@ from napari_unet3d.widgets.viewer.proposals import (
     proposed,
     write_proposals,
 )
-from napari_unet3d.widgets.viewer.result_layers import keep_result
 from napari_unet3d.widgets.workbench import Feature, Place, Workbench
 
 _MOST_COUNTED = 2**21
@@ -160,10 +159,8 @@ class Tools(Feature):
         self.bench.annotator.lend_mouse(False)
 
     def _pointed(self, edit: SliceEdit, text: str) -> None:
-        self.bench.annotator.apply([edit])
-        if self.bar.value() == "take" and (shown := self.bench.annotator.shown()) is not None:
-            self._keep(self._source(shown))
-        self._tell(f"{text}; {UNDO_HINT}")
+        if self.bench.annotator.apply([edit]):
+            self._tell(f"{text}; {UNDO_HINT}")
 
     # ---- actions
 
@@ -172,6 +169,8 @@ class Tools(Feature):
         layer, ref = self.bench.annotator.layer(), self.bench.annotator.shown()
         if reason := self._reasons().get(action, ""):
             self._tell(_sentence(reason))
+            return
+        if self.bench.annotator.holding.refuses():
             return
         try:
             if action == "accept all":
@@ -194,7 +193,6 @@ class Tools(Feature):
             return
         accepted = {**read_accepted(layer), ref: source.origin}
         self.bench.annotator.apply([edit], accepted=accepted)
-        self._keep(source)
         self._tell(f"{self._objects(edit)} taken from {source.name}; {UNDO_HINT}")
 
     def _fill(self, ref: SliceRef, layer: Labels) -> None:
@@ -259,11 +257,6 @@ class Tools(Feature):
                 f"{counted(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
             )
         self._update()
-
-    def _keep(self, source: Source) -> None:
-        """Labels were taken from a prediction: no newer one takes its place."""
-        if source.layer is not None:
-            keep_result(source.layer)
 
     # ---- proposals
 

@@ -20,11 +20,7 @@ from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.newest import Newest, Question
 from napari_unet3d.widgets.run.runner import Finished
 from napari_unet3d.widgets.viewer.slice_layer import SliceLayer
-from napari_unet3d.widgets.viewer.slice_summaries import (
-    newest_summary,
-    read_summary_of,
-    write_summary_of,
-)
+from napari_unet3d.widgets.viewer.slice_summaries import read_summary_of
 from napari_unet3d.widgets.viewer.view_field import Place, ViewWatch, visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
@@ -72,7 +68,6 @@ class WhereUnsure(Feature):
             (bench.session.changed, self._update),
             (bench.choice.valueChanged, self._update),
             (bench.choice.channelsChanged, self._update),
-            (bench.runner.eventsArrived, self._note),
             (bench.runner.finished, self._finished),
             (bench.runner.phaseChanged, self._update),
             (self._view.changed, self._ask),
@@ -131,11 +126,6 @@ class WhereUnsure(Feature):
         self._shown.remove()
 
     # ---- what is known
-
-    def _note(self, events: list[Any]) -> None:
-        image, summary = self.bench.choice.value()[0], newest_summary(events)
-        if image is not None and summary is not None:
-            write_summary_of(image, summary)
 
     def _finished(self, finished: Finished | None) -> None:
         if isinstance(finished, Finished):

@@ -8,7 +8,7 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet3d.data.wording import counted
+from napari_unet3d.data.wording import counted, either
 from napari_unet3d.prediction.mistakes import MISTAKES
 from napari_unet3d.widgets.parts.score_table import Rows, ScoreTable
 from napari_unet3d.widgets.parts.status_line import StatusLine
@@ -127,8 +127,8 @@ class QualityPanel(QWidget):
 
     def set_count(self, voxels: int, slices: int) -> None:
         """Say how many voxels are wrong, on so many held-out slices."""
-        where = counted(slices, "held-out slice")
-        self.count.setText(f"{voxels:,} voxels are wrong on {where}.")
+        wrong, where = counted(voxels, "voxel"), counted(slices, "held-out slice")
+        self.count.setText(f"{wrong} {either(voxels, 'is', 'are')} wrong on {where}.")
 
     def set_available(self, *, errors: bool, measuring: bool, report: bool) -> None:
         """Enable the buttons whose work is possible now."""

@@ -32,7 +32,7 @@ _PASSING_MS = 10_000
 event, and must not look like the present state."""
 _ANEW, _CONTINUE = "Train && se&gment", "Continue training && se&gment"
 _USUAL_ACTIONS = 4
-"""Buttons under a message. No message of today has more."""
+"""Number of buttons under a message that are made at the start. No message has more."""
 _MOST_MESSAGE = 220
 """Pixels of a message that are shown without scrolling: twelve lines, beside the sections."""
 _FRAME = 4

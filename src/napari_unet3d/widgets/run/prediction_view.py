@@ -8,6 +8,7 @@ from typing import Any
 from napari.layers import Image, Labels, Layer
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.session.job import Outputs
 from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.layers import (
@@ -30,6 +31,7 @@ from napari_unet3d.widgets.viewer.result_layers import (
     replace_result,
     result_of,
 )
+from napari_unet3d.widgets.viewer.slice_summaries import read_summary_of, write_summary_of
 
 _HIDING = ("translucent", "translucent_no_depth", "opaque")
 """Blending modes of images that hide the layers below them."""
@@ -57,6 +59,8 @@ class PredictionView:
         The layer of the labels; None until `open`.
     replaced
         The earlier result of the image whose place this one has taken; None until `finish`.
+    summary
+        What the result says about each slice; None until `summarize`.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class PredictionView:
         self.name = unique_name(wanted, (x.name for x in viewer.layers))
         self.layer: Labels | None = None
         self.replaced: Result | None = None
+        self.summary: StackSummary | None = None
+        self._summary_before = read_summary_of(image)
         self._hidden: list[Layer] = []
 
     def open(self) -> None:
@@ -86,6 +92,11 @@ class PredictionView:
         """Redraw the layer, into whose array the run has written."""
         if self.layer is not None and self.layer in self._viewer.layers and self.layer.visible:
             self.layer.refresh(extent=False, thumbnail=False)
+
+    def summarize(self, summary: StackSummary) -> None:
+        """Note with the image what the result says about each slice."""
+        self.summary = summary
+        write_summary_of(self._image, summary)
 
     def finish(self) -> Labels:
         """Show the finished result in the place of the earlier one of the image, if there is one.
@@ -115,7 +126,10 @@ class PredictionView:
         return old.labels.data if old is not None and same else None
 
     def discard(self) -> None:
-        """Remove the layer, and show the layers again that were hidden for it."""
+        """Remove the layer, and let all be as it was before the run."""
+        if self.summary is not None:
+            self.summary = None
+            write_summary_of(self._image, self._summary_before)
         if self.layer is not None and self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
         self.layer = None

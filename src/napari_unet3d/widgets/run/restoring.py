@@ -97,9 +97,8 @@ def restore_results(viewer: Any, image: Image, opened: OpenedSession) -> list[An
     """Add the layers of the last results; return them."""
     if "labels" not in opened.results:
         return []
-    classes = opened.record.classes if opened.model is None else opened.model.bundle.classes
     before = list(viewer.layers)
-    view = PredictionView(viewer, opened.results, image, classes)
+    view = PredictionView(viewer, opened.results, image, opened.classes)
     view.open()
     view.finish()
     return [layer for layer in viewer.layers if layer not in before]

@@ -52,8 +52,8 @@ class History:
         Entered while the layer is written.
     replayed
         Called after each undo and redo.
-    held
-        Returns a text while nothing can be undone or redone.
+    is_held
+        Returns whether nothing can be undone or redone now.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class History:
         layer: Labels,
         writing: Callable[[], AbstractContextManager[None]] = nullcontext,
         replayed: Callable[[], object] = lambda: None,
-        held: Callable[[], str] = lambda: "",
+        is_held: Callable[[], bool] = lambda: False,
     ) -> None:
         self._layer: Any = layer
-        self._writing, self._replayed, self._held = writing, replayed, held
+        self._writing, self._replayed, self._is_held = writing, replayed, is_held
         self._depth = 0
         self._overrides = [
             Override(layer, "undo", self._undone),
@@ -131,7 +131,7 @@ class History:
         self._replay(redo, "_redo_history", undone=False)
 
     def _replay(self, replay: Callable[[], None], name: str, *, undone: bool) -> None:
-        if self._held():
+        if self._is_held():
             return
         items = getattr(self._layer, name, ())
         item = list(items[-1]) if items else []

@@ -23,7 +23,7 @@ class Holding(QObject):
     parent
         The Qt parent.
     tell
-        Called with the reason when the user takes a tool that paints.
+        Called with the reason when the user wants to edit the layer.
     """
 
     def __init__(self, parent: QObject, tell: Callable[[str], object]) -> None:
@@ -38,6 +38,12 @@ class Holding(QObject):
     def reason(self) -> str:
         """Why the layer is held; "" when it is not."""
         return self._reasons[-1] if self._reasons else ""
+
+    def refuses(self) -> bool:
+        """Whether the layer is held; the user is told why."""
+        if self._reasons:
+            self._tell(self.reason())
+        return bool(self._reasons)
 
     def set_layer(self, layer: Labels | None) -> None:
         """Hold another layer."""

@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from napari.layers import Labels
@@ -59,6 +59,8 @@ class Contents:
         Name, array and classes of each result.
     objects
         The numbered objects; None without any.
+    summary
+        What the last prediction says about each slice; None where that is not known.
     lost
         What is only in the folder, in words.
     """
@@ -67,7 +69,20 @@ class Contents:
     model: tuple[NamedModel, HeldOutScores | None] | None
     results: tuple[tuple[str, Any, tuple[ClassInfo, ...]], ...]
     objects: KnownObjects | None
-    lost: tuple[str, ...]
+    summary: StackSummary | None
+    lost: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, opened: OpenedSession) -> Self:
+        """What is in a session that was opened."""
+        model, record = opened.model, opened.record
+        return cls(
+            record,
+            None if model is None else (model, record.scores),
+            tuple((name, array, opened.classes) for name, array in opened.results.items()),
+            opened.objects,
+            opened.summary,
+        )
 
 
 class Keeper(QObject):
@@ -110,6 +125,7 @@ class Keeper(QObject):
         self._model: tuple[NamedModel, HeldOutScores | None] | None = None
         self._results: dict[str, _Result] = {}
         self._objects: tuple[weakref.ref[Any], ObjectTable, ObjectsConfig] | None = None
+        self._summary: StackSummary | None = None
         self._paint = PaintWatch(
             layer, folder.annotation.chunks, saved, self._put, shown, parent=self
         )
@@ -134,22 +150,21 @@ class Keeper(QObject):
         with self.saver.together():
             self._paint.put_told(_TOGETHER)
             self.saver.put_record(record)
-        self._note()
+        self._tell_change()
 
     def put_model(self, model: NamedModel, scores: HeldOutScores | None) -> None:
         """Save the current model, unless it is the one that is saved."""
         if self._model is None or model.bundle is not self._model[0].bundle:
             self._model = model, scores
             self.saver.put_model(model, scores)
-            self._note()
+            self._tell_change()
 
-    def note_opened(self, opened: OpenedSession) -> None:
+    def note(self, contents: Contents) -> None:
         """Take note of what is in the folder already."""
-        self._model = None if opened.model is None else (opened.model, opened.record.scores)
-        classes = opened.record.classes if opened.model is None else opened.model.bundle.classes
-        for name, array in opened.results.items():
+        self._model, self._summary = contents.model, contents.summary
+        for name, array, classes in contents.results:
             self._note_result(name, array, classes)
-        if (objects := opened.objects) is not None and isinstance(objects.numbers, np.ndarray):
+        if (objects := contents.objects) is not None and isinstance(objects.numbers, np.ndarray):
             self._objects = weakref.ref(objects.numbers), objects.table, objects.config
 
     def put_outputs(self, outputs: Mapping[str, Any], classes: Sequence[ClassInfo]) -> None:
@@ -158,13 +173,19 @@ class Keeper(QObject):
             options = _file_options(name, classes)
             self.saver.put_result(name, array, **options)
             self._note_result(name, array, classes)
-        self._note()
+        self._tell_change()
 
     def put_objects(self, numbers: Any, table: ObjectTable, config: ObjectsConfig) -> None:
         """Save numbered objects, their table, and the settings by which they were found."""
         self.saver.put_objects(KnownObjects(numbers, table, config))
         self._objects = weakref.ref(numbers), table, config
-        self._note()
+        self._tell_change()
+
+    def put_summary(self, summary: StackSummary) -> None:
+        """Save what a prediction says about each slice."""
+        self.saver.put_summary(summary)
+        self._summary = summary
+        self._tell_change()
 
     # ---- what another folder takes over
 
@@ -184,7 +205,7 @@ class Keeper(QObject):
         lost += ["objects"] * (state.objects is not None and objects is None)
         lost += ["model"] * (state.model is not None and self._model is None)
         record = self.folder.record() if self._record is None else self._record
-        return Contents(record, self._model, tuple(results), objects, tuple(lost))
+        return Contents(record, self._model, tuple(results), objects, self._summary, tuple(lost))
 
     def take_over(self, contents: Contents) -> None:
         """Save what another keeper of the same layer held."""
@@ -194,11 +215,8 @@ class Keeper(QObject):
             self.put_outputs({name: array}, classes)
         if (objects := contents.objects) is not None:
             self.put_objects(objects.numbers, objects.table, objects.config)
-
-    def put_summary(self, summary: StackSummary) -> None:
-        """Save what a prediction says about each slice."""
-        self.saver.put_summary(summary)
-        self._note()
+        if contents.summary is not None:
+            self.put_summary(contents.summary)
 
     # ---- whether it is saved
 
@@ -266,7 +284,7 @@ class Keeper(QObject):
         if isinstance(array, np.ndarray):
             self._results[name] = weakref.ref(array), tuple(classes)
 
-    def _note(self) -> None:
+    def _tell_change(self) -> None:
         self._put_at, self._waited = time.monotonic(), True
         self.changed.emit()
 

@@ -39,8 +39,6 @@ class Source:
         Where they came from: "model trained on 'cells', 2026-11-26 14:30".
     missing
         Classes that the annotation does not have.
-    layer
-        The prediction; None for proposals.
     """
 
     name: str
@@ -49,7 +47,6 @@ class Source:
     labels: np.ndarray
     origin: str
     missing: tuple[ClassInfo, ...] = ()
-    layer: Labels | None = None
 
     @classmethod
     def from_prediction(cls, layer: Labels, ref: SliceRef, annotated: Sequence[ClassInfo]) -> Self:
@@ -57,7 +54,7 @@ class Source:
         numbers = read_slice(layer.data, ref)
         mapping, missing = label_map(read_classes(layer), annotated)
         labels = translated(numbers, mapping)
-        return cls("the prediction", numbers, 0, labels, origin_of(layer), missing, layer)
+        return cls("the prediction", numbers, 0, labels, origin_of(layer), missing)
 
     @classmethod
     def from_proposals(cls, layer: Labels, ref: SliceRef, origin: str) -> Self:

@@ -1,8 +1,8 @@
 """The layers of one result, and how a newer result of the same image takes their place.
 
 Each run marks its prediction and the layers beside it with one identifier. The next result of the
-image takes the place of these layers, unless the user has made the prediction his own: renamed it,
-changed its voxels, or accepted slices from it.
+image takes the place of these layers, unless the user has made the prediction his own: renamed it
+or changed its voxels. Slices that he accepted from it are in the annotation.
 """
 
 from __future__ import annotations

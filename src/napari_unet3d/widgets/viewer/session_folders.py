@@ -155,7 +155,13 @@ class Folders(QObject):
                 f"'{old}'."
             )
 
-    def attach(self, folder: SessionFolder, layer: Labels, saved: Mapping[Chunk, int]) -> Keeper:
+    def attach(
+        self,
+        folder: SessionFolder,
+        layer: Labels,
+        saved: Mapping[Chunk, int],
+        contents: Contents | None = None,
+    ) -> Keeper:
         """Save a layer in an open folder from now on.
 
         Parameters
@@ -164,6 +170,8 @@ class Folders(QObject):
             Of the same shape.
         saved
             Checksums of the chunks that are in the folder.
+        contents
+            What is in the folder beside the annotation, which need not be written again.
         """
         dims = self._viewer.dims
         keeper = Keeper(
@@ -173,6 +181,8 @@ class Folders(QObject):
             lambda: (tuple(dims.point), tuple(dims.order), dims.ndisplay),
             self,
         )
+        if contents is not None:
+            keeper.note(contents)
         self._keepers[layer] = keeper
         self._busy.discard(layer)
         self._problems.pop(layer, None)
@@ -215,18 +225,20 @@ class Folders(QObject):
             self._let_go(layer)
             self._problems.pop(layer, None)
             return
-        saved = keeper.checksums()
+        saved, contents = keeper.checksums(), keeper.contents()
         source, target = keeper.path, _unused(place / keeper.path.name)
         self._let_go(layer)
         self._begin(layer)
         self._ask(
             partial(self._guarded, partial(_move, source, target)),
-            partial(self._moved, layer, saved),
+            partial(self._moved, layer, saved, contents),
         )
 
-    def _moved(self, layer: Labels, saved: Mapping[Chunk, int], folder: Any) -> None:
+    def _moved(
+        self, layer: Labels, saved: Mapping[Chunk, int], contents: Contents, folder: Any
+    ) -> None:
         if self._end(layer, folder):
-            self.attach(folder, layer, saved)
+            self.attach(folder, layer, saved, contents)
 
     def put_aside(self, layer: Labels) -> Path:
         """Close the folder of a layer and give it another name; return its path."""
