@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -88,14 +89,13 @@ def totals_text(
         n = sum(painted.ref in refs for painted in rows) if refs else 0
         if n:
             parts.append(f"{n:,} {name}")
-    totals: dict[int, int] = {}
-    for painted in rows:
-        for value, n in painted.counts.items():
-            totals[value] = totals.get(value, 0) + n
+    totals: Counter[int] = Counter()
+    for painted in rows if classes else ():  # thousands of rows take milliseconds
+        totals.update(painted.counts)
     for info in classes[:_NAMED]:
-        parts.append(f"{info.name} {totals.get(info.value, 0):,} px")
+        parts.append(f"{info.name} {totals[info.value]:,} px")
     if left := classes[_NAMED:]:
-        n = sum(totals.get(info.value, 0) for info in left)
+        n = sum(totals[info.value] for info in left)
         parts.append(f"{len(left)} more classes {n:,} px")
     return " · ".join(parts)
 
