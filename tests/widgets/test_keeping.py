@@ -466,6 +466,20 @@ def test_one_paints_and_saves_where_looking_for_a_session_fails(
     assert window.paint(layer, painted).path.exists()
 
 
+def test_no_session_is_opened_during_a_run(
+    window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
+) -> None:
+    keeper = window.paint(window.open_image(image_file), painted)
+    dock, keeping = window.dock, keeping_of(window.dock)
+    dock.run_bar.start_button.click()
+    keeping.open(tmp_path / f"other{SUFFIX}")
+    assert keeping.continuing.path() is None
+    assert "is not opened during a run" in keeping.notice.value().text.replace("\u200b", "")
+    dock.run_bar.cancel_button.click()
+    window.qtbot.waitUntil(lambda: not dock.runner.is_running(), timeout=60_000)
+    assert keeping.keeper() is keeper
+
+
 def test_keep_in_moves_the_session(
     window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
 ) -> None:

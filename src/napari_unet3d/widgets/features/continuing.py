@@ -142,6 +142,12 @@ class Continuing(QObject):
 
     def open(self, path: Path) -> None:
         """Open a session and its image; what is wrong is shown in the notice."""
+        if self.bench.runner.is_running():  # its model would go into the other session
+            self.say(
+                f"'{path.name}' is not opened during a run. Wait for its end or cancel it, then "
+                "open the session."
+            )
+            return
         for keeper in self.folders.keepers():
             if keeper.path == path.absolute():
                 self._choose(keeper.layer)
