@@ -207,6 +207,7 @@ def test_all_that_one_does_is_there_again(
     assert session.scores == scores
     prediction = next(x for x in window.viewer.layers if role_of(x) == "prediction")
     np.testing.assert_array_equal(prediction.data, segmented)
+    assert window.dock.results.save_segmentation.isEnabled()
     assert suggestions(window.dock).value() == suggested
     assert not suggestions(window.dock).note.text()
     notice = keeping.notice.value()
@@ -215,6 +216,8 @@ def test_all_that_one_does_is_there_again(
     assert notice.text.endswith(": 2 slices, model, prediction.")
     assert not notice.blocks
     assert len(list(image_file.parent.glob(f"*{SUFFIX}"))) == 1
+    window.viewer.layers.remove(prediction)
+    assert not window.dock.results.save_segmentation.isEnabled()
 
 
 def test_undo_and_what_nobody_told_reach_the_disk(

@@ -304,6 +304,7 @@ def test_a_hidden_prediction_a_held_out_slice_and_unknown_classes_are_not_accept
     prediction.visible = False
     assert not bench.bar.action_buttons["accept"].isEnabled()
     bench.tools.do("accept")
+    assert "Press D to show it" in bench.status()
     prediction.visible = True
     bench.layer.data_setitem((np.array([6]), np.array([0]), np.array([0])), 1)
     bench.dock.annotator.hold_out(SliceRef(0, 6), True)

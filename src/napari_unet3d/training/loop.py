@@ -29,7 +29,7 @@ from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.listening import Listener, StoppedError
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.plan import TrainingPlan
-from napari_unet3d.training.record import make_bundle
+from napari_unet3d.training.record import learned_iterations, make_bundle
 from napari_unet3d.training.reports import describe_progress, describe_start
 from napari_unet3d.training.rescue import Attempts, rescue
 from napari_unet3d.training.rounds import Plateau, Sample, next_length
@@ -314,9 +314,9 @@ class TrainingLoop:
         self._listener.begin_part(self._budget.finishing_seconds)
         yield FinishingStarted(elapsed, speed.finishing(self._listener.limit))
         looks.estimate_statistics(final=True)
-        trained = learner.iteration > 0 or self._plan.keeps_head
+        iterations = learned_iterations(learner)
         yield from self._attempts(
-            "The model could not be calibrated", partial(looks.calibrate, trained)
+            "The model could not be calibrated", partial(looks.calibrate, iterations)
         )
         scores: list[TrainingEvent] = []
         if self._plan.annotation.held_out:

@@ -189,6 +189,8 @@ class SegmentationDock(QWidget):
             (layers.removed, self.pairing.sync),
             (layers.reordered, self.pairing.sync),
             (layers.renamed, self.pairing.sync),
+            (layers.inserted, self.file_actions.show_available),
+            (layers.removed, self.file_actions.show_available),
             (self._viewer.events.theme, self._apply_theme),
         )
         for feature in self.features:

@@ -66,14 +66,14 @@ class FileActions(QObject):
             (results.saveSegmentationRequested, self.save_segmentation),
             (results.saveModelRequested, self.save_model),
             (results.loadRequested, self.load_model),
-            (runner.finished, self._show_available),
-            (runner.phaseChanged, self._show_available),
-            (session.changed, self._show_available),
+            (runner.finished, self.show_available),
+            (runner.phaseChanged, self.show_available),
+            (session.changed, self.show_available),
         ):
             signal.connect(slot)
         if (model := session.value().model) is not None:
             self._show_model(model)
-        self._show_available()
+        self.show_available()
 
     def save_segmentation(self) -> None:
         """Ask for a file, and write the selected or newest prediction to it."""
@@ -107,6 +107,16 @@ class FileActions(QObject):
         self._show_model(model)
         self._run_bar.set_status(f"Loaded {path.name}")
 
+    def show_available(self, _event: object = None) -> None:
+        """Enable the buttons of what is there: a prediction, a model."""
+        has_model = self._session.value().model is not None
+        self._form.set_last_run(has_model)
+        self._results.set_available(
+            segmentation=self._saveable() is not None,
+            model=has_model,
+            busy=self._runner.is_running(),
+        )
+
     # ---- inside
 
     def _save_segmentation(self, layer: Labels, target: Path) -> None:
@@ -133,15 +143,6 @@ class FileActions(QObject):
             self._results.set_scores(scores, model.bundle.classes, text)
         else:
             self._results.set_text(text)
-
-    def _show_available(self, _phase: str = "") -> None:
-        has_model = self._session.value().model is not None
-        self._form.set_last_run(has_model)
-        self._results.set_available(
-            segmentation=self._saveable() is not None,
-            model=has_model,
-            busy=self._runner.is_running(),
-        )
 
     def _guarded(self, action: Callable[[], object]) -> None:
         self._run_bar.set_message("")
