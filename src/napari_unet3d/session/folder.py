@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -330,16 +331,9 @@ class SessionFolder(HeldFolder):
             It could not be written; an older one is still there.
         """
         self._lock.check()
-        with stored_results.new_result(
-            self.path,
-            self.record(),
-            name,
-            tuple(int(n) for n in array.shape),
-            np.dtype(array.dtype),
-            classes=classes,
-            channel_names=channel_names,
-        ) as output:
-            stored_results.copy_blocks(array, output)
+        make = partial(stored_results.new_result, self.path, self.record(), name)
+        make = partial(make, classes=classes, channel_names=channel_names)
+        stored_results.copy_into(make, array)
         self.note_results([name])
 
     def note_results(self, names: Sequence[str]) -> None:
@@ -356,12 +350,8 @@ class SessionFolder(HeldFolder):
     def write_objects(self, objects: KnownObjects) -> None:
         """Write numbered objects, which take the place of older ones; raises as `write_result`."""
         self._lock.check()
-        numbers = objects.numbers
-        shape = tuple(int(n) for n in numbers.shape)
-        with stored_results.new_objects(
-            self.path, self.record(), shape, np.dtype(numbers.dtype)
-        ) as output:
-            stored_results.copy_blocks(numbers, output)
+        make = partial(stored_results.new_objects, self.path, self.record())
+        stored_results.copy_into(make, objects.numbers)
         self.note_objects(objects.table, objects.config)
 
     def note_objects(self, table: ObjectTable, config: ObjectsConfig) -> None:
@@ -396,9 +386,8 @@ class SessionFolder(HeldFolder):
             facts = {"image_path": path, "channels": channels}
             if self._record is not None:
                 self._record = self._record.model_copy(update=facts)
-            self._commit_state(
-                record=self._state.record.model_copy(update=facts), fingerprint=fingerprint
-            )
+            record = self._state.record.model_copy(update=facts)
+            self._commit_state(record=record, fingerprint=fingerprint)
 
     def _is_stored(self) -> bool:
         """Whether the file of the model is the one that the state tells of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +97,16 @@ def new_objects(
         layout.table_path(folder).unlink(missing_ok=True)
 
 
-def copy_blocks(array: Any, output: OutputArray) -> None:
-    """Copy an array into a result, piece by piece."""
-    for where in layout.blocks(output.shape):
-        output[where] = array[where]
+MakeOutput = Callable[[tuple[int, ...], np.dtype[Any]], AbstractContextManager[OutputArray]]
+"""Makes an array of a shape and a number format, as `new_result` does."""
+
+
+def copy_into(make: MakeOutput, array: Any) -> None:
+    """Copy an array into a new result, piece by piece."""
+    shape = tuple(int(n) for n in array.shape)
+    with make(shape, np.dtype(array.dtype)) as output:
+        for where in layout.blocks(shape):
+            output[where] = array[where]
 
 
 def write_table(folder: Path, table: ObjectTable) -> str:
