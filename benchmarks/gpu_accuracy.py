@@ -68,7 +68,7 @@ def tests_on_the_device(bench: Bench) -> Figures:
 
 
 def accuracy_checks(bench: Bench) -> dict[str, Check]:
-    """A check for each stack and budget: all budgets of a stack, then the next one."""
+    """A check for each budget and stack: the short ones of all stacks first."""
     try:
         names = stack_names(bench.stacks)
     except FileNotFoundError as error:
@@ -81,8 +81,8 @@ def accuracy_checks(bench: Bench) -> dict[str, Check]:
     budgets = _BUDGETS[:1] if bench.small else _BUDGETS
     return {
         f"accuracy on {name} after {seconds:g} s": _accuracy(name, seconds)
-        for name in (names[:1] if bench.small else names)
         for seconds in budgets
+        for name in (names[:1] if bench.small else names)
     }
 
 

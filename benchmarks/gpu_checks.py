@@ -99,6 +99,11 @@ class Bench:
         """A model of the default network, which has hardly learned; no pixel classifier."""
         return self.train(iterations=2, pixel_classifier=False)
 
+    @cached_property
+    def trained(self) -> ModelBundle:
+        """The same after a short training: its labels do not hang on the last bit."""
+        return self.train(iterations=2 if self.small else 150, pixel_classifier=False)
+
     def train(self, each: Callable[[Any], object] | None = None, **changes: Any) -> ModelBundle:
         """Train on the sample; see `trainer`."""
         bundle = drain(self.trainer(**changes).run(), each)
@@ -236,6 +241,11 @@ def require(condition: bool, text: str, figures: Figures) -> None:
     """Raise CheckFailedError unless a condition holds."""
     if not condition:
         raise CheckFailedError(text, figures)
+
+
+def on_gpu(bench: Bench) -> bool:
+    """Whether memory is planned as for a GPU."""
+    return bench.device.type != "cpu"
 
 
 def relative_error(values: torch.Tensor, truth: torch.Tensor) -> float:

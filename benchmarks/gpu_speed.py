@@ -7,18 +7,22 @@ import time
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
-from gpu_checks import Bench, Figures, LeftOutError, PeakMemory, random_stack, require
+from gpu_checks import Bench, Figures, LeftOutError, PeakMemory, on_gpu, random_stack, require
 from protocol import installed
 from torch import Tensor, nn
 
 from napari_unet3d.config import TrainingConfig, Triple
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import TrainingProgress, drain
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks import geometry
 from napari_unet3d.networks.planning import prediction_bytes, training_bytes
-from napari_unet3d.sampling.source import Source
+from napari_unet3d.sampling.source import resident_bytes
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
@@ -31,7 +35,13 @@ _DRY_SHAPES: tuple[Triple, ...] = ((8, 16, 16),)
 _SHARE = 0.8
 """Share of the free memory up to which shapes are tried; the rest is for the libraries."""
 _STEPS = 8
-"""Steps of a training that are timed, after two that load libraries."""
+"""Steps of a training that are timed."""
+_FIRST_STEPS = 6
+"""Steps before them, which load libraries and are recorded as a CUDA graph."""
+_FIRST_MIXED_STEPS = 30
+"""The same where patches have several shapes, each of which is recorded in its fourth step."""
+_LARGE_STACK = 10.0
+"""Seconds that 512³ voxels may take on an NVIDIA GPU, from the call to the labels."""
 _ROUNDS = 5
 """Timings of which the median counts; the first one, which loads libraries, is left out."""
 
@@ -44,7 +54,7 @@ def _shapes(bench: Bench, training: bool) -> list[Triple]:
     return [
         shape
         for shape in (_DRY_SHAPES if bench.small else _SHAPES)
-        if needed(network, shape, precision) < _SHARE * free
+        if needed(network, shape, precision, on_gpu(bench)) < _SHARE * free
         and geometry.largest_map(network, shape) <= most
     ]
 
@@ -102,7 +112,7 @@ def training_step_by_kernels(bench: Bench) -> Figures:
             count -= isinstance(next(events), TrainingProgress)
         bench.wait()
 
-    take(3)
+    take(3 if bench.small else _FIRST_MIXED_STEPS)
     begin = time.perf_counter()
     take(steps)
     plain = (time.perf_counter() - begin) / steps
@@ -196,18 +206,24 @@ def _train_on(bench: Bench, shape: Triple) -> Figures:
         if isinstance(event, TrainingProgress):
             times.append(time.perf_counter())
             peak.sample()
-            if len(times) > steps + 2:
+            if len(times) > steps + _FIRST_STEPS:
                 control.cancel()
 
     drain(Trainer(*stack, config, start_from=bench.bundle).run(control), follow)
-    step = (times[-1] - times[2]) / (len(times) - 3)
-    planned = training_bytes(bench.bundle.network, shape, bench.precision)
+    step = (times[-1] - times[_FIRST_STEPS]) / (len(times) - 1 - _FIRST_STEPS)
+    planned = training_bytes(bench.bundle.network, shape, bench.precision, on_gpu(bench))
+    planned += 5 * _weight_bytes(bench) + resident_bytes(stack[0])  # with gradients, moments, …
     return {
         "patches/s": 1 / step,
         "voxels/s": prod(shape) / step,
+        "labelled voxels/s": prod(shape) / min(shape) / step,
         "peak bytes": peak.sample(),
         "peak over plan": peak.sample() / planned,
     }
+
+
+def _weight_bytes(bench: Bench) -> int:
+    return 4 * sum(t.numel() for t in bench.bundle.weights.values())
 
 
 def training_speed(bench: Bench) -> Figures:
@@ -247,7 +263,9 @@ def _predict(bench: Bench, volume: Any, tile: Triple) -> Figures:
     begin = time.perf_counter()
     bench.segment(bench.bundle, volume, peak.sample, tile_shape=tile)
     seconds = time.perf_counter() - begin
-    planned = prediction_bytes(bench.bundle.network, tile, bench.precision)
+    planned = prediction_bytes(bench.bundle.network, tile, bench.precision, on_gpu(bench))
+    sums = 4 * (bench.bundle.network.n_classes + 1) * prod(volume.shape)
+    planned += _weight_bytes(bench) + resident_bytes(volume) + sums
     return {
         "voxels/s": prod(volume.shape) / seconds,
         "peak bytes": peak.sample(),
@@ -256,42 +274,87 @@ def _predict(bench: Bench, volume: Any, tile: Triple) -> Figures:
 
 
 def prediction_beside_monai(bench: Bench) -> Figures:
-    """Prediction beside MONAI's sliding window: same network, tile, overlap and precision."""
+    """Prediction beside MONAI's sliding window: same network, tile, overlap and precision.
+
+    Both begin with the model in memory and the gray values as they are in a file, and end with
+    labels in the main memory. What is left when a stack of an eighth is subtracted is the speed
+    without what is done once.
+    """
     if not installed("monai"):
         raise LeftOutError("MONAI is not installed (pip install monai)")
     from monai.inferers import sliding_window_inference
 
     tile = _DRY_SHAPES[0] if bench.small else (64, 128, 128)
-    shape: Triple = _DRY_SHAPES[0] if bench.small else (128, 384, 384)
-    volume, _ = random_stack(shape)
-    network = bench.bundle.build()
+    small: Triple = _DRY_SHAPES[0] if bench.small else (128, 192, 192)
+    large: Triple = (8, 16, 32) if bench.small else (128, 640, 640)
     form = devices.memory_format(bench.device)
-    network = network.to(bench.device, memory_format=form)  # type: ignore[call-overload]
-    source = Source(volume, IntensityNormalization.estimate(volume), bench.device)
 
     @torch.inference_mode()
-    def theirs() -> None:
-        image = source.crop(0, (0, 0, 0), volume.shape)[None]
+    def theirs(volume: Volume) -> None:
+        network = bench.bundle.build()
+        network = network.to(bench.device, memory_format=form)  # type: ignore[call-overload]
+        intensity = IntensityNormalization.estimate(volume)
+        image = intensity.apply(volume.crop(0, (0, 0, 0), volume.shape))
+        given = torch.from_numpy(image).to(bench.device)[None]
         with devices.autocast(bench.device, bench.precision):
-            window = sliding_window_inference(image, tile, 1, network, overlap=0.5, mode="gaussian")
+            window = sliding_window_inference(given, tile, 1, network, overlap=0.5, mode="gaussian")
         assert isinstance(window, Tensor)
         window.argmax(1).to(torch.uint8).cpu()
 
-    def ours() -> None:
+    def ours(volume: Volume) -> None:
         bench.segment(bench.bundle, volume, tile_shape=tile)
 
-    seconds: dict[str, list[float]] = {"ours": [], "monai": []}
-    for _ in range(3):
+    figures: Figures = {}
+    medians: dict[tuple[str, Triple], float] = {}
+    for shape in (small, large):
+        volume, _ = random_stack(shape)
         for name, run in {"ours": ours, "monai": theirs}.items():
-            begin = time.perf_counter()
-            run()
-            bench.wait()
-            seconds[name].append(time.perf_counter() - begin)
-    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
-    return {
-        **{f"{name}, voxels/s": prod(shape) / s for name, s in medians.items()},
-        "time over monai": medians["ours"] / medians["monai"],
-    }
+            seconds = []
+            for _ in range(3):
+                begin = time.perf_counter()
+                run(volume)
+                bench.wait()
+                seconds.append(time.perf_counter() - begin)
+            medians[name, shape] = statistics.median(seconds[1:])
+            figures[f"{name}, {_name(shape)}, s"] = medians[name, shape]
+    more = prod(large) - prod(small)
+    for name in ("ours", "monai"):
+        per_voxel = max(medians[name, large] - medians[name, small], 1e-9) / more
+        figures[f"{name}, voxels/s"] = prod(large) / medians[name, large]
+        figures[f"{name}, voxels/s without what is done once"] = 1 / per_voxel
+    figures["time over monai"] = medians["ours", large] / medians["monai", large]
+    return figures
+
+
+def a_large_stack(bench: Bench) -> Figures:
+    """A stack of 512³ voxels with the default settings, network and pixel classifier together."""
+    changes: dict[str, Any] = {"iterations": 2 if bench.small else 60}
+    bundle = bench.train(**changes, pixel_classifier=not bench.small)
+    volume, _ = random_stack((24, 32, 32) if bench.small else (512, 512, 512))
+    peak = PeakMemory(bench.device)
+    seconds = []
+    for _ in range(2):  # the first one loads libraries
+        begin = time.perf_counter()
+        labels = bench.segment(bundle, volume, peak.sample)
+        seconds.append(time.perf_counter() - begin)
+    mixture = bundle.build_mixture(folded=True)
+    figures: Figures = {
+        "s": min(seconds), "s, first": seconds[0], "voxels/s": prod(volume.shape) / min(seconds),
+        "peak bytes": peak.sample(), "pixel classifier": mixture.needs_pixels,
+        "labels": np.unique(labels).tolist(),
+    }  # fmt: skip
+    figures |= {f"network alone, {k}": v for k, v in _network_alone(bench, bundle, volume).items()}
+    if bench.device.type == "cuda":
+        require(min(seconds) <= _LARGE_STACK, f"more than {_LARGE_STACK:g} s", figures)
+    return figures
+
+
+def _network_alone(bench: Bench, bundle: ModelBundle, volume: Volume) -> Figures:
+    """The same stack without the pixel classifier."""
+    alone = bundle.model_copy(update={"pixels": {}, "calibration": Calibration()})
+    begin = time.perf_counter()
+    bench.segment(alone, volume)
+    return {"s": time.perf_counter() - begin}
 
 
 def _attempt(measure: Any) -> Figures:

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import own_folder
 
 from napari_unet3d.data.ledger import SliceLedger, find_painted_slices
 from napari_unet3d.data.slices import SliceRef
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--paint", choices=tuple(PAINTS), default="crossing")
     parser.add_argument("--update", action="store_true", help="time table and slider as well")
     options = parser.parse_args()
+    own_folder.use()
     if options.update:
         _updates(tuple(options.shape) if options.shape else None, options.paint)
         return

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import own_folder
 import torch  # before Qt, which Windows needs
 
 CASES = ((64, 512, 512), (64, 2048, 2048))
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="Of torch; its own choice when 0.")
     parser.add_argument("--whole", action="store_true", help="Show whole slices, not 512² of them.")
     options = parser.parse_args()
+    own_folder.use()
     if options.threads:
         torch.set_num_threads(options.threads)
     print(f"{torch.get_num_threads()} threads; first drawing / all in view, seconds")

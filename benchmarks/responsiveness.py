@@ -17,6 +17,7 @@ import time
 from typing import Any
 
 import numpy as np
+import own_folder
 import torch  # noqa: F401  # before Qt, which Windows needs
 
 TIMER_MS = 20
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=600, help="Seconds to watch a segmentation.")
     parser.add_argument("--preset", default="balanced", choices=("fast", "balanced", "paper"))
     options = parser.parse_args()
+    own_folder.use()
 
     import napari
     from qtpy.QtWidgets import QApplication

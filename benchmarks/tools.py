@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_folder
 from scipy import ndimage
 
 from napari_unet3d.data.editing.growing import TOLERANCE, TOLERANCE_STEP, Growth, grow
@@ -57,6 +58,7 @@ def main() -> None:
     clicks.add_argument("stacks", nargs="*", type=Path, help="folders; without: the sample")
     clicks.add_argument("--slices", type=int, default=SLICES, help="evenly spaced in the stack")
     options = parser.parse_args()
+    own_folder.use()
     if options.part == "speed":
         measure_speed(options.size, options.store)
     else:
@@ -169,7 +171,7 @@ def measure_speed(size: int, store: str) -> None:
     longest, started, wall = 0.0, time.thread_time(), time.perf_counter()
     tools.do("interpolate")
     held = 1000 * (time.thread_time() - started)
-    while "proposed" not in tools.bar.status.text():
+    while "proposed" not in dock.run_bar.remark.text():
         tick = time.thread_time()
         app.processEvents()
         longest = max(longest, 1000 * (time.thread_time() - tick))

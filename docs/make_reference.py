@@ -61,9 +61,11 @@ GROUPS = {
         "read_volume",
         "read_labels",
     ],
-    "Training": ["Trainer", "TrainingControl"],
+    "Training": ["Trainer", "TrainingControl", "SlicePaint"],
     "Model": ["ModelBundle", "UNet3D"],
     "Prediction": ["predict"],
+    "Objects": ["find_objects"],
+    "A piece of work": ["Session", "NamedModel", "SessionFolder", "make_report", "write_report"],
     "Sample": ["tubules"],
     "Errors": ["BadInputError", "RunFailedError"],
 }
@@ -234,7 +236,7 @@ def _object(name: str, found: Any, level: int) -> Iterator[str]:
     yield _numpydoc(found.__doc__)
     if not inspect.isclass(found) or issubclass(found, Exception):
         return
-    for member, value in vars(found).items():
+    for member, value in _members(found).items():
         if member.startswith("_") or member in ("forward", "model_config"):
             continue
         if isinstance(value, property) and value.fget is not None and value.fget.__doc__:
@@ -245,6 +247,17 @@ def _object(name: str, found: Any, level: int) -> Iterator[str]:
                 yield f"{'#' * (level + 1)} {name}.{member}"
                 yield f"```\n{_signature(f'{name}.{member}', function)}\n```"
                 yield _numpydoc(function.__doc__)
+
+
+def _members(found: type) -> dict[str, Any]:
+    """What a class defines itself or inherits from an ordinary class of the package."""
+    members: dict[str, Any] = {}
+    for base in found.__mro__:
+        own = base is found or (
+            base.__module__.startswith("napari_unet3d") and not inspect.isabstract(base)
+        )
+        members |= {k: v for k, v in vars(base).items() if own and k not in members}
+    return members
 
 
 def _signature(name: str, found: Callable[..., Any]) -> str:

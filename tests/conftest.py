@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch  # before Qt: on Windows torch fails to load after it
@@ -25,6 +26,9 @@ VIEWER_FIXTURES = {"make_napari_viewer", "make_napari_viewer_proxy"}
 GUI_FIXTURES = VIEWER_FIXTURES | {"qtbot", "qapp"}
 IDLE_POOLS = ("zarr_io", "asyncio_", "fsspecIO", "ThreadPoolExecutor-")
 """Threads that zarr, fsspec and dask keep for the next call; name threads of our own otherwise."""
+
+MANY_OBJECTS = 50_000
+"""Objects that Python's garbage collector goes through in 20 ms; torch and napari make 500,000."""
 
 TEST_DEVICE = os.environ.get("UNET3D_TEST_DEVICE", "cpu")
 """Device of the tests that take one. Where it is set, only these tests run."""
@@ -117,6 +121,7 @@ def _disable_qt_warnings(request: pytest.FixtureRequest) -> None:
     if VIEWER_FIXTURES.intersection(request.fixturenames):
         from napari._qt import qt_main_window
 
+        request.getfixturevalue("_plugins_found_once")
         request.getfixturevalue("monkeypatch").setattr(qt_main_window, "SHOW_QT_WARNING", False)
 
 
@@ -164,13 +169,40 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not left, f"left behind: {left}"
 
 
-@pytest.fixture(scope="module")
-def quick_garbage_collection():
-    """Leave what the imports made out of the collections that end each run: 0.2 s each."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+@pytest.fixture(autouse=True)
+def _quick_garbage_collection() -> None:
+    """Leave what the imports made out of the collections that end runs and windows: 0.3 s each."""
+    if len(gc.get_objects()) > MANY_OBJECTS:
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def _plugins_found_once() -> Iterator[None]:
+    """Let napari read the manifests of the environment for the first window only: 0.2 s each."""
+    from npe2 import PluginManager
+
+    discover, counts = PluginManager.discover, list[int]()
+
+    def discover_once(self: Any, *arguments: Any, **named: Any) -> int:
+        if not counts:
+            counts.append(discover(self, *arguments, **named))
+        return counts[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManager, "discover", discover_once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_disk() -> Iterator[None]:
+    """Do not wait for the disk, 10 ms and more for a file: only a loss of power shows that.
+
+    A test of what is synchronized, and when, puts its own function in the place of os.fsync.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # a file that is closed is still an error
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,8 +18,9 @@ from benchmark_scripts import FOLDER, imported
 NAMES = ("protocol", "report", "gpu_checks", "gpu_lines", "gpu_memory", "gpu_speed",
          "gpu_accuracy", "gpu")  # fmt: skip
 NEEDS_MORE = {
-    "copies", "waits in a step", "largest map", "training survives a real shortage",
-    "prediction survives a real shortage", "tests on the device", "prediction beside monai",
+    "copies", "waits in a step", "replays change nothing", "largest map", "tests on the device",
+    "training survives a real shortage", "prediction survives a real shortage",
+    "prediction beside monai",
 }  # fmt: skip
 """Checks that a CPU, too little time or a missing library leaves out, each with its reason."""
 

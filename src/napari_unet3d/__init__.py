@@ -20,10 +20,12 @@ _PUBLIC = {
     "AugmentationConfig": "config",
     "ClassInfo": "config",
     "NetworkConfig": "networks",
+    "ObjectsConfig": "config",
     "PredictionConfig": "config",
     "TrainingConfig": "config",
     "BadInputError": "errors",
     "RunFailedError": "errors",
+    "SlicePaint": "data.joined_labels",
     "SliceRef": "data.slices",
     "SparseAnnotation": "data.annotation",
     "Volume": "data.volume",
@@ -33,9 +35,15 @@ _PUBLIC = {
     "ModelBundle": "model.bundle",
     "UNet3D": "networks.unet",
     "UNetConfig": "networks.unet",
+    "find_objects": "objects.finding",
     "predict": "prediction.predictor",
     "Trainer": "training.trainer",
     "TrainingControl": "training.control",
+    "NamedModel": "session.session",
+    "Session": "session.session",
+    "SessionFolder": "session.folder",
+    "make_report": "session.report.assembly",
+    "write_report": "session.report.assembly",
 }
 __all__ = sorted(_PUBLIC)
 

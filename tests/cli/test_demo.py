@@ -9,8 +9,6 @@ from napari_unet3d.cli.tasks import demonstrating
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.samples import tubules
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.fixture
 def small(monkeypatch):

@@ -9,8 +9,6 @@ import pytest
 
 from blobs import TRUTH, write
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.fixture
 def pair(tmp_path):

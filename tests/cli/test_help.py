@@ -8,8 +8,6 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def test_fixed_options_of_the_issue_are_there(run):
     """Scripts rely on them."""

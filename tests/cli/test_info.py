@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def test_info(run, work):
     model = run("info", work / "model.unet3d")

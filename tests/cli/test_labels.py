@@ -11,7 +11,6 @@ from blobs import LABELS, TRUTH, write
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.model.bundle import ModelBundle
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 MASK = (TRUTH == 2).astype(np.uint8)
 TWO = MASK.copy()
 TWO[:, :16] *= 2

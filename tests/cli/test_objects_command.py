@@ -11,8 +11,6 @@ import pytest
 from blobs import plain, write
 from napari_unet3d.data.io.reading import read_labels
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 TRUTH = np.zeros((12, 20, 40), np.uint16)
 TRUTH[2:9, 3:15, 2:14] = 1
 TRUTH[2:9, 3:15, 20:34] = 2

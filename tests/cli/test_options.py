@@ -17,8 +17,6 @@ from napari_unet3d import cli
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.model.bundle import ModelBundle
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def one_object(text: str) -> dict:
     """What stands on stdout, which must be one JSON object and nothing else."""

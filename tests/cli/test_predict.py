@@ -11,8 +11,6 @@ from blobs import IMAGE, SHAPE, TRUTH, VOXEL, plain, write
 from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.data.io.reading import read_labels, read_volume
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.mark.parametrize("name", ["out.tif", "out.ome.tif", "out.ome.zarr"])
 def test_predict_keeps_shape_voxel_size_and_class_numbers(run, work, tmp_path, name):

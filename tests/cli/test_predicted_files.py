@@ -30,8 +30,6 @@ NETWORK = UNetConfig(
 NUCLEUS = ClassInfo(value=2, name="nucleus", color="#56b4e9")
 IMAGE = np.random.default_rng(0).integers(0, 200, (2, 8, 20, 24)).astype(np.uint8)
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.fixture
 def folder(tmp_path):

@@ -35,8 +35,6 @@ NETWORK = UNetConfig(
 TINY = ["--device", "cpu", "--iterations", "1", "--set", "pixel_classifier=false"]
 TINY += ["--set", "patch_shape=[8,24,24]", "--preset", "fast"]
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.fixture
 def bundle():

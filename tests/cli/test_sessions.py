@@ -1,7 +1,8 @@
-"""`train`, `predict` and `info` with a session folder."""
+"""`train`, `predict`, `objects` and `info` with a session folder."""
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -11,16 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from blobs import LABELS, TRUTH, VOXEL
+from blobs import IMAGE, LABELS, TRUTH, VOXEL, write
 from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session import room
 from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.opening import open_session
 from napari_unet3d.session.session import RunSettings, Session
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 NAME = "image.tif.unet3d-session"
 SETTINGS = RunSettings(
     training=TrainingConfig(
@@ -86,6 +89,55 @@ def test_train_and_predict_go_on_and_the_window_finds_it(
     np.testing.assert_array_equal(found.annotation.labels, LABELS)
 
 
+def test_objects_go_into_the_session(run: Callable[..., Any], session: Path, work: Path) -> None:
+    outcome = run("objects", session)
+    assert outcome.code == 2
+    assert f"has no segmentation yet. Make one: napari-unet3d predict {session}" in outcome.err
+    with SessionFolder.open(session) as folder:
+        folder.write_result("labels", TRUTH)
+    outcome = run("objects", session, "--min-voxels", "30", "--json")
+    assert outcome.code == 0, outcome.err
+    printed = json.loads(outcome.out)
+    assert printed["objects"] == str(session / "results" / "objects.zarr")
+    assert printed["count"] > 1
+    with open(printed["table"], encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == printed["count"]
+    assert {row["class"] for row in rows} == {"blob"}
+    assert "mean gray value" in rows[0]
+    opened = open_session(session, [], look=True)
+    opened.folder.close()
+    found = opened.objects
+    assert found is not None
+    assert not opened.notes
+    assert found.config.min_voxels == 30
+    assert np.unique(found.numbers).size == 1 + len(found.table)
+    assert found.table.csv() == Path(printed["table"]).read_bytes().decode()
+    shutil.move(session.with_name("image.tif"), session.with_name("away.tif"))
+    outcome = run("objects", session, "--method", "connected")  # the other settings stay
+    assert outcome.code == 0, outcome.err
+    assert "Gray values are not measured" in outcome.err
+    with SessionFolder.open(session) as folder:
+        again = folder.objects()
+    assert again is not None
+    assert (again.config.method, again.config.min_voxels) == ("connected", 30)
+    assert again.table.gray.shape[1] == 0
+    outcome = run("objects", session, "--min-voxels", "99999999")
+    assert outcome.code == 2
+    assert "nothing was written" in outcome.err
+    with SessionFolder.open(session) as folder:
+        kept = folder.objects()
+    assert kept is not None
+    assert kept.table.csv() == again.table.csv()
+    text = run("info", session).out
+    assert f"objects: {session / 'results' / 'objects.csv'}" in text
+    (session / "results" / "objects.csv").unlink()
+    opened = open_session(session, [], look=False)
+    opened.folder.close()
+    assert opened.objects is None
+    assert "Find the objects again" in opened.notes[0]
+
+
 def test_options_take_the_place_of_settings(run: Callable[..., Any], session: Path) -> None:
     options = ["--iterations", "2", "--seed", "7", "--set", "learning_rate=0.02", "--json"]
     outcome = run("train", *options, session)
@@ -126,6 +178,37 @@ def test_a_training_that_was_cut_off_goes_on(
         folder.write_checkpoint(bundle)
     assert run("train", session, "--new").code == 0
     assert ModelBundle.load(session / "model.unet3d").record.iterations == 3
+
+
+def test_a_series_in_chunks_goes_on_after_a_kill(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write(tmp_path / "series.ome.tif", np.stack([IMAGE, IMAGE[:, ::-1]]), "TZYX")
+    labels = SparseLabels.create((2, *LABELS.shape))
+    labels[1] = LABELS[:, ::-1]
+    classes = (default_class(2, "blob"),)
+    annotation = SparseAnnotation(labels, classes, frozenset({SliceRef(0, 5, 1)}))
+    volume = read_volume(image)
+    state = Session(volume=volume, image_path=image, annotation=annotation, settings=SETTINGS)
+    killed = tmp_path / "killed.unet3d-session"
+    with SessionFolder.create(tmp_path / NAME, state) as folder:
+        shutil.copytree(folder.path, killed)  # as a kill in this moment would leave it
+    (killed / "lock").unlink()
+    monkeypatch.setattr(room, "free_main_memory", lambda: 1000)  # as if the stack were huge
+    assert isinstance(opened(killed).annotation.labels, SparseLabels)
+    outcome = run("train", killed)
+    assert outcome.code == 0, outcome.err
+    assert "t=1 z=5" in outcome.out
+    outcome = run("predict", killed, "--times", "1")
+    assert outcome.code == 0, outcome.err
+    with SessionFolder.open(killed) as folder:
+        result = folder.results()["labels"]
+        found = folder.load()
+    assert (result.axes, result.data.shape) == ("TZYX", (2, *LABELS.shape))
+    assert not np.asarray(result.data[0]).any()
+    assert found.model is not None
+    assert found.model.bundle.record.trained_slices == ("t=1 z=2", "t=1 z=8")
+    np.testing.assert_array_equal(found.annotation.labels[1], LABELS[:, ::-1])
 
 
 def test_fine_tuning(run: Callable[..., Any], session: Path, work: Path) -> None:
@@ -182,6 +265,68 @@ def test_an_image_that_is_gone_is_told(run: Callable[..., Any], session: Path) -
     assert "missing" in run("info", session).out
 
 
+def test_a_moved_image_is_named_on_the_command_line(
+    run: Callable[..., Any], session: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    moved = session.with_name("image.tif").rename(place / "renamed.tif")
+    outcome = run("train", session)
+    assert outcome.code == 2
+    assert "On the command line: --image FILE." in " ".join(outcome.err.split())
+    assert run("train", session, "--image", moved, "--iterations", "1").code == 0
+    assert opened(session).image_path == moved  # from now on it is known
+    write(moved, 2 * IMAGE)  # another one of the same shape
+    outcome = run("predict", session)
+    assert outcome.code == 2
+    assert "is not the image that was annotated" in " ".join(outcome.err.split())
+    outcome = run("predict", session, "--image", moved)
+    assert outcome.code == 0, outcome.err
+    text = " ".join(outcome.err.split())
+    assert "its gray values are others now" in text
+    assert "It is used as you said." in text
+
+
+def test_cross_validation_and_learning_curve_go_into_the_session(
+    run: Callable[..., Any], session: Path
+) -> None:
+    with SessionFolder.open(session) as folder:  # three slices to learn from
+        folder.set_record(folder.record().model_copy(update={"held_out": ()}))
+        folder.commit()
+    quick = ["--iterations", "1", "--set", "pixel_classifier=false"]
+    outcome = run("train", session, *quick, "--cross-validate", "2")
+    assert outcome.code == 0, outcome.err
+    assert "Cross-validation: 2 models" in outcome.out
+    outcome = run("train", session, *quick, "--learning-curve", "--json")
+    assert outcome.code == 0, outcome.err
+    printed = json.loads(outcome.out)
+    assert printed["learning_curve"]["runs"]
+    assert printed["cross_validation"], "what was measured before stays"
+    found = opened(session)
+    assert found.model is not None
+    assert found.model.name == "trained on 'image.tif'"
+    for evidence in (found.evidence, found.model.bundle.record.evidence):
+        assert evidence.cross_validation is not None
+        assert len(evidence.cross_validation.folds) == 2
+        assert evidence.learning_curve is not None
+    text = run("info", session).out
+    assert "Cross-validation: 2 models" in text
+    assert "Learning curve: " in text
+
+
+def test_what_cannot_be_measured_is_said_before_the_training(
+    run: Callable[..., Any], session: Path
+) -> None:
+    with SessionFolder.open(session) as folder:
+        folder.set_record(folder.record().model_copy(update={"held_out": ("z=2", "z=5")}))
+        folder.commit()
+    for option in (["--cross-validate", "2"], ["--learning-curve"]):
+        outcome = run("train", session, *option)
+        assert outcome.code == 2
+        assert "besides the held-out ones; there is 1" in " ".join(outcome.err.split())
+    assert opened(session).model is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -209,7 +354,7 @@ def test_an_unknown_output(run: Callable[..., Any], session: Path) -> None:
     assert "--also objects3d: there is no such output. Use one of" in outcome.err
 
 
-@pytest.mark.parametrize("command", ["train", "predict", "info"])
+@pytest.mark.parametrize("command", ["train", "predict", "objects", "info"])
 def test_help_can_be_typed_as_it_is_written(run: Callable[..., Any], command: str) -> None:
     outcome = run(command, "SESSION", "--help")
     assert outcome.code == 0

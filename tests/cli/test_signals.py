@@ -33,8 +33,6 @@ POLITE = [
     if hasattr(signal, name)
 ]
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 class Outcome:
     def __init__(self, code: int, out: str, err: str) -> None:

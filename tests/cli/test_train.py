@@ -12,8 +12,6 @@ from blobs import IMAGE, LABELS, QUICK, SHAPE, TRUTH, VOXEL, plain
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.model.bundle import ModelBundle
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def test_train_saves_a_model_and_says_how_it_did(train, tmp_path):
     outcome = train("--iterations", "3", "--hold-out", "z=5", "--names", "2=nucleus")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,45 @@ def test_writing_is_as_in_numpy(pair: tuple[SparseLabels, np.ndarray], key: Any)
     for array in (sparse, plain):
         array[key] = 7
     np.testing.assert_array_equal(sparse[...], plain)
+
+
+def test_more_chunks_than_are_kept_unpacked_are_read_as_written() -> None:
+    sparse, plain = SparseLabels.create((90, 8, 600)), np.zeros((90, 8, 600), np.uint8)
+    for z in range(90):
+        for array in (sparse, plain):
+            array[z, :, z : z + 500] = 1 + z
+    for array in (sparse, plain):
+        array[:, 3, 100:520] = 200
+    np.testing.assert_array_equal(sparse[...], plain)
+
+
+def test_what_was_read_is_no_view_of_the_labels(pair: tuple[SparseLabels, np.ndarray]) -> None:
+    sparse, plain = pair
+    sparse[1][:] = 9
+    sparse[1, 490:550, 480:540][:] = 9
+    np.testing.assert_array_equal(sparse[...], plain)
+
+
+def test_what_a_thread_reads_replaces_no_newer_paint() -> None:
+    sparse = SparseLabels.create((1, 64, 64))
+    sparse[0, 0, 0] = 255
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            with sparse._lock:
+                sparse._kept.clear()  # so that the next reading asks zarr
+            sparse[0, 0, 0]
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for value in range(1, 200):
+            sparse[0, 0, 0] = value
+            assert sparse[0, 0, 0] == value
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("key", [(5, 0, 0), (np.array([0]), np.array([700]), np.array([0]))])

@@ -16,6 +16,7 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import ObjectsProgress, drain
 from napari_unet3d.objects.finding import Objects, find_objects, number_objects
 from napari_unet3d.objects.scratch import Scratch
+from napari_unet3d.objects.table import ObjectTable
 
 BLOCKS = [(16, 16, 16), (7, 60, 11), (5, 9, 80), (40, 25, 33)]
 
@@ -325,6 +326,31 @@ def test_table_as_text_and_as_features() -> None:
     voxels = found(labels).table
     assert voxels.sentence() == "1 object, volume 27 voxels"
     assert not any("³" in title for title in voxels.columns())
+
+
+@pytest.mark.parametrize("unit", ["µm", "pixel"])
+def test_a_table_is_read_as_it_was_written(unit) -> None:
+    labels = np.stack([two_balls(), two_balls()[:, ::-1]])
+    size = (2.0, 0.5, 0.25) if unit == "µm" else (1.0, 1.0, 1.0)
+    image = Volume(np.stack([labels, 255 - labels], 1), "TCZYX", size, unit)
+    table = found(labels, volume=Volume(labels, "TZYX", size, unit), image=image).table
+    again = ObjectTable.from_csv(table.csv(), size, unit)
+    assert again.csv() == table.csv()
+    assert again.sentence() == table.sentence()
+    for name in ("labels", "times", "values", "voxels", "boxes", "at_border"):
+        values = getattr(again, name)
+        np.testing.assert_array_equal(values, getattr(table, name))
+        assert values.dtype == getattr(table, name).dtype, name
+    assert again.gray.shape == (len(table), 2)
+    np.testing.assert_allclose(again.centroids, table.centroids, rtol=1e-5)
+
+
+def test_an_empty_table_is_read_and_what_is_none_is_refused() -> None:
+    table = found(two_balls(), min_voxels=10**9).table
+    assert len(ObjectTable.from_csv(table.csv(), (1.0, 1.0, 1.0), "pixel")) == 0
+    for text in ("", "a,b\n1,2\n", "label,class\n1\n", table.csv() + "x\n"):
+        with pytest.raises(BadInputError, match="no table of objects"):
+            ObjectTable.from_csv(text, (1.0, 1.0, 1.0), "pixel")
 
 
 def test_progress_counts_up_to_the_end() -> None:

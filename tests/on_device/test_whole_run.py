@@ -10,8 +10,11 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import TrainingProgress, drain
+from napari_unet3d.networks import device as devices
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.learner import Learner
+from napari_unet3d.training.listening import Listener
 from napari_unet3d.training.trainer import Trainer
 
 SHAPE = (12, 32, 32)
@@ -90,3 +93,15 @@ def test_without_a_classifier_a_prediction_equals_that_of_the_cpu(device):
         drain(predict(bundle, volume, labels, probabilities=probabilities, config=config))
         results.append(probabilities)
     np.testing.assert_allclose(results[1], results[0], atol=1e-3)
+
+
+def test_steps_that_are_replayed_learn_the_same(device):
+    """On an NVIDIA GPU they are CUDA graphs; elsewhere nothing is replayed."""
+    plan = trainer(device, iterations=100, pixel_classifier=False).plan
+    learners = [Learner(plan, Listener(TrainingControl()), replays=on) for on in (False, True)]
+    with devices.computing(device, plan.precision, repeatable=True):
+        losses = [[learner.advance(0.5) for _ in range(8)] for learner in learners]
+    assert learners[1].recorded_shapes == (device.type == "cuda")
+    assert losses[0] == losses[1]
+    pairs = zip(*(learner.average.parameters() for learner in learners), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)

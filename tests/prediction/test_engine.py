@@ -23,8 +23,6 @@ from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.sampling.source import Source
 from predictions import SAME, blobs, engine_of, run, with_pixels
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def test_one_slice_equals_the_slice_of_the_whole(trained):
     image = blobs()[0]

@@ -19,8 +19,6 @@ from napari_unet3d.prediction.predictor import predict
 from predictions import SAME, blobs, run, with_pixels
 from toy_predictions import LastFirst, TwoMachines
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 SETTINGS = {"tile_shape": (8, 16, 16), "memory": 160_000}
 """Several blocks a time point."""
 

@@ -43,7 +43,7 @@ def test_a_slice_without_the_class_does_not_count():
 
 def test_one_slice_has_a_value_and_no_interval():
     assert ratio_estimate([5], [10]) == mean_estimate([0.5]) == Estimate(0.5, slices=1)
-    assert not ratio_estimate([5], [10]).has_interval
+    assert ratio_estimate([5], [10]).low is None
 
 
 def test_nothing_measured_has_no_value():

@@ -44,5 +44,5 @@ def test_channels_and_time_points_must_be_there():
     check_volume(bundle, series, [0, 2])
     with pytest.raises(BadInputError, match=r"time point 3 .*0…2"):
         check_volume(bundle, series, [0, 3])
-    with pytest.raises(BadInputError, match=r"3 channel\(s\).*trained on 1"):
+    with pytest.raises(BadInputError, match=r"3 channels.*trained on 1"):
         check_volume(bundle, replace(series, axes="CZYX"), [0])

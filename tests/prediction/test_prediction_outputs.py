@@ -27,8 +27,6 @@ from napari_unet3d.session.session import NamedModel, RunSettings, Session
 from predictions import SAME, blobs, run
 from toy_predictions import SecondClass, second_class
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def test_uncertainty_is_0_where_sure_and_1_where_undecided():
     bundle = random_bundle(SAME)

@@ -30,8 +30,6 @@ from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.predictor import predict
 from predictions import PAPER_LIKE, SAME, VALID, blobs, n_tiles, run
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.mark.parametrize("normalization", ["batch", "channel"])
 def test_tiled_equals_untiled(trained, normalization, device):

@@ -22,8 +22,6 @@ from napari_unet3d.prediction.shortage import BoxTooLargeError, MemoryPlan, Shor
 from napari_unet3d.sampling.source import GIVEN_UP, ResidentSource, resident_bytes
 from predictions import CPU, SAME, blobs, engine_of, n_tiles, run, with_pixels
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def short_of_memory(monkeypatch, most_voxels: int, error=None) -> list[tuple[int, ...]]:
     """Let the network run out of memory above so many voxels; returns the shapes it ran on."""

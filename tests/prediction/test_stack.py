@@ -20,8 +20,6 @@ from napari_unet3d.prediction.stack import ResultArrays
 from predictions import SAME, blobs, n_tiles, run
 from toy_predictions import SecondClass
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def test_block_by_block_equals_at_once(trained):
     """With little memory the stack is predicted block by block; the tiles are the same."""

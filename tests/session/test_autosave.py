@@ -6,6 +6,7 @@ import errno
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from session_files import CLASSES, SHAPE, content, file_session, labels, model, 
 from limits import largest_file
 from napari_unet3d.data.io.folder_lock import NAME as LOCK
 from napari_unet3d.data.io.journal import read_commits
+from napari_unet3d.session import file_writer
 from napari_unet3d.session.autosave import AutoSaver
 from napari_unet3d.session.disk_problems import explain
 from napari_unet3d.session.folder import SessionFolder
@@ -186,6 +188,15 @@ def test_model_checkpoint_and_results(saver: AutoSaver) -> None:
     np.testing.assert_array_equal(found.segmentation, labels())
 
 
+def test_a_result_that_is_written_is_let_go(saver: AutoSaver) -> None:
+    result = labels()
+    kept = weakref.ref(result)
+    saver.put_result("labels", result, classes=CLASSES)
+    assert saver.flush(20)
+    del result
+    assert until(lambda: kept() is None)
+
+
 def test_scores_wait_for_the_model_that_they_are_of(saver: AutoSaver) -> None:
     saver.put_model(model(1), scores(1))
     assert saver.flush(20)
@@ -206,7 +217,10 @@ def test_scores_wait_for_the_model_that_they_are_of(saver: AutoSaver) -> None:
     assert saver.problem() == ""
 
 
-def test_a_file_that_cannot_be_written_holds_up_no_other(saver: AutoSaver) -> None:
+def test_a_file_that_cannot_be_written_holds_up_no_other(
+    saver: AutoSaver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_writer, "_RETRY", 0.1)
     (saver.folder.path / "checkpoint.unet3d").mkdir()
     saver.put_checkpoint(model(1).bundle)
     saver.put_result("labels", labels()[0], classes=CLASSES)  # two axes: never a result

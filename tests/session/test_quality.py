@@ -70,7 +70,7 @@ def test_several_classes_have_a_mean():
     rows = class_qualities(slices, CLASSES)
     assert [row.name for row in rows] == ["nucleus", "membrane", "mean"]
     assert rows[-1].iou.value == pytest.approx((140 / 200 + 20 / 40) / 2)
-    assert rows[-1].iou.has_interval
+    assert rows[-1].iou.low is not None
     assert rows[-1].color is None and rows[-1].voxels is None
 
 
@@ -124,7 +124,8 @@ def test_a_cross_validation_says_that_its_models_saw_less():
 def test_the_points_are_means_over_the_repeats():
     points = curve_points(curve([0.5, 0.7], [0.7, None]))
     assert [(p.slices, p.iou.value) for p in points] == [(1, 0.6), (2, 0.7)]
-    assert points[0].iou.has_interval and not points[1].iou.has_interval
+    assert points[0].iou.low is not None
+    assert points[1].iou.low is None
 
 
 def test_a_curve_that_rises_asks_for_more_slices():

@@ -17,8 +17,6 @@ from napari_unet3d.training.checkpoint import (
     training_state,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.mark.parametrize("damage", ["missing", "shape", "weights", "negative", "step", "scale"])
 def test_resuming_needs_the_whole_optimizer(damage):

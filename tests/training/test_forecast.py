@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from toy_stack import HELD_OUT, IMAGE, SHAPE, TRAINED, annotate, make_trainer, run, stopped
 
 from napari_unet3d.events import FinishingStarted
 from napari_unet3d.networks.planning import plan_tile
 from napari_unet3d.networks.unet import UNetConfig
-
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
 
 def test_the_forecast_is_of_this_run():

@@ -151,6 +151,22 @@ def test_labels_without_a_class_are_left_out_and_named() -> None:
     assert bundle.network.n_classes == 2
 
 
+def test_a_class_whose_paint_is_removed_while_training_is_no_longer_learned() -> None:
+    image, truth = three_kinds()
+    labels = annotate(Z2, Z9, truth=truth)
+    without = [paint(ref, truth=np.where(truth == 3, 0, truth)) for ref in TRAINED]
+    for one in without:
+        one.labels[read_slice(truth, one.ref) == 3] = 0  # unlabelled, as removing a class leaves it
+    config = TrainingConfig(device="cpu", iterations=8, patch_shape=(8, 24, 24))
+    annotation = SparseAnnotation(labels, (default_class(2), default_class(3)))
+    trainer = Trainer(Volume(image), annotation, config, start_from=random_bundle(SMALL))
+    events, bundle = train(trainer, *without)
+    assert joins(events) == [SlicesJoined(trained=TRAINED)]
+    assert bundle.record.iterations == 8
+    assert bundle.record.trained_slices == ("z=2", "z=9")
+    assert [c.value for c in bundle.classes] == [2, 3]  # another last layer needs a new training
+
+
 def test_what_would_leave_nothing_to_train_on_is_refused() -> None:
     trainer = make_trainer(annotate(Z2), pixel_classifier=False)
     nothing = SlicePaint(Z2, np.zeros(SHAPE[1:], np.uint8))

@@ -32,8 +32,6 @@ from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.listening import Listener
 from napari_unet3d.training.losses import balanced_weights, masked_loss
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 NO_CHANGES = {
     "flips": False, "spatial_share": 0, "contrast": 0, "brightness": 0, "gamma": 0, "noise": 0,
 }  # fmt: skip

@@ -24,8 +24,6 @@ from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import Trainer
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,6 @@ from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.throttle import Throttle
 from napari_unet3d.training.trainer import run_plan
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 def test_events_come_in_order():
     events, bundle = run(make_trainer(held_out=[HELD_OUT]))

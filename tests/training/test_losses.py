@@ -8,6 +8,7 @@ import torch
 
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.training.losses import (
+    DENSE,
     LOSSES,
     balanced_weights,
     masked_loss,
@@ -165,6 +166,38 @@ def test_every_loss_leaves_unlabelled_voxels_alone(loss):
     for value in (0.0, 1e4, torch.nan):
         changed = torch.where(outside, value, logits.detach()).requires_grad_()
         result = masked_loss(changed, target, config)
+        result.backward()
+        assert not changed.grad[outside].any()
+        assert changed.grad[~outside].any()
+        results.append((result.detach(), changed.grad))
+    assert all(torch.equal(a, b) for r in results[1:] for a, b in zip(r, results[0], strict=True))
+
+
+@every_share
+@pytest.mark.parametrize("weights", [None, (0.2, 1.0, 3.0), (1.0, 1.0, 0.0)])
+@pytest.mark.parametrize("classes", [(1, 2, 3), (1, 2), (3,), ()])
+@pytest.mark.parametrize("loss", sorted(DENSE))
+def test_every_dense_loss_is_the_same_loss(loss, classes, weights, dice_share):
+    logits, target = example(labelled=0.2)
+    target = torch.where(torch.isin(target, torch.tensor(classes, dtype=target.dtype)), target, 0)
+    config = TrainingConfig(loss=loss, dice_share=dice_share)
+    weights = None if weights is None else torch.tensor(weights)
+    expected = masked_loss(logits, target, config, weights)
+    (expected_gradient,) = torch.autograd.grad(expected, logits)
+    found = DENSE[loss](logits, target, weights, config)
+    (gradient,) = torch.autograd.grad(found, logits)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5, abs=1e-7)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("loss", sorted(DENSE))
+def test_every_dense_loss_leaves_unlabelled_voxels_alone(loss):
+    logits, target = example()
+    outside = (target == 0)[:, None].expand_as(logits)
+    results = []
+    for value in (0.0, 1e4, torch.nan):
+        changed = torch.where(outside, value, logits.detach()).requires_grad_()
+        result = DENSE[loss](changed, target, None, TrainingConfig(loss=loss))
         result.backward()
         assert not changed.grad[outside].any()
         assert changed.grad[~outside].any()

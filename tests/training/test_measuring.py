@@ -31,10 +31,11 @@ def sample() -> Sample:
     return tubules(SHAPE)
 
 
-def make_plan(sample: Sample, refs=REFS, limits: LookLimits | None = None):
+def make_plan(sample: Sample, refs=REFS, limits: LookLimits | None = None, **settings):
     labels = sample.annotate((*sample.training_slices, *refs))
     annotation = SparseAnnotation(labels, sample.classes, frozenset(refs))
-    plan = plan_training(sample.image, annotation, TrainingConfig(iterations=2, device="cpu"))
+    config = TrainingConfig(iterations=2, device="cpu", **settings)
+    plan = plan_training(sample.image, annotation, config)
     return replace(plan, limits=limits or LookLimits())
 
 
@@ -45,7 +46,8 @@ def held_out_slices(sample: Sample, refs=REFS, limits=SMALL_TILES) -> HeldOutSli
 
 def final_scores(sample: Sample, limits: LookLimits | None = None) -> HeldOutScores:
     """The final scores of a short training."""
-    events = run_plan(make_plan(sample, limits=limits), TrainingControl())
+    quick = {"preset": "fast", "patch_shape": (8, 24, 24), "pixel_classifier": False}
+    events = run_plan(make_plan(sample, limits=limits, **quick), TrainingControl())
     return [e for e in events if isinstance(e, HeldOutScores)][-1]
 
 
@@ -98,7 +100,8 @@ def test_a_part_is_found_in_the_array_of_its_slice():
 
 
 def test_measuring_in_parts_counts_every_labelled_voxel(sample):
-    whole, parts = final_scores(sample), final_scores(sample, LookLimits(cpu_tile=4000))
+    whole = final_scores(sample, LookLimits(final_seconds=600.0))
+    parts = final_scores(sample, LookLimits(cpu_tile=4000, final_seconds=600.0))
     assert parts.scored == whole.scored == 1.0
     assert [c.voxels for c in parts.classes] == [c.voxels for c in whole.classes]
 
@@ -110,9 +113,9 @@ def test_measuring_ends_with_its_time_and_says_what_was_scored(sample):
 
 
 @pytest.mark.parametrize("kept", [1 << 28, 0], ids=["kept", "too large to be kept"])
-@pytest.mark.parametrize("side", [32, 64])
-def test_labels_are_read_once_however_many_parts_there_are(predicted, side, kept):
+def test_labels_are_read_once_however_many_parts_there_are(predicted, kept):
     """Reading the whole slice for each part made the cost grow with the area squared."""
+    side = 32
     looks, labels = look_at(tubules((16, side, side)), look_seconds=np.inf, kept_labels=kept)
     area = len(HELD) * side * side
     first = looks.measure(1, 1.0, final=False)
@@ -124,8 +127,8 @@ def test_labels_are_read_once_however_many_parts_there_are(predicted, side, kept
     assert second.classes == first.classes
 
 
-@pytest.mark.parametrize("side", [32, 64])
-def test_when_the_time_is_over_nothing_more_is_read_or_computed(predicted, side):
+def test_when_the_time_is_over_nothing_more_is_read_or_computed(predicted):
+    side = 32
     looks, labels = look_at(tubules((16, side, side)), look_seconds=0.0)
     scores = looks.measure(1, 1.0, final=False)
     boxes, tiles = predicted
@@ -162,7 +165,7 @@ def pooled(scores: HeldOutScores, value: int) -> tuple[int, int, int]:
 
 
 def test_the_scores_of_the_slices_add_up_to_those_of_all(sample):
-    scores = final_scores(sample, LookLimits(cpu_tile=4000))
+    scores = final_scores(sample, LookLimits(cpu_tile=4000, final_seconds=600.0))
     assert [s.ref for s in scores.by_slice] == ["z=5", "y=20"]
     assert sum(s.measured for s in scores.by_slice) == sum(s.labelled for s in scores.by_slice)
     for score in scores.classes:

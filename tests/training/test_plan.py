@@ -27,9 +27,6 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.training.losses import LOSSES
 from napari_unet3d.training.plan import plan_training
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
-
 # --- bad input ------------------------------------------------------------------------------
 
 

@@ -29,8 +29,6 @@ from napari_unet3d.training import record as record_module
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.trainer import TrainingFailedError
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
 
 @pytest.mark.parametrize(
     "error",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from toy_stack import HELD_OUT, TRUTH, make_trainer, run
+from toy_stack import HELD_OUT, TRUTH, make_trainer, run, with_checkpoints
 
 from napari_unet3d.data.joined_labels import SlicePaint
 from napari_unet3d.events import (
+    Checkpoint,
     ClassScore,
     HeldOutScores,
     RoundFinished,
@@ -103,6 +104,20 @@ def test_rounds_of_one_training() -> None:
         if isinstance(event, RoundFinished):
             assert isinstance(events[i - 1], SlicePreview)
     assert all(e.remaining is not None for e in events if isinstance(e, TrainingProgress))
+
+
+def test_a_checkpoint_comes_though_the_rounds_are_shorter_than_its_interval() -> None:
+    control = with_checkpoints(0.45)
+    ends = 0
+    for event in make_trainer(iterations=None, seconds=60.0, pixel_classifier=False).run_rounds(
+        control, 0.2
+    ):
+        ends += isinstance(event, RoundFinished)
+        if isinstance(event, Checkpoint):
+            break
+        assert ends < 2, "0.6 s of training without a checkpoint"
+    else:
+        pytest.fail("no checkpoint at all")
 
 
 def test_cancel_ends_rounds_without_a_model() -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 
-import pytest
 from toy_stack import IMAGE, TRAINED, annotate, failing, make_trainer, run, same_tensors
 
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import Notice
 from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.training import looks as looks_module
 from napari_unet3d.training import support as support_module
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
-
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
 
 
 def test_too_little_memory_for_pixels_keeps_those_of_the_model(monkeypatch):
@@ -43,3 +41,18 @@ def test_stop_before_the_network_has_learned_leaves_it_to_the_pixels(monkeypatch
     _, bundle = run(trainer, control)
     assert bundle.record.iterations == 0
     assert bundle.calibration == Calibration(network=0, pixels=1)
+
+
+def test_a_network_that_has_hardly_learned_gets_no_guessed_weight(monkeypatch):
+    """Its noise made the result worse than that of the pixel classifier alone."""
+    fit = support_module.fit_pixels
+    _, fitted = run(make_trainer(iterations=2))
+    assert fitted.calibration not in (support_module.EQUAL_WEIGHTS, support_module.PIXELS_ALONE)
+    monkeypatch.setattr(support_module, "fit_pixels", lambda *given: (fit(*given)[0], []))
+    _, bundle = run(make_trainer(iterations=2))  # as where there was no time for the rest
+    assert bundle.calibration == support_module.PIXELS_ALONE
+    monkeypatch.setattr(looks_module, "FEWEST_ITERATIONS", 2)
+    _, bundle = run(make_trainer(iterations=2))
+    assert bundle.calibration == support_module.EQUAL_WEIGHTS
+    _, further = run(make_trainer(iterations=1, start=bundle))  # what was learned before counts
+    assert further.calibration == support_module.EQUAL_WEIGHTS

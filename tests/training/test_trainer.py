@@ -36,9 +36,6 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.control import TrainingControl
 
-pytestmark = pytest.mark.usefixtures("quick_garbage_collection")
-
-
 # --- it learns ------------------------------------------------------------------------------
 
 

@@ -35,6 +35,14 @@ def own_data_folder(tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch) -> P
     return Path(folder)
 
 
+@pytest.fixture(autouse=True)
+def _quick_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save paint a tenth of a second after it was put, instead of two: many tests wait for it."""
+    from napari_unet3d.session.autosave import AutoSaver
+
+    monkeypatch.setitem(AutoSaver.__init__.__kwdefaults__, "interval", 0.1)
+
+
 @pytest.fixture
 def stack() -> np.ndarray:
     """A bright bar in noise."""
@@ -151,11 +159,24 @@ def ready(dock: Any, stack: np.ndarray, painted: np.ndarray, qtbot: Any) -> Any:
     viewer = dock._viewer
     viewer.add_image(stack, name="cells", scale=(2, 0.5, 0.5), units=("um",) * 3)
     qtbot.waitUntil(lambda: dock.choice.value()[1] is not None, timeout=3000)
+    qtbot.waitUntil(lambda: not dock.annotator.holding.reason(), timeout=5000)
     layer = dock.choice.value()[1]
     indices = np.nonzero(painted)
     layer.data_setitem(indices, painted[indices])
     dock.annotator.rescan()
     return dock
+
+
+@pytest.fixture
+def annotate_anew(dock: Any, qtbot: Any) -> Callable[[], Any]:
+    """Adds an annotation to the chosen image, and waits until it may be painted on."""
+
+    def annotate() -> Any:
+        layer = dock.add_annotation()
+        qtbot.waitUntil(lambda: not dock.annotator.holding.reason(), timeout=5000)
+        return layer
+
+    return annotate
 
 
 @pytest.fixture

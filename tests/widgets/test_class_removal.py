@@ -50,12 +50,11 @@ def test_delete_asks_what_would_be_lost(two: Any, qtbot: Any) -> None:
     two.run_bar.action_buttons()["Keep the class"].click()
     assert values(two) == [2, 3]
     np.testing.assert_array_equal(layer.data, before)
-    assert not two.run_bar.action_buttons()
+    assert "Keep the class" not in two.run_bar.action_buttons()
 
 
 @pytest.mark.needs_window
-@pytest.mark.parametrize("focus", ["table", "canvas"])
-def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any, focus: str) -> None:
+def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any) -> None:
     layer = two.choice.value()[1]
     before = layer.data.copy()
     click_row(two, qtbot, 2)
@@ -67,14 +66,14 @@ def test_paint_and_class_go_and_come_back_together(two: Any, qtbot: Any, focus: 
     assert "removed" in two.run_bar.status.text()
     without = layer.data.copy()
     window = two._viewer.window._qt_viewer
-    where = two.class_table.table if focus == "table" else window.canvas.native
     control, shift = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
-    qtbot.keyClick(where, Qt.Key.Key_Z, control)
-    assert two.class_table.value()[1] == WALL  # with its name and color
-    np.testing.assert_array_equal(layer.data, before)
-    qtbot.keyClick(where, Qt.Key.Key_Z, control | shift)
-    assert values(two) == [2]
-    np.testing.assert_array_equal(layer.data, without)
+    for where in (two.class_table.table, window.canvas.native):
+        qtbot.keyClick(where, Qt.Key.Key_Z, control)
+        assert two.class_table.value()[1] == WALL  # with its name and color
+        np.testing.assert_array_equal(layer.data, before)
+        qtbot.keyClick(where, Qt.Key.Key_Z, control | shift)
+        assert values(two) == [2]
+        np.testing.assert_array_equal(layer.data, without)
 
 
 def test_what_was_painted_since_is_undone_first(two: Any, qtbot: Any) -> None:
@@ -107,7 +106,7 @@ def test_background_and_the_last_class_stay(ready: Any, qtbot: Any) -> None:
         click_row(ready, qtbot, row)
         qtbot.keyClick(ready.class_table.table, Qt.Key.Key_Delete)
     assert values(ready) == [2]
-    assert not ready.run_bar.action_buttons()
+    assert not any("class" in text for text in ready.run_bar.action_buttons())
 
 
 @pytest.mark.needs_window
@@ -135,19 +134,21 @@ def test_keys_after_a_click_go_to_napari(two: Any, qtbot: Any) -> None:
 
 
 @pytest.mark.needs_window
-@pytest.mark.parametrize("how", ["double click", "F2"])
-def test_a_name_is_edited_when_that_is_wanted(two: Any, qtbot: Any, how: str) -> None:
-    table = two.class_table.table
-    click_row(two, qtbot, 2, double=how == "double click")
-    if how == "F2":
-        qtbot.keyClick(table, Qt.Key.Key_F2)
+def test_a_name_is_edited_when_that_is_wanted(two: Any, qtbot: Any) -> None:
     from qtpy.QtWidgets import QLineEdit
 
-    (editor,) = table.findChildren(QLineEdit)
-    editor.selectAll()
-    qtbot.keyClicks(editor, "lumen [1]")
-    qtbot.keyClick(editor, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: two.class_table.value()[1].name == "lumen [1]", timeout=3000)
+    table = two.class_table.table
+    for how in ("double click", "F2"):
+        click_row(two, qtbot, 2, double=how == "double click")
+        if how == "F2":
+            qtbot.keyClick(table, Qt.Key.Key_F2)
+        (editor,) = table.findChildren(QLineEdit)
+        editor.selectAll()
+        name = f"lumen [{how}]"
+        qtbot.keyClicks(editor, name)
+        qtbot.keyClick(editor, Qt.Key.Key_Return)
+        qtbot.waitUntil(lambda name=name: two.class_table.value()[1].name == name, timeout=3000)
+        qtbot.waitUntil(lambda: not table.findChildren(QLineEdit), timeout=3000)
 
 
 def test_unknown_paint_gets_its_class_by_a_button(ready: Any, qtbot: Any) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.layers import Labels
 
+from napari_unet3d.config import default_class
+from napari_unet3d.data.edits import SliceEdit
+from napari_unet3d.data.joined_labels import JoinedLabels
 from napari_unet3d.data.ledger import find_painted_slices
-from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.widgets.annotator import Annotator
+from napari_unet3d.widgets.parts.class_table import ClassTable
+from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.viewer.handover import Handover
+from napari_unet3d.widgets.viewer.layers import read_accepted, read_held_out
+from napari_unet3d.widgets.viewer.navigation import show_slice
 
 Z2, Z4 = SliceRef(0, 2), SliceRef(0, 4)
 
@@ -116,3 +127,82 @@ def test_slices_of_a_time_series_in_any_orientation(ref: SliceRef) -> None:
     painter.due(10.0)
     assert ref in painter.due(13.1)
     assert (painter.handover.take(ref).labels == 2).sum() == 9
+
+
+SHAPE = (7, 12, 14)
+KINDS: dict[str, Callable[[], Any]] = {
+    "numpy": lambda: np.zeros(SHAPE, np.uint8),
+    "sparse": lambda: SparseLabels.create(SHAPE),
+    "time series": lambda: np.zeros((2, *SHAPE), np.uint8),
+}
+
+
+@pytest.mark.parametrize(("kind", "seed"), [*((kind, 0) for kind in KINDS), ("numpy", 1)])
+def test_the_training_ends_up_with_the_layer_as_it_is_whatever_is_done(
+    kind: str, seed: int, qtbot: Any
+) -> None:
+    """Strokes, tools, states, undo, redo, and a class that is removed, on any slice."""
+    rng = np.random.default_rng(seed)
+    viewer = ViewerModel()
+    layer: Any = viewer.add_labels(KINDS[kind]())
+    tables = ClassTable(), SliceTable()
+    for table in tables:
+        qtbot.addWidget(table)
+    annotator = Annotator(viewer, *tables)
+    annotator.set_layer(layer)
+    tables[0].insert(default_class(3, "wall"))
+
+    def ref() -> SliceRef:
+        axis = int(rng.integers(3))
+        time = int(rng.integers(2)) if layer.ndim == 4 else 0
+        return SliceRef(axis, int(rng.integers(0, SHAPE[axis], 2).min()), time)
+
+    def write(change: Callable[[np.ndarray], np.ndarray], origin: str = "") -> None:
+        where = ref()
+        plane = np.array(read_slice(layer.data, where))
+        edit = SliceEdit.between(where, plane, change(plane).astype(plane.dtype))
+        if edit is not None:
+            accepted = {**read_accepted(layer), **({where: origin} if origin else {})}
+            annotator.apply([edit], accepted=accepted)
+
+    def hold_out() -> None:
+        where = ref()
+        annotator.hold_out(where, where not in read_held_out(layer))
+
+    actions: list[Callable[[], object]] = [
+        lambda: write(lambda plane: np.where(rng.random(plane.shape) < 0.2, 2, plane)),
+        lambda: write(lambda plane: rng.integers(0, 3, plane.shape), "model"),
+        lambda: write(lambda plane: np.roll(plane, 1, 1)),  # as many voxels of each class
+        lambda: write(lambda plane: np.where(plane == 2, 3, plane)),
+        lambda: annotator.complete(ref()),
+        lambda: annotator.empty(ref()),
+        lambda: annotator.revert(ref()),
+        lambda: annotator.clear(ref()),
+        hold_out,
+        lambda: annotator.remove_class(3),
+        lambda: show_slice(viewer, layer, ref()),
+        layer.undo,
+        layer.undo,
+        layer.redo,
+    ]
+    for action in actions * 2:
+        action()
+    now = 0.0
+    handover = Handover(layer, annotator.slices(), read_held_out(layer))
+    known, held_out = JoinedLabels(np.array(layer.data)), set(read_held_out(layer))
+    layer.events.paint.connect(lambda event: handover.painted(event.value, now))
+    layer.events.set_data.connect(lambda: handover.redrawn(annotator.shown(), now))
+    for step in rng.integers(len(actions), size=50):
+        actions[step]()
+        qtbot.waitUntil(lambda: not annotator.is_counting(), timeout=5000)
+        handover.update(annotator.slices(), read_held_out(layer), now)
+        now += 10
+        for at in handover.due(now):
+            paint = handover.take(at)
+            known.lay(at, paint.labels)
+            (held_out.add if paint.held_out else held_out.discard)(at)
+        np.testing.assert_array_equal(np.array(known), np.array(layer.data))
+        painted = {row.ref for row in annotator.slices()}
+        assert held_out & painted == read_held_out(layer) & painted
+    assert not handover.is_behind()
+    annotator.cleanup()

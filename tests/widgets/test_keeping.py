@@ -12,23 +12,39 @@ import tifffile
 from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
+from bundles import random_bundle
 from napari_unet3d.config import default_class
 from napari_unet3d.data import samples
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model.evidence import Evidence, LearningCurve
+from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.session.folder import SessionFolder
+from napari_unet3d.session.layout import MODEL
 from napari_unet3d.session.recent import recent_sessions
+from napari_unet3d.session.session import NamedModel
+from napari_unet3d.session.summary_file import SUMMARY, read_summary
 from napari_unet3d.widgets.dock import SegmentationDock
+from napari_unet3d.widgets.features import continuing
 from napari_unet3d.widgets.features.keeping import Keeping
+from napari_unet3d.widgets.features.objects import ObjectsFeature
+from napari_unet3d.widgets.features.suggest import NextSlice
+from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox
+from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.keeper import Keeper
 from napari_unet3d.widgets.viewer.layers import (
+    prediction_layer,
     read_classes,
     read_held_out,
     role_of,
     write_classes,
     write_held_out,
 )
+from napari_unet3d.widgets.viewer.objects_layer import table_of
+from napari_unet3d.widgets.viewer.placement import spatial_transform
 
 SUFFIX = ".unet3d-session"
+NETWORK = UNetConfig(widths=(4, 8), strides=((2, 2, 2),), kernels=((3, 3, 3),) * 2, padding="same")
 
 
 @pytest.fixture
@@ -42,6 +58,30 @@ def image_file(tmp_path: Path, stack: np.ndarray) -> Path:
 def keeping_of(dock: Any) -> Keeping:
     (feature,) = [f for f in dock.features if isinstance(f, Keeping)]
     return feature
+
+
+def suggestions(dock: Any) -> SuggestionBox:
+    (feature,) = [f for f in dock.features if isinstance(f, NextSlice)]
+    return feature.box
+
+
+def test_without_a_stored_summary_words_say_that_a_run_is_needed(
+    window: Window, image_file: Path, painted: np.ndarray
+) -> None:
+    window.paint(window.open_image(image_file), painted)
+    dock = window.dock
+    dock.run_bar.start_button.click()
+    window.qtbot.waitUntil(lambda: not dock.runner.is_running(), timeout=60_000)
+    folder = window.saved().path
+    window.close_dock()
+    window.viewer.layers.clear()
+    (folder / SUMMARY).unlink()  # as in a session of an older version
+    window.open_dock()
+    window.open_image(image_file)
+    window.continued()
+    box = suggestions(window.dock)
+    assert box.value() and not any("unsure" in s.brief for s in box.value())
+    assert "a run tells it" in box.note.text()
 
 
 def buttons(keeping: Keeping) -> dict[str, Any]:
@@ -144,6 +184,12 @@ def test_all_that_one_does_is_there_again(
     scores = dock.run_actions._session.value().scores
     assert scores is not None
     window.saved()
+    suggested = suggestions(window.dock).value()
+    assert any("unsure" in s.brief for s in suggested)
+    window.close_dock()
+    window.open_dock()  # in the same window
+    window.continued()
+    window.qtbot.waitUntil(lambda: suggestions(window.dock).value() == suggested, timeout=5000)
 
     window.close_dock()
     window.viewer = make_napari_viewer()  # a new window, which has no model
@@ -161,12 +207,17 @@ def test_all_that_one_does_is_there_again(
     assert session.scores == scores
     prediction = next(x for x in window.viewer.layers if role_of(x) == "prediction")
     np.testing.assert_array_equal(prediction.data, segmented)
+    assert window.dock.results.save_segmentation.isEnabled()
+    assert suggestions(window.dock).value() == suggested
+    assert not suggestions(window.dock).note.text()
     notice = keeping.notice.value()
     assert notice is not None
     assert notice.text.startswith("Continued your session of ")
     assert notice.text.endswith(": 2 slices, model, prediction.")
     assert not notice.blocks
     assert len(list(image_file.parent.glob(f"*{SUFFIX}"))) == 1
+    window.viewer.layers.remove(prediction)
+    assert not window.dock.results.save_segmentation.isEnabled()
 
 
 def test_undo_and_what_nobody_told_reach_the_disk(
@@ -370,6 +421,68 @@ def test_starting_anew_keeps_what_was_there(
     np.testing.assert_array_equal(labels_in(keeper.path), new)
 
 
+def test_a_sample_that_was_started_anew_stays_empty(
+    window: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = samples.sparse_nuclei((12, 48, 48))
+    monkeypatch.setattr(samples, "sparse_nuclei", lambda: small)
+    window.viewer.open_sample("napari-unet3d", "first_steps")
+    ready = window.continued().layer
+    assert ready.data.any()
+    keeping_of(window.dock).start_anew()
+    assert not window.continued().layer.data.any()
+    window.saved()
+    window.restart()
+    window.viewer.open_sample("napari-unet3d", "first_steps")
+    keeper = window.continued()
+    assert keeper.path.name == f"sparse nuclei{SUFFIX}"
+    assert not keeper.layer.data.any()
+    roles = [role_of(layer) for layer in window.viewer.layers]
+    assert roles.count("annotation") == 1
+
+
+def test_nobody_paints_while_a_session_is_opened(
+    window: Window, image_file: Path, painted: np.ndarray
+) -> None:
+    path = window.paint(window.open_image(image_file), painted).path
+    keeping = window.restart()
+    keeping.open(path)
+    holding = window.dock.annotator.holding
+    assert "being opened" in holding.reason()
+    assert "being opened" in window.dock.run_bar.remark.text()
+    window.continued()
+    assert holding.reason() == ""
+    assert window.dock.run_bar.remark.text() == ""
+    roles = [role_of(layer) for layer in window.viewer.layers]
+    assert roles.count("annotation") == 1
+
+
+def test_one_paints_and_saves_where_looking_for_a_session_fails(
+    window: Window, image_file: Path, painted: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> list[Path]:
+        raise RuntimeError("a loop of symbolic links")
+
+    monkeypatch.setattr(continuing, "sessions_of", fail)
+    layer = window.open_image(image_file)
+    window.qtbot.waitUntil(lambda: window.dock.annotator.holding.reason() == "", timeout=5000)
+    assert window.paint(layer, painted).path.exists()
+
+
+def test_no_session_is_opened_during_a_run(
+    window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
+) -> None:
+    keeper = window.paint(window.open_image(image_file), painted)
+    dock, keeping = window.dock, keeping_of(window.dock)
+    dock.run_bar.start_button.click()
+    keeping.open(tmp_path / f"other{SUFFIX}")
+    assert keeping.continuing.path() is None
+    assert "is not opened during a run" in keeping.notice.value().text.replace("\u200b", "")
+    dock.run_bar.cancel_button.click()
+    window.qtbot.waitUntil(lambda: not dock.runner.is_running(), timeout=60_000)
+    assert keeping.keeper() is keeper
+
+
 def test_keep_in_moves_the_session(
     window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
 ) -> None:
@@ -387,6 +500,31 @@ def test_keep_in_moves_the_session(
     window.restart()
     window.open_image(image_file)  # found among the recent ones
     assert window.continued().path == keeper.path
+
+
+def test_a_model_that_is_in_the_folder_is_not_written_again(
+    window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
+) -> None:
+    keeper = window.paint(window.open_image(image_file), painted)
+    session = keeping_of(window.dock).bench.session
+    session.update(model=NamedModel(random_bundle(NETWORK, [2]), "its own"))
+    path = window.saved().path
+    written = (path / MODEL).stat().st_mtime_ns
+    window.close_dock()
+    window.viewer.layers.clear()
+    session.update(model=NamedModel(random_bundle(NETWORK, [2]), "of another image"))
+    window.open_dock()
+    window.open_image(image_file)
+    window.continued()
+    assert window.saved().path == path
+    assert (path / MODEL).stat().st_mtime_ns == written
+    assert session.value().model.name == "its own"
+    (tmp_path / "elsewhere").mkdir()
+    keeping_of(window.dock).keep_in(window.dock.annotator.layer(), tmp_path / "elsewhere")
+    keeper = window.continued()
+    assert keeper.path.parent == tmp_path / "elsewhere"
+    assert (window.saved().path / MODEL).stat().st_mtime_ns == written
+    assert keeper.contents().lost == ()
 
 
 def test_a_folder_that_vanishes_is_said_and_survived(
@@ -408,6 +546,96 @@ def test_a_folder_that_vanishes_is_said_and_survived(
     assert keeping.trouble.value() is None
     window.saved()
     assert keeper.folder.annotation[9, 9, 9:11].tolist() == [2, 2]
+
+
+def segmented(window: Window, keeper: Keeper, image: Any) -> np.ndarray:
+    """Show and save a segmentation of two cubes, as a run does; return it."""
+    labels = np.zeros(keeper.layer.data.shape, np.uint8)
+    labels[1:4, 4:12, 4:12] = labels[5:8, 20:30, 20:30] = 2
+    classes = read_classes(keeper.layer)
+    layer = prediction_layer(labels, "cells prediction", classes, spatial_transform(image, 3))
+    bind(layer, image)
+    window.viewer.add_layer(layer)
+    source = next(f for f in window.dock.features if isinstance(f, ObjectsFeature)).source
+    source.setCurrentIndex(source.findText(layer.name))
+    keeper.put_outputs({"labels": labels}, classes)
+    return labels
+
+
+def find_objects(window: Window) -> Any:
+    """Press Find objects; return the layer of the objects."""
+    feature = next(f for f in window.dock.features if isinstance(f, ObjectsFeature))
+    feature.find()
+    window.qtbot.waitUntil(lambda: not feature.run.is_running(), timeout=20_000)
+    return next(x for x in window.viewer.layers if table_of(x) is not None)
+
+
+def test_objects_are_saved_and_come_back(
+    window: Window, image_file: Path, painted: np.ndarray
+) -> None:
+    keeper = window.paint(window.open_image(image_file), painted)
+    segmented(window, keeper, window.dock.choice.value()[0])
+    feature = next(f for f in window.dock.features if isinstance(f, ObjectsFeature))
+    feature.form.setValue(feature.form.value().model_copy(update={"separation": 0.5}))
+    layer = find_objects(window)
+    numbers, columns = np.array(layer.data), dict(layer.features)
+    assert np.unique(numbers).size == 3
+    evidence = Evidence(learning_curve=LearningCurve((), on_held_out=True))
+    session = feature.bench.session
+    session.update(evidence=evidence)  # measured without a model
+    window.saved()
+    window.close_dock()
+    window.viewer.layers.clear()
+    session.update(evidence=Evidence())
+    window.open_dock()
+    window.open_image(image_file)
+    window.continued()
+    assert session.value().evidence == evidence
+    again = next(x for x in window.viewer.layers if table_of(x) is not None)
+    np.testing.assert_array_equal(again.data, numbers)
+    assert list(again.features) == list(columns)
+    assert again.features["voxels"].tolist() == [192, 300]
+    feature = next(f for f in window.dock.features if isinstance(f, ObjectsFeature))
+    assert feature.save_table.isEnabled()
+    assert feature.form.value().separation == 0.5
+    notice = keeping_of(window.dock).notice.value()
+    assert notice.text.endswith(": 2 slices, prediction, objects.")
+
+
+def test_work_of_a_folder_that_is_gone_goes_to_another_place(
+    window: Window, image_file: Path, painted: np.ndarray, tmp_path: Path
+) -> None:
+    layer = window.open_image(image_file)
+    keeper = window.paint(layer, painted)
+    keeping = keeping_of(window.dock)
+    labels = segmented(window, keeper, window.dock.choice.value()[0])
+    bundle = random_bundle(NETWORK, [2])
+    keeping.bench.session.update(model=NamedModel(bundle, "number 1"))
+    numbers = np.array(find_objects(window).data)
+    keeper.put_outputs({"uncertainty": np.zeros(painted.shape, np.float32)}, ())  # in no layer
+    keeper.put_summary(StackSummary(("cell",), {}))
+    window.saved()
+    keeper.path.rename(tmp_path / "deleted")
+    layer.data_setitem((np.array([9]), np.array([9]), np.array([9])), 2)
+    window.qtbot.waitUntil(lambda: keeping.line.value().problem, timeout=10_000)
+    (tmp_path / "elsewhere").mkdir()
+    keeping.keep_in(layer, tmp_path / "elsewhere")
+    window.qtbot.waitUntil(lambda: keeping.keeper() not in (None, keeper), timeout=10_000)
+    new = window.saved()
+    assert new.path.parent == tmp_path / "elsewhere"
+    text = keeping.notice.value().text.replace("\u200b", "")
+    assert f"Not brought along: uncertainty, which is only in '{keeper.path}'." in text
+    window.close_dock()
+    with SessionFolder.open(new.path) as folder:
+        found, objects = folder.load(), folder.objects()
+    assert found.annotation is not None
+    assert found.annotation.labels[9, 9, 9] == 2
+    assert read_summary(new.path) is not None
+    assert found.model is not None
+    assert (found.model.name, found.model.bundle.classes) == ("number 1", bundle.classes)
+    np.testing.assert_array_equal(found.segmentation, labels)
+    assert objects is not None
+    np.testing.assert_array_equal(objects.numbers, numbers)
 
 
 def test_the_file_menu_lists_the_sessions_and_is_left_as_it_was(

@@ -15,7 +15,8 @@ from napari_unet3d.data.io.file_metadata import common_unit
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.viewer import layers, placement
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume, labels_shape
+from napari_unet3d.widgets.viewer.axes import FirstAxis, labels_shape
+from napari_unet3d.widgets.viewer.image_volume import image_volume
 
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 TRANSFORM = {

@@ -120,6 +120,7 @@ def second(ready: Any, qtbot: Any) -> Iterator[Any]:
 
     second = SegmentationDock(ready._viewer)
     ready._viewer.window.add_dock_widget(second, name="again", area="right")
+    qtbot.waitUntil(lambda: not second.annotator.holding.reason(), timeout=5000)
     yield second
     with suppress(RuntimeError):
         second.cleanup()

@@ -82,7 +82,7 @@ def test_nothing_is_read_while_the_mouse_is_down(
     layer.data_setitem((np.array([8] * 3), np.arange(3), np.arange(3)), 1)
     ready.annotator.rescan()
     with layer.block_history():  # as from pressing to releasing the button
-        qtbot.wait(900)
+        qtbot.wait(600)
         assert not joined(events)
     qtbot.waitUntil(lambda: joined(events) == {"z=8"}, timeout=WAIT)
     end(ready, hands, qtbot)
@@ -109,7 +109,7 @@ def test_keep_learning_starts_rests_and_goes_on(
     first = ready.run_actions.bundle
     assert len(viewer.layers) == before + 1
 
-    qtbot.wait(500)
+    qtbot.wait(300)
     assert not ready.runner.is_running()  # nothing new was painted
     where = np.nonzero(np.ones((1, 6, 6)))
     layer.data_setitem((where[0] + 8, where[1], where[2]), 1)
@@ -130,7 +130,7 @@ def test_keep_learning_starts_rests_and_goes_on(
     assert ready.run_actions.bundle is second
     assert len(viewer.layers) == before + 1
     assert "cells prediction" in {x.name for x in viewer.layers if x.visible}
-    qtbot.wait(500)
+    qtbot.wait(300)
     assert not ready.runner.is_running()  # until there is new paint
     assert [e.end for e in events if isinstance(e, RoundFinished)].count("result") == 2
 

@@ -18,7 +18,9 @@ from qtpy.QtWidgets import (
     QComboBox,
     QLabel,
     QLineEdit,
+    QProgressBar,
     QPushButton,
+    QSlider,
     QTableWidget,
     QToolButton,
     QWidget,
@@ -34,6 +36,7 @@ from napari_unet3d.widgets.parts.colors import (
     readable,
 )
 from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
+from napari_unet3d.widgets.parts.section import Section
 from napari_unet3d.widgets.viewer.theme import theme_colors
 
 THEMES = ("dark", "light")
@@ -106,7 +109,7 @@ def visible(dock: Any, *kinds: type) -> list[Any]:
 
 
 def open_all(dock: Any, qtbot: Any) -> None:
-    for section in (dock.progress_section, dock.results_section, dock.form.advanced_section):
+    for section in dock.findChildren(Section):
         section.setExpanded(True)
     editor = dock.form.advanced.editors["seed"]
     editor.box.lineEdit().setText("none")
@@ -140,26 +143,26 @@ def _says(widget: Any) -> str:
 
 
 @pytest.mark.needs_window
-@pytest.mark.parametrize("theme", THEMES)
-def test_the_focus_is_seen_on_every_control(ready: Any, qtbot: Any, theme: str) -> None:
-    open_all(ready, qtbot)
-    ready._viewer.theme = theme
-    ready.window().activateWindow()
-    ring = theme_colors(theme).text
-    reached = [w for w in visible(ready, *CONTROLS) if _takes_focus(w)]
-    assert len(reached) > 30
-    for widget in reached:
-        ready.run_bar.progress.clearFocus()
-        QApplication.processEvents()
-        widget.setFocus(Qt.FocusReason.TabFocusReason)
-        QApplication.processEvents()
-        assert widget.hasFocus()
-        drawn = pixels(widget)
-        edge = np.concatenate([drawn[[0, 1, -2, -1]].reshape(-1, 3),
-                               drawn[:, [0, 1, -2, -1]].reshape(-1, 3)])  # fmt: skip
-        most = max(contrast("#{:02x}{:02x}{:02x}".format(*c), theme_colors(theme).background)
-                   for c in np.unique(edge, axis=0))  # fmt: skip
-        assert most >= EDGE_CONTRAST, (widget, ring)
+def test_the_focus_is_seen_on_every_control(ready: Any, qtbot: Any) -> None:
+    for theme in THEMES:
+        open_all(ready, qtbot)
+        ready._viewer.theme = theme
+        ready.window().activateWindow()
+        ring = theme_colors(theme).text
+        reached = [w for w in visible(ready, *CONTROLS) if _takes_focus(w)]
+        assert len(reached) > 30
+        for widget in reached:
+            ready.run_bar.progress.clearFocus()
+            QApplication.processEvents()
+            widget.setFocus(Qt.FocusReason.TabFocusReason)
+            QApplication.processEvents()
+            assert widget.hasFocus()
+            drawn = pixels(widget)
+            edge = np.concatenate([drawn[[0, 1, -2, -1]].reshape(-1, 3),
+                                   drawn[:, [0, 1, -2, -1]].reshape(-1, 3)])  # fmt: skip
+            most = max(contrast("#{:02x}{:02x}{:02x}".format(*c), theme_colors(theme).background)
+                       for c in np.unique(edge, axis=0))  # fmt: skip
+            assert most >= EDGE_CONTRAST, (widget, ring)
 
 
 def _takes_focus(widget: QWidget) -> bool:
@@ -172,6 +175,8 @@ def _takes_focus(widget: QWidget) -> bool:
 def test_tab_reaches_every_control_from_top_to_bottom(ready: Any, qtbot: Any) -> None:
     open_all(ready, qtbot)
     ready.window().activateWindow()
+    ready.run_bar.ask("Go on?", [("Yes", lambda: None), ("No", lambda: None)])
+    qtbot.wait(50)
     wanted = [w for w in visible(ready, *CONTROLS) if _takes_focus(w)]
     ready.choice.image.setFocus()
     qtbot.waitUntil(ready.choice.image.hasFocus, timeout=3000)
@@ -186,9 +191,30 @@ def test_tab_reaches_every_control_from_top_to_bottom(ready: Any, qtbot: Any) ->
     assert not missing
     assert order[-1] is ready.run_bar.keep_learning
     column = ready.scroll_area.widget()
+    assert order[-4:] == [*ready.run_bar.action_buttons().values(), ready.run_bar.start_button,
+                          ready.run_bar.keep_learning]  # fmt: skip
     tops = [w.mapTo(column, w.rect().topLeft()).y() for w in order if column.isAncestorOf(w)]
     assert len(tops) > 30
     assert all(below >= above for above, below in pairwise(tops))
+
+
+@pytest.mark.needs_window
+def test_every_control_has_a_name_for_screen_readers(ready: Any, qtbot: Any) -> None:
+    open_all(ready, qtbot)
+    ready.run_bar.set_message("Go on?", actions=[("Go there", lambda: None)])
+    qtbot.wait(50)
+    reached = [w for w in visible(ready, *CONTROLS, QSlider, QProgressBar) if _takes_focus(w)]
+    assert len(reached) > 40
+    nameless = [w for w in reached if not _name(w)]
+    assert not nameless
+    names = Counter(map(_name, reached))
+    assert not {name: n for name, n in names.items() if n > 1}  # else nobody tells them apart
+
+
+def _name(widget: Any) -> str:
+    """What a screen reader says: the name, or the text of a button."""
+    text = widget.text() if isinstance(widget, QAbstractButton) else ""
+    return str(widget.accessibleName() or text.replace("&", ""))
 
 
 @pytest.mark.needs_window
@@ -223,29 +249,29 @@ def test_the_tables_show_all_their_rows(ready: Any, qtbot: Any) -> None:
 
 
 @pytest.mark.needs_window
-@pytest.mark.parametrize("n_classes", [1, 3, 12])
-def test_nothing_is_cut_in_the_narrowest_dock(ready: Any, qtbot: Any, n_classes: int) -> None:
-    classes = tuple(default_class(v) for v in range(2, 2 + n_classes))
-    ready.class_table.setValue(classes)
-    ready.slice_table.set_slices(ready.slice_table.slices(), classes)
-    open_all(ready, qtbot)
-    window = ready.window()
-    docked = ready.parent()
-    while not docked.inherits("QDockWidget"):
-        docked = docked.parent()
-    window.resizeDocks([docked], [300], Qt.Orientation.Horizontal)
-    qtbot.wait(50)
-    assert ready.width() < 320
-    area = ready.scroll_area
-    assert area.widget().width() <= area.viewport().width()
-    for widget in visible(ready, *CONTROLS, QLabel):
-        right = widget.mapTo(ready, widget.rect().topRight()).x()
-        assert right < ready.width(), widget
-        if isinstance(widget, QPushButton):
-            assert widget.width() >= widget.minimumSizeHint().width(), widget.text()
-    table = ready.slice_table.table
-    state = table.visualItemRect(table.item(0, 1))
-    assert state.width() >= table.fontMetrics().horizontalAdvance("complete")
+def test_nothing_is_cut_in_the_narrowest_dock(ready: Any, qtbot: Any) -> None:
+    for n_classes in (1, 3, 12):
+        classes = tuple(default_class(v) for v in range(2, 2 + n_classes))
+        ready.class_table.setValue(classes)
+        ready.slice_table.set_slices(ready.slice_table.slices(), classes)
+        open_all(ready, qtbot)
+        window = ready.window()
+        docked = ready.parent()
+        while not docked.inherits("QDockWidget"):
+            docked = docked.parent()
+        window.resizeDocks([docked], [300], Qt.Orientation.Horizontal)
+        qtbot.wait(50)
+        assert ready.width() < 320
+        area = ready.scroll_area
+        assert area.widget().width() <= area.viewport().width()
+        for widget in visible(ready, *CONTROLS, QLabel):
+            right = widget.mapTo(ready, widget.rect().topRight()).x()
+            assert right < ready.width(), widget
+            if isinstance(widget, QPushButton):
+                assert widget.width() >= widget.minimumSizeHint().width(), widget.text()
+        table = ready.slice_table.table
+        state = table.visualItemRect(table.item(0, 1))
+        assert state.width() >= table.fontMetrics().horizontalAdvance("complete")
 
 
 @pytest.mark.needs_window
@@ -281,4 +307,4 @@ def test_a_long_message_scrolls_and_leaves_room(ready: Any, qtbot: Any) -> None:
     assert ready.run_bar.start_button.isVisible()
     ready.run_bar.set_message("Short.")
     qtbot.wait(50)
-    assert ready.run_bar.height() < 120
+    assert ready.run_bar.height() < 140

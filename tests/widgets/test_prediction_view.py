@@ -10,11 +10,13 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_unet3d.config import default_class
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.session.job import Outputs
 from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.viewer.belonging import belongs_to
 from napari_unet3d.widgets.viewer.layers import new_annotation_layer
 from napari_unet3d.widgets.viewer.placement import lies_on
+from napari_unet3d.widgets.viewer.slice_summaries import read_summary_of
 
 SHAPE = (4, 8, 9)
 CLASSES = (default_class(2, "cell"),)
@@ -58,6 +60,23 @@ def test_the_prediction_is_seen(order: str, options: Any, expected: str) -> None
     assert viewer.layers.selection.active is annotation
     view.discard()
     assert "".join(x.name for x in viewer.layers) == order
+
+
+def test_what_a_cancelled_run_said_about_the_slices_is_forgotten() -> None:
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros(SHAPE), name="cells")
+    first, second = (StackSummary((name,), {}) for name in ("first", "second"))
+    view = PredictionView(viewer, outputs(), image, CLASSES)
+    view.open()
+    view.summarize(first)
+    view.finish()
+    assert read_summary_of(image) is first
+    view = PredictionView(viewer, outputs(), image, CLASSES)
+    view.open()
+    view.summarize(second)
+    assert read_summary_of(image) is second
+    view.discard()
+    assert read_summary_of(image) is first
 
 
 def test_an_image_that_moved_meanwhile_takes_its_prediction_along() -> None:

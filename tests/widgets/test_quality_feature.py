@@ -112,6 +112,15 @@ def test_cross_validation_fills_the_table_and_keeps_everything_else(
 ) -> None:
     dock, panel = measurable, panel_of(measurable)
     layers, before = list(viewer.layers), dock.choice.value()[1].data.copy()
+    iterations = dock.form.advanced.editors["iterations"]
+    iterations.setValue(100_000)
+    hands.press(panel.cross_validation)
+    qtbot.waitUntil(lambda: "model 1 of 3" in dock.run_bar.status.text(), timeout=WAIT)
+    hands.press(dock.run_bar.cancel_button)
+    finish(dock, qtbot)
+    assert "Cancelled" in dock.run_bar.status.text()
+    assert panel.table.isHidden()
+    iterations.setValue(4)
     hands.press(panel.cross_validation)
     assert dock.runner.is_running()
     assert not panel.cross_validation.isEnabled()
@@ -119,7 +128,7 @@ def test_cross_validation_fills_the_table_and_keeps_everything_else(
     finish(dock, qtbot)
     assert "3 models" in panel.explanation.text()
     (row,) = panel.table.value()
-    assert row.iou.slices == 3 and row.iou.has_interval
+    assert row.iou.slices == 3 and row.iou.low is not None
     assert "[" in panel.table.item(0, 1).text()
     assert panel.hint.isHidden()
     assert list(viewer.layers) == layers
@@ -137,18 +146,6 @@ def test_a_learning_curve_ends_in_a_sentence(measurable: Any, hands: Any, qtbot:
     hands.press(panel.learning_curve)
     finish(dock, qtbot)
     assert "From 1 to 2 slices IoU" in panel.sentence.text()
-
-
-def test_cancel_leaves_no_result(measurable: Any, hands: Any, qtbot: Any) -> None:
-    dock, panel = measurable, panel_of(measurable)
-    dock.form.advanced.editors["iterations"].setValue(100_000)
-    hands.press(panel.cross_validation)
-    qtbot.waitUntil(lambda: "model 1 of 3" in dock.run_bar.status.text(), timeout=WAIT)
-    hands.press(dock.run_bar.cancel_button)
-    finish(dock, qtbot)
-    assert "Cancelled" in dock.run_bar.status.text()
-    assert panel.table.isHidden()
-    assert panel.cross_validation.isEnabled()
 
 
 def test_too_few_slices_are_said_at_the_button(ready: Any, hands: Any, qtbot: Any) -> None:

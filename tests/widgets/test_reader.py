@@ -51,6 +51,35 @@ def test_channels_become_layers_and_stay_lazy(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(second.data), DATA + 1)
 
 
+@pytest.mark.parametrize("kind", ["ome", "imagej", "zarr"])
+def test_layers_have_the_names_of_the_channels(tmp_path: Path, kind: str) -> None:
+    both, names = np.stack([DATA, DATA + 1]), ["DNA", "actin"]
+    if kind == "zarr":
+        path = tmp_path / "cells.zarr"
+        with create_output(path, (2, *SHAPE), np.uint16, "CZYX") as output:
+            output[0], output[1] = both
+        channels = [{"label": name} for name in names]
+        group = zarr.open_group(path)
+        group.attrs["omero"] = {"channels": channels}
+    elif kind == "ome":
+        path = tmp_path / "cells.ome.tif"
+        tifffile.imwrite(path, both, metadata={"axes": "CZYX", "Channel": {"Name": names}})
+    else:
+        path = tmp_path / "cells.tif"
+        labels = [f"c:{c + 1}/2 z:{z + 1}/6 - {names[c]}" for z in range(6) for c in range(2)]
+        metadata = {"axes": "ZCYX", "Labels": labels}
+        tifffile.imwrite(path, both.swapaxes(0, 1), imagej=True, metadata=metadata)
+    assert [layer.name for layer in opened(path)] == [f"{path.name} {name}" for name in names]
+
+
+def test_labels_that_name_no_channels_are_no_names(tmp_path: Path) -> None:
+    path, both = tmp_path / "cells.tif", np.stack([DATA, DATA + 1], axis=1)
+    for labels in (["cells"] * 12, [f"plane {i}" for i in range(12)]):
+        metadata = {"axes": "ZCYX", "Labels": labels}
+        tifffile.imwrite(path, both, imagej=True, metadata=metadata)
+        assert [layer.name for layer in opened(path)] == ["cells.tif", "cells.tif [1]"]
+
+
 def test_a_large_zarr_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "big.zarr"
     shape = (2000, 4000, 4000)

@@ -18,24 +18,12 @@ from napari_unet3d.widgets.viewer.room import check_result, empty_labels, result
 HUGE = (2000, 20_000, 20_000)
 
 
-def test_small_annotations_stay_in_memory() -> None:
-    assert isinstance(empty_labels((4, 5, 6), "a"), np.ndarray)
-
-
-def test_a_large_annotation_lies_in_a_folder_that_goes_when_it_is_empty() -> None:
-    labels = empty_labels(HUGE, "kidney [1] / left")
-    assert isinstance(labels, SparseLabels)
-    assert labels.path is not None
-    path = Path(labels.path)
-    assert path.is_dir()
-    assert path.name.startswith("kidney-1-left ")
-    second = empty_labels(HUGE, "kidney [1] / left")
-    assert second.path != path
-    second[0, 0, 0] = 2
-    kept = second.path
-    del labels, second
-    assert not path.exists()
-    assert kept.is_dir()
+def test_an_annotation_of_any_size_lies_in_memory() -> None:
+    assert isinstance(empty_labels((4, 5, 6)), np.ndarray)
+    labels = empty_labels(HUGE)
+    assert isinstance(labels, SparseLabels) and labels.path is None
+    labels[7, 100, 100] = 2
+    assert labels[7, 100, 100] == 2 and len(labels.painted) == 1
 
 
 def test_a_result_that_does_not_fit_is_refused_with_the_cure() -> None:

@@ -102,3 +102,20 @@ def test_the_message_is_as_high_as_its_text(run_bar: RunBar, qtbot: Any) -> None
         heights.append(run_bar.message.height())
         assert not run_bar._words.verticalScrollBar().isVisible()  # type: ignore[union-attr]
     assert heights[1] > 2 * heights[0]
+
+
+def test_the_expectation_is_shown_until_a_run_says_more(qtbot: Any) -> None:
+    bar = RunBar()
+    qtbot.addWidget(bar)
+    bar.show()
+    bar.set_expectation("1 min training, then the whole stack.", "Nothing is known yet.")
+    assert bar.expectation.isVisible() and bar.expectation.toolTip() == "Nothing is known yet."
+    bar.show_running(can_stop=True)
+    bar.set_status("45 s · 3 min left")
+    assert not bar.expectation.isVisible()
+    bar.set_status("Done in 2 min", stays=True)
+    bar.show_ready()
+    assert not bar.expectation.isVisible() and bar.status.text() == "Done in 2 min"
+    assert not bar._passing.isActive()  # it stays until the user goes on
+    bar.set_status("")
+    assert bar.expectation.isVisible() and not bar.status.isVisible()

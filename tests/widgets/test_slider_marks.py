@@ -85,12 +85,19 @@ def feature(dock: Any) -> SliceMarksOnSlider:
     return found
 
 
+def overlays(dock: Any) -> dict[int, SliderMarks]:
+    """The marks that lie on the sliders of the viewer, by its axis."""
+    sliders = dock._viewer.window._qt_viewer.dims.slider_widgets
+    marks = {axis: s.slider.findChildren(SliderMarks) for axis, s in enumerate(sliders)}
+    return {axis: found[-1] for axis, found in marks.items() if found}
+
+
 def shown_marks(dock: Any, qtbot: Any) -> dict[int, list[tuple[str, str]]]:
     qtbot.waitUntil(lambda: not dock.annotator.is_counting(), timeout=5000)
     qtbot.wait(30)
     return {
         axis: [(str(m.target), m.state) for m in overlay.value()]
-        for axis, overlay in feature(dock).overlays().items()
+        for axis, overlay in overlays(dock).items()
         if overlay.isVisible()
     }
 
@@ -127,7 +134,7 @@ def test_a_click_on_a_mark_shows_its_slice(ready: Any, qtbot: Any) -> None:
     image.translate = layer.translate = (3, 0, 0)
     annotator.jump(SliceRef(0, 1))
     qtbot.wait(30)
-    (overlay,) = feature(ready).overlays().values()
+    (overlay,) = overlays(ready).values()
     slider = viewer.window._qt_viewer.dims.slider_widgets[0].slider
     for ref in (SliceRef(0, 6), SliceRef(0, 3)):
         (mark,) = (m for m in overlay.value() if m.target == ref)
@@ -138,10 +145,12 @@ def test_a_click_on_a_mark_shows_its_slice(ready: Any, qtbot: Any) -> None:
 
 
 @pytest.mark.needs_window
-def test_a_time_series_has_marks_on_both_sliders(dock: Any, qtbot: Any, stack: Any) -> None:
+def test_a_time_series_has_marks_on_both_sliders(
+    dock: Any, qtbot: Any, stack: Any, annotate_anew: Any
+) -> None:
     dock._viewer.add_image(np.stack([stack] * 3), name="movie")
     qtbot.waitUntil(lambda: dock.choice.value()[0] is not None, timeout=3000)
-    dock.add_annotation()
+    annotate_anew()
     annotator = dock.annotator
     annotator.jump(SliceRef(0, 2, 1))
     annotator.empty(SliceRef(0, 5, 1))

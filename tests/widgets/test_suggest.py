@@ -90,8 +90,18 @@ def test_after_a_run_the_message_says_where_to_look(ready: Any, qtbot: Any) -> N
     text = ready.run_bar.message.text()
     assert text.startswith(suggest.box.sentence.text()) and "press Continue training" in text
     assert set(ready.run_bar.action_buttons()) == {"Go there", "Train 1 min more ▸"}
+    assert not ready.progress_section.header.isChecked()  # the result has its place
+    ready.annotate_section.setExpanded(False)
     ready.run_bar.action_buttons()["Go there"].click()
     assert ready.annotator.shown() == suggest.box.current().ref
+    assert ready.annotate_section.header.isChecked()  # the tools to paint it with
+    assert ready.run_bar.status.text().startswith("Done in ")
+    assert not ready.run_bar.expectation.isVisible()  # the run has just said how long it took
+    ready.form.advanced.editors["iterations"].setValue(None)
+    assert ready.run_bar.expectation.text().endswith(
+        " in all: 1 min training, then the whole stack."
+    )
+    assert "From the last run on this computer" in ready.run_bar.expectation.toolTip()
     # The most unsure place, and the uncertainty of the slice in view.
     unsure.jump_button.click()
     place = told.summaries[0].unsure_places()[0]
@@ -108,7 +118,8 @@ def test_after_a_run_the_message_says_where_to_look(ready: Any, qtbot: Any) -> N
     layer = ready.annotator.layer()
     layer.data_setitem((np.array([1]), np.array([1]), np.array([1])), 1)
     ready.annotator.rescan()
-    assert "Next:" not in ready.run_bar.message.text()
+    text = ready.run_bar.message.text()
+    assert text.startswith("Ready to train") and "Continue training" not in text
 
 
 def test_quick_answer_follows_real_strokes_and_the_slider(

@@ -229,6 +229,7 @@ def test_rows_that_come_change_and_go_are_drawn(slice_table: SliceTable, qtbot: 
         ]
 
     fresh = SliceTable()
+    fresh.resize(slice_table.size())
     qtbot.addWidget(fresh)
     seen = set()
     for _ in range(12):

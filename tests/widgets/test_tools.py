@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.widgets.features.tools import Tools
+from napari_unet3d.widgets.viewer import room
 from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.layers import prediction_layer, read_accepted, role_of
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.proposals import proposed
+from napari_unet3d.widgets.viewer.result_layers import begin_result, is_replaceable
 
 SHAPE = (12, 60, 64)
 CENTERS = ((20, 18), (40, 44))
@@ -103,19 +106,19 @@ def bench(dock: Any, viewer: Any, hands: Any, qtbot: Any) -> Iterator[SimpleName
 
 def checked(bench: Any, act: Callable[[], Any]) -> np.ndarray:
     """Act, check that this is one undo step, and leave the annotation with it."""
-    before = bench.layer.data.copy()
+    before = np.array(bench.layer.data)
     accepted = read_accepted(bench.layer)
     steps = len(bench.layer._undo_history)
     act()
     bench.told = bench.status()
-    after = np.asarray(bench.layer.data).copy()
+    after = np.array(bench.layer.data)
     assert len(bench.layer._undo_history) == steps + 1
     assert not (after == before).all()
     bench.dock.annotator.undo()
-    assert (bench.layer.data == before).all()
+    assert (np.array(bench.layer.data) == before).all()
     assert read_accepted(bench.layer) == accepted
     bench.layer.redo()
-    assert (bench.layer.data == after).all()
+    assert (np.array(bench.layer.data) == after).all()
     return after
 
 
@@ -126,12 +129,21 @@ def iou(one: np.ndarray, other: np.ndarray) -> float:
 # --- grow -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("axis", "index", "voxel", "transposed"),
-    [(0, 6, (6, 20, 18), False), (0, 6, (6, 20, 18), True), (1, 20, (6, 20, 18), False),
-     (2, 44, (6, 40, 44), True)],
-)  # fmt: skip
-def test_a_click_grows_one_ball(
+def test_a_click_grows_one_ball_in_any_orientation(bench: Any) -> None:
+    order = tuple(bench.viewer.dims.order)
+    for axis, index, voxel, transposed in (
+        (0, 6, (6, 20, 18), False),
+        (0, 6, (6, 20, 18), True),
+        (1, 20, (6, 20, 18), False),
+        (2, 44, (6, 40, 44), True),
+    ):
+        bench.viewer.dims.order = order
+        grow_one_ball(bench, axis, index, voxel, transposed)
+        bench.dock.annotator.undo()
+        assert not bench.layer.data.any()
+
+
+def grow_one_ball(
     bench: Any, axis: int, index: int, voxel: tuple[int, ...], transposed: bool
 ) -> None:
     bench.dock.annotator.jump(SliceRef(axis, index))
@@ -139,7 +151,8 @@ def test_a_click_grows_one_ball(
         order = list(bench.viewer.dims.order)
         bench.viewer.dims.order = (order[0], order[2], order[1])
     bench.viewer.reset_view()
-    bench.tools.toggle("grow")
+    if bench.bar.value() != "grow":
+        bench.tools.toggle("grow")
     data = checked(bench, lambda: bench.mouse.click(voxel))
     truth = np.take(bench.truth, index, axis)
     ball = truth > 0
@@ -214,7 +227,7 @@ def test_other_classes_are_not_painted_over_and_background_is(bench: Any) -> Non
 
 
 def test_a_predicted_object_grows_in_the_selected_class(bench: Any) -> None:
-    bench.bar.set_source("prediction")
+    bench.bar.source_box.setCurrentIndex(bench.bar.source_box.findData("prediction"))
     bench.tools.toggle("grow")
     assert bench.bar.value() == ""
     assert "no prediction is visible" in bench.status().lower()
@@ -251,7 +264,8 @@ def test_the_tools_end_with_a_brush_in_3d_and_stay_when_a_class_is_chosen(bench:
 
 
 def test_take_and_reject_an_object(bench: Any) -> None:
-    bench.predict()
+    prediction = bench.predict()
+    begin_result(prediction)
     bench.tools.toggle("take")
     data = checked(bench, lambda: bench.mouse.click((6, 20, 18)))
     assert ((data[6] == 2)[:, :30] == (bench.truth[6] > 0)[:, :30]).all()
@@ -259,6 +273,7 @@ def test_take_and_reject_an_object(bench: Any) -> None:
     data = checked(bench, lambda: bench.mouse.click((6, 40, 44), "Control"))
     assert ((data[6] == 1) == (bench.truth[6] > 0) & (np.arange(64) > 31)).all()
     assert "rejected" in bench.told
+    assert is_replaceable(prediction)  # what was taken is in the annotation
     before = data.copy()
     bench.mouse.click((6, 2, 2))
     assert "no object here" in bench.status()
@@ -266,7 +281,8 @@ def test_take_and_reject_an_object(bench: Any) -> None:
 
 
 def test_accept_keeps_the_users_paint_and_says_where_the_labels_come_from(bench: Any) -> None:
-    bench.predict()
+    prediction = bench.predict()
+    begin_result(prediction)
     bench.layer.data_setitem((np.full(5, 6), np.arange(5), np.arange(5)), 2)
     data = checked(bench, lambda: bench.tools.do("accept"))
     assert bench.told == "2 objects of 'structure' taken from the prediction; Ctrl+Z undoes it."
@@ -276,6 +292,7 @@ def test_accept_keeps_the_users_paint_and_says_where_the_labels_come_from(bench:
     assert (data[6] == expected).all()
     assert not np.delete(data, 6, 0).any()
     assert read_accepted(bench.layer) == {SliceRef(0, 6): "layer 'cells prediction'"}
+    assert is_replaceable(prediction)  # ten rounds of accepting and training leave one result
     bench.tools.do("accept")
     assert "Nothing to accept" in bench.status()
 
@@ -287,6 +304,7 @@ def test_a_hidden_prediction_a_held_out_slice_and_unknown_classes_are_not_accept
     prediction.visible = False
     assert not bench.bar.action_buttons["accept"].isEnabled()
     bench.tools.do("accept")
+    assert "Press D to show it" in bench.status()
     prediction.visible = True
     bench.layer.data_setitem((np.array([6]), np.array([0]), np.array([0])), 1)
     bench.dock.annotator.hold_out(SliceRef(0, 6), True)
@@ -369,7 +387,18 @@ def test_proposals_count_only_when_they_are_accepted(bench: Any, qtbot: Any) -> 
     assert (bench.layer.data == before).all()
     assert proposals.data[6].any()
 
-    data = checked(bench, lambda: bench.tools.do("accept all"))
+    bench.dock.annotator.holding.hold("A session is being opened.")
+    bench.tools.do("accept all")
+    assert bench.status() == "A session is being opened."
+    qtbot.wait(50)
+    assert (bench.layer.data == before).all()
+    bench.dock.annotator.holding.release("A session is being opened.")
+
+    def accept_all() -> None:
+        bench.tools.do("accept all")
+        qtbot.waitUntil(lambda: "5 proposals accepted" in bench.status(), timeout=20_000)
+
+    data = checked(bench, accept_all)
     assert (data[3:10] > 0).all()
     qtbot.waitUntil(lambda: not proposed(proposals), timeout=20_000)
     assert not bench.bar.action_buttons["accept all"].isEnabled()
@@ -404,20 +433,43 @@ def test_reasons_say_what_is_missing(bench: Any) -> None:
     assert "Key: A." in tip
 
 
-# --- time series ----------------------------------------------------------------------------
+# --- stacks of other kinds ------------------------------------------------------------------
 
 
-def test_a_time_series(dock: Any, viewer: Any, hands: Any, qtbot: Any) -> None:
-    truth = np.stack([np.zeros(SHAPE, np.uint8), balls()])
+@pytest.mark.parametrize("kind", ["series", "sparse series"])
+def test_every_tool_on_labels_of_another_kind(
+    kind: str,
+    dock: Any,
+    viewer: Any,
+    hands: Any,
+    qtbot: Any,
+    annotate_anew: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Labels of stacks that are larger than the memory, and of time series."""
+    time = 1 if "series" in kind else 0
+    truth = np.stack([np.zeros(SHAPE, np.uint8), balls()]) if time else balls()
+    if "sparse" in kind:
+        monkeypatch.setattr(room, "annotation_fits", lambda shape: False)
     image = 100.0 + 30 * truth + np.random.default_rng(0).normal(0, 6, truth.shape)
-    scale = (1, 2, 0.5, 0.5)
-    layer = viewer.add_image(image.astype(np.float32), name="series", scale=scale)
+    scale = (2, 0.5, 0.5)
+    layer = viewer.add_image(
+        image.astype(np.float32), name="stack", scale=(1, *scale) if time else scale
+    )
     qtbot.waitUntil(lambda: dock.choice.value()[0] is layer, timeout=20_000)
-    annotation = dock.add_annotation()
-    dock.annotator.jump(SliceRef(0, 6, time=1))
+    annotation = dock.choice.value()[1] or annotate_anew()
+    assert isinstance(annotation.data, SparseLabels) == ("sparse" in kind)
+
+    def z(index: int) -> SliceRef:
+        return SliceRef(0, index, time)
+
+    def at(index: int, *where: int) -> tuple[int, ...]:
+        return (time, index, *where) if time else (index, *where)
+
+    dock.annotator.jump(z(6))
     viewer.reset_view()
     prediction = prediction_layer(
-        truth, "series prediction", dock.annotator.classes(), spatial_transform(layer, 4)
+        truth, "stack prediction", dock.annotator.classes(), spatial_transform(layer, truth.ndim)
     )
     bind(prediction, layer)
     viewer.layers.insert(1, prediction)
@@ -425,13 +477,50 @@ def test_a_time_series(dock: Any, viewer: Any, hands: Any, qtbot: Any) -> None:
     tools = next(f for f in dock.features if isinstance(f, Tools))
     bench = SimpleNamespace(dock=dock, layer=annotation, status=dock.run_bar.remark.text)
     mouse = Mouse(hands, annotation)
+    balls_at_6 = read_slice(truth, z(6)) > 0
+
+    def plane(data: np.ndarray, index: int = 6) -> np.ndarray:
+        return read_slice(data, z(index))
+
     tools.toggle("grow")
-    data = checked(bench, lambda: mouse.click((1, 6, 20, 18)))
-    assert not data[0].any()
-    assert (data[1, 6] == 2).sum() > 200
-    assert np.count_nonzero(data) == np.count_nonzero(data[1, 6])
+    data = checked(bench, lambda: mouse.click(at(6, 20, 18)))
+    assert (plane(data) == 2).sum() > 200
+    assert np.count_nonzero(data) == np.count_nonzero(plane(data))
+    tools.toggle("take")
+    data = checked(bench, lambda: mouse.click(at(6, 40, 44)))
+    assert (plane(data) == 2)[balls_at_6][-1]
+    data = checked(bench, lambda: mouse.click(at(6, 20, 18), "Control"))
+    assert plane(data)[20, 18] == 1
+    tools.toggle("take")
+    dock.annotator.clear(z(6))
     data = checked(bench, lambda: tools.do("accept"))
-    assert (read_slice(data, SliceRef(0, 6, 1)) > 0).all()
-    assert not data[0].any()
+    assert ((plane(data) == 2) == balls_at_6).all()
+    assert read_accepted(annotation).keys() == {z(6)}
+    annotation.data_setitem(tuple(np.array([i]) for i in at(6, 20, 18)), 1)
+    data = checked(bench, lambda: tools.do("fill"))
+    assert plane(data)[20, 18] == 2
+    annotation.data_setitem(tuple(np.array([i] * 5) for i in at(6, 20, 18)), 1)
+    annotation.data_setitem(tuple(np.array([i]) for i in at(6, 2, 2)), 2)
+    data = checked(bench, lambda: tools.do("smooth"))
+    assert plane(data)[2, 2] == 1
+    dock.annotator.rescan()
+    dock.annotator.jump(z(8))
+    data = checked(bench, lambda: tools.do("copy"))
+    assert (plane(data, 8) == plane(data)).all()
+    dock.annotator.rescan()
+    dock.annotator.jump(z(7))
+    tools.do("interpolate")
+    qtbot.waitUntil(lambda: "1 slice proposed" in bench.status(), timeout=20_000)
+
+    def accept_all() -> None:
+        tools.do("accept all")
+        qtbot.waitUntil(lambda: "1 proposal accepted" in bench.status(), timeout=20_000)
+
+    data = checked(bench, accept_all)
+    assert (plane(data, 7) == plane(data)).all()
+    assert not plane(data, 5).any()
+    if time:
+        assert not data[0].any()
+    tools.do("discard")
     vars(mouse).clear()
     vars(bench).clear()

@@ -122,3 +122,13 @@ def test_the_budget_steps_through_sensible_times(qtbot: Any) -> None:
     assert seen[-1] == "8 h"
     box.stepBy(-1)
     assert box.value() == 4 * 3600
+
+
+def test_the_form_has_a_value_whenever_it_tells_of_a_change(qtbot: Any) -> None:
+    form = TrainingForm()
+    qtbot.addWidget(form)
+    devices: list[str] = []
+    form.valueChanged.connect(lambda: devices.append(form.value().device))
+    form.set_devices([DeviceChoice("auto", "Automatic: CPU"), DeviceChoice("cpu", "CPU")], None)
+    assert devices == ["auto"]
+    assert form.summary() == "Balanced · 1 min"

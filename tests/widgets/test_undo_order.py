@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ import zarr
 from napari.components import ViewerModel
 
 from napari_unet3d.config import default_class
+from napari_unet3d.data.editing.growing import grow
+from napari_unet3d.data.editing.interpolation import Interpolation
+from napari_unet3d.data.editing.neighbors import around, neighbors
+from napari_unet3d.data.editing.retouching import fill_holes, smooth
+from napari_unet3d.data.editing.taking import unlabelled_edit
 from napari_unet3d.data.edits import SliceEdit
 from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.data.slices import SliceRef, read_slice
@@ -28,7 +34,10 @@ KINDS: dict[str, Callable[[], Any]] = {
     "zarr": lambda: zarr.array(np.zeros(SHAPE, np.uint8), chunks=(5, 11, 12)),
     "sparse": lambda: SparseLabels.create(SHAPE),
     "time series": lambda: np.zeros((2, *SHAPE), np.int32),
+    "sparse time series": lambda: SparseLabels.create((2, *SHAPE)),
 }
+
+TOOLS = "grow", "fill", "smooth", "copy", "between"
 
 
 @pytest.fixture
@@ -61,8 +70,14 @@ def state(annotator: Annotator) -> tuple[Any, ...]:
     return np.array(layer.data).tobytes(), marks
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", [0, 1])
+def in_step(annotator: Annotator, qtbot: Any) -> bool:
+    """Whether the counts are those of a full look, as soon as everything is counted."""
+    layer: Any = annotator.layer()
+    qtbot.waitUntil(lambda: not annotator._counting.is_waiting(), timeout=5000)
+    return annotator.slices() == sorted(find_painted_slices(layer.data), key=lambda row: row.ref)
+
+
+@pytest.mark.parametrize(("kind", "seed"), [*((kind, 0) for kind in KINDS), ("numpy", 1)])
 def test_any_sequence_of_actions_is_undone_and_redone(
     kind: str, seed: int, annotate: Any, qtbot: Any
 ) -> None:
@@ -70,6 +85,7 @@ def test_any_sequence_of_actions_is_undone_and_redone(
     rng = np.random.default_rng(seed)
     viewer, layer, annotator = annotate(KINDS[kind]())
     classes, slices = annotator._class_table, annotator._slice_table
+    tools_done: set[str] = set()
 
     def ref() -> SliceRef:
         axis = int(rng.integers(3))
@@ -96,6 +112,39 @@ def test_any_sequence_of_actions_is_undone_and_redone(
             [] if edit is None else [edit], accepted={**read_accepted(layer), where: source}
         )
 
+    def tool(what: str, where: SliceRef) -> None:
+        """Edit a slice as the tools do; "between" accepts all proposals around it."""
+        plane = np.array(read_slice(layer.data, where))
+        values = [c.value for c in read_classes(layer)]
+        near = neighbors(annotator.slices(), where, read_held_out(layer))
+        edits, sources = [], {}
+        if what == "grow":
+            point = int(rng.integers(plane.shape[0])), int(rng.integers(plane.shape[1]))
+            region = grow(rng.normal(0, 1, plane.shape), point, (1, 1)).region(radius=4)
+            edits.append(region.edit(where, values[0]))
+        elif what == "fill":
+            edits.append(SliceEdit.between(where, plane, fill_holes(plane, values)))
+        elif what == "smooth":
+            edits.append(SliceEdit.between(where, plane, smooth(plane, values, (1, 1))))
+        elif what == "copy" and near:
+            edits.append(unlabelled_edit(where, plane, read_slice(layer.data, near[0])))
+        elif what == "between":
+            first, last = around(near, where)
+            if first is None or last is None:
+                return
+            one, other = (np.array(read_slice(layer.data, end)) for end in (first, last))
+            between = [
+                SliceRef(where.axis, i, where.time) for i in range(first.index + 1, last.index)
+            ]
+            ends = first.index, last.index
+            for at, labels in Interpolation.planes(one, other, (1, 1), ends, between):
+                edits.append(unlabelled_edit(at, read_slice(layer.data, at), labels))
+                sources[at] = f"interpolated between {first} and {last}"
+        edits = [edit for edit in edits if edit is not None]
+        tools_done.update({what} if edits else set())
+        sources = {edit.ref: sources[edit.ref] for edit in edits if edit.ref in sources}
+        annotator.apply(edits, accepted={**read_accepted(layer), **sources})
+
     def hold_out() -> None:
         where = ref()
         annotator.hold_out(where, where not in read_held_out(layer))
@@ -109,15 +158,17 @@ def test_any_sequence_of_actions_is_undone_and_redone(
         what = int(rng.integers(4))
         if what == 0 and len(known) < 6:
             classes.insert(default_class(int(rng.integers(20, 90)), "new"))
-        elif what == 1:
+        elif what == "fill":
             classes.set_color(known[-1].value, f"#{rng.integers(2**24):06x}")
-        elif what == 2 and len(known) > 1:
+        elif what == "smooth" and len(known) > 1:
             annotator.remove_class(known[-1].value)
         else:
             classes.table.item(1, 0).setText(f"name {rng.integers(1000)}")
 
     actions = [
         paint,
+        lambda: tool(TOOLS[rng.integers(5)], ref()),
+        lambda: tool(TOOLS[rng.integers(5)], ref()),
         accept,
         hold_out,
         by_the_table,
@@ -127,16 +178,22 @@ def test_any_sequence_of_actions_is_undone_and_redone(
         lambda: annotator.clear(ref()),
         lambda: annotator.revert(ref()),
     ]
+    first_actions = [
+        partial(tool, what, SliceRef(0, z, layer.ndim - 3))
+        for z, what in ((1, "grow"), (5, "grow"), (3, "between"), (6, "copy"), (1, "smooth"))
+    ]
     states, at, done = [state(annotator)], 0, 0
-    for _ in range(60):
-        if rng.random() < 0.45:
+    for step in range(60):
+        if step >= len(first_actions) and rng.random() < 0.45:
             back = rng.random() < 0.6
             for _ in range(int(rng.integers(1, 4))):
                 (layer.undo if back else layer.redo)()
                 at = max(at - 1, 0) if back else min(at + 1, len(states) - 1)
                 assert state(annotator) == states[at]
+            assert in_step(annotator, qtbot)
         else:
-            actions[rng.integers(len(actions))]()
+            act = actions[rng.integers(len(actions))]
+            (first_actions[step] if step < len(first_actions) else act)()
             now = state(annotator)
             if now != states[at]:
                 states, at, done = [*states[: at + 1], now], at + 1, done + 1
@@ -149,6 +206,6 @@ def test_any_sequence_of_actions_is_undone_and_redone(
     for expected in states[1:]:
         layer.redo()
         assert state(annotator) == expected
-    qtbot.waitUntil(lambda: not annotator._counting.is_waiting(), timeout=5000)
-    assert annotator.slices() == sorted(find_painted_slices(layer.data), key=lambda row: row.ref)
+    assert in_step(annotator, qtbot)
     assert done > 15
+    assert {*TOOLS} - {"fill"} <= tools_done

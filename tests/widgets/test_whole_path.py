@@ -13,6 +13,8 @@ from qtpy.QtCore import Qt
 
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import RunFailedError
+from napari_unet3d.events import SlicesJoined
+from napari_unet3d.widgets.features.earlier_result import EarlierResult
 
 pytestmark = pytest.mark.needs_window
 WAIT = 60_000
@@ -165,6 +167,10 @@ def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
     assert before[0] is not None
     assert before[1][1]
     assert before[2].loss
+    assert ready.results.table.item(0, 0).text() == "structure"
+    assert 0 <= float(ready.results.table.item(0, 1).text()) <= 1
+    assert "z=6" in ready.results.text.text()
+    assert "no independent evidence" in ready.results.text.text()
     ready.annotator.jump(SliceRef(0, 6))
     hands.press(ready.slice_table.hold_out_button)  # now nothing is measured
     for iterations, phase in ((100_000, "training"), (2, "segmenting")):
@@ -184,39 +190,7 @@ def test_cancel_keeps_model_scores_and_curve_of_the_run_before(
         assert len(predictions(ready)) == 1
 
 
-def test_the_bar_says_what_is_done_and_the_status_line_does_not_repeat_it(
-    ready: Any, hands: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bars: list[str] = []
-    lines: list[str] = []
-    show, progress = ready.run_bar.set_status, ready.run_bar.set_progress
-    monkeypatch.setattr(ready.run_bar, "set_status", lambda text: (lines.append(text), show(text)))
-    monkeypatch.setattr(
-        ready.run_bar,
-        "set_progress",
-        lambda fraction, text: (bars.append(text), progress(fraction, text)),
-    )
-    hands.press(ready.run_bar.start_button)
-    wait_ready(ready, qtbot)
-    order = ["Checking", "Preparing", "Fitting the pixel classifier", "Measuring"]
-    found = [next(i for i, text in enumerate(bars) if text.startswith(word)) for word in order]
-    assert found == sorted(found)
-    assert not any(text.startswith(tuple(bars)) for text in lines)
-
-
-def test_stop_keeps_the_model_and_segments(ready: Any, hands: Any, qtbot: Any) -> None:
-    ready.form.advanced.editors["iterations"].setValue(100_000)
-    hands.press(ready.run_bar.start_button)
-    qtbot.waitUntil(
-        lambda: ready.runner.phase == "training" and bool(ready.curve.points()[0]), timeout=WAIT
-    )
-    hands.press(ready.run_bar.stop_button)
-    wait_ready(ready, qtbot)
-    assert len(predictions(ready)) == 1
-    assert ready.run_actions.bundle is not None
-
-
-def test_each_run_adds_a_layer_and_continues_from_the_last(
+def test_each_run_replaces_the_result_and_continues_from_the_last(
     ready: Any, hands: Any, qtbot: Any
 ) -> None:
     hands.press(ready.run_bar.start_button)
@@ -227,26 +201,17 @@ def test_each_run_adds_a_layer_and_continues_from_the_last(
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
     assert not ready.run_bar.is_error(), ready.run_bar.message.text()
-    first, second = (ready._viewer.layers[n] for n in ("cells prediction", "cells prediction 2"))
-    assert not first.visible
-    assert second.visible
-    probability = ready._viewer.layers["cells prediction 2: probability of structure"]
-    uncertainty = ready._viewer.layers["cells prediction 2: uncertainty"]
+    (result,) = predictions(ready)
+    assert (result.name, result.visible) == ("cells prediction", True)
+    probability = ready._viewer.layers["cells prediction: probability of structure"]
+    uncertainty = ready._viewer.layers["cells prediction: uncertainty"]
     assert 0 <= probability.data.min() < probability.data.max() <= 1
-    assert uncertainty.data.shape == first.data.shape
+    assert uncertainty.data.shape == result.data.shape
+    earlier = next(f for f in ready.features if isinstance(f, EarlierResult))
+    earlier.button.click()
+    assert [x.name for x in predictions(ready) if x.visible] == ["cells prediction (earlier)"]
+    assert earlier.button.isHidden()
     assert ready.choice.image.count() == 1  # companions are not offered as images
-
-
-def test_held_out_slices_are_measured(ready: Any, hands: Any, qtbot: Any) -> None:
-    ready.annotator.jump(SliceRef(0, 6))
-    hands.press(ready.slice_table.hold_out_button)
-    hands.press(ready.run_bar.start_button)
-    wait_ready(ready, qtbot)
-    table = ready.results.table
-    assert table.item(0, 0).text() == "structure"
-    assert 0 <= float(table.item(0, 1).text()) <= 1
-    assert "z=6" in ready.results.text.text()
-    assert "no independent evidence" in ready.results.text.text()
 
 
 def test_an_error_in_the_thread_reaches_the_user(
@@ -292,23 +257,39 @@ def test_a_training_that_fails_on_the_way_leaves_its_model(
     assert ready.run_actions.bundle.record.iterations == 1
 
 
-def test_another_stack_that_is_shown_meanwhile_is_not_watched(
-    ready: Any, hands: Any, qtbot: Any, stack: np.ndarray
+def test_another_stack_that_is_opened_meanwhile_stays_apart(
+    ready: Any, hands: Any, qtbot: Any, stack: np.ndarray, annotate_anew: Any
 ) -> None:
-    ready.form.advanced.editors["iterations"].setValue(30)
-    viewer = ready._viewer
+    ready.form.advanced.editors["iterations"].setValue(100_000)
+    viewer, first = ready._viewer, ready.choice.value()[1]
+    before = first.data.copy()
+    events: list[Any] = []
+    ready.runner.eventsArrived.connect(events.extend)
     hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
     assert ready.runner._control.watched is not None
     big = viewer.add_image(np.tile(stack, (5, 1, 1)), name="big")
     ready.choice.setValue(big, None)
-    ready.add_annotation()
+    annotate_anew()
+    second = ready.choice.value()[1]
     viewer.dims.set_point(0, 45)
     assert ready.annotator.shown() == SliceRef(0, 45)
     assert ready.runner._control.watched is None
+    ready.annotator.complete(SliceRef(0, 45))
+    ready.annotator.complete(SliceRef(0, 3))  # the first stack has this slice too
+    ready.annotator.hold_out(SliceRef(0, 3), True)
+    qtbot.wait(1200)  # slices are handed over after a second
+    hands.press(ready.run_bar.stop_button)
     wait_ready(ready, qtbot)
     assert not ready.run_bar.is_error(), ready.run_bar.message.text()
-    assert len(predictions(ready)) == 1
+    assert not [e for e in events if isinstance(e, SlicesJoined)]
+    (prediction,) = predictions(ready)
+    assert prediction.name == "cells prediction"
+    assert prediction.data.shape == stack.shape
+    assert ready.run_actions.bundle.record.trained_slices == ("z=3", "z=6")
+    np.testing.assert_array_equal(first.data, before)
+    assert set(np.unique(np.nonzero(second.data)[0])) == {3, 45}
+    assert ready.choice.value() == (big, second)
 
 
 def test_a_layer_deleted_while_training_comes_back_with_the_result(
@@ -327,32 +308,26 @@ def test_a_layer_deleted_while_training_comes_back_with_the_result(
     assert not ready.run_bar.is_error()
 
 
-def test_painting_goes_on_while_training(ready: Any, hands: Any, qtbot: Any) -> None:
+def test_painting_goes_on_while_the_shown_slice_is_predicted(
+    ready: Any, hands: Any, qtbot: Any
+) -> None:
     ready.form.advanced.editors["iterations"].setValue(100_000)
     viewer = ready._viewer
     layer = ready.choice.value()[1]
     layer.mode = "pan_zoom"
     layer.selected_label = 1
     viewer.reset_view()
+    viewer.dims.set_point(0, 8)  # z index 4 at 2 µm a slice: not painted
     hands.press(ready.run_bar.start_button)
     qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
-    viewer.dims.set_point(0, 2)  # z index 1 at 2 µm a slice
+    qtbot.waitUntil(lambda: predictions(ready)[0].data[4].any(), timeout=WAIT)
+    assert not predictions(ready)[0].data[3].any()
+    viewer.dims.set_point(0, 2)
     qtbot.keyClick(hands.canvas, Qt.Key.Key_2, Qt.KeyboardModifier.AltModifier)
     hands.stroke((5, 5), (5, 15))
     assert (layer.data[1] == 2).any()
     qtbot.waitUntil(lambda: len(ready.slice_table.slices()) == 3, timeout=WAIT)
     assert ready.runner.is_running()
-    hands.press(ready.run_bar.cancel_button)
-    wait_ready(ready, qtbot)
-
-
-def test_the_shown_slice_is_predicted_live(ready: Any, hands: Any, qtbot: Any) -> None:
-    ready.form.advanced.editors["iterations"].setValue(100_000)
-    ready._viewer.dims.set_point(0, 8)  # z index 4: not painted
-    hands.press(ready.run_bar.start_button)
-    qtbot.waitUntil(lambda: len(predictions(ready)) == 1, timeout=WAIT)
-    qtbot.waitUntil(lambda: predictions(ready)[0].data[4].any(), timeout=WAIT)
-    assert not predictions(ready)[0].data[3].any()
     hands.press(ready.run_bar.cancel_button)
     wait_ready(ready, qtbot)
 
@@ -427,7 +402,7 @@ def test_a_result_that_cannot_be_shown_ends_the_run_all_the_same(
     assert ready.run_actions.bundle is not None
 
 
-def test_saving_keeps_the_voxel_size(
+def test_saving_names_a_missing_folder_and_keeps_the_voxel_size(
     ready: Any, hands: Any, qtbot: Any, tmp_path: Any, monkeypatch: Any
 ) -> None:
     from qtpy.QtWidgets import QFileDialog
@@ -437,8 +412,16 @@ def test_saving_keeps_the_voxel_size(
 
     hands.press(ready.run_bar.start_button)
     wait_ready(ready, qtbot)
+    missing = str(tmp_path / "missing" / "out.ome.tif"), ""
     chosen = [(str(tmp_path / "out"), "OME-TIFF (*.ome.tif)"), (str(tmp_path / "m"), "")]
+    chosen = [missing, missing, *chosen]
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: chosen.pop(0))
+    for save in (ready.file_actions.save_segmentation, ready.file_actions.save_model):
+        ready.run_bar.set_message("")
+        save()
+        wait_ready(ready, qtbot)
+        assert ready.run_bar.is_error()
+        assert "missing" in ready.run_bar.message.text()
     ready.file_actions.save_segmentation()
     wait_ready(ready, qtbot)
     assert "Saved" in ready.run_bar.status.text()
@@ -508,24 +491,8 @@ def test_a_new_dock_finds_the_model_of_the_one_that_was_closed(
     hands.press(dock.results.apply)
     wait_ready(dock, qtbot)
     assert not dock.run_bar.is_error(), dock.run_bar.message.text()
-    assert len(predictions(dock)) == 2
+    assert len(predictions(dock)) == 1  # the new result took the place of the last one
     dock.cleanup()
-
-
-def test_a_folder_that_is_missing_is_said(
-    ready: Any, hands: Any, qtbot: Any, tmp_path: Any, monkeypatch: Any
-) -> None:
-    from qtpy.QtWidgets import QFileDialog
-
-    hands.press(ready.run_bar.start_button)
-    wait_ready(ready, qtbot)
-    path = str(tmp_path / "missing" / "out.ome.tif")
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (path, ""))
-    ready.file_actions.save_segmentation()
-    wait_ready(ready, qtbot)
-    assert ready.run_bar.is_error()
-    ready.file_actions.save_model()
-    assert ready.run_bar.is_error()
 
 
 def test_closing_the_dock_ends_the_run_and_keeps_the_annotation(
@@ -576,15 +543,3 @@ def test_images_with_four_axes(
         assert uncertainty[1].any()
     (prediction,) = predictions(dock)
     assert prediction.data.shape == ((2, *stack.shape) if first_axis == "time" else stack.shape)
-
-
-def test_no_two_things_answer_to_the_same_alt_key(dock: Any, hands: Any) -> None:
-    from qtpy.QtGui import QKeySequence
-    from qtpy.QtWidgets import QAbstractButton, QLabel
-
-    texts = [action.text() for action in hands.viewer.window._qt_window.menuBar().actions()]
-    for kind in (QAbstractButton, QLabel):
-        texts += [w.text() for w in dock.findChildren(kind)]
-    keys = [k for k in map(QKeySequence.mnemonic, texts) if not k.isEmpty()]
-    assert len(keys) > 15
-    assert len(keys) == len({k.toString() for k in keys}), sorted(k.toString() for k in keys)

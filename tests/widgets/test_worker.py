@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -41,6 +42,26 @@ def test_events_and_the_result_arrive_in_the_main_thread(worker: Worker, qtbot: 
     assert seen[0][2][0][1] == "unet3d"
     assert len(seen) < 20  # coalesced
     assert not worker.is_running()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads have no niceness there")
+def test_the_thread_and_those_it_starts_give_way_to_the_window(worker: Worker, qtbot: Any) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    def ask() -> Generator[Any, None, list[int]]:
+        found = [niceness()]
+        inner = threading.Thread(target=lambda: found.append(niceness()))
+        inner.start()
+        inner.join()
+        yield
+        return found
+
+    before = niceness()
+    with qtbot.waitSignal(worker.returned) as signal:
+        worker.start(ask())
+    assert signal.args == [[min(before + 10, 19)] * 2]
+    assert niceness() == before
 
 
 @pytest.mark.parametrize("error", [RuntimeError("torch's kind"), ValueError("x"), MemoryError()])

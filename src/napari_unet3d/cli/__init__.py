@@ -164,6 +164,8 @@ def start(
 
         napari-unet3d predict stack.tif.unet3d-session
 
+        napari-unet3d objects stack.tif.unet3d-session
+
         napari-unet3d info stack.tif.unet3d-session
     """
     if context.invoked_subcommand is None:

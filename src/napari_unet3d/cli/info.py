@@ -10,11 +10,13 @@ from napari_unet3d.cli.terminal import check_told, errors, tell, tell_json
 
 
 def info(
-    path: Annotated[Path | None, file_argument(None, "A model or an image; or nothing.")] = None,
+    path: Annotated[
+        Path | None, file_argument(None, "A model, an image or a session's folder; or nothing.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """What is in a model or an image; without a path, what this machine offers."""
+    """What is in a model, an image or a session; without a path, what this machine offers."""
     errors.set_quiet(quiet)
     from napari_unet3d.cli.tasks.describing import describe_file, describe_machine
 

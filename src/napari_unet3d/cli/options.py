@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from napari_unet3d.config import SeparationMethod
 from napari_unet3d.data.io.paths import user_path
 
 
@@ -44,4 +45,49 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace a file or folder that has the name of the output."),
+]
+CrossValidate = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="K",
+        help="Then train K short-lived models, each on other slices than it is measured on.",
+    ),
+]
+LearningCurve = Annotated[
+    bool,
+    typer.Option("--learning-curve", help="Then measure how the IoU grows with the slices."),
+]
+ObjectClasses = Annotated[
+    list[int] | None,
+    typer.Option("--class", help="Class that becomes objects; may be repeated. Default: all."),
+]
+Method = Annotated[
+    SeparationMethod | None,
+    typer.Option(
+        help="connected: every connected piece is an object. necks: pieces are also cut where "
+        "they are narrow. boundary: as necks, and a class between the objects is shared out "
+        "among them."
+    ),
+]
+Boundary = Annotated[
+    int | None, typer.Option("--boundary-class", help="The class between the objects.")
+]
+Separation = Annotated[
+    float | None,
+    typer.Option(
+        help="Cut where a neck is narrower than this share of the smaller part: 0 never, 1 at "
+        "every unevenness."
+    ),
+]
+MinVolume = Annotated[
+    float | None,
+    typer.Option(help="Smallest volume of an object, in µm³ (the file's unit, cubed)."),
+]
+MinVoxels = Annotated[int | None, typer.Option(help="Smallest size of an object, voxels.")]
+FillHoles = Annotated[
+    bool | None, typer.Option(help="Fill cavities that a class encloses on all sides.")
+]
+Smoothing = Annotated[
+    float | None, typer.Option(help="Smooth outlines by so many shortest voxel edges.")
 ]

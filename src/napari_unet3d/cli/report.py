@@ -27,7 +27,10 @@ def report(
         Path, file_argument("SOURCE", "A model, or the folder of a session, which has all.")
     ],
     image: Annotated[
-        Path | None, file_argument("IMAGE", "The stack, for its facts and pictures.")
+        Path | None,
+        file_argument(
+            "IMAGE", "The stack, for its facts and pictures; for a session only if it was moved."
+        ),
     ] = None,
     annotation: Annotated[
         Path | None, file_argument("ANNOTATION", "What was painted, for slices and mistakes.")

@@ -1,4 +1,4 @@
-"""`train`, `predict` and `info` with a session folder in place of files: their options."""
+"""`train`, `predict`, `objects`, `info` with a session folder in place of files: their options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.options import AsJson, Quiet, file_option, read_path
+from napari_unet3d.cli.options import (
+    AsJson,
+    Boundary,
+    CrossValidate,
+    FillHoles,
+    LearningCurve,
+    Method,
+    MinVolume,
+    MinVoxels,
+    ObjectClasses,
+    Quiet,
+    Separation,
+    Smoothing,
+    file_option,
+    read_path,
+)
 from napari_unet3d.cli.predict import Precision
 from napari_unet3d.cli.signals import terminating
 from napari_unet3d.cli.terminal import check_told, errors, tell, tell_json
@@ -26,6 +41,9 @@ app = typer.Typer(
 
 PLACEHOLDER = "SESSION"
 """Stands for any session folder, so that `train SESSION --help` can be typed as it is written."""
+
+
+_COMMANDS = ("train", "predict", "objects", "info")
 
 
 def _read_session(written: Path | None) -> Path | None:
@@ -47,10 +65,19 @@ _Device = Annotated[
     str | None,
     typer.Option(help="auto, cpu, cuda, cuda:N or mps. Default: as in the session."),
 ]
+_Image = Annotated[
+    Path | None,
+    file_option(
+        "--image",
+        metavar="FILE",
+        text="Where the image is now, if it was moved. Also says that an image that has changed "
+        "still fits.",
+    ),
+]
 
 
 def to_show(arguments: list[str]) -> Path | None:
-    """The session folder that is to be opened in the window: the only word; None for commands.
+    """Find the session folder that the window opens: the only word. None for commands.
 
     Raises
     ------
@@ -69,7 +96,7 @@ def to_show(arguments: list[str]) -> Path | None:
 
 def concerns_session(arguments: list[str]) -> bool:
     """Whether a command line is one of this module's: it names a session folder."""
-    if not arguments or arguments[0] not in ("train", "predict", "info"):
+    if not arguments or arguments[0] not in _COMMANDS:
         return False
     words = [word for word in arguments[1:] if word and "\0" not in word]
     try:
@@ -118,6 +145,9 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
     ] = None,
+    image: _Image = None,
+    cross_validate: CrossValidate = None,
+    learning_curve: LearningCurve = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
     checkpoint_every: Annotated[
@@ -142,9 +172,8 @@ def train(
         "preset": preset,
     }
     errors.set_quiet(quiet)
-    from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
+    from napari_unet3d.cli.tasks.results import tell_training
     from napari_unet3d.cli.tasks.session_work import train_session
-    from napari_unet3d.session.texts import show_iterations
 
     with terminating():
         path, bundle = train_session(
@@ -155,12 +184,11 @@ def train(
             resume=resume,
             new=new,
             checkpoint_seconds=checkpoint_every or None,
+            image=image,
+            folds=cross_validate,
+            learning_curve=learning_curve,
         )
-    if as_json:
-        tell_json({"model": path, **training_as_dict(bundle), "notes": errors.notes})
-        return
-    tell(f"Model: {path} ({show_iterations(bundle.record.iterations)})")
-    print_scores(bundle)
+    tell_training(path, bundle, as_json=as_json)
 
 
 @app.command()
@@ -195,6 +223,7 @@ def predict(
     precision: Annotated[
         Precision | None, typer.Option(help="Number format; auto picks what is fast here.")
     ] = None,
+    image: _Image = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -220,6 +249,7 @@ def predict(
             {name: value for name, value in given.items() if value is not None},
             times=chosen,
             outputs=also,
+            image=image,
         )
     if as_json:
         seconds = round(time.monotonic() - began, 3)
@@ -227,6 +257,53 @@ def predict(
         return
     for path in paths.values():
         tell(f"Written: {path}")
+
+
+@app.command()
+def objects(
+    session: _Session,
+    classes: ObjectClasses = None,
+    method: Method = None,
+    boundary: Boundary = None,
+    separation: Separation = None,
+    min_volume: MinVolume = None,
+    min_voxels: MinVoxels = None,
+    fill_holes: FillHoles = None,
+    smoothing: Smoothing = None,
+    image: _Image = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Number and measure the objects of a session's segmentation; they go into the session.
+
+    The window finds them there. They are an OME-Zarr image and a table in the folder "results".
+    Settings that are not given are those by which the session's objects were found last.
+    """
+    if boundary is not None and method is None:
+        method = "boundary"
+    given = {
+        "method": method,
+        "classes": tuple(classes) if classes else None,
+        "boundary": boundary,
+        "separation": separation,
+        "min_volume": min_volume,
+        "min_voxels": min_voxels,
+        "fill_holes": fill_holes,
+        "smoothing": smoothing,
+    }
+    errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.finding import tell_objects
+    from napari_unet3d.cli.tasks.session_objects import find_in_session
+    from napari_unet3d.session.layout import OBJECTS, result_path, table_path
+
+    began = time.monotonic()
+    with terminating():
+        found = find_in_session(
+            session, {name: value for name, value in given.items() if value is not None}, image
+        )
+    seconds = time.monotonic() - began
+    files = result_path(session, OBJECTS), table_path(session)
+    tell_objects(found, *files, seconds, as_json=as_json)
 
 
 @app.command()

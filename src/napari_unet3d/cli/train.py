@@ -11,7 +11,9 @@ from napari_unet3d.cli import settings
 from napari_unet3d.cli.options import (
     AsJson,
     Axes,
+    CrossValidate,
     Device,
+    LearningCurve,
     Overwrite,
     Quiet,
     Seed,
@@ -20,7 +22,7 @@ from napari_unet3d.cli.options import (
     file_option,
 )
 from napari_unet3d.cli.signals import terminating
-from napari_unet3d.cli.terminal import errors, tell, tell_json
+from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import Preset, TrainingConfig
 from napari_unet3d.errors import BadInputError
 
@@ -78,18 +80,8 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
     ] = None,
-    cross_validate: Annotated[
-        int | None,
-        typer.Option(
-            min=2,
-            metavar="K",
-            help="Then train K short-lived models, each on other slices than it is measured on.",
-        ),
-    ] = None,
-    learning_curve: Annotated[
-        bool,
-        typer.Option("--learning-curve", help="Then measure how the IoU grows with the slices."),
-    ] = False,
+    cross_validate: CrossValidate = None,
+    learning_curve: LearningCurve = False,
     lean: Annotated[
         bool, typer.Option("--lean", help="A file a quarter of the size, which cannot be resumed.")
     ] = False,
@@ -121,10 +113,8 @@ def train(
         device=device,
     )
     errors.set_quiet(quiet)
-    from napari_unet3d.cli.tasks.evidence import print_evidence
-    from napari_unet3d.cli.tasks.results import print_scores, training_as_dict
+    from napari_unet3d.cli.tasks.results import tell_training
     from napari_unet3d.cli.tasks.training import train_files
-    from napari_unet3d.session.texts import show_iterations
 
     with terminating():
         bundle = train_files(
@@ -144,9 +134,4 @@ def train(
             folds=cross_validate,
             learning_curve=learning_curve,
         )
-    if as_json:
-        tell_json({"model": output, **training_as_dict(bundle), "notes": errors.notes})
-        return
-    tell(f"Model: {output} ({show_iterations(bundle.record.iterations)})")
-    print_scores(bundle)
-    print_evidence(bundle)
+    tell_training(output, bundle, as_json=as_json)

@@ -297,7 +297,19 @@ class SparseAnnotation:
             codes[info.value] = i + 2
         return codes
 
+    @cached_property
+    def _kept(self) -> int:
+        """Label values below this one are their own codes."""
+        changed = np.flatnonzero(self._codes != np.arange(len(self._codes)))
+        return int(changed[0])  # there is one: the last code is 0
+
     def _encode(self, labels: np.ndarray) -> np.ndarray:
+        if labels.dtype == np.uint8:
+            # Copied first: somebody may paint another value meanwhile.
+            copy = labels.copy()
+            if copy.max(initial=0) < self._kept:
+                return copy
+            labels = copy
         if labels.dtype != np.uint8:
             # Paint of another value may come in after `check`: it must not break a training.
             labels = np.clip(labels, 0, 256).astype(np.int16)

@@ -91,7 +91,7 @@ class ChangedChunks:
             self._told[tuple(int(p) for p in position)] = None
 
     def doubt(self, box: tuple[slice, ...] | None = None) -> None:
-        """Compare a box with what was saved, or everything: it may have changed."""
+        """Have a box compared with what was saved, or everything, since it may have changed."""
         if box is not None:
             self.change(box)
         elif not self._doubts:

@@ -29,7 +29,7 @@ def one_channel(volume: Volume, index: int) -> Volume:
         data: Any = np.moveaxis(volume.data, axis, 0)[index]
     else:
         data = AtIndex(volume.data, axis, index)
-    return replace(volume, data=data, axes=volume.axes.replace("C", ""))
+    return replace(volume, data=data, axes=volume.axes.replace("C", ""), channel_names=())
 
 
 def stack_channels(volume: Volume, others: Sequence[Volume]) -> Volume:

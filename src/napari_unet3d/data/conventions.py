@@ -21,6 +21,7 @@ from napari_unet3d.data.slices import (
     painted_planes,
     space,
 )
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 
 Labels = Literal["auto", "sparse", "dense"]
@@ -334,21 +335,17 @@ def describe_values(convention: Convention, classes: Sequence[ClassInfo], *, den
             plane // max(1, convention.n_slices)
         )
         rest = f", and {empty:,} on slices without paint, ignored" if empty else ""
-        parts = [f"0 background ({_voxels(convention.zeros - empty)}{rest})"]
+        parts = [f"0 background ({counted(convention.zeros - empty, 'voxel')}{rest})"]
     else:
         names |= {BACKGROUND: ""}
-        parts = [f"0 unlabelled ({_voxels(convention.zeros)}, ignored)"]
+        parts = [f"0 unlabelled ({counted(convention.zeros, 'voxel')}, ignored)"]
     for value, n in convention.counts.items():
         word = "background" if value == BACKGROUND and not dense else f"'{names.get(value, '?')}'"
-        parts.append(f"{value} {word} ({_voxels(n)})")
+        parts.append(f"{value} {word} ({counted(n, 'voxel')})")
     return "; ".join(parts)
 
 
 _OURS = "In an annotation 0 is unlabelled (ignored), 1 background, 2… classes."
-
-
-def _voxels(n: int) -> str:
-    return f"{n:,} voxel{'' if n == 1 else 's'}"
 
 
 def _box_area(paint: np.ndarray) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +68,19 @@ class SliceSummary:
             places.append((z, y, x))
             cells[tuple(slice(max(i - 1, 0), i + 2) for i in where)] = 0
         return tuple(places)
+
+
+@dataclass(frozen=True, eq=False)
+class StackSummary:
+    """The summaries of a stack that a model has segmented.
+
+    Attributes
+    ----------
+    class_names
+        Classes of the model, without background.
+    by_time
+        A summary for each time point that was segmented.
+    """
+
+    class_names: tuple[str, ...]
+    by_time: Mapping[int, SliceSummary]

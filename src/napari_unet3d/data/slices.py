@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_unet3d.config import AXIS_NAMES, PLANE_NAMES, UNLABELLED, Triple
 from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 
 _BLOCK_BYTES = 2**22
@@ -163,8 +164,7 @@ class LabelCount:
     first: SliceRef
 
     def __str__(self) -> str:
-        noun = "voxel" if self.voxels == 1 else "voxels"
-        return f"{self.voxels} {noun}, first on slice {self.first}"
+        return f"{counted(self.voxels, 'voxel')}, first on slice {self.first}"
 
 
 def _hide(plane: np.ndarray, z: int, slices: Iterable[SliceRef]) -> None:

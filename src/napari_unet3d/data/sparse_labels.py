@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +15,10 @@ import zarr
 
 _CHUNK = 512
 """Voxels along y and x. One stroke rewrites 256 kB; a complete slice of 20000² is 1600 files."""
+
+_MOST_KEPT = 64
+"""Chunks that are kept unpacked, 16 MB: those of the slice in view, up to 4096². Reading one from
+zarr takes 1 ms, and an action on a slice reads it four times."""
 
 _MARK = "napari-unet3d sparse labels"
 """Attribute of the zarr array."""
@@ -47,6 +54,10 @@ class SparseLabels:
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.chunks: tuple[int, ...] = tuple(int(n) for n in array.chunks)
         self.painted: set[Chunk] = set()
+        self._kept: OrderedDict[Chunk, np.ndarray] = OrderedDict()
+        """Chunks unpacked, those used last at the end; their arrays are never written to."""
+        self._n_writes = 0
+        self._lock = threading.Lock()
 
     @classmethod
     def create(cls, shape: tuple[int, ...], path: Path | None = None) -> Self:
@@ -105,8 +116,9 @@ class SparseLabels:
         box = self._bounds(keys)
         values = np.zeros([b - a for a, b in box], self.dtype)
         for chunk in self._meeting(box, self.painted):
-            inside, outside = _overlap(self._box_of(chunk), box)
-            values[_slices(outside)] = self._array[_slices(inside)]
+            whole = self._box_of(chunk)
+            inside, outside = _overlap(whole, box)
+            values[_slices(outside)] = self._read(chunk)[_within(inside, whole)]
         taken: np.ndarray = values[self._left(keys)]
         return taken
 
@@ -122,16 +134,46 @@ class SparseLabels:
         left = [n for n, k in zip(shape, keys, strict=True) if isinstance(k, slice)]
         values = np.broadcast_to(np.asarray(value, self.dtype), left).reshape(shape)
         for chunk in self._meeting(box, None):
-            inside, outside = _overlap(self._box_of(chunk), box)
+            whole = self._box_of(chunk)
+            inside, outside = _overlap(whole, box)
             part = values[_slices(outside)]
             if chunk in self.painted or part.any():
-                self._array[_slices(inside)] = part
-                self.painted.add(chunk)
+                block = self._read(chunk).copy()
+                block[_within(inside, whole)] = part
+                self._write(chunk, block)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
 
     # ---- inside
+
+    def _read(self, chunk: Chunk) -> np.ndarray:
+        """The labels of a chunk, which are not to be written to."""
+        with self._lock:
+            if (kept := self._kept.get(chunk)) is not None:
+                self._kept.move_to_end(chunk)
+                return kept
+            n_writes = self._n_writes
+        block = np.asarray(self._array[_slices(self._box_of(chunk))])
+        with self._lock:
+            if n_writes == self._n_writes:  # otherwise it may be older than what was written
+                self._keep(chunk, block)
+        return block
+
+    def _write(self, chunk: Chunk, block: np.ndarray) -> None:
+        with self._lock:
+            self._n_writes += 1
+            self._kept.pop(chunk, None)
+        self._array[_slices(self._box_of(chunk))] = block
+        with self._lock:
+            self._n_writes += 1
+            self._keep(chunk, block)
+        self.painted.add(chunk)
+
+    def _keep(self, chunk: Chunk, block: np.ndarray) -> None:
+        self._kept[chunk] = block
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
 
     def _full(self, key: Any) -> tuple[Any, ...]:
         keys = key if isinstance(key, tuple) else (key,)
@@ -178,8 +220,8 @@ class SparseLabels:
             range(a // size, (b - 1) // size + 1)
             for (a, b), size in zip(box, self.chunks, strict=True)
         ]
-        if among is None:
-            yield from product(*ranges)
+        if among is None or prod(map(len, ranges)) <= len(among):
+            yield from (c for c in product(*ranges) if among is None or c in among)
             return
         for chunk in tuple(among):
             if all(i in r for i, r in zip(chunk, ranges, strict=True)):
@@ -206,7 +248,7 @@ class SparseLabels:
         for chunk, members in self._by_chunk(indices):
             if chunk in self.painted:
                 box = self._box_of(chunk)
-                block = np.asarray(self._array[_slices(box)])
+                block = self._read(chunk)
                 values[members] = block[tuple((indices[members] - [a for a, _ in box]).T)]
         return values.reshape(shape)
 
@@ -215,10 +257,9 @@ class SparseLabels:
         values = np.broadcast_to(value, shape).ravel()
         for chunk, members in self._by_chunk(indices):
             box = self._box_of(chunk)
-            block = np.asarray(self._array[_slices(box)])
+            block = self._read(chunk).copy()
             block[tuple((indices[members] - [a for a, _ in box]).T)] = values[members]
-            self._array[_slices(box)] = block
-            self.painted.add(chunk)
+            self._write(chunk, block)
 
 
 def _points(keys: tuple[Any, ...]) -> tuple[np.ndarray, ...] | None:
@@ -234,6 +275,11 @@ def _overlap(chunk: Box, box: Box) -> tuple[Box, Box]:
     """The common part of two boxes, in the array and relative to the second one."""
     common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(chunk, box, strict=True))
     return common, tuple((a - c, b - c) for (a, b), (c, _) in zip(common, box, strict=True))
+
+
+def _within(part: Box, whole: Box) -> tuple[slice, ...]:
+    """Where a box lies in another one."""
+    return tuple(slice(a - c, b - c) for (a, b), (c, _) in zip(part, whole, strict=True))
 
 
 def _slices(box: Box) -> tuple[slice, ...]:

@@ -34,7 +34,7 @@ Change = tuple[Sequence[SliceEdit], Marks]
 
 @dataclass(frozen=True, eq=False)
 class SliceBefore:
-    """A slice as it was before its state was changed, so that the change can be reverted.
+    """A slice before its state was changed, so that the change can be reverted.
 
     Parameters
     ----------

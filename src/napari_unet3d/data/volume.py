@@ -64,6 +64,11 @@ class Volume:
     notes
         Whole sentences about how the image was read that the user should know, such as "the file
         has no voxel size".
+    file_axes
+        What the file calls the axes, in its own order, such as "ZCYX"; "Q", "I" or "?" stands for
+        an axis without a name. "" where the image is in no file.
+    channel_names
+        What the file calls its channels, one name each; () where it does not say.
     """
 
     data: Any
@@ -74,6 +79,8 @@ class Volume:
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
     time_step: float | None = None
     notes: tuple[str, ...] = ()
+    file_axes: str = ""
+    channel_names: tuple[str, ...] = ()
 
     @classmethod
     def from_array(

@@ -14,6 +14,7 @@ from typing import Literal
 import psutil
 import torch
 
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks import allocator
 from napari_unet3d.networks.full_precision import full_precision
@@ -114,7 +115,7 @@ def describe(device: torch.device) -> str:
     if device.type == "mps":
         return "Apple GPU"
     threads = torch.get_num_threads()
-    return f"CPU ({threads} {'thread' if threads == 1 else 'threads'}, {platform.machine()})"
+    return f"CPU ({counted(threads, 'thread')}, {platform.machine()})"
 
 
 # --- precision ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -23,6 +24,19 @@ def to_device(values: ArrayLike, device: torch.device) -> Tensor:
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+def all_to_device(arrays: Sequence[ArrayLike], device: torch.device) -> list[Tensor]:
+    """Small arrays as float32 tensors on a device; to an NVIDIA GPU they go in one copy.
+
+    Each copy takes the CPU as long as several launches.
+    """
+    if device.type != "cuda":
+        return [to_device(values, device) for values in arrays]
+    given = [np.asarray(values, np.float32) for values in arrays]
+    packed = to_device(np.concatenate([array.ravel() for array in given]), device)
+    parts = packed.split([array.size for array in given])
+    return [part.view(array.shape) for part, array in zip(parts, given, strict=True)]
 
 
 def sample_linearly(image: Tensor, where: Tensor) -> Tensor:

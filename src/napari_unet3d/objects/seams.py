@@ -1,4 +1,4 @@
-"""The last voxels of the blocks that are done, so that the next blocks find their neighbors."""
+"""Keeps the border voxels of finished blocks, in which the next blocks find their neighbors."""
 
 from __future__ import annotations
 

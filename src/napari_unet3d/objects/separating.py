@@ -206,7 +206,7 @@ def _find_holes(
 
 
 class _Expected:
-    """Pieces that go on in blocks that are not done yet."""
+    """Pieces that continue in blocks that are not done yet."""
 
     def __init__(self, grid: BoxGrid) -> None:
         self._grid = grid

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from scipy.ndimage import find_objects
 
 from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box
+from napari_unet3d.errors import BadInputError
+
+_GRAY = "mean gray value"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,7 @@ class ObjectTable:
         columns["touches border"] = self.at_border
         channels = self.gray.shape[1]
         for i in range(channels):
-            title = "mean gray value" if channels == 1 else f"mean gray value, channel {i}"
+            title = _GRAY if channels == 1 else f"{_GRAY}, channel {i}"
             columns[title] = self.gray[:, i]
         return columns
 
@@ -119,6 +122,56 @@ class ObjectTable:
         for row in zip(*columns.values(), strict=True):
             writer.writerow([_written(value) for value in row])
         return text.getvalue()
+
+    @classmethod
+    def from_csv(cls, text: str, voxel_size: tuple[float, float, float], unit: str) -> Self:
+        """Read the text that `csv` wrote.
+
+        Parameters
+        ----------
+        text
+            The table.
+        voxel_size, unit
+            Of the stack.
+
+        Raises
+        ------
+        BadInputError
+            It is no such table.
+        """
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows, titles = list(reader), list(reader.fieldnames or ())
+        if "label" not in titles:
+            raise BadInputError("This is no table of objects. Find them again.")
+
+        def column(*names: str, dtype: Any = np.int64) -> NDArray[Any]:
+            values = [[row[name] for name in names] for row in rows]
+            return np.asarray(values, dtype).reshape(len(rows), len(names))
+
+        try:
+            return cls(
+                labels=column("label")[:, 0],
+                times=column("time")[:, 0] if "time" in titles else np.zeros(len(rows), np.int64),
+                values=column("class number")[:, 0],
+                names=tuple(row["class"] for row in rows),
+                voxels=column("voxels")[:, 0],
+                centroids=column(*(f"centroid {a} ({unit})" for a in "zyx"), dtype=float),
+                boxes=np.hstack(
+                    [
+                        column(*(f"first {a} (voxel)" for a in "zyx")),
+                        column(*(f"last {a} (voxel)" for a in "zyx")) + 1,
+                    ]
+                ),
+                at_border=np.asarray([row["touches border"] == "yes" for row in rows], bool),
+                gray=column(*(t for t in titles if t.startswith(_GRAY)), dtype=float),
+                voxel_size=voxel_size,
+                unit=unit,
+                series="time" in titles,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInputError(
+                f"This is no table of objects ({error}). Find them again."
+            ) from error
 
     def sentence(self) -> str:
         """Write how many objects there are, and how large: "312 objects, median volume 412 µm³"."""

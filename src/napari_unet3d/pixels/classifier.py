@@ -21,6 +21,9 @@ so that neither learner can be much surer than the other."""
 _CHUNK = 1 << 15
 """Voxels that go through the layers at once: their hidden units, 8 MiB, stay in the cache."""
 
+_CHUNK_ON_GPU = 1 << 20
+"""The same on a GPU, which would take longer to launch the layers than to compute them."""
+
 
 class _Dropout(nn.Module):
     """Dropout with one mask for a group of voxels."""
@@ -90,6 +93,7 @@ class PixelClassifier(nn.Module):
     ) -> Tensor:
         """Log-probabilities (n_classes, z, y, x) of a box; see `filter_bank` for the parameters."""
         features = filter_bank(read, start, stop, voxel_size)
-        chunks = features.flatten(1).split(_CHUNK, 1)
+        at_once = _CHUNK if features.device.type == "cpu" else _CHUNK_ON_GPU
+        chunks = features.flatten(1).split(at_once, 1)
         parts = [self.voxel_log_probabilities(chunk.T).T for chunk in chunks]
         return torch.cat(parts, 1).reshape(-1, *features.shape[1:])

@@ -28,6 +28,7 @@ from napari_unet3d.networks.geometry import (
     total_stride,
 )
 from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
+from napari_unet3d.networks.resampling import to_device
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import feature_count
 from napari_unet3d.prediction.shortage import (
@@ -36,7 +37,13 @@ from napari_unet3d.prediction.shortage import (
     ShortageError,
     needing_memory,
 )
-from napari_unet3d.prediction.tiling import blending_weights, overlap_slices, plan_tiles
+from napari_unet3d.prediction.tiling import (
+    SMALLEST_WEIGHT,
+    blending_profiles,
+    blending_weights,
+    overlap_slices,
+    plan_tiles,
+)
 from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
@@ -46,6 +53,13 @@ for it."""
 PIXEL_CHUNK = 1_000_000
 """Voxels whose features are computed at once in an image of one channel; fewer in thin boxes, whose
 halo is large."""
+
+_PIXEL_CHUNK_ON_GPU = 8_000_000
+"""The same on an NVIDIA GPU, which takes longer to launch the features of a smaller box than to
+compute them, and whose boxes then read half as much halo."""
+_PIXEL_SHARE = 4 * 300
+"""Bytes of free memory for each voxel of such a box: its features and temporary maps take about 300
+(21 features and up to 50 maps in fp32), and may have a quarter."""
 
 _SMALLEST_SIDE = 32
 """Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
@@ -104,6 +118,7 @@ class Engine:
         self._halo = shrink(self.config)
         tile = tile_shape or self._fitting_tile()
         self._room = MemoryPlan(self.config, tile, sum_device or self.device)
+        self._pixel_chunk = self._fitting_pixel_chunk()
 
     def _fitting_tile(self) -> Triple:
         """The tile for the whole stack, as far as it fits into half of the memory."""
@@ -111,14 +126,23 @@ class Engine:
         budget = (self.memory or devices.free_memory(device)) // 2
         voxels = CPU_TILE if device.type == "cpu" else 1 << 40
         tile = plan_tile(config, self.source.volume.shape, voxels)
-        while prediction_bytes(config, tile, self.precision) > budget or largest_map(
-            config, tile
-        ) > devices.largest_map(device):
+        most, on_gpu = devices.largest_map(device), device.type != "cpu"
+        while (
+            prediction_bytes(config, tile, self.precision, on_gpu) > budget
+            or largest_map(config, tile) > most
+        ):
             smaller = halve(config, tile)
             if smaller is None:
                 break
             tile = smaller
         return tile
+
+    def _fitting_pixel_chunk(self) -> int:
+        """Voxels of one channel whose features are computed at once."""
+        if self.device.type != "cuda" or self.mixture.is_network_alone:
+            return PIXEL_CHUNK
+        free = self.memory or devices.free_memory(self.device)
+        return max(PIXEL_CHUNK, min(_PIXEL_CHUNK_ON_GPU, free // _PIXEL_SHARE))
 
     @property
     def precision(self) -> Precision:
@@ -230,7 +254,7 @@ class Engine:
             if weight_sum is None:
                 weights = torch.ones(out, device=place)
             else:
-                weights = torch.from_numpy(blending_weights(out)).to(place)
+                weights = _blending_weights(out, place)
         for i, tile in enumerate(tiles):
             with needing_memory("tile"):
                 probability = self._run(time, tile)
@@ -298,7 +322,7 @@ class Engine:
         thinness = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
         # Many classes take as much memory as many channels, each of which has 21 features.
         channels = max(self.config.in_channels, -(-self.config.n_classes // feature_count(1)))
-        most = max(PIXEL_CHUNK // channels // thinness, 4096)
+        most = max(self._pixel_chunk // channels // thinness, 4096)
         return plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most).moved(box.start)
 
     def _classify_pixels(self, classifier: PixelClassifier, time: int, box: Box) -> Tensor:
@@ -330,6 +354,17 @@ class Engine:
             return probabilities
         axis = box.longest_axis
         return np.concatenate([self.predict(time, half) for half in box.halves(axis)], 1 + axis)
+
+
+def _blending_weights(shape: Triple, device: torch.device) -> Tensor:
+    """Weights (z, y, x) of the voxels of an output.
+
+    An NVIDIA GPU multiplies them itself: for a large tile, numpy takes longer than the network.
+    """
+    if device.type != "cuda":
+        return torch.from_numpy(blending_weights(shape)).to(device)
+    z, y, x = (to_device(profile, device) for profile in blending_profiles(shape))
+    return (z * y * x).clamp_(min=SMALLEST_WEIGHT)
 
 
 def _is_finite(values: Tensor) -> bool:

@@ -33,11 +33,6 @@ class Estimate:
     high: float | None = None
     slices: int = 0
 
-    @property
-    def has_interval(self) -> bool:
-        """Whether there is an interval."""
-        return self.low is not None
-
 
 def ratio_estimate(
     numerators: Sequence[float], denominators: Sequence[float], confidence: float = CONFIDENCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 
@@ -25,8 +26,8 @@ def check_volume(bundle: ModelBundle, volume: Volume, times: Sequence[int]) -> N
     channels = bundle.network.in_channels
     if volume.n_channels != channels:
         raise BadInputError(
-            f"the image has {volume.n_channels} channel(s), the model was trained on {channels}: "
-            "choose an image with the same channels"
+            f"the image has {counted(volume.n_channels, 'channel')}, the model was trained on "
+            f"{channels}: choose an image with the same channels"
         )
     for time in times:
         if not 0 <= time < volume.n_times:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,9 +149,13 @@ def _run(task: _Task) -> Generator[PredictionProgress | Notice, None, None]:
 
 def _engine(task: _Task) -> Engine:
     """The model on its device, with the gray values of the task's volume."""
-    mixture = task.bundle.build_mixture(folded=True)
-    mixture = mixture.to(task.device, memory_format=devices.memory_format(task.device))  # type: ignore[call-overload]
-    intensity = IntensityNormalization.estimate(task.volume, task.bundle.intensity.clip)
+    with ThreadPoolExecutor(1) as beside:  # both take a good part of a second
+        estimate = beside.submit(
+            IntensityNormalization.estimate, task.volume, task.bundle.intensity.clip
+        )
+        mixture = task.bundle.build_mixture(folded=True)
+        mixture = mixture.to(task.device, memory_format=devices.memory_format(task.device))  # type: ignore[call-overload]
+        intensity = estimate.result()
     return Engine(
         mixture,
         open_source(task.volume, intensity, task.device, task.config.memory),

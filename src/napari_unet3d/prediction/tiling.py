@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box, BoxGrid
 
+SMALLEST_WEIGHT = 1e-6
+"""Weight of the corners of an output, which may be all that covers a voxel."""
+
 
 def plan_tiles(
     volume_shape: Triple, box: Box, output_shape: Triple, overlap: float, align: Triple
@@ -66,12 +69,23 @@ def blending_weights(shape: Triple) -> NDArray[np.float32]:
     The standard deviation is an eighth of the shape, as in nnU-Net (Isensee et al. 2021).
     """
     weights = np.ones((1, 1, 1))
+    for profile in blending_profiles(shape):
+        weights = weights * profile
+    return np.maximum(weights, SMALLEST_WEIGHT).astype(np.float32)
+
+
+def blending_profiles(shape: Triple) -> list[NDArray[np.float64]]:
+    """Three arrays whose product, where it is not too small, are the `blending_weights`.
+
+    Their shapes are (z, 1, 1), (1, y, 1) and (1, 1, x).
+    """
+    profiles = []
     for axis, n in enumerate(shape):
         distance = (np.arange(n) - (n - 1) / 2) / (n / 8)
         view = [1, 1, 1]
         view[axis] = n
-        weights = weights * np.exp(-0.5 * distance**2).reshape(view)
-    return np.maximum(weights, 1e-6).astype(np.float32)
+        profiles.append(np.exp(-0.5 * distance**2).reshape(view))
+    return profiles
 
 
 def overlap_slices(tile: Box, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_unet3d.config import AugmentationConfig, Triple, VoxelSize
-from napari_unet3d.networks.resampling import sample_linearly, to_device
+from napari_unet3d.networks.resampling import all_to_device, sample_linearly
 
 _ISOTROPIC = 1.5
 """Ratio of two voxel sizes. Below it, a patch may be turned by any angle in the plane of the two
@@ -66,17 +66,27 @@ class Warp:
 
     def coordinates(self, device: torch.device) -> Tensor:
         """(3, Z, Y, X) voxel indices in the volume, float32."""
-        matrix, center = to_device(self.matrix, device), to_device(self.center, device)
+        offsets = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in self.shape]
+        bases: list[NDArray[np.float64]] = []
+        if self.controls is not None:
+            bases = [
+                spline_basis(n, step, count)
+                for n, step, count in zip(
+                    self.shape, self.spacing, self.controls.shape[1:], strict=True
+                )
+            ]
+        given: list[ArrayLike] = [self.matrix, self.center, *offsets, *bases]
+        if self.controls is not None:
+            given.append(self.controls)
+        matrix, center, *axes = all_to_device(given, device)
         out = center.view(3, 1, 1, 1)
-        for axis, n in enumerate(self.shape):
-            offset = torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2
+        for axis, offset in enumerate(axes[:3]):
             view = [1, 1, 1, 1]
-            view[axis + 1] = n
+            view[axis + 1] = -1
             out = out + matrix[:, axis].view(3, 1, 1, 1) * offset.view(view)
         if self.controls is not None:
-            controls = to_device(self.controls, device)
-            for n, step in zip(self.shape, self.spacing, strict=True):
-                basis = to_device(spline_basis(n, step, controls.shape[1]), device)
+            controls = axes[-1]
+            for basis in axes[3:-1]:
                 controls = torch.tensordot(controls, basis, dims=([1], [1]))
             # tensordot moved z, y and x to the end one by one, so they are in order again.
             out = out + controls
@@ -137,10 +147,14 @@ class Warp:
     def _displacement(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
         """(3,) displacement, voxels, at one place (z, y, x) of the patch."""
         assert self.controls is not None
-        moved = self.controls
-        for index, step in zip(place, self.spacing, strict=True):
-            basis = _spline_weights(np.array([index / step]), moved.shape[1])
-            moved = np.tensordot(moved, basis[0], axes=([1], [0]))
+        first = [int(index / step) for index, step in zip(place, self.spacing, strict=True)]
+        z, y, x = (
+            _cubic(index / step - low) / 6
+            for index, step, low in zip(place, self.spacing, first, strict=True)
+        )
+        # Only the four nearest control points along an axis have a weight.
+        near = self.controls[(slice(None), *(slice(low, low + 4) for low in first))]
+        moved: NDArray[np.float64] = near @ x @ y @ z
         return moved
 
 
@@ -150,20 +164,18 @@ def spline_basis(n: int, spacing: float, n_controls: int) -> NDArray[np.float64]
     An interpolation through the control points would deform 2.7 times more than the paper does
     (Çiçek et al. 2016, sec. 3; basis functions from the authors' released code).
     """
-    return _spline_weights(np.arange(n) / spacing, n_controls)
-
-
-def _spline_weights(at: NDArray[np.float64], n_controls: int) -> NDArray[np.float64]:
-    """(places, n_controls) weights at fractional control indices."""
+    at = np.arange(n) / spacing
     first = np.floor(at).astype(int)
-    x = at - first
-    weights = np.stack(
-        [(1 - x) ** 3, 3 * x**3 - 6 * x**2 + 4, -3 * x**3 + 3 * x**2 + 3 * x + 1, x**3]
-    )
-    basis = np.zeros((len(at), n_controls))
+    weights = _cubic(at - first)
+    basis = np.zeros((n, n_controls))
     for i in range(4):
-        basis[np.arange(len(at)), first + i] = weights[i] / 6
+        basis[np.arange(n), first + i] = weights[i] / 6
     return basis
+
+
+def _cubic(x: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """(4, …) weights, times 6, of four control points at 0…1 between the middle two."""
+    return np.array([(1 - x) ** 3, 3 * x**3 - 6 * x**2 + 4, -3 * x**3 + 3 * x**2 + 3 * x + 1, x**3])
 
 
 def draw_warp(

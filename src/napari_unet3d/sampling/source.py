@@ -18,6 +18,7 @@ from napari_unet3d.data.shapes import check_box
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.resampling import to_device
+from napari_unet3d.sampling.normalizing import normalize_there, normalizes_there
 
 Beyond = Literal["mirror", "nearest"]
 
@@ -91,7 +92,7 @@ class Source:
         RunFailedError
             The voxels cannot be read.
         """
-        return to_device(self._normalized(time, start, stop), self.device)
+        return self._normalized(self.volume.crop(time, start, stop))
 
     def read(
         self, time: int, start: Sequence[int], stop: Sequence[int], beyond: Beyond = "mirror"
@@ -118,11 +119,11 @@ class Source:
         """
         voxels = _voxels(start, stop, self.volume.shape, beyond)
         low, high = _bounds(voxels)
-        inside = self._normalized(time, low, high)
+        inside = self.volume.crop(time, low, high)
         if any(map(_is_rearranged, voxels)):
             z, y, x = (index - first for index, first in zip(voxels, low, strict=True))
             inside = inside[:, z[:, None, None], y[:, None], x]
-        return to_device(inside, self.device)
+        return self._normalized(inside)
 
     def give_up(self) -> bool:
         """Free the memory of the device that the source can do without, for good.
@@ -134,8 +135,11 @@ class Source:
         """
         return False
 
-    def _normalized(self, time: int, start: Triple, stop: Triple) -> np.ndarray:
-        return self.intensity.apply(self.volume.crop(time, start, stop))
+    def _normalized(self, crop: np.ndarray) -> Tensor:
+        """Gray values (C, z, y, x), as they were read, for the network."""
+        if normalizes_there(self.intensity, crop.dtype, self.device):
+            return normalize_there(self.intensity, crop, self.device)
+        return to_device(self.intensity.apply(crop), self.device)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.io.paint_chunks import Box
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
@@ -19,6 +20,8 @@ from napari_unet3d.session.file_writer import FileWriter
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.paint_writer import PaintWriter
 from napari_unet3d.session.session import NamedModel, SessionRecord
+from napari_unet3d.session.stored_results import KnownObjects
+from napari_unet3d.session.summary_file import write_summary
 
 INTERVAL = 2.0
 """Seconds between two commits: a fifth of what may be lost, and few writes while painting."""
@@ -114,6 +117,14 @@ class AutoSaver:
 
         self._files.put(f"result {name}", write)
 
+    def put_objects(self, objects: KnownObjects) -> None:
+        """Take over numbered objects and their table; the numbers must not change any more."""
+        self._files.put("objects", lambda: self.folder.write_objects(objects))
+
+    def put_summary(self, summary: StackSummary) -> None:
+        """Take over what a prediction says about each slice."""
+        self._files.put("summary", lambda: write_summary(self.folder.path, summary))
+
     def put_image(self, volume: Volume) -> bool:
         """Copy an image that is in no file; return whether it is small enough for that."""
         if not self.folder.wants_image(volume):
@@ -132,7 +143,7 @@ class AutoSaver:
 
     @property
     def saved_at(self) -> float:
-        """Last moment (`time.monotonic`) at which everything put until then was on the disk."""
+        """Last moment (`time.monotonic`) at which all that had been put was on the disk."""
         waiting = (self._paint.waiting_since(), self._files.waiting_since())
         return min((since for since in waiting if since is not None), default=time.monotonic())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from napari_unet3d.data.io.folder_lock import LockLostError
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.session.disk_problems import explain
+from napari_unet3d.session.writer_thread import WriterThread
 
 _RETRY = 5.0
 """Seconds between two tries while the disk is full or gone: a try may write a gigabyte."""
@@ -17,7 +17,7 @@ _RETRY = 5.0
 Work = Callable[[], None]
 
 
-class FileWriter:
+class FileWriter(WriterThread):
     """Carries out pieces of work one by one, in a thread of its own; of each kind the newest.
 
     Parameters
@@ -29,16 +29,13 @@ class FileWriter:
     """
 
     def __init__(self, path: Path, done: Work) -> None:
+        super().__init__()
         self._path, self._done = path, done
-        self._changed = threading.Condition()
         self._works: dict[str, tuple[float, Work]] = {}
-        self._busy_since: float | None = None
         self._retry_at = 0.0
         self._problems: dict[str, str] = {}
         self._lost = False
-        self._ending = False
-        self._thread = threading.Thread(target=self._run, name="session files", daemon=True)
-        self._thread.start()
+        self._start("session files")
 
     def put(self, kind: str, work: Work) -> None:
         """Carry out a piece of work; it takes the place of one of its kind that waits."""
@@ -79,31 +76,27 @@ class FileWriter:
                 and not self._lost
             )
 
-    def stop(self, timeout: float) -> None:
-        """End the thread after the piece of work that it is at."""
+    def _turn(self) -> bool:
+        entry = self._next()
+        if entry is None:
+            return False
+        kind, work = entry
+        try:
+            work()
+        except Exception as error:
+            self._note_failure(kind, work, error)
+            return True
         with self._changed:
-            self._ending = True
+            self._problems.pop(kind, None)
+            current = self._works.get(kind)
+            if current is not None and current[1] is work:
+                del self._works[kind]
             self._changed.notify_all()
-        self._thread.join(timeout)
-
-    def _run(self) -> None:
-        while (entry := self._next()) is not None:
-            kind, work = entry
-            try:
-                work()
-            except Exception as error:
-                self._note_failure(kind, work, error)
-                continue
-            with self._changed:
-                self._problems.pop(kind, None)
-                current = self._works.get(kind)
-                if current is not None and current[1] is work:
-                    del self._works[kind]
-                self._changed.notify_all()
-            self._done()
+        self._done()
+        return True
 
     def _note_failure(self, kind: str, work: Work, error: Exception) -> None:
-        """Try again later, after the others; what fails for another reason than the disk, never."""
+        """Try work again, after the other work, if the disk was at fault; else drop it."""
         with self._changed:
             self._retry_at = time.monotonic() + _RETRY
             self._lost = isinstance(error, LockLostError)

@@ -7,7 +7,9 @@ What lies in it::
     journal/             the last changes of both, until they are carried out
     model.unet3d         the current model
     checkpoint.unet3d    the model of a training that was cut off
-    results/*.zarr       segmentation and other outputs, OME-Zarr
+    summary.npz          which slices the model was unsure about
+    results/*.zarr       segmentation, other outputs and numbered objects, OME-Zarr
+    results/objects.csv  the table of the objects
     image.zarr           the image, where it is in no file
     lock                 who has the folder open
 
@@ -22,16 +24,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from napari_unet3d.config import ClassInfo
+from napari_unet3d.config import ClassInfo, ObjectsConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.fingerprint import Fingerprint
 from napari_unet3d.data.io.folder_lock import FolderLock
-from napari_unet3d.data.io.outputs import create_output
 from napari_unet3d.data.io.paths import user_path
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.slices import parse_slices
@@ -39,7 +41,8 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.session import layout, session_image
+from napari_unet3d.objects.table import ObjectTable
+from napari_unet3d.session import layout, session_image, stored_results
 from napari_unet3d.session.disk_problems import explain
 from napari_unet3d.session.held_folder import HeldFolder
 from napari_unet3d.session.new_folder import now, write_new_folder
@@ -47,11 +50,8 @@ from napari_unet3d.session.room import annotation_fits
 from napari_unet3d.session.session import NamedModel, Session
 from napari_unet3d.session.session_channels import moved, with_channels
 from napari_unet3d.session.session_image import FoundImage
-from napari_unet3d.session.state import (
-    StoredModel,
-    StoredResult,
-    read_state,
-)
+from napari_unet3d.session.state import StoredModel, StoredObjects, StoredResult, read_state
+from napari_unet3d.session.stored_results import KnownObjects
 
 _COPIED_AT_ONCE = 2**26
 """Bytes. A small image that is in no file is copied when the folder is made, in less than a second;
@@ -331,23 +331,9 @@ class SessionFolder(HeldFolder):
             It could not be written; an older one is still there.
         """
         self._lock.check()
-        record = self.record()
-        (self.path / layout.RESULTS).mkdir(exist_ok=True)
-        shape = tuple(int(n) for n in array.shape)
-        with create_output(
-            layout.result_path(self.path, name),
-            shape,
-            np.dtype(array.dtype).newbyteorder("="),
-            layout.result_axes(record, len(shape)),
-            record.voxel_size,
-            record.unit,
-            translation=record.translation,
-            time_step=record.time_step,
-            classes=classes,
-            channel_names=channel_names,
-        ) as output:
-            for where in layout.blocks(shape):
-                output[where] = array[where]
+        make = partial(stored_results.new_result, self.path, self.record(), name)
+        make = partial(make, classes=classes, channel_names=channel_names)
+        stored_results.copy_into(make, array)
         self.note_results([name])
 
     def note_results(self, names: Sequence[str]) -> None:
@@ -356,6 +342,26 @@ class SessionFolder(HeldFolder):
             model = None if self._state.model is None else self._state.model.name
             entry = StoredResult(saved=now(), model=model)
             self._commit_state(results={**self._state.results, **dict.fromkeys(names, entry)})
+
+    def objects(self) -> KnownObjects | None:
+        """The numbered objects and their table; None without any; raises as `read_objects`."""
+        return stored_results.read_objects(self.path, self._state)
+
+    def write_objects(self, objects: KnownObjects) -> None:
+        """Write numbered objects, which take the place of older ones; raises as `write_result`."""
+        self._lock.check()
+        make = partial(stored_results.new_objects, self.path, self.record())
+        stored_results.copy_into(make, objects.numbers)
+        self.note_objects(objects.table, objects.config)
+
+    def note_objects(self, table: ObjectTable, config: ObjectsConfig) -> None:
+        """Write the table of objects whose numbers were written, and take note of both."""
+        checksum = stored_results.write_table(self.path, table)
+        with self._guard:
+            model = None if self._state.model is None else self._state.model.name
+            settings = config.model_dump(mode="json")
+            entry = StoredObjects(saved=now(), model=model, table=checksum, settings=settings)
+            self._commit_state(objects=entry)
 
     def write_image(self, volume: Volume) -> None:
         """Write a copy of an image that is in no file; raises as `write_model`."""
@@ -380,9 +386,8 @@ class SessionFolder(HeldFolder):
             facts = {"image_path": path, "channels": channels}
             if self._record is not None:
                 self._record = self._record.model_copy(update=facts)
-            self._commit_state(
-                record=self._state.record.model_copy(update=facts), fingerprint=fingerprint
-            )
+            record = self._state.record.model_copy(update=facts)
+            self._commit_state(record=record, fingerprint=fingerprint)
 
     def _is_stored(self) -> bool:
         """Whether the file of the model is the one that the state tells of."""

@@ -19,7 +19,7 @@ from napari_unet3d.session.session_image import relative_path
 from napari_unet3d.session.state import FolderState, read_state, settled_state
 
 _END = 2.0
-"""Seconds at the end in which commits are brought to their places; whoever opens the folder next
+"""Seconds that closing spends on bringing commits to their places. Whoever opens the folder next
 brings the others there."""
 
 
@@ -96,7 +96,7 @@ class HeldFolder:
             self._dirty |= self._chunks.fold(box, labels)
 
     def fold_all(self, labels: Any) -> None:
-        """Take over a whole annotation: all of it is read, and what it lacks is removed."""
+        """Take over a whole annotation; paint that it does not have is removed."""
         with self._guard:
             self._dirty |= self._chunks.replace_by(labels)
 

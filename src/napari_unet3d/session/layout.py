@@ -25,6 +25,7 @@ MODEL = "model.unet3d"
 CHECKPOINT = "checkpoint.unet3d"
 RESULTS = "results"
 IMAGE_COPY = "image.zarr"
+OBJECTS = "objects"
 
 _PLANES = 64
 """Planes along z that are copied at once: whole chunks of the OME-Zarr files that are written."""
@@ -51,6 +52,11 @@ def result_path(folder: Path, name: str) -> Path:
             f"A result cannot be called '{name}': use letters, digits, spaces, '-' and '_'."
         )
     return folder / RESULTS / f"{name}.zarr"
+
+
+def table_path(folder: Path) -> Path:
+    """File of the table of the objects, whose numbers are the result `OBJECTS`."""
+    return folder / RESULTS / f"{OBJECTS}.csv"
 
 
 def result_axes(record: SessionRecord, ndim: int) -> str:
@@ -84,6 +90,7 @@ def clear_unfinished(folder: Path) -> None:
     for name in (MODEL, CHECKPOINT, IMAGE_COPY):
         clear_leftovers(folder / name)
     results = folder / RESULTS
+    clear_leftovers(table_path(folder))
     for name in {entry.name.lstrip(".").partition(".zarr.")[0] for entry in results.glob(".*")}:
         clear_leftovers(results / f"{name}.zarr")
 

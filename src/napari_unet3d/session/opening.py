@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.changed_chunks import Chunk, checksums
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.session import layout
@@ -21,6 +23,11 @@ from napari_unet3d.session.room import annotation_fits
 from napari_unet3d.session.session import NamedModel, SessionRecord
 from napari_unet3d.session.session_image import FoundImage
 from napari_unet3d.session.state import read_state
+from napari_unet3d.session.stored_results import KnownObjects
+from napari_unet3d.session.summary_file import read_summary
+
+_UNREADABLE = (BadInputError, RunFailedError, OSError, MemoryError)
+_OLD_OBJECTS = "The objects are those of an earlier segmentation: find them again."
 
 Candidate = tuple[Volume, Path | None]
 """An image that may be the one of the session, and its file."""
@@ -46,6 +53,10 @@ class OpenedSession:
         The model of a training that was cut off; None without one.
     results
         Arrays of the outputs by name.
+    objects
+        The numbered objects; None without any.
+    summary
+        What the last prediction says about each slice; None where that is not stored.
     match
         Which candidate is the image of the session; None when none is.
     differences
@@ -65,11 +76,18 @@ class OpenedSession:
     model: NamedModel | None
     checkpoint: NamedModel | None
     results: Mapping[str, Any]
+    objects: KnownObjects | None
     match: int | None
     differences: tuple[str, ...]
     found: FoundImage | None
     saved_at: datetime
     notes: tuple[str, ...] = field(default=())
+    summary: StackSummary | None = None
+
+    @property
+    def classes(self) -> tuple[ClassInfo, ...]:
+        """The classes of the results: those of the model or, without one, of the annotation."""
+        return tuple(self.record.classes if self.model is None else self.model.bundle.classes)
 
     @property
     def crashed(self) -> bool:
@@ -154,10 +172,16 @@ def open_session(
         results: dict[str, Any] = {}
         for name, volume in folder.results().items():
             try:
-                fits = annotation_fits(volume.data.shape)
-                results[name] = np.asarray(volume.data) if fits else volume.data
-            except (BadInputError, RunFailedError, OSError, MemoryError) as error:
+                results[name] = _in_memory(volume.data)
+            except _UNREADABLE as error:
                 notes.append(str(error))
+        objects = None
+        try:
+            if (objects := folder.objects()) is not None:
+                objects = replace(objects, numbers=_in_memory(objects.numbers))
+                notes += [_OLD_OBJECTS] * folder.state.objects_are_old
+        except _UNREADABLE as error:
+            notes.append(str(error))
     except BaseException:
         folder.close()
         raise
@@ -169,12 +193,19 @@ def open_session(
         model,
         checkpoint,
         results,
+        objects,
         match,
         differences,
         found,
         before,
         tuple(notes),
+        read_summary(path),
     )
+
+
+def _in_memory(array: Any) -> Any:
+    """A numpy array where that fits into the memory; else the array itself, which reads files."""
+    return np.asarray(array) if annotation_fits(array.shape) else array
 
 
 def _take(folder: SessionFolder, volume: Volume, path: Path | None) -> int | None:
@@ -199,7 +230,7 @@ def _note_place(
 def find_match(
     folder: SessionFolder, candidates: Sequence[Candidate]
 ) -> tuple[int | None, tuple[str, ...]]:
-    """Which of the images is the one that was annotated, and else in what the last one differs."""
+    """Find the annotated image among some; without it, say in what the last of them differs."""
     reasons: tuple[str, ...] = ()
     for index, (volume, path) in enumerate(candidates):
         try:

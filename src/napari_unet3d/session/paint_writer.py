@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from napari_unet3d.data.io.paint_chunks import Box
 from napari_unet3d.session.disk_problems import explain
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import SessionRecord
+from napari_unet3d.session.writer_thread import WriterThread
 
 _QUIET = 0.15
 """Seconds without a change before a commit: what one action puts one after the other, such as
@@ -30,7 +30,7 @@ Part = tuple[Box | None, Any]
 """A box and its labels, maybe compressed; or None and a whole annotation."""
 
 
-class PaintWriter:
+class PaintWriter(WriterThread):
     """Collects paint and records, and commits them in a thread of its own.
 
     Parameters
@@ -46,8 +46,8 @@ class PaintWriter:
     def __init__(
         self, folder: SessionFolder, interval: float, model_follows: Callable[[], bool]
     ) -> None:
+        super().__init__()
         self._folder, self._interval, self._model_follows = folder, interval, model_follows
-        self._changed = threading.Condition()
         self._parts: list[Part] = []
         self._queued = 0
         self._record: SessionRecord | None = None
@@ -61,11 +61,9 @@ class PaintWriter:
         self._busy_since: float | None = None
         self._settled = False
         self._lost = False
-        self._ending = False
         self._problem = ""
         self._codec = numcodecs.Zstd(level=1)
-        self._thread = threading.Thread(target=self._run, name="session paint", daemon=True)
-        self._thread.start()
+        self._start("session paint")
 
     def put_labels(self, box: Box, labels: np.ndarray) -> None:
         """Take over the labels of a box."""
@@ -143,24 +141,20 @@ class PaintWriter:
             finally:
                 self._flushes -= 1
 
-    def stop(self, timeout: float) -> None:
-        """End the thread; what was not written by then is not written."""
-        with self._changed:
-            self._ending = True
-            self._changed.notify_all()
-        self._thread.join(timeout)
-
     # ---- inside
 
-    def _run(self) -> None:
-        while (turn := self._next_turn()) is not None:
-            failed: list[Part] = []
-            try:
-                self._carry_out(turn, failed)
-            except Exception as error:
-                self._note_failure(error, failed)
-            else:
-                self._note_success(turn)
+    def _turn(self) -> bool:
+        turn = self._next_turn()
+        if turn is None:
+            return False
+        failed: list[Part] = []
+        try:
+            self._carry_out(turn, failed)
+        except Exception as error:
+            self._note_failure(error, failed)
+        else:
+            self._note_success(turn)
+        return True
 
     def _next_turn(self) -> _Turn | None:
         """Wait until something is to be done; None at the end."""
@@ -246,7 +240,7 @@ class PaintWriter:
 
 
 class _Turn:
-    """What the thread does next: a commit of parts and record, or settling (no moment)."""
+    """What the thread does next: commit parts and record; without a moment, settle."""
 
     def __init__(
         self, parts: list[Part], record: SessionRecord | None, moment: float | None

@@ -27,8 +27,8 @@ _FLAT = 0.02
 _SURE = 0.05
 """IoU. Where the last step is known less exactly than this, a flat curve says nothing."""
 _STEP_CONFIDENCE = 0.8
-"""Of the interval of the last step. Four times out of five is enough to decide whether to paint
-on; 95 % would need a dozen trainings of each number of slices."""
+"""Confidence of the interval of the last step, 0 to 1. Right four times out of five is enough to
+decide whether to paint on; 95 % would need a dozen trainings with each number of slices."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.slices import SliceRef, at_time, plane_index, read_slice
 from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import either
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import HeldOutScores, Notice, TrainingProgress
 from napari_unet3d.model.evidence import CrossValidation, Fold, LearningCurve, LearningRun
@@ -35,7 +36,8 @@ _LEAST_SECONDS = 10.0
 """Seconds of each training, however small the budget: less is not even enough for the pixel
 classifier."""
 _LEAST_ITERATIONS = 20
-"""Iterations of each training, likewise."""
+"""Iterations of each training, however small the budget: fewer leave the network at its random
+start."""
 _REPEATS = 3
 """Trainings of a learning curve with the same number of slices, where held-out slices are measured.
 Which slices are taken matters as much as how many, so one would tell nothing."""
@@ -146,8 +148,8 @@ def plan_cross_validation(session: Session, folds: int | None = None) -> Quality
     if len(slices) < 2:
         raise BadInputError(
             "Cross-validation leaves out each annotated slice in turn, so it needs two slices or "
-            f"more besides the held-out ones; there {'is' if slices else 'are'} {len(slices)}. "
-            "Paint and complete another slice."
+            f"more besides the held-out ones; there {either(len(slices), 'is', 'are')} "
+            f"{len(slices)}. Paint and complete another slice."
         )
     number = min(folds or _MOST_FOLDS, len(slices))
     if number < 2:
@@ -195,7 +197,7 @@ def plan_learning_curve(session: Session) -> QualityPlan:
         raise BadInputError(
             "Not enough slices to say: a learning curve compares trainings on 1, 2, … slices, so "
             f"it needs {'two' if held_out else 'three'} annotated slices besides the held-out "
-            f"ones; there {'is' if len(slices) == 1 else 'are'} {len(slices)}."
+            f"ones; there {either(len(slices), 'is', 'are')} {len(slices)}."
         )
     seed = session.settings.training.seed
     splits = []

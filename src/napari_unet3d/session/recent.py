@@ -149,7 +149,7 @@ def default_folder(image: Path | str, *, new: bool = False) -> Path:
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether a file can be made in a folder: what permissions say is not always true."""
+    """Try whether a file can be made in a folder: permissions tell of no read-only disk."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True

@@ -52,14 +52,14 @@ class FoundImage:
 
 
 def find_image(folder: Path, state: FolderState) -> FoundImage:
-    """Look for the image of a session: beside the folder first, so that both can be moved."""
+    """Look for the image of a session, first by its path relative to the folder."""
     changed: FoundImage | None = None
     unreadable = ""
     for path in _places(folder, state):
         if not path.exists():
             continue
         try:
-            volume, differences = _closest(state, _read(path, state.record), path)
+            volume, differences = read_image(path, state)
         except (BadInputError, RunFailedError) as error:
             unreadable = unreadable or str(error)
             continue
@@ -68,6 +68,17 @@ def find_image(folder: Path, state: FolderState) -> FoundImage:
             return FoundImage("found", volume, None if own else path)
         changed = changed or FoundImage("changed", volume, path, _changed_text(path, differences))
     return changed or FoundImage("missing", text=_missing_text(state, unreadable))
+
+
+def read_image(path: Path, state: FolderState) -> tuple[Volume, tuple[str, ...]]:
+    """Open a file as the image of a session, and say in what it differs from the annotated one.
+
+    Raises
+    ------
+    BadInputError
+        It cannot be opened.
+    """
+    return _closest(state, _read(path, state.record), path)
 
 
 def compare(state: FolderState, volume: Volume, path: Path | None = None) -> tuple[str, ...]:
@@ -154,7 +165,7 @@ def _places(folder: Path, state: FolderState) -> list[Path]:
 
 
 def _read(path: Path, record: SessionRecord) -> Volume:
-    """Open an image with the axes that the file names; else with those that the user chose.
+    """Open an image with the axes that the file names or, where these do not fit, the user chose.
 
     The other order would take an ImageJ file, whose channels lie within z, for another image.
     """
@@ -176,7 +187,7 @@ def _read(path: Path, record: SessionRecord) -> Volume:
 
 
 def _closest(state: FolderState, volume: Volume, path: Path) -> tuple[Volume, tuple[str, ...]]:
-    """The image in a file, and in what it differs; one channel of it, if one was annotated."""
+    """Return the image of a file, or its annotated channel, and in what it differs."""
     record = state.record
     if "C" in volume.axes and "C" not in (record.axes or ""):
         for index in range(volume.n_channels):

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from napari_unet3d.data.io.fingerprint import Fingerprint
 from napari_unet3d.data.io.journal import read_commits
@@ -49,6 +49,17 @@ class StoredResult(_Frozen):
     model: str | None = None
 
 
+class StoredObjects(StoredResult):
+    """The objects in a folder: "results/objects.zarr", and their table "results/objects.csv".
+
+    `table` is the checksum of the table: another one does not belong to these numbers. `settings`
+    are those of the `ObjectsConfig` by which the objects were found.
+    """
+
+    table: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+
+
 class FolderState(_Frozen):
     """All that session.json holds."""
 
@@ -67,6 +78,13 @@ class FolderState(_Frozen):
     fingerprint: Fingerprint | None = None
     model: StoredModel | None = None
     results: dict[str, StoredResult] = Field(default_factory=dict)
+    objects: StoredObjects | None = None
+
+    @property
+    def objects_are_old(self) -> bool:
+        """Whether the stack was segmented again since the objects were found."""
+        labels = self.results.get("labels")
+        return self.objects is not None and labels is not None and self.objects.saved < labels.saved
 
     def as_bytes(self) -> bytes:
         """The text of session.json."""
@@ -149,7 +167,7 @@ def parse_state(content: bytes, path: Path) -> FolderState:
 
 
 def _readable(record: Text) -> Text:
-    """A record without what comes and goes with versions of the program, and may close no session.
+    """Leave out of a record what this version cannot read: that keeps no session from opening.
 
     Settings that are not known are left out; scores that cannot be read are measured again.
     """

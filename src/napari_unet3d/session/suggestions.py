@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from napari_unet3d.config import AXIS_NAMES, PLANE_NAMES, Triple, VoxelSize
 from napari_unet3d.data.slice_summary import SliceSummary
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.wording import counted, either, joined
 
 Strategy = Literal["unsure", "spread", "random"]
 Purpose = Literal["train", "measure"]
@@ -309,9 +310,9 @@ def _words(scene: Scene, strategy: Strategy, ref: SliceRef, first: bool) -> tupl
     names = [f"'{name}'" for ratio, name in ranked if ratio >= _MUCH][:2]
     if not names:
         return f"{gap}, and no slice is much less sure than the others", brief_gap
-    verb = "is" if len(names) == 1 else "are"
+    verb = either(len(names), "is", "are")
     brief = f"{', '.join(names)} unsure"
-    return f"{' and '.join(names)} {verb} unsure here, and {gap}", brief
+    return f"{joined(names)} {verb} unsure here, and {gap}", brief
 
 
 def _drawn_words(scene: Scene, ref: SliceRef) -> tuple[str, str]:
@@ -342,7 +343,7 @@ def _gap(scene: Scene, ref: SliceRef) -> tuple[str, str]:
         return words, f"No {PLANE_NAMES[ref.axis]} slice yet"
     near = min(painted, key=lambda i: abs(i - ref.index))
     slices = abs(near - ref.index)
-    far = brief = f"{slices} slice{'s' if slices != 1 else ''}"
+    far = brief = counted(slices, "slice")
     if scene.unit != "pixel":
         brief = f"{slices * scene.voxel_size[ref.axis]:.3g} {scene.unit}"
         far += f" ({brief})"

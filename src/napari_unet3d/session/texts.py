@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from napari_unet3d.data.wording import counted, either, joined
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import (
     HeldOutScores,
@@ -109,9 +110,10 @@ def joined_text(event: SlicesJoined) -> str:
     """Write what became of slices that were painted or held out while the training runs."""
     parts = []
     if event.trained:
-        parts.append(f"{_list(event.trained)} {_verb(event.trained, 'joined')} the training.")
+        parts.append(f"{joined(event.trained)} joined the training.")
     if event.held_out:
-        parts.append(f"{_list(event.held_out)} {_verb(event.held_out, 'is')} measured from now on.")
+        verb = either(len(event.held_out), "is", "are")
+        parts.append(f"{joined(event.held_out)} {verb} measured from now on.")
     parts += [
         f"{ref} was trained on for {show_duration(max(1, seconds))} before it was held out: its "
         "score flatters."
@@ -119,17 +121,16 @@ def joined_text(event: SlicesJoined) -> str:
         if ref in event.held_out
     ]
     if event.erased:
-        parts.append(f"{_list(event.erased)} left the training: nothing is painted there now.")
+        parts.append(f"{joined(event.erased)} left the training: nothing is painted there now.")
     for ref, values in event.left_out:
-        noun = "Label" if len(values) == 1 else "Labels"
+        noun, verb = either(len(values), "Label"), either(len(values), "is", "are")
         parts.append(
-            f"{noun} {_list(values)} on {ref} {_verb(values, 'is')} left out: a new class needs a "
-            "new training."
+            f"{noun} {joined(values)} on {ref} {verb} left out: a new class needs a new training."
         )
     if event.refused:
         parts.append(
-            f"{_list(event.refused)} {_verb(event.refused, 'stays')} in the training as before: "
-            "without it nothing would be left to train on."
+            f"{joined(event.refused)} {either(len(event.refused), 'stays', 'stay')} in the "
+            "training as before: without it nothing would be left to train on."
         )
     return " ".join(parts)
 
@@ -157,18 +158,6 @@ def rest_text(event: RoundFinished) -> str:
     if event.end == "time":
         return f"{begin}. That is the longest time without new paint; paint, and it goes on."
     return ""
-
-
-def _list(items: Sequence[object]) -> str:
-    """Write items as "a", "a and b" or "a, b and c"."""
-    names = [str(item) for item in items]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _verb(items: Sequence[object], verb: str) -> str:
-    """A verb in the singular or plural, for so many items."""
-    plural = {"is": "are", "stays": "stay"}
-    return verb if len(items) == 1 else plural.get(verb, verb)
 
 
 # --- progress -------------------------------------------------------------------------------
@@ -262,4 +251,4 @@ def error_text(error: Any) -> str:
 
 def show_iterations(number: int) -> str:
     """Write a number of iterations: "1 iteration", "12 iterations"."""
-    return "1 iteration" if number == 1 else f"{number} iterations"
+    return counted(number, "iteration")

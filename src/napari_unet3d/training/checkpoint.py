@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.architecture import Network
@@ -37,8 +38,8 @@ def check_start(
     """
     if bundle.network.in_channels != volume.n_channels:
         raise BadInputError(
-            f"The model was trained on {bundle.network.in_channels} channel(s), the image has "
-            f"{volume.n_channels}: choose an image with the same channels, or start anew."
+            f"The model was trained on {counted(bundle.network.in_channels, 'channel')}, the image "
+            f"has {volume.n_channels}: choose an image with the same channels, or start anew."
         )
     if not resume:
         return

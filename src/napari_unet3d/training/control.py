@@ -47,7 +47,10 @@ class TrainingControl:
         return time.monotonic() - self._stopped_at if self._stop.is_set() else 0.0
 
     def checkpoint_every(self, seconds: float | None) -> None:
-        """Ask for a `Checkpoint` event each time so many seconds have passed; None for none."""
+        """Ask for a `Checkpoint` event each time so many seconds have passed; None for none.
+
+        The first one comes after ten seconds at most.
+        """
         self._checkpoint_seconds = seconds
 
     @property

@@ -131,7 +131,7 @@ class Joining:
         given: Collection[SliceRef],
         elapsed: float,
     ) -> SlicesJoined:
-        """What happened to the slices, and since when each is trained on."""
+        """Describe what happened to the slices, and since when each is trained on."""
         trained = {s.ref for s in now.slices}
         lost = {s.ref for s in before.slices} - trained
         held_out = now.annotation.held_out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from napari_unet3d.events import Notice
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.geometry import shrink
-from napari_unet3d.networks.planning import halve
+from napari_unet3d.networks.planning import halve, training_bytes
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.sampling.source import GIVEN_UP, open_source
 from napari_unet3d.training.averaging import average_weights
@@ -29,6 +30,7 @@ from napari_unet3d.training.listening import Listener
 from napari_unet3d.training.loss_meter import LossMeter
 from napari_unet3d.training.losses import balanced_weights, masked_loss
 from napari_unet3d.training.plan import TrainingPlan
+from napari_unet3d.training.replaying import CudaRecorder, ReplayedPass
 
 _WARM_UP = 10
 """Iterations in which the learning rate rises: AdamW's moments are poor estimates in the first."""
@@ -53,6 +55,9 @@ class Learner:
         What is trained, and on what.
     listener
         Hears the orders of the user within a step; attached to the network and its average.
+    replays
+        Whether passes are recorded and replayed on an NVIDIA GPU, which the CPU then takes less
+        time to keep busy.
 
     Attributes
     ----------
@@ -69,7 +74,7 @@ class Learner:
         Draws the batches.
     """
 
-    def __init__(self, plan: TrainingPlan, listener: Listener) -> None:
+    def __init__(self, plan: TrainingPlan, listener: Listener, *, replays: bool = True) -> None:
         self.plan = plan
         self.iteration = plan.first_iteration
         self.sampler = PatchSampler(
@@ -93,6 +98,7 @@ class Learner:
         )
         self._scaler = self._make_scaler(_FIRST_SCALE)
         self._class_weights = self._make_class_weights()
+        self._passes = ReplayedPass(self._pass, self._make_recorder() if replays else None)
         self._losses = LossMeter(plan.device)
         self._voxels_seen: int | Tensor = 0
         if plan.start_from is not None and plan.resume:
@@ -105,7 +111,9 @@ class Learner:
         """Train on the annotation of another plan from now on, which is the same otherwise."""
         self.plan = plan
         self.sampler.adopt(plan.annotation, plan.slices)
-        self._class_weights = self._make_class_weights()
+        weights = self._make_class_weights()
+        if self._class_weights is not None and weights is not None:
+            self._class_weights.copy_(weights)  # in place: recordings read them there
 
     # --- a step -------------------------------------------------------------------------------
 
@@ -157,12 +165,7 @@ class Learner:
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(fraction)
         image = image.contiguous(memory_format=devices.memory_format(plan.device))
-        with devices.autocast(plan.device, plan.precision):
-            logits = self.network(image)
-        loss = masked_loss(logits, target, plan.config, self._class_weights)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        loss = self._update_weights(loss.detach())
+        loss = self._update_weights(self._passes(image, target))
         self.iteration += 1
         self._voxels_seen = self._voxels_seen + _count(target)
         average_weights(self.average, self.network, self.iteration, plan.config.weight_averaging)
@@ -173,6 +176,15 @@ class Learner:
                 "rate, or choose precision fp32."
             )
         return self._losses.latest
+
+    def _pass(self, image: Tensor, target: Tensor) -> Tensor:
+        """Forward and backward through the network; returns the loss."""
+        with devices.autocast(self.plan.device, self.plan.precision):
+            logits = self.network(image)
+        loss = masked_loss(logits, target, self.plan.config, self._class_weights)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        return loss.detach()
 
     def learning_rate(self, fraction: float) -> float:
         """The learning rate of the next iteration, when `fraction` of the budget is used."""
@@ -225,6 +237,7 @@ class Learner:
             The patch cannot be smaller.
         """
         self.drop_step()
+        self._passes.give_up()
         if self.sampler.source.give_up():
             devices.make_room(self.plan.device)
             return Notice(GIVEN_UP)
@@ -250,6 +263,7 @@ class Learner:
         # A step that broke off between unscaling and updating leaves a scaler that refuses the
         # next one. The scale that was found stays.
         self._scaler = self._make_scaler(self._scaler.get_scale())
+        self._passes.forget()
 
     # --- what it has come to --------------------------------------------------------------------
 
@@ -262,6 +276,11 @@ class Learner:
     def step_voxels(self) -> int:
         """Voxels of the batch of one step."""
         return self.plan.batch_size * math.prod(self.patch_shape)
+
+    @property
+    def recorded_shapes(self) -> int:
+        """Shapes of batches whose passes are replayed instead of launched one by one."""
+        return self._passes.recordings
 
     @property
     def finite_steps(self) -> int:
@@ -287,6 +306,17 @@ class Learner:
             init_scale=scale if fp16 else 1.0,
             enabled=fp16 or self.skips_on_device,
         )
+
+    def _make_recorder(self) -> CudaRecorder | None:
+        plan = self.plan
+        if plan.device.type != "cuda":
+            return None
+
+        def needed(images: Sequence[int]) -> int:
+            count, _, z, y, x = images
+            return count * training_bytes(plan.network, (z, y, x), plan.precision, True)
+
+        return CudaRecorder(plan.device, list(self.network.parameters()), needed)
 
     def _make_class_weights(self) -> Tensor | None:
         if self.plan.config.class_weights != "balanced":

@@ -12,7 +12,7 @@ from napari_unet3d.training.control import TrainingControl
 _STOPPED_SECONDS = 1.2
 """Seconds for each of the two parts of the end after Stop, for which the user waits."""
 _STOP_PATIENCE = 0.5
-"""Seconds. A step that ends so soon after Stop is kept; a longer one is dropped."""
+"""Seconds after Stop in which a step may end; a longer one is dropped."""
 
 
 class CancelledError(Exception):

@@ -10,6 +10,7 @@ from napari_unet3d.data.boxes import slice_box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores, SlicePreview
 from napari_unet3d.model.mixture import Calibration, Mixture
+from napari_unet3d.model.record import FEWEST_ITERATIONS
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.layers import fold_batch_norm
@@ -144,16 +145,18 @@ class Looks:
         """Voxels whose features are computed before `measure` can end, on the way."""
         return 0 if self.support.pixels is None else self._held_out.first_part_pixels
 
-    def calibrate(self, trained: bool) -> None:
+    def calibrate(self, iterations: int) -> None:
         """Calibrate the probabilities of the final network, which needs its statistics.
 
         Parameters
         ----------
-        trained
-            Whether the network has learned anything; one that has not gets no weight where there
-            is a pixel classifier.
+        iterations
+            Iterations that the network has learned in. One that has not learned gets no weight
+            where there is a pixel classifier; nor does one that has hardly learned, unless there
+            was time to fit its weight.
         """
-        if not trained:
+        few = iterations < FEWEST_ITERATIONS
+        if not iterations or (few and self.support.guesses_weights):
             self.support.leave_it_to_pixels()
             return
         alone = self.engine(self.tiles.dense, 0.0, Calibration())

@@ -29,7 +29,7 @@ from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.listening import Listener, StoppedError
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.plan import TrainingPlan
-from napari_unet3d.training.record import make_bundle
+from napari_unet3d.training.record import learned_iterations, make_bundle
 from napari_unet3d.training.reports import describe_progress, describe_start
 from napari_unet3d.training.rescue import Attempts, rescue
 from napari_unet3d.training.rounds import Plateau, Sample, next_length
@@ -38,6 +38,10 @@ from napari_unet3d.training.throttle import Throttle
 _REFITTING_SHARE = 0.25
 """Share of the time in which the pixel classifier is fitted again, where slices join all the time:
 the network is trained in the rest."""
+
+_FIRST_CHECKPOINT = 10.0
+"""Seconds of training after which the first checkpoint is made, where checkpoints are further
+apart: what was learned in the first minute is worth keeping, too."""
 
 _FORECAST_SECONDS = 5.0
 """Seconds of training between two forecasts of what follows it."""
@@ -74,6 +78,8 @@ class TrainingLoop:
         """Of the last fit of the pixel classifier."""
         self._begin = time.monotonic() - plan.budget.seconds_before
         self._speed: Speed | None = None
+        self._save_at: float | None = None
+        """When the next checkpoint is due, in seconds of training; counted through all rounds."""
         self._joins = 0
         """How often slices have joined."""
 
@@ -188,7 +194,7 @@ class TrainingLoop:
     def _iterate(self) -> Events:
         """Iterations, with looks and checkpoints between them, until the budget is used."""
         learner, budget, control = self.learner, self._budget, self._control
-        scoring, viewing, saved = Throttle(), Throttle(), self.elapsed
+        scoring, viewing = Throttle(), Throttle()
         viewed: SliceRef | None = None
         self._listener.begin_iterations()
         while not control.stopped:
@@ -233,10 +239,9 @@ class TrainingLoop:
                     "The slice on the screen could not be predicted this time",
                     partial(self.looks.preview, ref),
                 )
-            interval = control.checkpoint_seconds
-            if interval is not None and self.elapsed - saved >= interval:
+            if self._checkpoint_due():
                 yield from self._attempts("No checkpoint could be made", self._checkpoint)
-                saved = self.elapsed
+                self._save_at = self.elapsed + (control.checkpoint_seconds or 0.0)
 
     def _join(self) -> Events:
         """Take in the slices that were painted since the last iteration."""
@@ -288,6 +293,15 @@ class TrainingLoop:
             return None
         return ref
 
+    def _checkpoint_due(self) -> bool:
+        interval = self._control.checkpoint_seconds
+        if interval is None:
+            return False
+        if self._save_at is None:
+            before = self._budget.seconds_before
+            self._save_at = before + min(interval, _FIRST_CHECKPOINT)
+        return self.elapsed >= self._save_at
+
     def _checkpoint(self) -> Checkpoint:
         self.looks.estimate_statistics(final=False)
         return Checkpoint(make_bundle(self.learner, self.looks, self.elapsed))
@@ -300,9 +314,9 @@ class TrainingLoop:
         self._listener.begin_part(self._budget.finishing_seconds)
         yield FinishingStarted(elapsed, speed.finishing(self._listener.limit))
         looks.estimate_statistics(final=True)
-        trained = learner.iteration > 0 or self._plan.keeps_head
+        iterations = learned_iterations(learner)
         yield from self._attempts(
-            "The model could not be calibrated", partial(looks.calibrate, trained)
+            "The model could not be calibrated", partial(looks.calibrate, iterations)
         )
         scores: list[TrainingEvent] = []
         if self._plan.annotation.held_out:

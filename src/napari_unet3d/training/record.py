@@ -77,6 +77,11 @@ def make_record(
     )
 
 
+def learned_iterations(learner: Learner) -> int:
+    """Iterations that the network has learned in, with those of the models it went on from."""
+    return _iterations_before(learner.plan) + learner.iteration
+
+
 def _iterations_before(plan: TrainingPlan) -> int:
     """Iterations of the models that this one went on from, as far as they still count."""
     if plan.start_from is None or not plan.keeps_head:

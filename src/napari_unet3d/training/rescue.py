@@ -13,7 +13,7 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.prediction.engine import NotFiniteError
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
-from napari_unet3d.training.record import make_bundle
+from napari_unet3d.training.record import learned_iterations, make_bundle
 
 
 class Attempts:
@@ -81,7 +81,7 @@ def rescue(learner: Learner, looks: Looks, elapsed: float) -> ModelBundle | None
         if not learner.finite_steps:
             return None
         devices.make_room(learner.plan.device)
-        _finish_what_can_be(looks, learner.plan.device)
+        _finish_what_can_be(looks, learner)
         try:
             bundle = make_bundle(learner, looks, elapsed)
         except Exception:  # without the optimizer's state it is a quarter as large
@@ -92,7 +92,7 @@ def rescue(learner: Learner, looks: Looks, elapsed: float) -> ModelBundle | None
     return bundle if finite else None
 
 
-def _finish_what_can_be(looks: Looks, device: torch.device) -> None:
+def _finish_what_can_be(looks: Looks, learner: Learner) -> None:
     """Statistics and calibration of the model, where memory still suffices for them."""
     before = {name: t.clone() for name, t in looks.network.named_buffers()}
     try:
@@ -102,8 +102,8 @@ def _finish_what_can_be(looks: Looks, device: torch.device) -> None:
         looks.support.leave_it_to_pixels()
         return
     try:
-        looks.calibrate(trained=True)
+        looks.calibrate(learned_iterations(learner))
     except NotFiniteError:
         looks.support.leave_it_to_pixels()
-    except Exception:  # both keep the same weight, as before
-        devices.make_room(device)
+    except Exception:  # the weights stay as they were
+        devices.make_room(learner.plan.device)

@@ -23,9 +23,9 @@ from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import computed_voxels
 
 EQUAL_WEIGHTS = Calibration(network=0.5, pixels=0.5)
-"""Until the end of the training, both learners have the same weight."""
+"""The weights until the end of the training, where they are fitted if there is time."""
 PIXELS_ALONE = Calibration(network=0.0, pixels=1.0)
-"""Of a network that has learned nothing."""
+"""The weights while the network has learned nothing: the pixel classifier decides alone."""
 
 
 class PixelSupport:
@@ -134,6 +134,11 @@ class PixelSupport:
         """Give the network no weight where there is a pixel classifier."""
         if self.pixels is not None:
             self.calibration = PIXELS_ALONE
+
+    @property
+    def guesses_weights(self) -> bool:
+        """Whether the weights are not fitted, and `calibrate` had no time to prepare for it."""
+        return self.calibration == EQUAL_WEIGHTS and not self._log_probabilities
 
     @property
     def calibration_boxes(self) -> list[Box]:

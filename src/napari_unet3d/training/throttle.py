@@ -15,7 +15,8 @@ _LARGEST_LOOK = 0.25
 
 
 _HURRIED_SHARE = 0.5
-"""The same while the user moves on from slice to slice, and waits for each."""
+"""Share of the time that looks take while the user moves from slice to slice, and waits for
+each."""
 
 
 class Throttle:

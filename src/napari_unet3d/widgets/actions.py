@@ -37,7 +37,7 @@ from napari_unet3d.widgets.parts.hint import after_training
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.run_bar import Action, RunBar
 from napari_unet3d.widgets.parts.training_form import TrainingForm
-from napari_unet3d.widgets.run.prediction_view import PredictionView, ShownResult
+from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.run.report import RunReport
 from napari_unet3d.widgets.run.runner import Finished, Runner
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
@@ -103,10 +103,6 @@ class Actions(QObject):
         """What to do after a run; "" once the user did something."""
         self.next_actions: tuple[Action, ...] = ()
         """Buttons under it."""
-        self._learned: ShownResult | None = None
-        """The result of the last continuous training, which the next one replaces."""
-        self._learning: PredictionView | None = None
-        """What a continuous training shows that goes on."""
         self._painted = annotator.slices()
         self._learned_from: weakref.ref[Labels] | None = None
         """The annotation that the current model was trained on."""
@@ -223,12 +219,9 @@ class Actions(QObject):
         control.watch(self._live_slice())
         self._begin(image, classes, notes, training=True, time_points=session.time_points)
         keeps_learning = more is None and self._run_bar.keep_learning.isChecked()
-        before = None if self._learned is None else self._learned.labels_of(image)
-        replaces = self._learned if keeps_learning and before is not None else None
-        view = PredictionView(self._viewer, outputs, image, classes, replaces)
+        view = PredictionView(self._viewer, outputs, image, classes)
         if keeps_learning:
-            self._learning = view
-            work = run_continuously(replace(session, segmentation=before), control, outputs)
+            work = run_continuously(replace(session, segmentation=view.before()), control, outputs)
         else:
             session = with_more_time(session, more) if more else replace(session, resume=False)
             work = run_job(session, control, outputs)
@@ -273,7 +266,7 @@ class Actions(QObject):
         time_points: int,
     ) -> None:
         self._trained_bundle, self._image_name = None, base_name(image.name)
-        self.next_step, self.next_actions, self._learning = "", (), None
+        self.next_step, self.next_actions = "", ()
         self._report.begin(classes, notes, training=training, time_points=time_points)
 
     def _starting_model(self) -> NamedModel | None:
@@ -324,10 +317,8 @@ class Actions(QObject):
                 self._show_applied()
             elif self._form.starting_point() == "last":  # else the button does not say Continue
                 self._say_next(finished)
-            if self._learning is not None:
-                self._learned = self._learning.shown()
-            done = done_text(self._report.durations())
-            self._run_bar.set_status(f"{done}: see the layer '{finished.layer.name}'.")
+            # It stays: somebody comes back after ten minutes and wants to know.
+            self._run_bar.set_status(f"{done_text(self._report.durations())}.", stays=True)
         self._painted = self._annotator.slices()
         self.idle.emit()
 

@@ -23,6 +23,7 @@ from napari_unet3d.widgets.viewer.adoption import classes_of
 from napari_unet3d.widgets.viewer.corrections import Corrections
 from napari_unet3d.widgets.viewer.counting import Ask, Counting
 from napari_unet3d.widgets.viewer.history import History
+from napari_unet3d.widgets.viewer.holding import Holding
 from napari_unet3d.widgets.viewer.layers import read_classes, starting_classes, write_classes
 from napari_unet3d.widgets.viewer.marks import read_marks, write_marks
 from napari_unet3d.widgets.viewer.navigation import show_slice, shown_slice
@@ -71,6 +72,7 @@ class Annotator(QObject):
         self._class_table, self._slice_table = class_table, slice_table
         self._known = Marks()
         self._corrections = Corrections()
+        self.holding = Holding(self, self.told.emit)
         self._counting = Counting(self, self.shown, ask)
         self._rows_timer = QTimer(self)
         self._rows_timer.setSingleShot(True)
@@ -119,11 +121,14 @@ class Annotator(QObject):
         self._let_go()
         self._layer, self._corrections = layer, Corrections()
         self._counting.set_layer(layer)
+        self.holding.set_layer(layer)
         if layer is not None:
             if not read_classes(layer):
                 classes = classes or starting_classes()
                 write_classes(layer, classes)
-            self._history = History(layer, self._counting.our_writes, self._forget)
+            self._history = History(
+                layer, self._counting.our_writes, self._forget, self.holding.refuses
+            )
             self._class_table.setValue(classes)
             self._class_table.select_label(int(layer.selected_label))
             self._layer_connections.add(
@@ -228,8 +233,9 @@ class Annotator(QObject):
 
     def complete(self, ref: SliceRef) -> None:
         """Make the rest of a slice background, in one undo step."""
-        if self._layer is not None:
-            self._write(*state_changes.complete(self._layer.data, read_marks(self._layer), ref))
+        if self._layer is not None and self._write(
+            *state_changes.complete(self._layer.data, read_marks(self._layer), ref)
+        ):
             self.told.emit(f"{ref} is complete: the rest of it is background; {UNDO_HINT}")
 
     def empty(self, ref: SliceRef) -> None:
@@ -246,21 +252,21 @@ class Annotator(QObject):
         """Undo the last change of the state of a slice, in one undo step."""
         if self._write_kept(state_changes.revert, ref):
             self.told.emit(f"The last change of the state of {ref} is reverted; {UNDO_HINT}")
-        else:
+        elif not self.holding.refuses():
             self.told.emit(f"Nothing to revert: the state of {ref} was not changed.")
 
     def hold_out(self, ref: SliceRef, held_out: bool) -> None:
         """Measure on a slice instead of training on it, or train on it again; one undo step."""
         if self._layer is not None:
             refs = read_marks(self._layer).held_out
-            self.apply([], held_out=refs | {ref} if held_out else refs - {ref})
-            what = "held out, to measure on" if held_out else "trained on again"
-            self.told.emit(f"{ref} is {what}; {UNDO_HINT}")
+            if self.apply([], held_out=refs | {ref} if held_out else refs - {ref}):
+                what = "held out, to measure on" if held_out else "trained on again"
+                self.told.emit(f"{ref} is {what}; {UNDO_HINT}")
 
-    def remove_class(self, value: int) -> None:
-        """Remove a class and its paint, as far as it is counted, in one undo step."""
+    def remove_class(self, value: int) -> bool:
+        """Remove a class and its counted paint in one undo step; returns as `apply`."""
         if self._layer is None:
-            return
+            return False
         edits = [
             SliceEdit(p.ref, (0, 0), read_slice(self._layer.data, p.ref) == value, UNLABELLED)
             for p in self._slices
@@ -268,7 +274,7 @@ class Annotator(QObject):
         ]
         marks = read_marks(self._layer)
         left = tuple(c for c in marks.classes if c.value != value)
-        self._write(edits, replace(marks, classes=left))
+        return self._write(edits, replace(marks, classes=left))
 
     def apply(
         self,
@@ -276,7 +282,8 @@ class Annotator(QObject):
         *,
         held_out: frozenset[SliceRef] | None = None,
         accepted: Mapping[SliceRef, str] | None = None,
-    ) -> None:
+        goes_on: bool = False,
+    ) -> bool:
         """Edit slices of the annotation, in one undo step together with their marks.
 
         Parameters
@@ -285,33 +292,44 @@ class Annotator(QObject):
             New labels of slices.
         held_out, accepted
             The held-out and the accepted slices after the edit; None leaves them as they are.
+        goes_on
+            Whether the edit belongs to the undo step before, since it is one of many edits by
+            somebody who holds the annotation.
+
+        Returns
+        -------
+        bool
+            Whether it was written; not while somebody holds the annotation, which is told.
         """
-        if self._layer is not None:
-            marks, labels = read_marks(self._layer), self._layer.data
-            self._write(*state_changes.mark(labels, marks, edits, held_out, accepted))
+        if self._layer is None:
+            return False
+        marks, labels = read_marks(self._layer), self._layer.data
+        change = state_changes.mark(labels, marks, edits, held_out, accepted)
+        return self._write(*change, goes_on=goes_on)
 
     def _write_kept(
         self,
         change: Callable[[Any, Marks, SliceRef, list[SliceRef]], state_changes.Change | None],
         ref: SliceRef,
     ) -> bool:
-        """Write a change that leaves the labels of crossing slices; return whether there is one."""
+        """Write a change that leaves the labels of crossing slices; return whether it was made."""
         if self._layer is None:
             return False
         complete = [painted.ref for painted in self._slices if painted.state == "complete"]
         written = change(self._layer.data, read_marks(self._layer), ref, complete)
-        if written is not None:
-            self._write(*written)
-        return written is not None
+        return written is not None and self._write(*written)
 
-    def _write(self, edits: Sequence[SliceEdit], marks: Marks) -> None:
+    def _write(self, edits: Sequence[SliceEdit], marks: Marks, *, goes_on: bool = False) -> bool:
         if self._layer is None or self._history is None:
-            return
-        with self._history.step():
+            return False
+        if not goes_on and self.holding.refuses():
+            return False
+        with self._history.step(goes_on=goes_on):
             self._history.edit(edits)
             write_marks(self._layer, marks)
         self._read_metadata()
         self._counting.count()
+        return True
 
     # Others, such as a second dock, may change what is stored in the layer. So an edit writes
     # only the entries that the user changed, never a whole copy, which may be out of date.

@@ -6,6 +6,7 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.wording import counted
 from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.run_bar import RunBar
@@ -41,8 +42,8 @@ class ClassRemoval(QObject):
         if not counts:
             self._remove(layer, info)
             return
-        slices = "1 slice" if len(counts) == 1 else f"{len(counts)} slices"
-        voxels = "1 voxel" if sum(counts) == 1 else f"{sum(counts):,} voxels"
+        slices = counted(len(counts), "slice")
+        voxels = counted(sum(counts), "voxel")
         self._run_bar.ask(
             f"'{info.name}' is painted on {slices} ({voxels}). Removing the class deletes this "
             "paint too.",
@@ -53,8 +54,8 @@ class ClassRemoval(QObject):
         )
 
     def _remove(self, layer: Labels, info: ClassInfo) -> None:
-        if self._annotator.layer() is layer:  # else the question was about another layer
-            self._annotator.remove_class(info.value)
+        is_same = self._annotator.layer() is layer  # else the question was about another layer
+        if is_same and self._annotator.remove_class(info.value):
             self._run_bar.set_status(f"'{info.name}' is removed. Ctrl+Z brings it back.")
         self._answered()
 

@@ -19,7 +19,6 @@ from napari_unet3d.widgets.file_actions import FileActions
 from napari_unet3d.widgets.pairing import Pairing
 from napari_unet3d.widgets.parts.class_table import ClassTable
 from napari_unet3d.widgets.parts.colors import dock_style
-from napari_unet3d.widgets.parts.column_scroll import ColumnScroll
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.curve import Curve
 from napari_unet3d.widgets.parts.devices import find_devices
@@ -27,8 +26,8 @@ from napari_unet3d.widgets.parts.hint import Situation, next_step
 from napari_unet3d.widgets.parts.on_screen import KeepOnScreen
 from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.run_bar import RunBar
-from napari_unet3d.widgets.parts.section import Section, column, stacked
 from napari_unet3d.widgets.parts.slice_table import SliceTable
+from napari_unet3d.widgets.parts.step_column import StepColumn
 from napari_unet3d.widgets.parts.training_form import TrainingForm
 from napari_unet3d.widgets.run.background import Background
 from napari_unet3d.widgets.run.report import RunReport
@@ -116,6 +115,7 @@ class SegmentationDock(QWidget):
         self._apply_theme()
         self._connections = Connections(self)
         self._connect()
+        self._sum_up_form()
         # Trying a GPU takes seconds; until then, the form offers "Automatic".
         self._background.ask(find_devices, lambda devices: self.form.set_devices(*devices))
         self.pairing.sync()
@@ -147,32 +147,22 @@ class SegmentationDock(QWidget):
 
     def _make_sections(self) -> None:
         placed = self._widgets_at
-        self.annotate_section = Section(
-            "1  Classes and slices",
-            column(self.class_table, self.slice_table, *placed("annotate")),
+        more = [f for f in self.features if f.place == "section" and f.widget is not None]
+        self.scroll_area = StepColumn(
+            annotate=(self.class_table, self.slice_table, *placed("annotate")),
+            train=(self.form, *placed("train")),
+            progress=(self.curve, *placed("progress")),
+            result=(self.results, *placed("result")),
+            more={f.title: f.widget for f in more if f.widget is not None},
         )
-        self.train_section = Section("2  Training", column(self.form, *placed("train")))
-        self.progress_section = Section(
-            "3  Progress", column(self.curve, *placed("progress")), expanded=False
-        )
-        self.results_section = Section(
-            "4  Result", column(self.results, *placed("result")), expanded=False
-        )
-        self.feature_sections: dict[str, Section] = {}
+        self.annotate_section = self.scroll_area.annotate
+        self.train_section = self.scroll_area.train
+        self.progress_section = self.scroll_area.progress
+        self.results_section = self.scroll_area.result
+        self.feature_sections = self.scroll_area.more
         for feature in self.features:
-            if feature.place == "section" and feature.widget is not None:
-                section = Section(feature.title, column(feature.widget), expanded=False)
-                feature.showRequested.connect(partial(self._show_section, section))
-                self.feature_sections[feature.title] = section
-        self.scroll_area = ColumnScroll(
-            stacked(
-                self.annotate_section,
-                self.train_section,
-                self.progress_section,
-                self.results_section,
-                *self.feature_sections.values(),
-            )
-        )
+            if (section := self.scroll_area.section(feature.place, feature.title)) is not None:
+                feature.showRequested.connect(partial(self.scroll_area.show_section, section))
 
     def _widgets_at(self, place: Place) -> list[QWidget]:
         widgets = (f.widget for f in self.features if f.place == place)
@@ -199,6 +189,8 @@ class SegmentationDock(QWidget):
             (layers.removed, self.pairing.sync),
             (layers.reordered, self.pairing.sync),
             (layers.renamed, self.pairing.sync),
+            (layers.inserted, self.file_actions.show_available),
+            (layers.removed, self.file_actions.show_available),
             (self._viewer.events.theme, self._apply_theme),
         )
         for feature in self.features:
@@ -214,6 +206,8 @@ class SegmentationDock(QWidget):
             (self.file_actions.idle, self._show_hint),
             (self.runner.phaseChanged, self._follow_run),
             (self.form.valueChanged, self.valueChanged),
+            (self.form.valueChanged, self._sum_up_form),
+            (self.form.problemShown, partial(self.scroll_area.show_section, self.train_section)),
             (self.choice.timesChanged, self.valueChanged),
             (self._window_watch.closed, self.cleanup),
             (self._window_watch.removed, self._removed),
@@ -314,11 +308,15 @@ class SegmentationDock(QWidget):
         hint = self._hint
         add = [(hint.button, lambda: self._add_classes(hint.missing))] if hint.missing else []
         if not self.run_bar.is_kept():
-            offers = [] if add or not self.run_actions.next_step else self._offers()
-            texts = [offer.text for offer in offers] or [self.run_actions.next_step or hint.text]
+            after_run = bool(self.run_actions.next_step)
+            offers = self._offers() if after_run or hint.ready else []
+            texts = [offer.text for offer in offers]
             buttons = [action for offer in offers for action in offer.actions]
-            if self.run_actions.next_step:
+            if after_run:
+                texts = texts or [self.run_actions.next_step]
                 buttons += self.run_actions.next_actions
+            else:
+                texts = [" ".join((hint.text, *texts))]
             text = hint.text if add else "\n".join(texts)
             self.run_bar.set_message(text, actions=add or buttons)
         elif add and self.run_bar.is_error() and not self.run_bar.action_buttons():
@@ -338,15 +336,12 @@ class SegmentationDock(QWidget):
     def _follow_run(self, phase: str) -> None:
         self.form.setEnabled(phase == "ready")
         self.choice.setEnabled(phase == "ready")
+        self.scroll_area.follow_run(phase)
         if phase == "training":
-            self._show_section(self.progress_section)
             self._say_where_to_look()
-        elif phase == "segmenting":
-            self._show_section(self.results_section)
 
-    def _show_section(self, section: Section) -> None:
-        section.setExpanded(True)
-        self.scroll_area.scroll_to(section)
+    def _sum_up_form(self) -> None:
+        self.train_section.set_summary(self.form.summary())
 
     def _say_where_to_look(self) -> None:
         shown = self.annotator.shown()

@@ -19,8 +19,9 @@ from napari_unet3d.widgets.parts.results import Results
 from napari_unet3d.widgets.parts.run_bar import RunBar
 from napari_unet3d.widgets.parts.training_form import TrainingForm
 from napari_unet3d.widgets.run.report import RunReport
-from napari_unet3d.widgets.run.runner import Finished, Runner
+from napari_unet3d.widgets.run.runner import Runner
 from napari_unet3d.widgets.viewer.layers import role_of
+from napari_unet3d.widgets.viewer.predictions import newest_prediction
 from napari_unet3d.widgets.viewer.saving import check_not_open, save_layer
 from napari_unet3d.widgets.viewer.window_session import WindowSession
 
@@ -61,19 +62,18 @@ class FileActions(QObject):
         self._viewer, self._window, self._session = viewer, window, session
         self._runner, self._report = runner, report
         self._form, self._results, self._run_bar = form, results, run_bar
-        self._newest: Labels | None = None
         for signal, slot in (
             (results.saveSegmentationRequested, self.save_segmentation),
             (results.saveModelRequested, self.save_model),
             (results.loadRequested, self.load_model),
-            (runner.finished, self._finished),
-            (runner.phaseChanged, self._show_available),
-            (session.changed, self._show_available),
+            (runner.finished, self.show_available),
+            (runner.phaseChanged, self.show_available),
+            (session.changed, self.show_available),
         ):
             signal.connect(slot)
         if (model := session.value().model) is not None:
             self._show_model(model)
-        self._show_available()
+        self.show_available()
 
     def save_segmentation(self) -> None:
         """Ask for a file, and write the selected or newest prediction to it."""
@@ -107,6 +107,16 @@ class FileActions(QObject):
         self._show_model(model)
         self._run_bar.set_status(f"Loaded {path.name}")
 
+    def show_available(self, _event: object = None) -> None:
+        """Enable the buttons of what is there: a prediction, a model."""
+        has_model = self._session.value().model is not None
+        self._form.set_last_run(has_model)
+        self._results.set_available(
+            segmentation=self._saveable() is not None,
+            model=has_model,
+            busy=self._runner.is_running(),
+        )
+
     # ---- inside
 
     def _save_segmentation(self, layer: Labels, target: Path) -> None:
@@ -119,14 +129,10 @@ class FileActions(QObject):
 
     def _saveable(self) -> Labels | None:
         """The prediction to save: the selected one, or else the newest."""
-        layers = self._viewer.layers
-        candidates = (layers.selection.active, self._newest, *reversed(layers))
-        return next((x for x in candidates if x is not None and role_of(x) == "prediction"), None)
-
-    def _finished(self, finished: Finished | None) -> None:
-        if finished is not None:
-            self._newest = finished.layer
-        self._show_available()
+        selected = self._viewer.layers.selection.active
+        if isinstance(selected, Labels) and role_of(selected) == "prediction":
+            return selected
+        return newest_prediction(self._viewer, hidden=True)
 
     def _show_model(self, model: NamedModel) -> None:
         classes = ", ".join(c.name for c in model.bundle.classes)
@@ -137,15 +143,6 @@ class FileActions(QObject):
             self._results.set_scores(scores, model.bundle.classes, text)
         else:
             self._results.set_text(text)
-
-    def _show_available(self, _phase: str = "") -> None:
-        has_model = self._session.value().model is not None
-        self._form.set_last_run(has_model)
-        self._results.set_available(
-            segmentation=self._saveable() is not None,
-            model=has_model,
-            busy=self._runner.is_running(),
-        )
 
     def _guarded(self, action: Callable[[], object]) -> None:
         self._run_bar.set_message("")

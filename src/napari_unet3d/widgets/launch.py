@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -81,6 +82,7 @@ def launch(
     import napari
     from napari.layers import Image, Labels
 
+    from napari_unet3d.widgets import dock  # noqa: F401  # before the garbage is left out
     from napari_unet3d.widgets.viewer.adoption import classes_of
     from napari_unet3d.widgets.viewer.belonging import bind
     from napari_unet3d.widgets.viewer.layers import (
@@ -93,6 +95,10 @@ def launch(
     from napari_unet3d.widgets.viewer.unsaved import mark_saved
     from napari_unet3d.widgets.viewer.window_session import session_of
 
+    # What the imports made lives as long as the program. Python's garbage collector would visit all
+    # of it now and then, and the window would stand still for a quarter of a second.
+    gc.collect()
+    gc.freeze()
     viewer = napari.Viewer(title="napari-unet3d")
     if volume is not None:
         data, options, _ = volume_layer(volume)

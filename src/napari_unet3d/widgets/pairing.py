@@ -14,6 +14,7 @@ from napari_unet3d.widgets.annotator import Annotator
 from napari_unet3d.widgets.parts.notice import Notice, NoticeBox
 from napari_unet3d.widgets.run.background import Background
 from napari_unet3d.widgets.viewer.adoption import may_annotate
+from napari_unet3d.widgets.viewer.axes import named_axes, stack_ndim
 from napari_unet3d.widgets.viewer.belonging import (
     belongs_to,
     bind,
@@ -27,7 +28,6 @@ from napari_unet3d.widgets.viewer.candidates import free_annotation, images_of, 
 from napari_unet3d.widgets.viewer.channels import other_channels
 from napari_unet3d.widgets.viewer.following import Following
 from napari_unet3d.widgets.viewer.image_facts import ImageFacts
-from napari_unet3d.widgets.viewer.image_volume import stack_ndim
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import new_annotation_layer, role_of, write_classes
 from napari_unet3d.widgets.viewer.pair_checks import (
@@ -158,7 +158,7 @@ class Pairing(QObject):
         existing = self._own(image) or free_annotation(image, layers, axis)
         if existing is not None:
             self._choice.setValue(image, existing)
-        elif stack_ndim(image) == 3:  # for a 4D image, the user first chooses its first axis
+        elif stack_ndim(image) == 3 or named_axes(image):  # else the user first names them
             self.add_annotation()
 
     def add_annotation(self) -> Labels | None:
@@ -351,8 +351,8 @@ class Pairing(QObject):
         image, annotation = self._choice.value()
         if image is None:
             return None
-        if problem := self.facts.problem():
-            return Notice(problem, blocks=True)
+        if (notice := self.facts.notice()) is not None:
+            return notice
         if self._dense is not None and self._dense[0] in self._viewer.layers:
             layer, report = self._dense
             return Notice(

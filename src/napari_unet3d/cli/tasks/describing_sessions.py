@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from napari_unet3d.cli.tasks.evidence import evidence_lines
 from napari_unet3d.cli.terminal import errors, visible
 from napari_unet3d.data.io.folder_lock import holder_of
 from napari_unet3d.data.ledger import find_painted_slices
@@ -53,8 +55,12 @@ def _facts(path: Path, state: FolderState, slices: list[str], holder: str) -> di
         "accepted": record.accepted,
         "model": None if state.model is None else state.model.name,
         "scores": None if scores is None else {c.value: c.iou for c in scores.classes},
+        "cross_validation": record.evidence.cross_validation
+        and asdict(record.evidence.cross_validation),
+        "learning_curve": record.evidence.learning_curve and asdict(record.evidence.learning_curve),
         "cut_off_training": (path / layout.CHECKPOINT).is_file(),
         "results": sorted(state.results),
+        "objects": None if state.objects is None else state.objects.saved.isoformat(),
         "saved": state.saved.isoformat(),
         "open_in": holder or None,
         "crashed": state.open and not holder,
@@ -83,9 +89,13 @@ def _text(path: Path, state: FolderState, facts: dict[str, Any]) -> str:
     if record.scores is not None:
         ious = (f"{names.get(c.value, c.value)} {show(c.iou)}" for c in record.scores.classes)
         lines.append(f"IoU on held-out slices: {', '.join(ious)}")
+    lines += evidence_lines(record.evidence, record.classes, record.unit)
     if facts["cut_off_training"]:
         lines.append(f"a training was cut off; to continue: napari-unet3d train {path}")
     lines.append(f"results: {', '.join(facts['results']) or 'none'}")
+    if state.objects is not None:
+        old = " (of an earlier segmentation)" if state.objects_are_old else ""
+        lines.append(f"objects: {layout.table_path(path)}{old}")
     if facts["open_in"]:
         lines.append(f"open in {facts['open_in']}")
     elif facts["crashed"]:

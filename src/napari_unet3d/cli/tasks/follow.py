@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
@@ -15,6 +16,7 @@ from napari_unet3d.cli.settings import CHECKPOINT_SECONDS
 from napari_unet3d.cli.signals import SAVING, first_signal, interrupt, say
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
 from napari_unet3d.cli.terminal import errors
+from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import (
     Checkpoint,
     FinishingStarted,
@@ -43,6 +45,7 @@ from napari_unet3d.session.texts import (
 )
 from napari_unet3d.training.clock import RunClock
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.trainer import TrainingFailedError
 
 T = TypeVar("T")
 State = Literal["checking", "training", "saving", "segmenting"]
@@ -162,6 +165,41 @@ class TrainingRun:
             trained = drain(job, handle)
         assert trained is not None  # None is for a cancelled training, and nothing cancels here
         return saved[0] if saved else self._save(trained, save)
+
+    def follow_and_rescue(
+        self,
+        session: Session,
+        save: Callable[[ModelBundle], ModelBundle],
+        rescue: Callable[[ModelBundle], object],
+        path: Path,
+        check: Callable[[int], object],
+    ) -> ModelBundle:
+        """Train as `follow`, and save what was learned also where the training fails.
+
+        Parameters
+        ----------
+        session, save, check
+            As in `follow`.
+        rescue
+            Saves the model of a training that failed.
+        path
+            Where the model goes, for the message.
+
+        Raises
+        ------
+        RunFailedError
+            The training failed; the text says what is kept.
+        """
+        try:
+            return self.follow(session, save, check=check)
+        except TrainingFailedError as failure:
+            if failure.bundle is None:
+                raise
+            rescue(failure.bundle)
+            raise RunFailedError(
+                f"{str(failure).rstrip('.')}. What was learned in "
+                f"{show_iterations(failure.bundle.record.iterations)} is kept: {path}"
+            ) from failure
 
     def _save(self, bundle: ModelBundle, save: Callable[[ModelBundle], ModelBundle]) -> ModelBundle:
         self._state = "saving"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_unet3d.cli.tasks.inputs import open_annotation, open_image, refuse_model
+from napari_unet3d.cli.tasks.session_work import check_trained, load
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.conventions import Labels
 from napari_unet3d.data.io.outputs import check_paths
@@ -48,7 +49,8 @@ def write_report_of(
     source
         A model, whose held-out slices are those of its record; or the folder of a session.
     image, annotation, segmentation
-        What the model is about; for a session, which has all, and where unknown None.
+        What the model is about; None where unknown. A session has all of it: `image` says where
+        its image is now, if that was moved.
     output
         The report, .html or .pdf.
     labels, reading
@@ -66,14 +68,15 @@ def write_report_of(
     made = datetime.now(UTC)
     given = [path for path in (image, annotation, segmentation) if path is not None]
     if is_session(source):
-        if given:
+        if own := [path for path in (annotation, segmentation) if path is not None]:
             raise BadInputError(
-                f"'{source}' is a session, which has its own image and annotation: leave out "
-                f"'{given[0]}'."
+                f"'{source}' is a session, which has its own annotation and segmentation: leave "
+                f"out '{own[0]}'."
             )
-        check_paths([output], [source])
+        check_paths([output], [source, *given])
         with SessionFolder.open(source, holder="napari-unet3d report") as folder:
-            report = make_report(folder.load(), made)
+            check_trained(session := load(folder, image, how="report SESSION IMAGE"), source)
+            report = make_report(session, made)
     else:
         check_paths([output], [source, *given])
         report = make_report(_open(source, image, annotation, segmentation, labels, reading), made)

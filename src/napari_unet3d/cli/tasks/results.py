@@ -6,12 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from napari_unet3d.cli.terminal import errors, tell, visible
+from napari_unet3d.cli.tasks.evidence import print_evidence
+from napari_unet3d.cli.terminal import errors, tell, tell_json, visible
 from napari_unet3d.events import mean
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.scores import show
 from napari_unet3d.session.quality import class_qualities, interval_note, show_estimate
-from napari_unet3d.session.texts import starved_text
+from napari_unet3d.session.texts import show_iterations, starved_text
 
 
 def say_how_to_go_on(bundle: ModelBundle, model: Path, *, in_session: bool = False) -> None:
@@ -26,6 +27,24 @@ def say_how_to_go_on(bundle: ModelBundle, model: Path, *, in_session: bool = Fal
         errors.print(f"{starved_text(bundle)} Go on with {how}.")
     elif not record.completed:
         errors.print(f"The budget was not used up. Go on with {how}.")
+
+
+def tell_training(path: Path, bundle: ModelBundle, *, as_json: bool) -> None:
+    """Tell where the model of a training is, and all that was measured of it.
+
+    Parameters
+    ----------
+    path, bundle
+        The file, and the model.
+    as_json
+        Whether one JSON object is printed, for programs.
+    """
+    if as_json:
+        tell_json({"model": path, **training_as_dict(bundle), "notes": errors.notes})
+        return
+    tell(f"Model: {path} ({show_iterations(bundle.record.iterations)})")
+    print_scores(bundle)
+    print_evidence(bundle)
 
 
 def print_scores(bundle: ModelBundle) -> None:

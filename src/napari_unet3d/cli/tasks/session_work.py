@@ -9,22 +9,24 @@ from typing import Any
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
+from napari_unet3d.cli.tasks.evidence import add_evidence, check_evidence
 from napari_unet3d.cli.tasks.follow import TrainingRun
 from napari_unet3d.cli.tasks.models import save_model
 from napari_unet3d.cli.tasks.predicting import segment
 from napari_unet3d.cli.tasks.results import say_how_to_go_on
 from napari_unet3d.cli.tasks.training import check_model_space
 from napari_unet3d.cli.terminal import errors
-from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.outputs import chosen_outputs, optional_outputs
 from napari_unet3d.session import layout
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import NamedModel, Session, trained_on
+from napari_unet3d.session.session_image import read_image
+from napari_unet3d.session.summary_file import drop_summary
 from napari_unet3d.session.texts import show_iterations
-from napari_unet3d.training.trainer import TrainingFailedError
 
-_HOLDER = "napari-unet3d on the command line"
+HOLDER = "napari-unet3d on the command line"
 """What a window says of the program that holds the session."""
 
 
@@ -37,6 +39,9 @@ def train_session(
     resume: bool = False,
     new: bool = False,
     checkpoint_seconds: float | None = settings.CHECKPOINT_SECONDS,
+    image: Path | None = None,
+    folds: int | None = None,
+    learning_curve: bool = False,
 ) -> tuple[Path, ModelBundle]:
     """Train a model on the annotation of a session, and write it into the session.
 
@@ -54,6 +59,11 @@ def train_session(
         Start a new network, also where the session has the checkpoint of a training.
     checkpoint_seconds
         Seconds between two checkpoints; None for no checkpoints.
+    image
+        Where the image is now; None where the session knows it.
+    folds, learning_curve
+        Measurements that follow the training, as in `train_files`. Their results go into the
+        session and into the record of the model.
 
     Returns
     -------
@@ -68,13 +78,15 @@ def train_session(
     RunFailedError
         The training failed, or the model could not be saved.
     """
-    with SessionFolder.open(path, holder=_HOLDER) as folder:
-        session = _started(folder, _load(folder), start_from, resume=resume, new=new)
+    with SessionFolder.open(path, holder=HOLDER) as folder:
+        session = load(folder, image)
+        session = _started(folder, session, start_from, resume=resume, new=new)
         config = settings.changed(session.settings.training, given, others)
         session = replace(
             session, settings=session.settings.model_copy(update={"training": config})
         )
         assert session.volume is not None
+        check_evidence(session, folds, learning_curve=learning_curve)
         model = folder.path / layout.MODEL
         name = trained_on(session.volume.name)
         checkpoint = CheckpointFile(
@@ -87,18 +99,18 @@ def train_session(
                 folder.note_model(name, run.scores)
                 return bundle
 
-            try:
-                trained = run.follow(session, save, check=lambda n: check_model_space(model, n))
-            except TrainingFailedError as failure:
-                if failure.bundle is None:
-                    raise
-                save(failure.bundle)
-                raise RunFailedError(
-                    f"{str(failure).rstrip('.')}. What was learned in "
-                    f"{show_iterations(failure.bundle.record.iterations)} is kept: {model}"
-                ) from failure
+            trained = run.follow_and_rescue(
+                session, save, save, model, lambda n: check_model_space(model, n)
+            )
         folder.drop_checkpoint()
         say_how_to_go_on(trained, model, in_session=True)
+        if folds is not None or learning_curve:
+            trained = add_evidence(session, trained, folds, learning_curve=learning_curve)
+            save(trained)
+            folder.set_record(
+                folder.record().model_copy(update={"evidence": trained.record.evidence})
+            )
+            folder.commit()
         return model, trained
 
 
@@ -108,6 +120,7 @@ def predict_session(
     *,
     times: Sequence[int] | None = None,
     outputs: Sequence[str] | None = None,
+    image: Path | None = None,
 ) -> dict[str, Path]:
     """Segment the image of a session with its model, and write the results into the session.
 
@@ -121,6 +134,8 @@ def predict_session(
         Time points to segment; those of the session when None.
     outputs
         Names of the outputs beside the labels; those of the session when None.
+    image
+        Where the image is now; None where the session knows it.
 
     Returns
     -------
@@ -134,12 +149,9 @@ def predict_session(
     RunFailedError
         The segmentation failed, or could not be written.
     """
-    with SessionFolder.open(path, holder=_HOLDER) as folder:
-        session = _load(folder)
-        if session.model is None:
-            raise BadInputError(
-                f"'{folder.path}' has no model yet. Train one: napari-unet3d train {folder.path}"
-            )
+    with SessionFolder.open(path, holder=HOLDER) as folder:
+        session = load(folder, image)
+        check_trained(session, folder.path)
         run = session.settings
         config = settings.changed(run.prediction, given)
         wanted = _known_outputs(run.outputs if outputs is None else outputs, outputs is not None)
@@ -156,17 +168,58 @@ def predict_session(
         paths = {name: layout.result_path(folder.path, name) for name in names}
         segment(session, paths, overwrite=True)
         folder.note_results(names)
+        if folder.state.objects is not None:
+            errors.note(
+                "The objects in the session are those of the earlier segmentation. Find them "
+                f"again: napari-unet3d objects {folder.path}"
+            )
+        drop_summary(folder.path)
         return paths
 
 
-def _load(folder: SessionFolder) -> Session:
+def load(folder: SessionFolder, image: Path | None = None, *, how: str = "--image FILE") -> Session:
+    """Open all that is in a session folder, and tell what the user should know of it.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    image
+        Where the image is now. Naming it says that it is the right one, also where its gray values
+        differ; that is told. None where the session knows the image.
+    how
+        How `image` is written on the command line.
+
+    Raises
+    ------
+    BadInputError
+        The image is missing or has changed, or a file is damaged.
+    """
     if folder.crashed:
         errors.note("The program that had this session last was cut off: what it saved is here.")
-    session = folder.load()
+    if image is None:
+        found = folder.find_image()
+        if found.volume is None or found.state != "found":
+            raise BadInputError(f"{found.text} On the command line: {how}.")
+        session = folder.load(found.volume, found.path)
+    else:
+        volume, differences = read_image(image, folder.state)
+        session = folder.load(volume, image)
+        if differences:
+            errors.note(
+                f"'{image}' is not the image that was annotated: {'; '.join(differences)}. It is "
+                "used as you said."
+            )
     assert session.volume is not None
     for note in session.volume.notes:
         errors.note(note)
     return session
+
+
+def check_trained(session: Session, path: Path) -> None:
+    """Raise BadInputError where a session has no model."""
+    if session.model is None:
+        raise BadInputError(f"'{path}' has no model yet. Train one: napari-unet3d train {path}")
 
 
 def _started(

@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_unet3d.cli import settings
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
-from napari_unet3d.cli.tasks.evidence import add_evidence
+from napari_unet3d.cli.tasks.evidence import add_evidence, check_evidence
 from napari_unet3d.cli.tasks.follow import TrainingRun
 from napari_unet3d.cli.tasks.inputs import open_annotation, open_image, refuse_model
 from napari_unet3d.cli.tasks.models import check_model_path, save_model
@@ -19,11 +19,9 @@ from napari_unet3d.data.conventions import Labels
 from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.data.io.outputs import check_paths, check_space, is_same_file
 from napari_unet3d.data.slices import parse_slices
-from napari_unet3d.errors import BadInputError, RunFailedError
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.session import NamedModel, RunSettings, Session
-from napari_unet3d.session.texts import show_iterations
-from napari_unet3d.training.trainer import TrainingFailedError
 
 _USAGE = "train takes IMAGE ANNOTATION; give a model to start from with --from"
 _WHOLE_BYTES, _LEAN_BYTES = 16, 4
@@ -98,6 +96,7 @@ def train_files(
     place = Replacement(output)
     session = _open(image, annotation, config, held_out, names or {}, labels, reading, start_from)
     session = replace(session, resume=resume)
+    check_evidence(session, folds, learning_curve=learning_curve)
     checkpoint = CheckpointFile.beside(output)
     checkpoint.announce(start_from)
 
@@ -107,20 +106,13 @@ def train_files(
         return kept
 
     with TrainingRun(checkpoint, checkpoint_seconds) as run:
-        try:
-            trained = run.follow(
-                session,
-                save,
-                check=lambda n: check_model_space(output, n, lean=lean),
-            )
-        except TrainingFailedError as failure:
-            if failure.bundle is None:
-                raise
-            save_model(failure.bundle, place)
-            raise RunFailedError(
-                f"{str(failure).rstrip('.')}. What was learned in "
-                f"{show_iterations(failure.bundle.record.iterations)} is kept: {output}"
-            ) from failure
+        trained = run.follow_and_rescue(
+            session,
+            save,
+            lambda failed: save_model(failed, place),
+            output,
+            lambda n: check_model_space(output, n, lean=lean),
+        )
     say_how_to_go_on(trained, output)
     if folds is not None or learning_curve:
         trained = add_evidence(session, trained, folds, learning_curve=learning_curve)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from napari_unet3d.data.lazy import rearranged
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 
@@ -83,6 +84,9 @@ class Geometry:
         Position of the first voxel's center along z, y, x, in `unit`.
     time_step
         Seconds between two time points; None where the file does not say.
+    file_axes
+        What the file calls these axes, in its own order, such as "ZCYX". A letter other than those
+        of `FILE_AXES` stands for an axis without a name.
     """
 
     axes: str
@@ -91,6 +95,7 @@ class Geometry:
     unit: str
     translation: tuple[float, float, float]
     time_step: float | None
+    file_axes: str = ""
 
 
 @dataclass(frozen=True)
@@ -275,10 +280,37 @@ def settle_geometry(
     return geometry, () if wishes.labels else tuple(notes)
 
 
-def make_volume(data: Any, geometry: Geometry, name: str, notes: Sequence[str]) -> Volume:
-    """The volume with these voxels at this place."""
+def make_volume(
+    data: Any,
+    order: Sequence[int],
+    letters: str,
+    geometry: Geometry,
+    name: str,
+    notes: Sequence[str],
+    channel_names: Sequence[str | None] = (),
+) -> Volume:
+    """The volume with the voxels of a file at this place.
+
+    Parameters
+    ----------
+    data
+        The array of the file, with all of its axes.
+    order
+        The axes of `data` in the order of the volume's axes.
+    letters
+        What the file calls the axes of `data`, one letter each; any other letter than those of
+        `FILE_AXES` stands for an axis without a name.
+    geometry
+        Of the volume.
+    name, notes
+        As in `Volume`.
+    channel_names
+        What the file calls its channels; they are left out where one of them has no name.
+    """
+    names = [name.strip() for name in channel_names if name is not None and name.strip()]
+    n_channels = geometry.shape[geometry.axes.index("C")] if "C" in geometry.axes else 1
     return Volume(
-        data,
+        rearranged(data, order),
         geometry.axes,
         geometry.voxel_size,
         geometry.unit,
@@ -286,6 +318,8 @@ def make_volume(data: Any, geometry: Geometry, name: str, notes: Sequence[str]) 
         geometry.translation,
         geometry.time_step,
         tuple(notes),
+        file_axes="".join(letters[i] for i in sorted(order)),
+        channel_names=tuple(names) if len(names) == n_channels else (),
     )
 
 

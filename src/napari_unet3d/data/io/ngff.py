@@ -87,6 +87,16 @@ def multiscales_of(attributes: Mapping[str, Any]) -> tuple[list[dict[str, Any]],
     )
 
 
+def channel_labels(attributes: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """The names of the channels, which the "omero" part of the attributes holds; () without it."""
+    shown = attributes.get("ome", attributes).get("omero")
+    channels = shown.get("channels") if isinstance(shown, Mapping) else None
+    if not isinstance(channels, Sequence):
+        return ()
+    labels = [c.get("label") if isinstance(c, Mapping) else None for c in channels]
+    return tuple(None if label is None else str(label) for label in labels)
+
+
 def check_version(version: str, what: str) -> None:
     """Raise `BadInputError` for a version of OME-Zarr that is not known."""
     if not _KNOWN.fullmatch(version):

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from napari_unet3d.data.io.file_metadata import Length, Placement, parse_seconds
+from napari_unet3d.data.wording import either
 from napari_unet3d.errors import BadInputError
 
 _MOST_NAMED = 8
@@ -33,6 +34,8 @@ class OmeImage:
         Images that are described in all.
     metadata_file
         The file that holds the description instead of this one; None for most.
+    channel_names
+        Of the channels, in their order; None for one without a name.
     """
 
     sizes: Mapping[str, int]
@@ -40,6 +43,7 @@ class OmeImage:
     placement: Placement = field(default_factory=Placement)
     n_images: int = 1
     metadata_file: str | None = None
+    channel_names: tuple[str | None, ...] = ()
 
     @property
     def n_planes(self) -> int:
@@ -69,7 +73,8 @@ def parse_ome(xml: str) -> OmeImage | None:
     sizes["C"] = max(1, sizes["C"] // max(1, samples))
     names = [u.get("FileName") for u in pixels.findall("./{*}TiffData/{*}UUID")]
     files = tuple(dict.fromkeys(name for name in names if name))
-    return OmeImage(sizes, files, _placement(pixels), len(images))
+    channels = tuple(c.get("Name") for c in pixels.findall("./{*}Channel"))
+    return OmeImage(sizes, files, _placement(pixels), len(images), channel_names=channels)
 
 
 def check_files(image: OmeImage, path: Path) -> None:
@@ -78,7 +83,7 @@ def check_files(image: OmeImage, path: Path) -> None:
         return  # a single one may have been renamed
     missing = [name for name in image.files if not _is_file(path.parent / name)]
     if missing:
-        is_are = "is" if len(missing) == 1 else "are"
+        is_are = either(len(missing), "is", "are")
         raise BadInputError(
             f"{listed([repr(name) for name in missing])} {is_are} missing beside '{path}', which "
             f"is one of {len(image.files)} files that hold the image together. Copy all of them "

@@ -24,7 +24,7 @@ from napari_unet3d.errors import BadInputError
 _SIDE = 512
 """Voxels along y and x. A stroke rewrites 1 to 4 chunks of some kB."""
 _LEVEL = 1
-"""Of zstd: labels shrink to a hundredth at any level, and this one takes 0.2 ms a chunk."""
+"""Level of zstd. Labels shrink to a hundredth at any level; this one takes 0.2 ms a chunk."""
 
 Chunk = tuple[int, ...]
 Box = tuple[tuple[int, int], ...]

@@ -107,6 +107,7 @@ def read_geometry(path: str | Path) -> Geometry | None:
         volume.unit,
         volume.translation,
         volume.time_step,
+        volume.file_axes,
     )
 
 

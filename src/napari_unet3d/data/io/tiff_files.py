@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from napari_unet3d.data.io.tiff_planes import (
     raw_places,
     stored_dtype,
 )
-from napari_unet3d.data.lazy import RawPlanes, Unread, rearranged
+from napari_unet3d.data.lazy import RawPlanes, Unread
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -151,7 +151,30 @@ def _read(
     data: Any = Unread(shape, series.dtype)
     if voxels:
         data = _voxels(parts, shape)
-    return make_volume(rearranged(data, order), geometry, path.name, (*notes, *noted, *remarks))
+    said = (*notes, *noted, *remarks)
+    channels = _channel_names(tif, ome, axes, geometry.shape)
+    return make_volume(data, order, names, geometry, path.name, said, channels)
+
+
+def _channel_names(
+    tif: tifffile.TiffFile, ome: OmeImage | None, axes: str, shape: Sequence[int]
+) -> Sequence[str | None]:
+    """What the file calls its channels; () where it does not say.
+
+    ImageJ has no names of channels, but labels of planes, which run through the channels first. A
+    label names a channel when all planes of the channel have it, and no other channel has.
+    """
+    if "C" not in axes:
+        return ()
+    if ome is not None:
+        return ome.channel_names
+    labels = (tif.imagej_metadata or {}).get("Labels") if tif.is_imagej else None
+    if not isinstance(labels, Sequence) or isinstance(labels, str):
+        return ()
+    n = shape[axes.index("C")]
+    each = [{_POSITION.sub("", str(label)) for label in labels[c::n]} for c in range(n)]
+    names = [name for one in each if len(one) == 1 for name in one]
+    return names if len(set(names)) == n else ()
 
 
 def _ome_of(tif: tifffile.TiffFile) -> OmeImage | None:
@@ -266,6 +289,8 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+_POSITION = re.compile(r"^(?:[cztCZT]:\d+/\d+[\s;,]*)+(?:- )?")
+"""What Bio-Formats writes before the label of a plane: "c:1/2 z:3/10 - "."""
 _LOST_TAG = re.compile(r"TiffTag (\d+) @\d+> invalid value offset")
 """What tifffile logs of a tag whose value lies beyond the end of the file."""
 _DESCRIBING_TAGS = frozenset({270, 282, 283, 34412, 50838, 50839})

@@ -19,7 +19,7 @@ from napari_unet3d.data.io.file_metadata import (
 )
 from napari_unet3d.data.io.ome import listed
 from napari_unet3d.data.io.tiff_files import Slice, files_of_set, read_slice_file, read_tiff
-from napari_unet3d.data.lazy import RawPlanes, Unread, rearranged
+from napari_unet3d.data.lazy import RawPlanes, Unread
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -65,7 +65,7 @@ def read_folder(folder: Path, wishes: Wishes, *, voxels: bool = True) -> Volume:
     )
     data = _voxels(slices, shape) if voxels else Unread(shape, first.dtype)
     notes = (*_unlike_names(files, what), *noted, *remarks)
-    return make_volume(rearranged(data, order), geometry, folder.name, notes)
+    return make_volume(data, order, "ZYX", geometry, folder.name, notes)
 
 
 def _read_set(

@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from napari_unet3d.data.io.ome import OmeImage, listed
+from napari_unet3d.data.wording import either
 from napari_unet3d.errors import BadInputError
 
 _CURE = (
@@ -147,7 +148,7 @@ def _check_micromanager(tif: tifffile.TiffFile, series: Any, path: Path) -> None
 
 
 def _incomplete(path: Path, missing: list[int], series: Any) -> str:
-    is_are = "is" if len(missing) == 1 else "are"
+    is_are = either(len(missing), "is", "are")
     return (
         f"'{path}' is damaged, or is not complete: {_named(missing, series)} {is_are} not in the "
         f"file. {_CURE}"
@@ -159,7 +160,7 @@ def _named(missing: list[int], series: Any) -> str:
     per_page = len(series.keyframe.shape)
     names, sizes = series.axes[:-per_page], series.shape[:-per_page]
     long = [(name, n) for name, n in zip(names, sizes, strict=True) if n > 1]
-    plural = "plane" if len(missing) == 1 else "planes"
+    plural = either(len(missing), "plane")
     if not long or math.prod(n for _, n in long) <= max(missing):
         return f"{len(missing)} {plural}"
     axes = [_SHOWN_AXES.get(name, name.lower()) for name, _ in long]

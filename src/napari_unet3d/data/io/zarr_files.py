@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ from napari_unet3d.data.io.ngff import (
     Level,
     Multiscale,
     axis_letters,
+    channel_labels,
     check_version,
     multiscales_of,
     parse_multiscale,
 )
 from napari_unet3d.data.io.ome import listed
 from napari_unet3d.data.io.zarr_chunks import GuardedZarr, missing_chunks
-from napari_unet3d.data.lazy import rearranged
 from napari_unet3d.data.shapes import unnamed_axes
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -114,7 +114,8 @@ def _image(group: Any, path: Path, wishes: Wishes, notes: list[str]) -> Volume:
             "or is stored in an array of its own). Give the voxel size, or export it as OME-Zarr "
             "0.4 or 0.5."
         )
-    return _volume(array, path, multiscale.names, (multiscale, level), wishes, notes)
+    names = channel_labels(dict(group.attrs))
+    return _volume(array, path, multiscale.names, (multiscale, level), wishes, notes, names)
 
 
 def _inner_image(group: Any, path: Path, wishes: Wishes) -> Volume:
@@ -169,6 +170,7 @@ def _volume(
     place: Placement | tuple[Multiscale, Level],
     wishes: Wishes,
     notes: list[str],
+    channel_names: Sequence[str | None] = (),
 ) -> Volume:
     what = f"'{path.name}'"
     order, axes, noted = arrange_axes(names, array.shape, what, wishes)
@@ -179,8 +181,9 @@ def _volume(
         axes, tuple(int(array.shape[i]) for i in order), place, wishes, what
     )
     chunks = () if wishes.labels else _chunk_notes(array, what)
-    data = rearranged(GuardedZarr(array, path), order)
-    return make_volume(data, geometry, path.name, (*notes, *noted, *remarks, *chunks))
+    said = (*notes, *noted, *remarks, *chunks)
+    data = GuardedZarr(array, path)
+    return make_volume(data, order, names, geometry, path.name, said, channel_names)
 
 
 def _chunk_notes(array: Any, what: str) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ WIDTH, HEIGHT = 480.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 26.0, 40.0
 """Units around the axes, for titles and numbers."""
 _TICKS = 5
-"""Numbers on an axis, at most about."""
+"""Numbers that an axis should have. Round numbers come first, so it may have one or two more."""
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Of the lines: from the palette of Okabe and Ito, readable on white and on dark gray."""
+"""Colors of the lines, from the palette of Okabe and Ito: readable on white and on dark gray."""
 _DOT = 2.5
 
 

@@ -139,7 +139,7 @@ def _chart(chart: Chart) -> str:
 
 
 class _Svg:
-    """Collects the elements of an SVG; what has no color of its own has that of the text."""
+    """Collects the elements of an SVG; the color of the text is the default."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []

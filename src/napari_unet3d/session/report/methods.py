@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_unet3d.data.shapes import describe_shape
+from napari_unet3d.data.wording import either
 from napari_unet3d.networks.geometry import parameter_count
 from napari_unet3d.session.quality import class_qualities, percent, show_estimate
 from napari_unet3d.session.report.content import Paragraph, Section
@@ -36,8 +37,7 @@ def _data(session: Session) -> str:
 
 def _annotation(session: Session) -> str:
     classes = classes_of(session)
-    names = "class " if len(classes) == 1 else "classes "
-    names += ", ".join(c.name for c in classes)
+    names = either(len(classes), "class ", "classes ") + ", ".join(c.name for c in classes)
     if session.annotation is not None:
         slices = session.annotation.slices()
         held_out = sum(s.ref in session.annotation.held_out for s in slices)
@@ -49,7 +49,7 @@ def _annotation(session: Session) -> str:
         number, counted = len(record.trained_slices) + held_out, ""
     else:
         return ""
-    noun = "slice was" if number == 1 else "slices were"
+    noun = either(number, "slice was", "slices were")
     text = f"{number} {noun} annotated by hand{counted} with background and the {names}"
     return f"{text}; {held_out} of them were held out for validation." if held_out else f"{text}."
 
@@ -102,7 +102,7 @@ def _scores(session: Session) -> list[str]:
                 for s in scores.classes
             )
         brackets = " (brackets: 95 % interval over slices)" if len(scores.by_slice) > 1 else ""
-        noun = "slice" if len(scores.slices) == 1 else "slices"
+        noun = either(len(scores.slices), "slice")
         sentences.append(
             f"On {len(scores.slices)} held-out {noun} ({percent(scores.scored)} of their labelled "
             f"voxels measured), the scores were: {listed}{brackets}."

@@ -31,13 +31,13 @@ _MISSING = (
 _MARGIN = 18.0
 """Millimeters."""
 _TEXT, _SMALL, _HEADING, _TITLE = 10.0, 8.5, 13.0, 17.0
-"""Points."""
+"""Points, heights of the fonts."""
 _LEADING = 1.35
-"""Height of a line by that of its font."""
+"""Ratio of the height of a line to that of its font."""
 _POINT = 25.4 / 72
 """Millimeters."""
 _PICTURES = 4
-"""Pictures in a row."""
+"""Pictures in a row: image, annotation, segmentation and mistakes of a slice."""
 _GAP = 3.0
 """Millimeters between pictures."""
 _TALLEST = 90.0

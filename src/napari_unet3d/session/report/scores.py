@@ -1,4 +1,4 @@
-"""The sections of a report on what was measured, and on what that does not say."""
+"""The sections of a report on the scores and their limits."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def learning_curve_section(session: Session) -> Section:
 
 
 def limits_section(session: Session) -> Section:
-    """What the numbers do not say."""
+    """How far the scores can be trusted."""
     scores, texts = measured(session), []
     if scores is None:
         texts.append(

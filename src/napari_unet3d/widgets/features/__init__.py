@@ -5,6 +5,8 @@ from __future__ import annotations
 from napari_unet3d.widgets.features.annotation_keys import AnnotationKeys
 from napari_unet3d.widgets.features.class_visibility import ClassVisibility
 from napari_unet3d.widgets.features.driver import DriverGuard
+from napari_unet3d.widgets.features.earlier_result import EarlierResult
+from napari_unet3d.widgets.features.expecting import Expecting
 from napari_unet3d.widgets.features.folder import FolderFeature
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.learning import Learning
@@ -27,9 +29,11 @@ FEATURES: tuple[type[Feature], ...] = (
     Tools,
     QuickAnswering,
     WhereUnsure,
+    EarlierResult,
     NextSlice,
     RunKeys,
     Learning,
+    Expecting,
     Quality,
     ObjectsFeature,
     FolderFeature,

@@ -26,17 +26,21 @@ from napari_unet3d.widgets.run.restoring import (
     opened_text,
     restore_annotation,
     restore_channels,
+    restore_objects,
     restore_results,
     restore_voxel_size,
 )
 from napari_unet3d.widgets.viewer.belonging import identify, image_id
 from napari_unet3d.widgets.viewer.image_volume import image_volume
+from napari_unet3d.widgets.viewer.keeper import Contents
 from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.session_folders import Folders
 from napari_unet3d.widgets.viewer.session_opening import SessionOpening
+from napari_unet3d.widgets.viewer.slice_summaries import write_summary_of
 from napari_unet3d.widgets.viewer.window_record import shown_slice_of
 from napari_unet3d.widgets.workbench import Workbench
 
+_OPENING = "A session is being opened: paint when its annotation is there."
 _SHORTEST_REST = 10.0
 """Seconds. A training that was cut off goes on at least so long: the pixel classifier is fitted
 anew."""
@@ -66,9 +70,7 @@ class Continuing(QObject):
         super().__init__(parent)
         self.bench, self.folders = bench, folders
         self.notice = NoticeBox(in_a_row=True)
-        self.opening = SessionOpening(
-            bench.viewer, self, bench.background.ask, bench.choice.first_axis_value
-        )
+        self.opening = SessionOpening(bench.viewer, self, bench.background.ask)
         self._looked: set[str] = set()
         """Identifiers of the images whose session was looked for."""
         self._searches: set[str] = set()
@@ -84,9 +86,18 @@ class Continuing(QObject):
         """The session that is being opened; None when none is."""
         return self.opening.path
 
+    def _hold_brush(self) -> None:
+        """Let nobody paint while a session is looked for or opened: it brings its annotation."""
+        holding = self.bench.annotator.holding
+        if self._searches or self.opening.path is not None:
+            holding.hold(_OPENING)
+        else:
+            holding.release(_OPENING)
+
     def cleanup(self) -> None:
         """Open no more, and forget the layers."""
         self.opening.stop()
+        self.bench.annotator.holding.release(_OPENING)
         self._opened, self._restored = None, []
 
     def take_restored(self) -> list[Any]:
@@ -109,6 +120,7 @@ class Continuing(QObject):
         if self.folders.has_image(image):
             return
         self._searches.add(identifier)
+        self._hold_brush()
         question = partial(_sessions_of, volume, file_of(image))
         self.bench.background.ask(question, partial(self._found_sessions, image, identifier))
 
@@ -121,27 +133,39 @@ class Continuing(QObject):
         kept = {keeper.path for keeper in self.folders.keepers()}
         paths = [path for path in paths if path not in kept]
         if paths and image in self.bench.viewer.layers and self.opening.path is None:
-            self.opening.open(paths[0], image)
-            self.changed.emit()
+            self._open(paths[0], image)
         else:
+            self._hold_brush()
             self.failed.emit()
 
     # ---- open, continue
 
     def open(self, path: Path) -> None:
         """Open a session and its image; what is wrong is shown in the notice."""
+        if self.bench.runner.is_running():  # its model would go into the other session
+            self.say(
+                f"'{path.name}' is not opened during a run. Wait for its end or cancel it, then "
+                "open the session."
+            )
+            return
         for keeper in self.folders.keepers():
             if keeper.path == path.absolute():
                 self._choose(keeper.layer)
                 return
         self.dismiss()
-        self.opening.open(path)
+        self._open(path)
+
+    def _open(self, path: Path, image: Image | None = None, *, anyway: bool = False) -> None:
+        self.opening.open(path, image, anyway=anyway)
+        self._hold_brush()
+        self.bench.run_bar.tell(_OPENING)
         self.changed.emit()
 
     def _choose(self, layer: Labels) -> None:
         self.bench.choice.setValue(self.folders.image_of(layer), layer)
 
     def _continue(self, opened: OpenedSession, image: Image) -> None:
+        self._opening_ended()
         self._looked.add(identify(image))
         choice, record = self.bench.choice, opened.record
         restore_voxel_size(image, record)
@@ -159,18 +183,25 @@ class Continuing(QObject):
             return
         self.folders.reserve(layer)
         restore_annotation(layer, opened)
+        write_summary_of(image, opened.summary)
         self.bench.annotator.rescan()
         self._restore_settings(record.settings)
-        keeper = self.folders.attach(opened.folder, layer, opened.saved)
-        keeper.note_model(opened.model)
-        if opened.model is not None:
-            self._restore_model(opened)
+        self._restore_model(opened)  # first: the folder takes the model of the window
+        self.folders.attach(opened.folder, layer, opened.saved, Contents.of(opened))
         self._restored = restore_results(self.bench.viewer, image, opened)
+        objects = restore_objects(self.bench.viewer, image, opened, self._restored)
+        if objects is not None and opened.objects is not None:
+            self._restored.append(objects)
+            self.bench.session.tell_objects(objects, opened.objects.config, opened=True)
         if (shown := shown_slice_of(record)) is not None:
             self.bench.annotator.jump(shown)
         self._opened = opened
         self.refresh_notice()
         self.changed.emit()
+
+    def _opening_ended(self) -> None:
+        self._hold_brush()
+        self.bench.run_bar.tell("")
 
     def _restore_settings(self, settings: RunSettings) -> None:
         bench = self.bench
@@ -180,7 +211,9 @@ class Continuing(QObject):
 
     def _restore_model(self, opened: OpenedSession) -> None:
         bench, record = self.bench, opened.record
-        assert opened.model is not None
+        if opened.model is None:
+            bench.session.update(evidence=record.evidence)
+            return
         bench.session.update(model=opened.model, scores=record.scores, evidence=record.evidence)
         bench.results.set_scores(record.scores, opened.model.bundle.classes)
         bench.form.set_starting_point("last")
@@ -247,6 +280,7 @@ class Continuing(QObject):
         self.bench.background.ask(lambda: SessionFolder.open(path).close(), lambda _: None)
 
     def _refused(self, path: Path, text: str) -> None:
+        self._opening_ended()
         self.changed.emit()
         self.say(
             f"{text} What you paint here is saved as a new session.",
@@ -256,6 +290,7 @@ class Continuing(QObject):
         self.failed.emit()
 
     def _ask_for_image(self, path: Path, text: str, image: Image | None) -> None:
+        self._opening_ended()
         answers: list[tuple[str, Any]] = [("Not now", self.dismiss)]
         if image is None:
             answers.insert(0, ("Choose the image…", partial(self._choose_image, path)))
@@ -279,16 +314,16 @@ class Continuing(QObject):
         new = [x for x in self.bench.viewer.layers if isinstance(x, Image) and x not in before]
         if new:
             self._looked.update(identify(x) for x in new)
-            self.opening.open(path, new[0])
+            self._open(path, new[0])
 
     def _use_anyway(self, path: Path, image: Image) -> None:
         self.dismiss()
-        self.opening.open(path, image, anyway=True)
+        self._open(path, image, anyway=True)
 
 
 def _sessions_of(volume: Volume, path: Path | None) -> list[Path]:
-    """The sessions of an image; none where the disk cannot be read, as painting must go on."""
+    """The sessions of an image; none where looking for them fails."""
     try:
         return sessions_of(volume, path)
-    except OSError:
+    except Exception:  # whatever it is: without an answer, nobody could paint
         return []

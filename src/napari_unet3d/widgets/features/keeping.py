@@ -13,8 +13,9 @@ from qtpy.QtCore import QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
+from napari_unet3d.config import ObjectsConfig
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import Checkpoint
+from napari_unet3d.events import Checkpoint, RoundFinished
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import Evidence
 from napari_unet3d.session.recent import RecentSession, recent_sessions
@@ -25,11 +26,14 @@ from napari_unet3d.widgets.parts.keep_line import KeepLine, KeepState, RecentEnt
 from napari_unet3d.widgets.parts.notice import Notice, NoticeBox
 from napari_unet3d.widgets.parts.section import column
 from napari_unet3d.widgets.run.runner import Finished
+from napari_unet3d.widgets.viewer.belonging import belongs_to, owners
 from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.keeper import Keeper
 from napari_unet3d.widgets.viewer.layers import file_of
+from napari_unet3d.widgets.viewer.objects_layer import table_of
 from napari_unet3d.widgets.viewer.recent_menu import RecentMenu
 from napari_unet3d.widgets.viewer.session_folders import Folders
+from napari_unet3d.widgets.viewer.slice_summaries import write_summary_of
 from napari_unet3d.widgets.viewer.unsaved import UnsavedPaint
 from napari_unet3d.widgets.viewer.window_record import window_record
 from napari_unet3d.widgets.workbench import Feature, Workbench
@@ -40,8 +44,9 @@ copied at that moment too (`PaintWatch` would wait 300 ms), so that both come in
 _TICK_MS = 500
 """Milliseconds between two looks at the savers: the line counts seconds."""
 _CHECKPOINT_SECONDS = 60.0
-"""Seconds between two checkpoints of a running training. Writing one takes a second on a CPU; in
-the worst case a minute of training is lost, and no paint."""
+"""Seconds between two checkpoints of a running training, of which the first comes after ten
+seconds. Writing one takes a second on a CPU; in the worst case a minute of training is lost, and no
+paint."""
 
 
 class Keeping(Feature):
@@ -77,6 +82,7 @@ class Keeping(Feature):
             (self._tick.timeout, self._look),
             (self.folders.changed, self._show),
             (self.folders.attached, self._attached),
+            (self.folders.told, self.continuing.say),
             (self.continuing.changed, self._show),
             (self.continuing.failed, self._work_changed),
             (self.continuing.anewRequested, self.start_anew),
@@ -93,8 +99,9 @@ class Keeping(Feature):
             (bench.choice.channelsChanged, self._record_timer.start),
             (bench.session.changed, self._model_changed),
             (bench.session.openRequested, self._open_wanted),
+            (bench.session.objectsFound, self._put_objects),
             (bench.runner.phaseChanged, self._follow_run),
-            (bench.runner.eventsArrived, self._take_checkpoint),
+            (bench.runner.eventsArrived, self._take_events),
             (bench.runner.trained, self._put_checkpoint),
             (bench.runner.finished, self._put_results),
         ):
@@ -188,9 +195,9 @@ class Keeping(Feature):
     def _run_keeper(self) -> Keeper | None:
         return self.folders.keeper(self._run_layer) or self.keeper()
 
-    def _take_checkpoint(self, events: Sequence[Any]) -> None:
+    def _take_events(self, events: Sequence[Any]) -> None:
         for event in events:
-            if isinstance(event, Checkpoint):
+            if isinstance(event, Checkpoint | RoundFinished):
                 self._put_checkpoint(event.bundle)
 
     def _put_checkpoint(self, bundle: ModelBundle) -> None:
@@ -201,9 +208,11 @@ class Keeping(Feature):
     def _model_changed(self) -> None:
         session = self.bench.session.value()
         keeper = self._run_keeper() if self.bench.runner.is_running() else self.keeper()
-        if keeper is not None and session.model is not None:
+        if keeper is None:
+            return
+        if session.model is not None:
             keeper.put_model(session.model, session.scores)
-            self._record_timer.start()
+        self._record_timer.start()  # scores and evidence are in the record
 
     def _put_results(self, finished: Finished | None) -> None:
         keeper, self._run_layer = self._run_keeper(), None
@@ -213,6 +222,20 @@ class Keeping(Feature):
             keeper.saver.drop_checkpoint()
         else:
             keeper.put_outputs(finished.outputs, finished.bundle.classes)
+            if finished.summary is not None:
+                keeper.put_summary(finished.summary)
+
+    def _put_objects(self, layer: Labels, config: ObjectsConfig) -> None:
+        """Save objects with the annotation of their image."""
+        table, folders, chosen = table_of(layer), self.folders, self.keeper()
+        keepers = sorted(folders.keepers(), key=lambda keeper: keeper is not chosen)
+        for keeper in keepers:
+            image = folders.image_of(keeper.layer)
+            own = belongs_to(layer, image) if image is not None else False
+            own = own or (keeper is chosen and not owners(layer, ()))  # labels of the user
+            if own and table is not None and keeper.layer.data.shape == layer.data.shape:
+                keeper.put_objects(layer.data, table, config)
+                return
 
     # ---- images and sessions open
 
@@ -238,7 +261,11 @@ class Keeping(Feature):
     # ---- the menu
 
     def start_anew(self) -> None:
-        """Begin with an empty annotation; the session so far gets another name."""
+        """Begin with an empty annotation; the session so far gets another name.
+
+        The empty annotation has its session at once: when the image is opened again, that one is
+        continued, and not the session that was put aside.
+        """
         keeper = self.keeper()
         self.continuing.dismiss()
         if keeper is None:
@@ -251,9 +278,13 @@ class Keeping(Feature):
         for old in (layer, *self.continuing.take_restored()):
             if old in viewer.layers:
                 viewer.layers.remove(old)
+        if (image := self.bench.choice.value()[0]) is not None:
+            write_summary_of(image, None)
         self.bench.session.update(model=None, scores=None, evidence=Evidence())
         self.bench.results.set_state(self._blank)
         self.bench.pairing.start()
+        if (new := self.bench.annotator.layer()) is not None:
+            self._make_folder(new)
         self._read_recent()
         self.continuing.say(
             f"What was there is kept in '{aside.name}'.",

@@ -63,7 +63,7 @@ class Learning(Feature):
             self._handover.painted(event.value, time.monotonic())
 
     def _redrawn(self, _event: Any = None) -> None:
-        """Undo and redo tell no paint; they redraw the layer, as do other things."""
+        """Look for changes after a redraw, which is all that undo and redo emit."""
         if self._handover is not None and self._is_live():
             self._handover.redrawn(self.bench.annotator.shown(), time.monotonic())
 

@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_unet3d.config import BACKGROUND, ObjectsConfig
 from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import ObjectsProgress
 from napari_unet3d.objects.finding import (
@@ -47,7 +48,9 @@ from napari_unet3d.widgets.viewer.objects_layer import (
     layers_with_objects,
     likeliest,
     measured_image,
+    newest_objects,
     show_objects,
+    table_of,
 )
 from napari_unet3d.widgets.viewer.room import result_problem
 from napari_unet3d.widgets.viewer.saving import check_not_open, save_layer
@@ -118,6 +121,7 @@ class ObjectsFeature(Feature):
         self.run.failed.connect(self._failed)
         bench.runner.finished.connect(self._segmented)
         bench.runner.phaseChanged.connect(self._show_state)
+        bench.session.objectsOpened.connect(self._opened)
         self._offer()
         self._show_state()
 
@@ -207,9 +211,9 @@ class ObjectsFeature(Feature):
         if not len(objects.table):
             self.count.setText("No object is large enough: make 'Smallest' smaller.")
             return
-        last = None if self._found is None else self._found[0]
-        layer = show_objects(self.bench.viewer, target, objects, last)
+        layer = show_objects(self.bench.viewer, target, objects.numbers, objects.table)
         self._found = layer, objects.table
+        self.bench.session.tell_objects(layer, config)
         self._show_state()
         self.count.setText(objects.table.sentence())
         self.bench.run_bar.set_status(f"{objects.table.sentence()}.")
@@ -217,6 +221,16 @@ class ObjectsFeature(Feature):
     def _failed(self, error: BaseException) -> None:
         self._target = None
         self.bench.report.fail(error)
+
+    def _opened(self, layer: Labels, config: ObjectsConfig) -> None:
+        """Show the settings and the number of objects that came with a session."""
+        table = table_of(layer)
+        if table is None:
+            return
+        self._found = layer, table
+        self.form.setValue(config)
+        self.count.setText(table.sentence())
+        self._show_state()
 
     # ---- live count
 
@@ -238,7 +252,7 @@ class ObjectsFeature(Feature):
             self.count.setText(self._found[1].sentence())
             return
         _, n = cut.separation.numbers(config.separation, least_voxels(cut.volume, config))
-        self.count.setText(f"{n:,} object{'s' * (n != 1)} with these settings.")
+        self.count.setText(f"{counted(n, 'object')} with these settings.")
 
     # ---- layers
 
@@ -260,6 +274,8 @@ class ObjectsFeature(Feature):
         self.source.blockSignals(False)
         if self._cut is not None and self._cut.layer not in self.bench.viewer.layers:
             self._cut = None  # lets go of its memory
+        if self._found is None:  # those of an opened session, or of an earlier dock
+            self._found = newest_objects(self.bench.viewer.layers)
         self._chosen()
 
     def _chosen(self) -> None:

@@ -258,10 +258,7 @@ class Quality(Feature):
             update_mistakes(old, mistakes)
             old.visible = True
         number = sum(int(np.count_nonzero(plane)) for plane in mistakes.values())
-        self.bench.run_bar.set_status(
-            f"{number:,} voxels are wrong on {len(mistakes)} held-out "
-            f"slice{'s' * (len(mistakes) > 1)}."
-        )
+        self.panel.set_count(number, len(mistakes))
         if go_there and self.bench.annotator.shown() not in mistakes:
             show_slice(self.bench.viewer, annotation, min(mistakes))
         self._refresh()

@@ -15,9 +15,9 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet3d.config import ClassInfo
-from napari_unet3d.data.one_slice import OneSlice
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.quick import Answer, Question, QuickAnswer
 from napari_unet3d.session.texts import error_text
@@ -25,15 +25,8 @@ from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.newest import Newest
 from napari_unet3d.widgets.run.newest import Question as Asked
-from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.layers import (
-    base_name,
-    class_colormap,
-    class_features,
-    insert_quietly,
-    remember,
-)
-from napari_unet3d.widgets.viewer.placement import spatial_transform
+from napari_unet3d.widgets.viewer.layers import class_colormap, class_features
+from napari_unet3d.widgets.viewer.slice_layer import SliceLayer
 from napari_unet3d.widgets.viewer.undo import UndoWatch
 from napari_unet3d.widgets.viewer.view_field import ViewWatch, visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench
@@ -43,7 +36,7 @@ _READING = 0.03
 _STROKE_MS = 40
 """Milliseconds until the next try while the mouse is down: labels are not read in mid-stroke."""
 _OPACITY = 0.35
-"""Of the layer: paint, at 0.6, stays visible on it."""
+"""Opacity of the layer, 0 to 1. Paint has 0.6, so it stays visible on the answer."""
 _HIGHEST = 255
 """The largest label value of a class."""
 
@@ -86,9 +79,7 @@ class QuickAnswering(Feature):
         layout.setSpacing(2)
         layout.addWidget(self.check_box)
         layout.addWidget(self.status)
-        self.layer: Labels | None = None
-        """The layer that shows the answer; None while it is off."""
-        self._shown: OneSlice | None = None
+        self._shown = SliceLayer(bench.viewer, _answer_layer, np.uint8, "quick answer")
         self._quick: QuickAnswer | None = None
         self._pair: _Pair | None = None
         """What `_quick` learns from."""
@@ -120,6 +111,11 @@ class QuickAnswering(Feature):
         ):
             signal.connect(slot)
 
+    @property
+    def layer(self) -> Labels | None:
+        """The layer that shows the answer; None while it is off."""
+        return self._shown.layer
+
     def toggle(self) -> None:
         """Switch the quick answer on or off."""
         self.check_box.toggle()
@@ -134,7 +130,7 @@ class QuickAnswering(Feature):
         self._newest.drop()
         self._painting.clear()
         self._view.cleanup()
-        self._remove_layer()
+        self._shown.remove()
 
     # ---- what the user does
 
@@ -197,7 +193,7 @@ class QuickAnswering(Feature):
         self._painting.clear()
         self._pair = self._quick = None
         self._sent.clear()
-        self._remove_layer()
+        self._shown.remove()
 
     # ---- question and answer
 
@@ -215,10 +211,7 @@ class QuickAnswering(Feature):
         if ref is None:
             self._hide()
             return None
-        if self._shown is not None and self._shown.ref not in (ref, None):
-            self._shown.clear()  # seen from another side, the last slice would be a line
-            if self.layer is not None:
-                self.layer.refresh(extent=False, thumbnail=False)
+        self._shown.leave(ref)
         if UndoWatch(annotation).stroke_is_open():
             self._retry.start()
             return None
@@ -279,53 +272,35 @@ class QuickAnswering(Feature):
     # ---- the layer
 
     def _show(self, answer: Answer) -> None:
-        layer = self._open_layer()
-        shown = self._shown
-        if layer is None or shown is None or not answer.parts:
+        if not self._open_layer() or not answer.parts:
             return
-        if shown.ref != answer.ref:
-            shown.clear(answer.ref)
-        for start, labels in answer.parts:
-            shown.write(start, labels)
-        layer.visible = True
-        layer.refresh(extent=False, thumbnail=False)
+        self._shown.write(answer.ref, answer.parts)
+        self._shown.set_visible(True)
         n = len(self._sent)
-        self.status.setText(f"Learned from {n} slice{'s' if n != 1 else ''}.")
+        self.status.setText(f"Learned from {counted(n, 'slice')}.")
 
-    def _open_layer(self) -> Labels | None:
-        """The layer; it is made again where the user deleted it."""
-        viewer, pair = self.bench.viewer, self._pair
+    def _open_layer(self) -> bool:
+        """Add the layer where there is none, in the colors of the classes."""
+        pair = self._pair
         if pair is None:
-            return None
-        image, annotation, data = pair.image, pair.annotation, pair.data
-        classes = self.bench.annotator.classes()
-        if self.layer is None or self.layer not in viewer.layers:
-            self._shown = OneSlice(data.shape, np.uint8)
-            self.layer = Labels(
-                self._shown,
-                name=f"{base_name(image.name)} quick answer",
-                opacity=_OPACITY,
-                **spatial_transform(image, annotation.ndim),
-            )
-            self.layer.editable = False
-            remember(self.layer, role="companion")
-            bind(self.layer, image)
+            return False
+        if self._shown.open(pair.image, pair.annotation):
             self._classes = ()
-            insert_quietly(viewer, viewer.layers.index(annotation), self.layer)
-        if classes != self._classes:
+        classes, layer = self.bench.annotator.classes(), self._shown.layer
+        if layer is not None and classes != self._classes:
             self._classes = classes
-            self.layer.colormap = class_colormap(classes, annotation=True)
-            self.layer.features = class_features(classes, annotation=True)
-        return self.layer
+            layer.colormap = class_colormap(classes, annotation=True)
+            layer.features = class_features(classes, annotation=True)
+        return True
 
     def _hide(self) -> None:
-        if self.layer is not None:
-            self.layer.visible = False
+        self._shown.set_visible(False)
 
-    def _remove_layer(self) -> None:
-        layer, self.layer, self._shown = self.layer, None, None
-        if layer is not None and layer in self.bench.viewer.layers:
-            self.bench.viewer.layers.remove(layer)
+
+def _answer_layer(values: Any, **options: Any) -> Labels:
+    layer = Labels(values, opacity=_OPACITY, **options)
+    layer.editable = False
+    return layer
 
 
 def _work(

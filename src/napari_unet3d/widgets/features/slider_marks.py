@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 from napari_unet3d.data.marks import slice_state
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.wording import counted
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.slice_texts import SliceMarks
 from napari_unet3d.widgets.parts.slider_marks import SliderMark, SliderMarks
@@ -58,10 +59,6 @@ class SliceMarksOnSlider(Feature):
         self._connections.clear()
         for axis in tuple(self._overlays):
             self._drop(axis)
-
-    def overlays(self) -> dict[int, SliderMarks]:
-        """The marks by axis of the viewer."""
-        return dict(self._overlays)
 
     def _later(self, _event: Any = None) -> None:
         self._timer.start(0)
@@ -149,7 +146,7 @@ def _marks(
 
 
 def _time_mark(time: int, rows: list[PaintedSlice], step: float) -> SliderMark:
-    n = "1 painted slice" if len(rows) == 1 else f"{len(rows)} painted slices"
+    n = counted(len(rows), "painted slice")
     is_complete = any(row.state == "complete" for row in rows)
     text = f"t={time}: {n}. Click to go to {rows[0].ref}."
     return SliderMark(step, "complete" if is_complete else "partial", text, rows[0].ref)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
-
-from napari.layers import Image
 
 from napari_unet3d.data.content import Floats, gray_content
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.session.suggestions import Scene, suggest
-from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, sentence
+from napari_unet3d.session.texts import few_text
+from napari_unet3d.widgets.parts.suggestion_box import SuggestionBox, brief_sentence, sentence
 from napari_unet3d.widgets.run.runner import Finished
+from napari_unet3d.widgets.viewer.slice_summaries import newest_summary, read_summary_of
 from napari_unet3d.widgets.workbench import Feature, Offer, Workbench
 
-_Result = tuple[weakref.ref[Image], SlicesSummarized]
+_UNKNOWN = (
+    "Where the model is unsure on this stack is not known yet: a run tells it. Until then, gray "
+    "values and distances count."
+)
 
 
 class NextSlice(Feature):
@@ -33,9 +34,6 @@ class NextSlice(Feature):
         super().__init__(bench)
         self.box = SuggestionBox()
         self.widget = self.box
-        self._result: _Result | None = None
-        self._before: _Result | None = None
-        """The result before the run that goes on, which comes back when that fails."""
         self._content: dict[tuple[Any, ...], tuple[Floats, Floats, Floats] | None] = {}
         """By time point, image and channels; None while it is read."""
         self._key: tuple[Any, ...] = ()
@@ -46,6 +44,7 @@ class NextSlice(Feature):
             (bench.annotator.changed, self._update),
             (bench.choice.valueChanged, self._update),
             (bench.choice.channelsChanged, self._update),
+            (bench.session.changed, self._update),
             (bench.runner.eventsArrived, self._note),
             (bench.runner.finished, self._ended),
             (bench.runner.failed, self._ended),
@@ -66,33 +65,37 @@ class NextSlice(Feature):
             self.bench.run_bar.tell(sentence(chosen))  # the dock is scrolled to another section
 
     def offer(self) -> Offer | None:
-        """After a run: where to look next."""
+        """Where to paint next; after a run with the reason, and with what became of the run."""
         suggestion = self.box.current()
-        if not self._just_ran or suggestion is None or self._result is None:
+        if suggestion is None:
             return None
-        if self._result[1].bundle.record.starved:
-            return None  # more time comes before more paint
+        go = (("Go there", self.box.go),)
+        model = self.bench.session.value().model
+        if not self._just_ran or model is None:
+            return Offer(brief_sentence(suggestion), go)
+        bundle = model.bundle
+        if rest := self.bench.report.rest():
+            return Offer(f"{rest} {brief_sentence(suggestion)}", go)
+        if bundle.record.starved:  # more time comes before more paint
+            return Offer(f"{few_text(bundle)} Give it more time. {brief_sentence(suggestion)}", go)
         then = " Paint it, then press Continue training." if suggestion.purpose == "train" else ""
-        return Offer(sentence(suggestion) + then, (("Go there", self.box.go),))
+        return Offer(sentence(suggestion) + then, go)
 
     def _jump(self, ref: SliceRef) -> None:
         self.bench.annotator.jump(ref)
+        self.showRequested.emit()  # the classes and tools to paint it with
 
     # ---- what is known
 
     def _note(self, events: list[Any]) -> None:
-        image = self.bench.choice.value()[0]  # it cannot be changed during a run
-        for event in events:
-            if isinstance(event, SlicesSummarized) and image is not None:
-                self._before = self._result
-                self._result, self._just_ran = (weakref.ref(image), event), True
-                self._update()
+        if newest_summary(events) is not None:
+            self._just_ran = True
+            self._update()
 
     def _ended(self, finished: Any) -> None:
         if not isinstance(finished, Finished):
-            self._result, self._just_ran = self._before, False
+            self._just_ran = False
             self._update()
-        self._before = self._result
 
     def _scene(self) -> Scene | None:
         """What a suggestion depends on; None without a pair of image and annotation."""
@@ -107,11 +110,8 @@ class NextSlice(Feature):
             return None
         shown = bench.annotator.shown()
         time = 0 if shown is None else shown.time
-        names: tuple[str, ...] = ()
-        summary = None
-        if self._result is not None and self._result[0]() is image:
-            summary = self._result[1].summaries.get(time)
-            names = tuple(c.name for c in self._result[1].bundle.classes)
+        stack = read_summary_of(image)
+        summary = None if stack is None else stack.by_time.get(time)
         return Scene(
             volume.shape,
             volume.voxel_size,
@@ -119,7 +119,7 @@ class NextSlice(Feature):
             time,
             frozenset(s.ref for s in bench.annotator.slices() if s.ref.time == time),
             bench.slice_table.value(),
-            names,
+            () if stack is None else stack.class_names,
             summary,
             self._content_of(volume, time) if summary is None else None,
         )
@@ -145,6 +145,8 @@ class NextSlice(Feature):
             self._key, self._just_ran = (), False
             self.box.setValue(())
             return
+        unknown = scene.known() is None and self.bench.session.value().model is not None
+        self.box.set_note(_UNKNOWN if unknown else "")
         strategy = self.box.strategy_value()
         key = (
             scene.shape,
@@ -163,3 +165,4 @@ class NextSlice(Feature):
             self._just_ran = False  # the user painted
         self._key = key
         self.box.setValue(suggest(scene, strategy))
+        self.settled.emit()  # the next step may be another one

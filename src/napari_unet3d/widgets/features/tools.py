@@ -21,9 +21,11 @@ from napari_unet3d.data.editing.taking import unlabelled_edit
 from napari_unet3d.data.edits import SliceEdit
 from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import SlicePreview
 from napari_unet3d.widgets.annotator import UNDO_HINT
+from napari_unet3d.widgets.features.accepting import AcceptingAll
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.parts.tool_bar import Tool, ToolBar
 from napari_unet3d.widgets.parts.tool_reasons import NO_PREDICTION, ToolSituation, tool_reasons
@@ -40,7 +42,6 @@ from napari_unet3d.widgets.viewer.proposals import (
     add_proposals,
     find_proposals,
     note_proposed,
-    proposal_at,
     proposed,
     write_proposals,
 )
@@ -67,6 +68,7 @@ class Tools(Feature):
         self._sync_timer.setInterval(0)
         self._sync_timer.timeout.connect(self._sync_proposals)
         self._interpolating = False
+        self._accepting = AcceptingAll(bench, self)
         annotator = bench.annotator
         self.pointing = Pointing(
             bench.viewer,
@@ -101,6 +103,7 @@ class Tools(Feature):
             (self.pointing.edited, self._pointed),
             (self.pointing.told, self._tell),
             (self.pointing.ended, self._ended),
+            (self._accepting.told, self._tell),
             (annotator.changed, self._annotation_changed),
             (bench.pairing.changed, self._pair_changed),
             (bench.pairing.acceptRequested, partial(self.do, "accept")),
@@ -118,6 +121,7 @@ class Tools(Feature):
 
     def cleanup(self) -> None:
         self._sync_timer.stop()
+        self._accepting.stop()
         self._connections.clear()
         self.pointing.cleanup()
         self._accepted.clear()
@@ -155,8 +159,8 @@ class Tools(Feature):
         self.bench.annotator.lend_mouse(False)
 
     def _pointed(self, edit: SliceEdit, text: str) -> None:
-        self.bench.annotator.apply([edit])
-        self._tell(f"{text}; {UNDO_HINT}")
+        if self.bench.annotator.apply([edit]):
+            self._tell(f"{text}; {UNDO_HINT}")
 
     # ---- actions
 
@@ -166,9 +170,12 @@ class Tools(Feature):
         if reason := self._reasons().get(action, ""):
             self._tell(_sentence(reason))
             return
+        if self.bench.annotator.holding.refuses():
+            return
         try:
             if action == "accept all":
-                self._accept_all()
+                if (proposals := self._proposals()) is not None:
+                    self._accepting.start(proposals)
             elif action == "discard":
                 self._discard()
             elif ref is not None and layer is not None:
@@ -205,7 +212,7 @@ class Tools(Feature):
             self._tell(f"Nothing to be {verb} on {ref}.")
             return
         self.bench.annotator.apply([edit])
-        self._tell(f"{noun} {verb}, {_count(edit.voxels, 'voxel')} changed; {UNDO_HINT}")
+        self._tell(f"{noun} {verb}, {counted(edit.voxels, 'voxel')} changed; {UNDO_HINT}")
 
     def _copy(self, ref: SliceRef, layer: Labels) -> None:
         nearest = self._neighbors(ref)[0]
@@ -215,7 +222,7 @@ class Tools(Feature):
             self._tell(f"Nothing to copy: {nearest} has no paint where {ref} has none.")
             return
         self.bench.annotator.apply([edit])
-        self._tell(f"{_count(edit.voxels, 'voxel')} copied from {nearest}; {UNDO_HINT}")
+        self._tell(f"{counted(edit.voxels, 'voxel')} copied from {nearest}; {UNDO_HINT}")
 
     def _interpolate(self, ref: SliceRef, layer: Labels) -> None:
         image, _ = self.bench.choice.value()
@@ -247,28 +254,11 @@ class Tools(Feature):
         if layer in self.bench.viewer.layers:
             note_proposed(layer, {**proposed(layer), **dict.fromkeys(refs, origin)})
             self._tell(
-                f"{_count(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
+                f"{counted(len(refs), 'slice')} proposed. Check them; A accepts the slice in view."
             )
         self._update()
 
     # ---- proposals
-
-    def _accept_all(self) -> None:
-        layer, proposals = self.bench.annotator.layer(), self._proposals()
-        if layer is None or proposals is None:
-            return
-        edits, accepted = [], read_accepted(layer)
-        held_out = self.bench.slice_table.value()
-        for ref, origin in proposed(proposals).items():
-            if ref in held_out:
-                continue
-            plane = read_slice(layer.data, ref)
-            edit = unlabelled_edit(ref, plane, proposal_at(proposals, ref))
-            if edit is not None:
-                edits.append(edit)
-                accepted[ref] = origin
-        self.bench.annotator.apply(edits, accepted=accepted)
-        self._tell(f"{_count(len(edits), 'proposal')} accepted; {UNDO_HINT}")
 
     def _discard(self) -> None:
         proposals = self._proposals()
@@ -276,7 +266,7 @@ class Tools(Feature):
             number = len(proposed(proposals))
             self._accepted.clear()
             self.bench.viewer.layers.remove(proposals)
-            self._tell(f"{_count(number, 'proposal')} discarded.")
+            self._tell(f"{counted(number, 'proposal')} discarded.")
 
     def _sync_proposals(self) -> None:
         layer, proposals = self.bench.annotator.layer(), self._proposals()
@@ -379,15 +369,11 @@ class Tools(Feature):
     def _objects(self, edit: SliceEdit) -> str:
         """Say what an edit paints: "12 objects of 'nuclei', 3 objects of 'cells'"."""
         if edit.mask.size > _MOST_COUNTED:
-            return _count(edit.voxels, "voxel")
+            return counted(edit.voxels, "voxel")
         plane = np.where(edit.mask, edit.labels, 0)
         numbers = [(count_components(plane, c.value), c) for c in self.bench.annotator.classes()]
-        parts = [f"{_count(number, 'object')} of '{c.name}'" for number, c in numbers if number]
+        parts = [f"{counted(number, 'object')} of '{c.name}'" for number, c in numbers if number]
         return ", ".join(parts) or "Background"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def _sentence(reason: str) -> str:

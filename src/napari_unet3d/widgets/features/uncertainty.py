@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,20 +10,17 @@ import numpy as np
 from napari.layers import Image, Layer
 from qtpy.QtWidgets import QCheckBox, QPushButton, QVBoxLayout, QWidget
 
-from napari_unet3d.data.one_slice import OneSlice
 from napari_unet3d.data.slice_summary import SliceSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.slice_uncertainty import SliceUncertainty
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.newest import Newest, Question
 from napari_unet3d.widgets.run.runner import Finished
-from napari_unet3d.widgets.viewer.belonging import bind
-from napari_unet3d.widgets.viewer.layers import base_name, insert_quietly, remember
-from napari_unet3d.widgets.viewer.placement import spatial_transform
+from napari_unet3d.widgets.viewer.slice_layer import SliceLayer
+from napari_unet3d.widgets.viewer.slice_summaries import read_summary_of
 from napari_unet3d.widgets.viewer.view_field import Place, ViewWatch, visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
@@ -57,12 +53,9 @@ class WhereUnsure(Feature):
         self.jump_button.setToolTip(
             "Center the view on the place where the model is least sure. Press again for the next."
         )
-        self.layer: Image | None = None
-        """The layer that follows the slice in view; None while it is off."""
-        self._shown: OneSlice | None = None
+        self._shown = SliceLayer(bench.viewer, _unsure_layer, np.float32, "uncertainty in view")
         self._model: tuple[ModelBundle, tuple[Image, ...], SliceUncertainty] | None = None
         """The model, the image with its further channels, and what applies one to the other."""
-        self._summaries: tuple[weakref.ref[Image], SlicesSummarized] | None = None
         self._stack: Any = None
         """The uncertainty of the whole stack, where the last run made it."""
         self._number = -1
@@ -75,13 +68,17 @@ class WhereUnsure(Feature):
             (bench.session.changed, self._update),
             (bench.choice.valueChanged, self._update),
             (bench.choice.channelsChanged, self._update),
-            (bench.runner.eventsArrived, self._note),
             (bench.runner.finished, self._finished),
             (bench.runner.phaseChanged, self._update),
             (self._view.changed, self._ask),
         ):
             signal.connect(slot)
         self._update()
+
+    @property
+    def layer(self) -> Image | None:
+        """The layer that follows the slice in view; None while it is off."""
+        return self._shown.layer
 
     def toggle(self) -> None:
         """Show or hide the uncertainty, if there is a model."""
@@ -126,15 +123,9 @@ class WhereUnsure(Feature):
         """Stop, and let go of the viewer."""
         self._newest.drop()
         self._view.cleanup()
-        self._remove_layer()
+        self._shown.remove()
 
     # ---- what is known
-
-    def _note(self, events: list[Any]) -> None:
-        image = self.bench.choice.value()[0]
-        for event in events:
-            if isinstance(event, SlicesSummarized) and image is not None:
-                self._summaries = weakref.ref(image), event
 
     def _finished(self, finished: Finished | None) -> None:
         if isinstance(finished, Finished):
@@ -148,9 +139,10 @@ class WhereUnsure(Feature):
     def _summary(self) -> SliceSummary | None:
         """What the last run said about the slices of the image and the time point in view."""
         image, shown = self.bench.choice.value()[0], self.bench.annotator.shown()
-        if self._summaries is None or self._summaries[0]() is not image:
+        summary = read_summary_of(image)
+        if summary is None:
             return None
-        return self._summaries[1].summaries.get(0 if shown is None else shown.time)
+        return summary.by_time.get(0 if shown is None else shown.time)
 
     def _update(self, _: Any = None) -> None:
         """The model, the image or the phase of a run has changed."""
@@ -170,7 +162,7 @@ class WhereUnsure(Feature):
             self._ask()
         if not on:
             self._newest.drop()
-            self._remove_layer()
+            self._shown.remove()
             self.status.setText("")
 
     def _stack_layer(self) -> Layer | None:
@@ -193,7 +185,7 @@ class WhereUnsure(Feature):
             return None
         images = (image, *self.bench.choice.channels_value())
         if self._model is None or self._model[0] is not bundle or self._model[1] != images:
-            self._remove_layer()
+            self._shown.remove()
             try:
                 volume, _ = self.bench.choice.volume()
                 volume.check_header()
@@ -210,38 +202,19 @@ class WhereUnsure(Feature):
             return
         if ref != self.bench.annotator.shown() or self.bench.runner.is_running():
             return
-        self._open_layer(self._model[1][0])
-        assert self._shown is not None and self.layer is not None
-        if self._shown.ref != ref:
-            self._shown.clear(ref)
-        self._shown.write(start, values)
-        self.layer.refresh(extent=False, thumbnail=False)
+        if (annotation := self.bench.annotator.layer()) is not None:
+            self._shown.open(self._model[1][0], annotation)
+            self._shown.write(ref, [(start, values)])
 
     def _failed(self, error: Exception) -> None:
         self.check_box.setChecked(False)
         self.status.setText(error_text(error))
 
-    def _open_layer(self, image: Image) -> None:
-        viewer, annotation = self.bench.viewer, self.bench.annotator.layer()
-        if annotation is None or (self.layer is not None and self.layer in viewer.layers):
-            return
-        self._shown = OneSlice(annotation.data.shape, np.float32)
-        self.layer = Image(
-            self._shown,
-            name=f"{base_name(image.name)} uncertainty in view",
-            colormap="magma",
-            blending="additive",
-            contrast_limits=(0.0, 1.0),
-            **spatial_transform(image, annotation.ndim),
-        )
-        remember(self.layer, role="companion")
-        bind(self.layer, image)
-        insert_quietly(viewer, viewer.layers.index(annotation), self.layer)
 
-    def _remove_layer(self) -> None:
-        layer, self.layer, self._shown = self.layer, None, None
-        if layer is not None and layer in self.bench.viewer.layers:
-            self.bench.viewer.layers.remove(layer)
+def _unsure_layer(values: Any, **options: Any) -> Image:
+    return Image(
+        values, colormap="magma", blending="additive", contrast_limits=(0.0, 1.0), **options
+    )
 
 
 def _work(

@@ -28,7 +28,10 @@ class ColumnScroll(QScrollArea):
             bar.actionTriggered.connect(self.stop)
 
     def scroll_to(self, widget: QWidget) -> None:
-        """Keep a widget of the column in view, until the user scrolls."""
+        """Keep a widget of the column in view, until the user scrolls.
+
+        Of one that is higher than the area, the top stays in view.
+        """
         self._target = widget
         self._timer.start(_LAYOUT_MS)
 
@@ -38,8 +41,14 @@ class ColumnScroll(QScrollArea):
         self._target = None
 
     def _scroll(self) -> None:
-        if self._target is not None:
-            self.ensureWidgetVisible(self._target, 0, 0)
+        target, column, bar = self._target, self.widget(), self.verticalScrollBar()
+        if target is None or column is None or bar is None:
+            return
+        view = self.viewport()
+        if view is not None and target.height() > view.height():
+            bar.setValue(target.mapTo(column, target.rect().topLeft()).y())
+        else:
+            self.ensureWidgetVisible(target, 0, 0)
 
     def minimumSizeHint(self) -> QSize:
         hint, column, style = super().minimumSizeHint(), self.widget(), self.style()

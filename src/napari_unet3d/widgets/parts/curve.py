@@ -55,7 +55,7 @@ class Curve(QWidget):
         self.iou_plot: Any = pyqtgraph.PlotWidget()
         self._smooth_line = self.loss_plot.plot(symbolSize=6)
         self._iou_line = self.iou_plot.plot(symbol="o", symbolSize=6)
-        self.hint = QLabel("Appears here while training.")
+        self.hint = QLabel("The curve appears here after the first iterations.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from napari_unet3d.config import BACKGROUND, FIRST_CLASS, ClassInfo
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.wording import counted, either, joined
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.texts import few_text
 
@@ -52,17 +53,20 @@ class Hint:
         One or two sentences.
     missing
         Label values that are painted and have no class: a button can add classes for them.
+    ready
+        Whether a training can begin, and further slices are what helps it.
     """
 
     text: str
     missing: tuple[int, ...] = ()
+    ready: bool = False
 
     @property
     def button(self) -> str:
         """Text of the button that adds the missing classes; "" when none is missing."""
         if not self.missing:
             return ""
-        noun = "class" if len(self.missing) == 1 else "classes"
+        noun = either(len(self.missing), "class", "classes")
         return f"Add {noun} {_list(self.missing)}"
 
 
@@ -89,7 +93,9 @@ def next_step(now: Situation) -> Hint:
             f"{what} held out{more}, so nothing is left to train on. Paint another slice, or "
             "choose one in the table and press 'Train on … again'."
         )
-    return Hint(_lacking(now, trained) or _ready(trained, now.held_out))
+    if lacking := _lacking(now, trained):
+        return Hint(lacking)
+    return Hint(_ready(trained, now.held_out), ready=True)
 
 
 def can_train(now: Situation) -> bool:
@@ -119,10 +125,10 @@ def after_training(bundle: ModelBundle, layer: str) -> str:
 
 def _unknown(unknown: Sequence[int], slices: Iterable[PaintedSlice]) -> Hint:
     where = [s.ref for s in slices if any(s.counts.get(value) for value in unknown)]
-    one = len(unknown) == 1
+    verb = either(len(unknown), "is", "are")
     text = (
-        f"Label{'s' * (not one)} {_list(unknown)} {'is' if one else 'are'} painted on "
-        f"{_list(where)} and {'is' if one else 'are'} in no class."
+        f"{either(len(unknown), 'Label')} {_list(unknown)} {verb} painted on {_list(where)} and "
+        f"{verb} in no class."
     )
     missing = tuple(v for v in unknown if FIRST_CLASS <= v <= _HIGHEST)
     if len(missing) < len(unknown):
@@ -130,7 +136,9 @@ def _unknown(unknown: Sequence[int], slices: Iterable[PaintedSlice]) -> Hint:
             f"{text} Classes have labels from {FIRST_CLASS} to {_HIGHEST}: repaint the others.",
             missing,
         )
-    return Hint(f"{text} Add {'a class' if one else 'classes'}, or erase the paint.", missing)
+    return Hint(
+        f"{text} Add {either(len(unknown), 'a class', 'classes')}, or erase the paint.", missing
+    )
 
 
 def _lacking(now: Situation, trained: Sequence[PaintedSlice]) -> str:
@@ -145,14 +153,14 @@ def _lacking(now: Situation, trained: Sequence[PaintedSlice]) -> str:
         return "Paint some background too, or complete a slice: the rest becomes background." + more
     absent = [f"'{c.name}'" for c in now.classes if c.value not in values]
     if absent:
-        verb = "is" if len(absent) == 1 else "are"
-        it = "it" if len(absent) == 1 else "them"
+        verb = either(len(absent), "is", "are")
+        it = either(len(absent), "it", "them")
         return f"{_list(absent)} {verb} not painted{where} yet. Paint some of {it}, or remove {it}."
     return ""
 
 
 def _ready(trained: Sequence[PaintedSlice], held_out: frozenset[SliceRef]) -> str:
-    number = "1 slice" if len(trained) == 1 else f"{len(trained)} slices"
+    number = counted(len(trained), "slice")
     if len(trained) < _ENOUGH:
         return f"Ready to train on {number}. Three or more work better."
     if not held_out:
@@ -171,4 +179,4 @@ def _list(items: Iterable[object]) -> str:
     names = [str(item) for item in items]
     if len(names) > _NAMED + 1:
         names = [*names[:_NAMED], f"{len(names) - _NAMED} more"]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return joined(names)

@@ -54,6 +54,10 @@ class RecentEntry:
     text: str
 
 
+_PADDING = 8
+"""Pixels that napari's style leaves free left and right of a text."""
+
+
 class KeepLine(QWidget):
     """Shows a `KeepState` in one line."""
 
@@ -156,7 +160,7 @@ class KeepLine(QWidget):
             return
         text = f"{state.text} · {state.place}"
         metrics = QFontMetrics(self.label.font())
-        room = self.label.width()
+        room = self.label.width() - _PADDING
         if metrics.horizontalAdvance(text) > room:  # the ending says the least
             name = state.place.removesuffix(SUFFIX)
             left = room - metrics.horizontalAdvance(f"{state.text} · ")

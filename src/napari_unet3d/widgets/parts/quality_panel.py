@@ -8,8 +8,10 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_unet3d.data.wording import counted, either
 from napari_unet3d.prediction.mistakes import MISTAKES
 from napari_unet3d.widgets.parts.score_table import Rows, ScoreTable
+from napari_unet3d.widgets.parts.status_line import StatusLine
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class QualityPanel(QWidget):
         self._state = QualityState()
         self.hint, self.explanation, self.sentence = (QLabel() for _ in range(3))
         self.table = ScoreTable("Scores of the cross-validation")
+        self.count = StatusLine("Mistakes on the held-out slices")
         self.legend = QLabel(
             " ".join(f'<span style="color:{m.color}">■</span> {m.name}' for m in MISTAKES)
         )
@@ -85,7 +88,8 @@ class QualityPanel(QWidget):
         for label in (self.hint, self.explanation, self.sentence):
             label.setWordWrap(True)
             label.setTextFormat(Qt.TextFormat.PlainText)
-        for widget in (self.legend, self.hint, self.table, self.explanation, self.sentence):
+        shown = self.count, self.legend, self.hint, self.table, self.explanation, self.sentence
+        for widget in shown:
             layout.addWidget(widget)
         buttons = QGridLayout()
         buttons.setSpacing(4)
@@ -118,7 +122,13 @@ class QualityPanel(QWidget):
     def show_legend(self, shown: bool) -> None:
         """Show the colors of mistakes while they are shown, and offer to hide them."""
         self.legend.setVisible(shown)
+        self.count.setVisible(shown and bool(self.count.text()))
         self.errors.setText("Hide mistakes" if shown else "Show mistakes")
+
+    def set_count(self, voxels: int, slices: int) -> None:
+        """Say how many voxels are wrong, on so many held-out slices."""
+        wrong, where = counted(voxels, "voxel"), counted(slices, "held-out slice")
+        self.count.setText(f"{wrong} {either(voxels, 'is', 'are')} wrong on {where}.")
 
     def set_available(self, *, errors: bool, measuring: bool, report: bool) -> None:
         """Enable the buttons whose work is possible now."""

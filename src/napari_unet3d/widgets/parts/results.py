@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.wording import counted
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.session.quality import percent, qualities_of, short_interval_note
 from napari_unet3d.widgets.parts.score_table import Rows, ScoreTable
@@ -52,8 +53,8 @@ class Results(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addWidget(self.text)
         layout.addWidget(self.table)
+        layout.addWidget(self.text)
         buttons = QGridLayout()
         buttons.setSpacing(4)
         buttons.addWidget(self.save_segmentation, 0, 0)
@@ -121,7 +122,7 @@ def _explain(scores: HeldOutScores) -> str:
     if scores.by_slice and scores.final:
         text += f" {short_interval_note(len(scores.by_slice))}"
     if distance is not None and distance > 0:
-        text += f" The nearest trained slice is {distance} slice{'s' * (distance > 1)} away."
+        text += f" The nearest trained slice is {counted(distance, 'slice')} away."
     caution = (
         "Slices of the same stack resemble each other, so expect lower scores on another stack."
         if len(slices) > 1

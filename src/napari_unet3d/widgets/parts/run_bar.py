@@ -20,6 +20,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet3d.widgets.parts.status_line import StatusLine
+from napari_unet3d.widgets.parts.wrapping_row import WrappingRow
+
 Action = tuple[str, Callable[[], object]]
 """Text of a button under the message, and the function that it calls."""
 _SCALE = 1000
@@ -28,6 +31,8 @@ _PASSING_MS = 10_000
 """Milliseconds after which a remark vanishes, and a status line when nothing runs: they report an
 event, and must not look like the present state."""
 _ANEW, _CONTINUE = "Train && se&gment", "Continue training && se&gment"
+_USUAL_ACTIONS = 4
+"""Number of buttons under a message that are made at the start. No message has more."""
 _MOST_MESSAGE = 220
 """Pixels of a message that are shown without scrolling: twelve lines, beside the sections."""
 _FRAME = 4
@@ -55,8 +60,13 @@ class RunBar(QWidget):
         self._words = _Words(self.message)
         self._action_row = QWidget()
         self._action_row.setObjectName("words")
-        self._action_buttons: list[QPushButton] = []
-        QVBoxLayout(self._action_row)
+        self._buttons: list[QPushButton] = []
+        """Made early: Tab reaches widgets in the order in which they were made."""
+        self._calls: list[Callable[[], object]] = []
+        self._actions = WrappingRow()
+        self._action_row.setLayout(self._actions)
+        for _ in range(_USUAL_ACTIONS):
+            self._add_button()
         self._frame = QFrame()
         self._frame.setObjectName("message")
         inside = QVBoxLayout(self._frame)
@@ -78,6 +88,7 @@ class RunBar(QWidget):
             "Train a network on the painted slices, then segment the whole stack.\n"
             "Your annotation is never changed; the result is a new layer. Key: Ctrl+Enter."
         )
+        self.expectation = StatusLine("How long it takes")
         self.keep_learning = QCheckBox("Keep learning")
         self.keep_learning.setAccessibleName("Keep learning")
         self.keep_learning.setToolTip(
@@ -97,15 +108,17 @@ class RunBar(QWidget):
         self.progress = QProgressBar()
         self.progress.setRange(0, _SCALE)
         self.progress.setAccessibleName("Progress")
-        self.status = QLabel()
-        self.status.setWordWrap(True)
-        self.status.setAccessibleName("Status")
+        self.status = StatusLine("Status")
 
         running = QHBoxLayout()
         running.setContentsMargins(0, 0, 0, 0)
         running.setSpacing(4)
         running.addWidget(self.stop_button, 3)
         running.addWidget(self.cancel_button, 2)
+        beside = QHBoxLayout()
+        beside.setSpacing(8)
+        beside.addWidget(self.keep_learning)
+        beside.addWidget(self.expectation, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 4, 6, 4)
         layout.setSpacing(4)
@@ -113,7 +126,7 @@ class RunBar(QWidget):
         layout.addWidget(self._frame)
         layout.addWidget(self.start_button)
         layout.addLayout(running)
-        layout.addWidget(self.keep_learning, 0, Qt.AlignmentFlag.AlignLeft)
+        layout.addLayout(beside)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
         self.start_button.clicked.connect(self.startRequested)
@@ -125,13 +138,15 @@ class RunBar(QWidget):
             timer.setSingleShot(True)
             timer.setInterval(_PASSING_MS)
             timer.timeout.connect(partial(forget, ""))
-        self._error = self._kept = self._running = False
+        self._error = self._kept = self._running = self._stays = False
+        self._expectation = ""
         self.show_ready()
 
     def show_ready(self) -> None:
         """Offer to start: nothing runs."""
         self._running = False
         self.start_button.show()
+        self._show_expectation()
         for widget in (self.stop_button, self.cancel_button, self.progress):
             widget.hide()
 
@@ -140,6 +155,7 @@ class RunBar(QWidget):
         self._running = True
         had_focus = self.start_button.hasFocus()
         self.start_button.hide()
+        self._show_expectation()
         self.stop_button.setVisible(can_stop)
         self.stop_button.setEnabled(True)
         self.cancel_button.show()
@@ -163,14 +179,44 @@ class RunBar(QWidget):
 
     def set_progress(self, fraction: float, text: str) -> None:
         """Show the fraction that is done, 0 to 1, and the name of the phase."""
+        self.progress.setUpdatesEnabled(False)  # otherwise setValue draws the window at once
         self.progress.setValue(round(_SCALE * min(max(fraction, 0.0), 1.0)))
         self.progress.setFormat(f"{text} %p %")
+        self.progress.setUpdatesEnabled(True)
 
-    def set_status(self, text: str) -> None:
-        """Show a line of figures, or of what happened; the latter vanishes after ten seconds."""
+    def set_expectation(self, text: str, basis: str = "") -> None:
+        """Show how long a run would take, until one runs; "" removes it.
+
+        Parameters
+        ----------
+        text
+            One sentence.
+        basis
+            What it rests on; a tooltip.
+        """
+        self._expectation = text
+        self.expectation.setToolTip(basis)
+        self._show_expectation()
+
+    def _show_expectation(self) -> None:
+        """Show it unless something runs, or the last run has just said how long it took."""
+        said = self._running or self._stays
+        self.expectation.setText("" if said else self._expectation)
+
+    def set_status(self, text: str, *, stays: bool = False) -> None:
+        """Show a line of figures, or of what happened.
+
+        Parameters
+        ----------
+        text
+            The line; it is hidden when it is empty.
+        stays
+            Whether it stays while nothing runs; else it vanishes after ten seconds.
+        """
         self.status.setText(text)
-        self.status.setVisible(bool(text))
-        if text and not self._running:
+        self._stays = stays and bool(text)
+        self._show_expectation()
+        if text and not stays and not self._running:
             self._passing.start()
         else:
             self._passing.stop()
@@ -226,25 +272,26 @@ class RunBar(QWidget):
 
     def action_buttons(self) -> dict[str, QPushButton]:
         """The buttons under the message, by their texts."""
-        return {button.text().replace("&&", "&"): button for button in self._action_buttons}
+        shown = self._buttons[: len(self._calls)]
+        return {button.text().replace("&&", "&"): button for button in shown}
 
     def _show_actions(self, actions: Sequence[Action]) -> None:
-        layout = self._action_row.layout()
-        assert layout is not None
-        for button in self._action_buttons:
-            layout.removeWidget(button)
-            button.hide()
-            button.deleteLater()  # not at once: its click may be the reason for this call
-        self._action_buttons = []
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        for text, callback in actions:
-            button = QPushButton(text.replace("&", "&&"))  # a class name may hold a "&"
+        for button in self._buttons:
+            button.hide()  # a button that has another meaning now must not keep the focus
+        while len(self._buttons) < len(actions):
+            self._add_button()
+        self._calls = [call for _, call in actions]
+        for button, (text, _) in zip(self._buttons, actions, strict=False):
+            button.setText(text.replace("&", "&&"))  # a class name may hold a "&"
             button.setAccessibleName(text)
-            button.clicked.connect(lambda _checked=False, call=callback: call())
-            layout.addWidget(button)
-            self._action_buttons.append(button)
+            button.show()
         self._action_row.setVisible(bool(actions))
+
+    def _add_button(self) -> None:
+        button, number = QPushButton(), len(self._buttons)
+        button.clicked.connect(lambda: self._calls[number]())
+        self._actions.addWidget(button)
+        self._buttons.append(button)
 
 
 class _Words(QScrollArea):

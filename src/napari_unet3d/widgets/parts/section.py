@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+_ARROW = 40
+"""Pixels of the heading that its text cannot take: arrow, focus ring and margins."""
 
 
 class Section(QWidget):
@@ -28,18 +32,17 @@ class Section(QWidget):
         self, title: str, content: QWidget | QLayout, *, expanded: bool = True, main: bool = True
     ) -> None:
         super().__init__()
+        self._title, self._summary = title, ""
         self.header = QToolButton()
-        self.header.setText(title)
         self.header.setCheckable(True)
         self.header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.header.setAutoRaise(True)
-        self.header.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        # A long text is shortened; it must not make the dock wider.
+        self.header.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         font = self.header.font()
         font.setBold(main)
         self.header.setFont(font)
         self.header.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.header.setAccessibleName(f"{title.replace('&', '')}, section")
-        self.header.setToolTip("Show or hide this section")
         if isinstance(content, QLayout):
             self.content = QWidget()
             self.content.setLayout(content)
@@ -60,7 +63,28 @@ class Section(QWidget):
     def setExpanded(self, expanded: bool) -> None:
         self.header.setChecked(expanded)
 
+    def set_summary(self, summary: str) -> None:
+        """Set what the heading says about the content while that is hidden."""
+        if summary != self._summary:
+            self._summary = summary
+            self._show_title()
+
+    def resizeEvent(self, a0: QResizeEvent | None) -> None:
+        super().resizeEvent(a0)
+        self._show_title()
+
+    def _show_title(self) -> None:
+        summary = "" if self.header.isChecked() else self._summary
+        text = f"{self._title} · {summary}" if summary else self._title
+        room = max(self.width() - _ARROW, 0)
+        elided = self.header.fontMetrics().elidedText(text, Qt.TextElideMode.ElideRight, room)
+        self.header.setText(elided if self.isVisible() else text)
+        more = f": {summary}" if summary else ""
+        self.header.setAccessibleName(f"{self._title.replace('&', '')}, section{more}")
+        self.header.setToolTip("\n".join(filter(None, (summary, "Show or hide this section"))))
+
     def _show(self, expanded: bool) -> None:
+        self._show_title()
         self.header.setArrowType(Qt.ArrowType.DownArrow if expanded else Qt.ArrowType.RightArrow)
         self.content.setVisible(expanded)
         self.toggled.emit(expanded)

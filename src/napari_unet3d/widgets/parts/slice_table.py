@@ -21,6 +21,7 @@ from napari_unet3d.widgets.parts.narrow_table import RIGHT, NarrowTable, cell
 from napari_unet3d.widgets.parts.slice_texts import (
     SliceMarks,
     complete_tip,
+    count_text,
     empty_tip,
     hold_out_tip,
     revert_tip,
@@ -32,8 +33,11 @@ from napari_unet3d.widgets.parts.state_shapes import state_color, state_icon
 from napari_unet3d.widgets.parts.swatches import SWATCH, swatch, swatches
 
 _EMPTY = "Painted slices are listed here. Three are a good start."
-_MEASURED_ROWS = 8
-"""Rows that are visible at once. With more, the height stays and need not be measured."""
+_MEASURED_ROWS = 6
+"""Rows that are visible at once: classes, slices and tools fit beside each other on a screen of 768
+pixels. With more, the height stays and need not be measured."""
+_SCROLL_BAR = 20
+"""Pixels of a scroll bar beside the columns."""
 _CELL_EDGES = 14
 """Pixels left and right of the text of a cell, together."""
 _FEW_CLASSES = 2
@@ -148,6 +152,8 @@ class SliceTable(QWidget):
         if tuple(classes) != self._classes:
             self._classes = tuple(classes)
             self._fill()
+        elif self._is_narrow() != self._narrow:  # a scroll bar came or went
+            self._fill()
         elif self._rows != before:
             self._update_rows(before)
 
@@ -251,7 +257,9 @@ class SliceTable(QWidget):
         width = self.fontMetrics().horizontalAdvance
         needed = width("x=1234") + width("complete") + 2 * _CELL_EDGES
         needed += len(self._labels()) * (width("  12345") + _CELL_EDGES)
-        return needed > self.width() and len(self._classes) > _FEW_CLASSES
+        scrolls = len(self._rows) > _MEASURED_ROWS
+        room = self.width() - scrolls * _SCROLL_BAR
+        return needed > room and (scrolls or len(self._classes) > _FEW_CLASSES)
 
     def _fill(self) -> None:
         labels = self._labels()
@@ -320,11 +328,11 @@ class SliceTable(QWidget):
         items[1].setIcon(self._icon(state))
         counts = [(name, color, painted.counts.get(value, 0)) for value, name, color in labels]
         if self._narrow:
-            items.append(cell(_count(sum(painted.counts.values())).strip()))
+            items.append(cell(count_text(sum(painted.counts.values())).strip()))
             painted_colors = [color for _, color, count in counts if count]
             items[-1].setIcon(swatches(painted_colors, min(len(labels), _MOST_SWATCHES)))
         else:
-            items += [cell(_count(count), RIGHT) for _, _, count in counts]
+            items += [cell(count_text(count), RIGHT) for _, _, count in counts]
         tip = row_tip(painted, state, self._marks, self._classes)
         for column, item in enumerate(items):
             item.setToolTip(tip)
@@ -353,7 +361,11 @@ class SliceTable(QWidget):
         return row if found else None
 
     def _update_totals(self) -> None:
-        self.totals.setText(totals_text(self._rows, self._marks, self._classes))
+        in_full = totals_text(self._rows, self._marks, self._classes)
+        # The columns of the table show the classes; a second line would push the buttons down.
+        brief = in_full if self._narrow else totals_text(self._rows, self._marks, ())
+        self.totals.setText(brief)
+        self.totals.setToolTip(in_full)
         self.totals.setVisible(bool(self._rows))
 
     def _update_buttons(self) -> None:
@@ -385,9 +397,3 @@ def _call(function: Callable[[SliceRef], object], ref: SliceRef, _checked: bool 
 def _place(painted: PaintedSlice) -> tuple[int, int, int]:
     """Sorting key of a row; a tuple compares faster than a SliceRef."""
     return painted.ref.axis, painted.ref.index, painted.ref.time
-
-
-def _count(voxels: int) -> str:
-    if voxels == 0:
-        return "   —"
-    return f"   {voxels}" if voxels < 10_000 else f"   {voxels / 1000:.0f} k"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.marks import SliceState
 from napari_unet3d.data.painted_slices import PaintedSlice
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.wording import counted
 
 _NAMED = 4
 """Classes that the totals name; the others are counted, so that the text stays short."""
@@ -44,7 +46,7 @@ class SliceMarks:
     revertible: frozenset[SliceRef] = frozenset()
 
     def differences(self, other: SliceMarks) -> frozenset[SliceRef]:
-        """The slices of which the two do not say the same."""
+        """The slices whose marks differ."""
         sources = self.accepted.items() ^ other.accepted.items()
         return (
             (self.held_out ^ other.held_out)
@@ -82,21 +84,27 @@ def totals_text(
     rows: Sequence[PaintedSlice], marks: SliceMarks, classes: Sequence[ClassInfo]
 ) -> str:
     """Sum up the table: "5 slices · 2 held out · structure 12,345 px"."""
-    parts = ["1 slice" if len(rows) == 1 else f"{len(rows):,} slices"]
+    parts = [counted(len(rows), "slice")]
     for name, refs in (("held out", marks.held_out), ("accepted", marks.accepted)):
         n = sum(painted.ref in refs for painted in rows) if refs else 0
         if n:
             parts.append(f"{n:,} {name}")
-    totals: dict[int, int] = {}
-    for painted in rows:
-        for value, n in painted.counts.items():
-            totals[value] = totals.get(value, 0) + n
+    totals: Counter[int] = Counter()
+    for painted in rows if classes else ():  # thousands of rows take milliseconds
+        totals.update(painted.counts)
     for info in classes[:_NAMED]:
-        parts.append(f"{info.name} {totals.get(info.value, 0):,} px")
+        parts.append(f"{info.name} {totals[info.value]:,} px")
     if left := classes[_NAMED:]:
-        n = sum(totals.get(info.value, 0) for info in left)
+        n = sum(totals[info.value] for info in left)
         parts.append(f"{len(left)} more classes {n:,} px")
     return " · ".join(parts)
+
+
+def count_text(voxels: int) -> str:
+    """Write a number of voxels as a cell shows it: "4612", "11 k", "—"."""
+    if voxels == 0:
+        return "   —"
+    return f"   {voxels}" if voxels < 10_000 else f"   {voxels / 1000:.0f} k"
 
 
 # ---------------------------------------------------------------- buttons

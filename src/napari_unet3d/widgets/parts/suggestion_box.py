@@ -22,15 +22,17 @@ from napari_unet3d.session.suggestions import (
 )
 from napari_unet3d.widgets.parts.narrow_table import NarrowTable, cell
 from napari_unet3d.widgets.parts.section import Section, column
+from napari_unet3d.widgets.parts.status_line import StatusLine
 
 _MOST_ROWS = 6
 """Rows that are visible at once: as many as there are suggestions."""
 
 
 class SuggestionBox(QWidget):
-    """One suggestion in words, with buttons; the others in a list that folds out.
+    """One suggestion in words, with buttons, and the others in a list.
 
-    Its value are the suggestions, best first.
+    All but the heading, which names the suggestion, is folded away at first: the run bar shows it
+    where it is the next step. Its value are the suggestions, best first.
     """
 
     jumpRequested = Signal(object)
@@ -64,18 +66,17 @@ class SuggestionBox(QWidget):
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.go_button, 1)
         buttons.addWidget(self.another_button, 1)
-        self.more = Section(
-            "More slices to choose from",
-            column(self.table, self.strategy),
-            expanded=False,
-            main=False,
-        )
+        self.note = StatusLine("What the suggestions rest on")
+        content = column(self.sentence, self.note, spacing=4)
+        inside = content.layout()
+        assert isinstance(inside, QVBoxLayout)
+        inside.addLayout(buttons)
+        inside.addWidget(self.table)
+        inside.addWidget(self.strategy)
+        self.section = Section("Next slice", content, expanded=False, main=False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(4)
-        layout.addWidget(self.sentence)
-        layout.addLayout(buttons)
-        layout.addWidget(self.more)
+        layout.addWidget(self.section)
         self.go_button.clicked.connect(self.go)
         self.another_button.clicked.connect(self.show_another)
         self.table.cellClicked.connect(lambda row, _column: self._choose(row))
@@ -105,6 +106,10 @@ class SuggestionBox(QWidget):
         """The chosen strategy."""
         strategy: Strategy = self.strategy.currentData()
         return strategy
+
+    def set_note(self, text: str) -> None:
+        """Say what the suggestions rest on; "" when that is clear."""
+        self.note.setText(text)
 
     def set_key(self, key: str) -> None:
         """Name the key that goes to the suggestion, as "N"."""
@@ -158,6 +163,7 @@ class SuggestionBox(QWidget):
         if suggestion is None:
             return
         self.sentence.setText(sentence(suggestion))
+        self.section.set_summary(f"{suggestion.ref}: {suggestion.brief}")
         self.go_button.setToolTip(f"Show {suggestion.ref}{self._go_key}.")
         self.go_button.setAccessibleName(f"Go to {suggestion.ref}")
         self.another_button.setVisible(len(self._suggestions) > 1)
@@ -173,6 +179,13 @@ def sentence(suggestion: Suggestion) -> str:
             "it out."
         )
     return f"Next: {suggestion.ref}, because {suggestion.reason}."
+
+
+def brief_sentence(suggestion: Suggestion) -> str:
+    """The suggestion in a few words: "Next: z=41 (9 µm from z=32)."."""
+    if suggestion.purpose == "measure":
+        return f"To measure: {suggestion.ref}. Paint it all, then hold it out."
+    return f"Next: {suggestion.ref} ({suggestion.brief[:1].lower()}{suggestion.brief[1:]})."
 
 
 def _capital(text: str) -> str:

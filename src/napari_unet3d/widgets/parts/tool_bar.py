@@ -9,6 +9,7 @@ from typing import Literal
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
+from napari_unet3d.data.wording import counted
 from napari_unet3d.widgets.parts.wrapping_row import WrappingRow
 
 Tool = Literal["", "grow", "take"]
@@ -183,11 +184,6 @@ class ToolBar(QWidget):
         source: GrowFrom = self.source_box.currentData()
         return source
 
-    def set_source(self, source: GrowFrom) -> None:
-        """Show what Grow follows."""
-        self.source_box.setCurrentIndex(self.source_box.findData(source))
-        self._show_source()
-
     def _show_source(self) -> None:
         """Offer the choice while Grow is on, and as long as it is not the usual one."""
         self._source_row.setVisible(self.value() == "grow" or self.source() != "image")
@@ -211,8 +207,7 @@ class ToolBar(QWidget):
     def set_proposals(self, number: int) -> None:
         """Show how many slices are proposed, with the buttons for them; nothing for 0."""
         self._proposals = number
-        noun = "proposal" if number == 1 else "proposals"
-        self.proposals_label.setText(f"{number} {noun}:")
+        self.proposals_label.setText(f"{counted(number, 'proposal')}:")
         self._proposals_row.setVisible(number > 0)
 
     def _choose(self, tool: Tool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from napari_unet3d.data.slices import SliceRef
 
-NO_PREDICTION = "no prediction is visible. Train first, or apply a model."
+NO_PREDICTION = "no prediction is visible. Press D to show it; without one, train first."
 _ON_SLICE = ("grow", "take", "accept", "copy", "interpolate", "fill", "smooth")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -49,6 +49,8 @@ class TrainingForm(QWidget):
     """Edits a TrainingConfig, the start of the training, and the outputs that are wanted."""
 
     valueChanged = Signal()
+    problemShown = Signal()
+    """A typed setting cannot be used, and its field says why: it should be in view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,6 +148,7 @@ class TrainingForm(QWidget):
             advanced = self.advanced.value()
         except BadInputError:
             self.advanced_section.setExpanded(True)  # the field shows its problem
+            self.problemShown.emit()
             raise
         iterations = advanced["iterations"]
         seconds = self._seconds(needed=iterations is None)
@@ -174,6 +177,7 @@ class TrainingForm(QWidget):
         except BadInputError as error:
             if needed:
                 self.budget_editor.show_problem()
+                self.problemShown.emit()
                 raise BadInputError(f"Budget: {error}") from None
             return None
         if seconds is None and needed:
@@ -182,6 +186,10 @@ class TrainingForm(QWidget):
                 "'Iterations' in the advanced settings."
             )
         return seconds
+
+    def summary(self) -> str:
+        """Preset and budget in a few words: "Balanced · 1 min"."""
+        return f"{self.preset.currentText()} · {self.budget.text()}"
 
     def wanted_outputs(self) -> tuple[str, ...]:
         """Names of the outputs that are wanted beside the labels."""
@@ -232,10 +240,12 @@ class TrainingForm(QWidget):
     def set_devices(self, choices: list[DeviceChoice], note: str | None) -> None:
         """Offer these devices, and show a note on why a GPU is not used; none when None."""
         now = self.device.currentData()
-        self.device.clear()
-        for choice in choices:
-            self.device.addItem(choice.text, choice.value)
-        self.device.setCurrentIndex(max(0, self.device.findData(now)))
+        with QSignalBlocker(self.device):  # while it is empty, the form has no value
+            self.device.clear()
+            for choice in choices:
+                self.device.addItem(choice.text, choice.value)
+            self.device.setCurrentIndex(max(0, self.device.findData(now)))
+        self._changed()
         self.device_note.setText(note or "")
         self.device_note.setVisible(bool(note))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
 from napari.layers import Image, Labels, Layer
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.session.job import Outputs
 from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.layers import (
@@ -16,49 +16,25 @@ from napari_unet3d.widgets.viewer.layers import (
     companion_layers,
     insert_quietly,
     prediction_layer,
+    read_classes,
     role_of,
     unique_name,
 )
+from napari_unet3d.widgets.viewer.objects_layer import hide_objects_of
 from napari_unet3d.widgets.viewer.placement import spatial_transform
+from napari_unet3d.widgets.viewer.result_layers import (
+    Result,
+    add_to_result,
+    begin_result,
+    earlier_result,
+    look_like,
+    replace_result,
+    result_of,
+)
+from napari_unet3d.widgets.viewer.slice_summaries import read_summary_of, write_summary_of
 
 _HIDING = ("translucent", "translucent_no_depth", "opaque")
 """Blending modes of images that hide the layers below them."""
-
-
-class ShownResult:
-    """The layers of a finished result, which live no longer for it.
-
-    Parameters
-    ----------
-    viewer
-        The napari viewer.
-    image
-        The image that was segmented.
-    labels, companions
-        The layers.
-    """
-
-    def __init__(
-        self, viewer: Any, image: Image, labels: Labels, companions: Sequence[Layer]
-    ) -> None:
-        self._viewer, self._image = viewer, weakref.ref(image)
-        self._layers = [weakref.ref(layer) for layer in (labels, *companions)]
-
-    def labels_of(self, image: Image) -> Any:
-        """The segmentation of `image` (ZYX or TZYX); None where it is of another, or is gone."""
-        layer = self._layers[0]()
-        known = layer is not None and layer in self._viewer.layers
-        return layer.data if known and self._image() is image else None  # type: ignore[union-attr]
-
-    def remove(self) -> str:
-        """Remove the layers; return the name of the labels, "" where they were gone."""
-        layers, name = self._viewer.layers, ""
-        for number, reference in enumerate(self._layers):
-            layer = reference()
-            if layer is not None and layer in layers:
-                name = name if number else layer.name
-                layers.remove(layer)
-        return name
 
 
 class PredictionView:
@@ -74,8 +50,6 @@ class PredictionView:
         The image that is segmented.
     classes
         The classes of the model.
-    replaces
-        An earlier result, whose layers are removed when this one is finished.
 
     Attributes
     ----------
@@ -83,6 +57,10 @@ class PredictionView:
         As given.
     layer
         The layer of the labels; None until `open`.
+    replaced
+        The earlier result of the image whose place this one has taken; None until `finish`.
+    summary
+        What the result says about each slice; None until `summarize`.
     """
 
     def __init__(
@@ -91,16 +69,16 @@ class PredictionView:
         outputs: Outputs,
         image: Image,
         classes: Sequence[ClassInfo],
-        replaces: ShownResult | None = None,
     ) -> None:
         self._viewer, self.outputs, self._image = viewer, outputs, image
         self._classes = tuple(classes)
         wanted = f"{base_name(image.name)} prediction"
         self.name = unique_name(wanted, (x.name for x in viewer.layers))
         self.layer: Labels | None = None
+        self.replaced: Result | None = None
+        self.summary: StackSummary | None = None
+        self._summary_before = read_summary_of(image)
         self._hidden: list[Layer] = []
-        self._companions: list[Layer] = []
-        self._replaces = replaces
 
     def open(self) -> None:
         """Add the layer above the image and all layers that hide it; hide earlier predictions."""
@@ -115,30 +93,43 @@ class PredictionView:
         if self.layer is not None and self.layer in self._viewer.layers and self.layer.visible:
             self.layer.refresh(extent=False, thumbnail=False)
 
+    def summarize(self, summary: StackSummary) -> None:
+        """Note with the image what the result says about each slice."""
+        self.summary = summary
+        write_summary_of(self._image, summary)
+
     def finish(self) -> Labels:
-        """Show the finished result, in a new layer if the user deleted the first one."""
+        """Show the finished result in the place of the earlier one of the image, if there is one.
+
+        The layer is made again if the user deleted it.
+        """
         if self.layer is None or self.layer not in self._viewer.layers:
             self._add()
         assert self.layer is not None
         transform = spatial_transform(self._image, self.outputs["labels"].ndim)
         for companion in companion_layers(self.layer.name, self._classes, transform, self.outputs):
             bind(companion, self._image)
+            add_to_result(self.layer, companion)
             insert_quietly(self._viewer, self._viewer.layers.index(self.layer), companion)
-            self._companions.append(companion)
         self.layer.refresh()
-        if self._replaces is not None:
-            name = self._replaces.remove()
-            self.layer.name = name or self.layer.name
-            self._replaces = None
+        old = earlier_result(self._viewer, self._image, but=self.layer)
+        if old is not None:
+            hide_objects_of(self._viewer, old.labels)
+            replace_result(self._viewer, result_of(self._viewer, self.layer), old)
+            self.replaced = old
         return self.layer
 
-    def shown(self) -> ShownResult:
-        """The layers of the finished result."""
-        assert self.layer is not None
-        return ShownResult(self._viewer, self._image, self.layer, self._companions)
+    def before(self) -> Any:
+        """The labels of the result that this one will replace; None without one that fits."""
+        old = earlier_result(self._viewer, self._image, but=self.layer)
+        same = old is not None and read_classes(old.labels) == self._classes
+        return old.labels.data if old is not None and same else None
 
     def discard(self) -> None:
-        """Remove the layer, and show the layers again that were hidden for it."""
+        """Remove the layer, and let all be as it was before the run."""
+        if self.summary is not None:
+            self.summary = None
+            write_summary_of(self._image, self._summary_before)
         if self.layer is not None and self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
         self.layer = None
@@ -151,6 +142,9 @@ class PredictionView:
         transform = spatial_transform(self._image, labels.ndim)  # as it lies now
         self.layer = prediction_layer(labels, self.name, self._classes, transform)
         bind(self.layer, self._image)
+        begin_result(self.layer)
+        if (old := earlier_result(self._viewer, self._image)) is not None:
+            look_like(self.layer, old.labels)
         below = [i for i, x in enumerate(self._viewer.layers) if x is self._image or _hides(x)]
         # An annotation above all of these stays above the prediction.
         insert_quietly(

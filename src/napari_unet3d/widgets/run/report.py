@@ -44,7 +44,8 @@ from napari_unet3d.widgets.run.runner import Runner
 _MOST_NOTES = 3
 """Lines of notes that the run bar shows: more would push the button off a small screen."""
 _TICK_MS = 250
-"""Milliseconds between two readings of the clock, so that its seconds run evenly."""
+"""Milliseconds between two readings of the clock, so that its seconds run evenly. The curve is
+drawn with it: each drawing of the window takes 20 ms where OpenGL is rendered in software."""
 
 
 class RunReport(QObject):
@@ -64,6 +65,8 @@ class RunReport(QObject):
         self._timer = QTimer(self)
         self._timer.setInterval(_TICK_MS)
         self._timer.timeout.connect(self._show_clock)
+        self._curve_waits = False
+        """Whether points were added to the curve since it was drawn."""
         self._notes: list[str] = []
         self._before: tuple[Any, Any] | None = None
         runner.phaseChanged.connect(self._show_phase)
@@ -160,6 +163,7 @@ class RunReport(QObject):
     def _show_phase(self, phase: str) -> None:
         if phase == "ready":
             self._timer.stop()
+            self._draw_curve()
             self._run_bar.show_ready()
             return
         self._run_bar.show_running(can_stop=phase == "training")
@@ -173,7 +177,8 @@ class RunReport(QObject):
         self._show_clock()
 
     def _show_clock(self) -> None:
-        """Show the progress of the whole run, and the figures of its phase."""
+        """Show the progress of the whole run, and the figures and the curve of its phase."""
+        self._draw_curve()
         reading = self._clock.read()
         phase = PHASES[reading.phase]
         if self._round is not None and reading.phase in ("training", "pixels"):
@@ -186,6 +191,11 @@ class RunReport(QObject):
         else:
             line = phase_line(reading)
         self._run_bar.set_status(line)
+
+    def _draw_curve(self) -> None:
+        if self._curve_waits:
+            self._curve_waits = False
+            self._curve.draw()
 
     def _show_events(self, events: list[Any]) -> None:
         for event in events:
@@ -203,7 +213,7 @@ class RunReport(QObject):
                 self._show_clock()
             elif isinstance(event, TrainingProgress):
                 self._curve.add_loss(event.elapsed, event.loss)
-                self._training = event
+                self._training, self._curve_waits = event, True
             elif isinstance(event, HeldOutScores):
                 self._show_scores(event)
             elif isinstance(event, SlicesJoined):
@@ -221,14 +231,12 @@ class RunReport(QObject):
                 self.note(event.text)
             elif isinstance(event, float):
                 self._run_bar.set_progress(event, "Saving")
-        if any(isinstance(event, TrainingProgress) for event in events):
-            self._curve.draw()
 
     def _show_scores(self, scores: HeldOutScores) -> None:
         self._scores = scores
         if scores.mean_iou is not None:
             self._curve.add_iou(scores.elapsed, scores.mean_iou)
-            self._curve.draw()
+            self._curve_waits = True
         self._results.set_scores(scores, self._classes)
 
     def _show_unmeasured(self, _bundle: Any) -> None:

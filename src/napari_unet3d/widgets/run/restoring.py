@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image, Labels, Layer
 
 from napari_unet3d.data.slices import parse_slices
 from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.session.opening import OpenedSession
 from napari_unet3d.session.session import SessionRecord
 from napari_unet3d.widgets.parts.ages import moment_text
 from napari_unet3d.widgets.run.prediction_view import PredictionView
+from napari_unet3d.widgets.viewer.belonging import bind
 from napari_unet3d.widgets.viewer.channels import find_channel, other_channels
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.keeper import SESSION_KEY
@@ -26,6 +29,7 @@ from napari_unet3d.widgets.viewer.layers import (
     write_classes,
     write_held_out,
 )
+from napari_unet3d.widgets.viewer.objects_layer import show_objects
 
 
 def is_untouched(layer: Labels) -> bool:
@@ -93,12 +97,32 @@ def restore_results(viewer: Any, image: Image, opened: OpenedSession) -> list[An
     """Add the layers of the last results; return them."""
     if "labels" not in opened.results:
         return []
-    classes = opened.record.classes if opened.model is None else opened.model.bundle.classes
     before = list(viewer.layers)
-    view = PredictionView(viewer, opened.results, image, classes)
+    view = PredictionView(viewer, opened.results, image, opened.classes)
     view.open()
     view.finish()
     return [layer for layer in viewer.layers if layer not in before]
+
+
+def restore_objects(
+    viewer: Any, image: Image, opened: OpenedSession, results: Sequence[Layer]
+) -> Labels | None:
+    """Add the layer of the objects; None without any.
+
+    Parameters
+    ----------
+    viewer, image, opened
+        The napari viewer, the image of the session, and the session.
+    results
+        The layers of its results. The objects lie above the segmentation, or above the image where
+        they are those of the user's own labels.
+    """
+    if opened.objects is None:
+        return None
+    source = next((x for x in results if role_of(x) == "prediction"), image)
+    layer = show_objects(viewer, source, opened.objects.numbers, opened.objects.table)
+    bind(layer, image)
+    return layer
 
 
 def opened_text(opened: OpenedSession, slices: int | None) -> str:
@@ -112,9 +136,10 @@ def opened_text(opened: OpenedSession, slices: int | None) -> str:
         Number of painted slices; None while they are counted.
     """
     saved = opened.saved_at.timestamp()
-    parts = [] if slices is None else [f"{slices} slice{'s' * (slices != 1)}"]
+    parts = [] if slices is None else [counted(slices, "slice")]
     parts += ["model"] * (opened.model is not None)
     parts += ["prediction"] * ("labels" in opened.results)
+    parts += ["objects"] * (opened.objects is not None)
     what = f": {', '.join(parts)}" if parts else ""
     if opened.crashed:
         until = moment_text(saved, seconds=True)

@@ -11,6 +11,7 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
 
 from napari_unet3d.data.joined_labels import SlicePaint
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import (
     PredictionProgress,
@@ -25,6 +26,8 @@ from napari_unet3d.session.texts import error_text
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.widgets.run.prediction_view import PredictionView
 from napari_unet3d.widgets.run.worker import Worker
+from napari_unet3d.widgets.viewer.result_layers import Result
+from napari_unet3d.widgets.viewer.slice_summaries import newest_summary
 
 _PATIENCE_MS = 1500
 """Milliseconds that Cancel waits for the thread, so that the window is free within two seconds.
@@ -45,11 +48,17 @@ class Finished:
         The layer that shows it.
     outputs
         The arrays of all outputs, by name.
+    replaced
+        The layers of the earlier result whose place it has taken.
+    summary
+        What it says about each slice; None where that is not known.
     """
 
     bundle: ModelBundle
     layer: Labels
     outputs: Outputs
+    replaced: Result | None = None
+    summary: StackSummary | None = None
 
 
 class Runner(QObject):
@@ -231,6 +240,8 @@ class Runner(QObject):
             preview = preview or isinstance(event, SlicePreview)
         if preview and self._view is not None:
             self._view.refresh()
+        if self._view is not None and (summary := newest_summary(events)) is not None:
+            self._view.summarize(summary)
         self.eventsArrived.emit(events)
 
     def _open_view(self) -> None:
@@ -271,7 +282,7 @@ class Runner(QObject):
                 view.discard()
                 result = None
             elif view is not None:
-                result = Finished(result, view.finish(), view.outputs)
+                result = Finished(result, view.finish(), view.outputs, view.replaced, view.summary)
         except Exception as error:  # the viewer refused a layer; the run is over in any case
             signal, result = self.failed, error
         self._ended()

@@ -80,8 +80,10 @@ class SideRun(QObject):
 
     def show_share(self, share: float, text: str = "%p %") -> None:
         """Show how much is done (0 to 1), in words with "%p" for the percentage."""
+        self.progress.setUpdatesEnabled(False)  # otherwise setValue draws the window at once
         self.progress.setValue(round(_PARTS * share))
         self.progress.setFormat(text)
+        self.progress.setUpdatesEnabled(True)
 
     def _returned(self, result: Any) -> None:
         self._end()

@@ -17,6 +17,8 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_unet3d.widgets.run.priority import give_way
+
 _TICK_MS = 100
 """Milliseconds between two batches of events: the display follows, and redraws cost little."""
 _EXIT_SECONDS = 60.0
@@ -146,6 +148,7 @@ def _run(
     queue: SimpleQueue[tuple[str, Any]],
     close: threading.Event,
 ) -> None:
+    give_way()
     try:
         while not close.is_set():
             try:

@@ -66,6 +66,11 @@ def belongs_to(layer: Layer, image: Layer) -> bool:
     return identifier is not None and any(x["id"] == identifier for x in _entries(layer))
 
 
+def image_ids(layer: Layer) -> frozenset[str]:
+    """The identifiers of the images that a layer of the plugin belongs to."""
+    return frozenset(x["id"] for x in _entries(layer))
+
+
 def owners(layer: Layer, images: Iterable[Layer]) -> list[str]:
     """The names of the images that a layer belongs to.
 

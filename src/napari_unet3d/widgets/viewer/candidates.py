@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from napari.layers import Image, Labels, Layer
 
 from napari_unet3d.widgets.viewer.adoption import can_be_taken_unasked, may_annotate
+from napari_unet3d.widgets.viewer.axes import FirstAxis, labels_shape
 from napari_unet3d.widgets.viewer.belonging import belongs_to, is_free_for
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, labels_shape
 from napari_unet3d.widgets.viewer.layers import role_of
 from napari_unet3d.widgets.viewer.placement import lies_on
 

@@ -52,6 +52,8 @@ class History:
         Entered while the layer is written.
     replayed
         Called after each undo and redo.
+    is_held
+        Returns whether nothing can be undone or redone now.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class History:
         layer: Labels,
         writing: Callable[[], AbstractContextManager[None]] = nullcontext,
         replayed: Callable[[], object] = lambda: None,
+        is_held: Callable[[], bool] = lambda: False,
     ) -> None:
         self._layer: Any = layer
-        self._writing, self._replayed = writing, replayed
+        self._writing, self._replayed, self._is_held = writing, replayed, is_held
         self._depth = 0
         self._overrides = [
             Override(layer, "undo", self._undone),
@@ -75,10 +78,11 @@ class History:
         self._overrides.clear()
 
     @contextmanager
-    def step(self) -> Iterator[None]:
+    def step(self, *, goes_on: bool = False) -> Iterator[None]:
         """Make one undo step of all edits of the voxels and of the marks inside.
 
-        A step within a step belongs to the outer one.
+        A step within a step belongs to the outer one. One that `goes_on` becomes one step with
+        the step before.
         """
         layer = self._layer
         if self._depth or not (hasattr(layer, "block_history") and hasattr(layer, "_save_history")):
@@ -86,6 +90,7 @@ class History:
                 yield
             return
         before = read_marks(layer)
+        last = self._last()
         self._depth += 1
         try:
             with self._writing(), layer.block_history():
@@ -94,6 +99,14 @@ class History:
                     layer._save_history(MarksAtom.of(layer, change))
         finally:
             self._depth -= 1
+            if goes_on and last is not None and self._last() is not last:
+                new = layer._undo_history.pop()
+                layer._undo_history[-1] = [*last, *new]
+
+    def _last(self) -> Any:
+        """The last entry of napari's undo history, a list; None without one."""
+        items = getattr(self._layer, "_undo_history", ())
+        return items[-1] if items else None
 
     def edit(self, edits: Sequence[SliceEdit]) -> None:
         """Write new labels of slices, in one undo step."""
@@ -118,6 +131,8 @@ class History:
         self._replay(redo, "_redo_history", undone=False)
 
     def _replay(self, replay: Callable[[], None], name: str, *, undone: bool) -> None:
+        if self._is_held():
+            return
         items = getattr(self._layer, name, ())
         item = list(items[-1]) if items else []
         replay()

@@ -13,14 +13,19 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet3d.data.io.file_metadata import Geometry
 from napari_unet3d.data.io.reading import read_geometry
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.parts.notice import Notice
 from napari_unet3d.widgets.parts.voxel_size import Size
-from napari_unet3d.widgets.viewer.image_volume import (
+from napari_unet3d.widgets.viewer.axes import (
+    REOPEN,
     FirstAxis,
-    image_volume,
     labels_shape,
-    mixed_units,
-    voxel_size_of,
+    named_axes,
+    order_problem,
+    reopen,
+    stack_ndim,
+    take_axes,
 )
+from napari_unet3d.widgets.viewer.image_volume import image_volume, mixed_units, voxel_size_of
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import metadata_of, remember
 from napari_unet3d.widgets.viewer.navigation import same_place
@@ -56,6 +61,7 @@ class ImageFacts(QObject):
         self._viewer, self._choice, self._ask = viewer, choice, ask
         self._image: Image | None = None
         self._data: Any = None
+        self._axes = ""
         self._value_problem = self._file_note = ""
         choice.voxel_size.valueChanged.connect(self._edited)
 
@@ -63,12 +69,13 @@ class ImageFacts(QObject):
         """Follow another image."""
         self._image, self._file_note = image, ""
         self._look()
-        if image is not None and (path := file_without_voxel_size(image)) is not None:
+        if image is not None and (path := file_that_tells_more(image)) is not None:
             self._read_file(image, path)
 
     def refresh(self) -> bool:
-        """Look again at an image that may have changed; return whether it has other data."""
-        if self._image is not None and self._image.data is not self._data:
+        """Look again at an image that may have changed; return whether its data or axes did."""
+        image = self._image
+        if image is not None and (image.data is not self._data or named_axes(image) != self._axes):
             self._look()
             return True
         self._show_voxel_size()
@@ -84,6 +91,22 @@ class ImageFacts(QObject):
         """The problem that is known so far; "" if there is none."""
         return self.header_problem() or self._value_problem
 
+    def notice(self) -> Notice | None:
+        """The problem with its cure; None if there is none."""
+        image, problem = self._image, self.problem()
+        if image is None or not problem:
+            return None
+        can_reopen = bool(order_problem(image)) and image.source.path is not None
+        answers = ((REOPEN, lambda: self._reopen(image)),) if can_reopen else ()
+        return Notice(problem, answers, blocks=True)
+
+    def _reopen(self, image: Image) -> None:
+        try:
+            reopen(self._viewer, image)
+        except Exception as error:  # napari and the reader raise anything
+            self._value_problem = f"'{image.name}' cannot be opened by channels: {error}"
+            self.changed.emit()
+
     def cleanup(self) -> None:
         """Forget the image."""
         self._image = self._data = None
@@ -93,6 +116,7 @@ class ImageFacts(QObject):
     def _look(self) -> None:
         image, axis = self._image, self._choice.first_axis_value()
         self._data = None if image is None else image.data
+        self._axes = "" if image is None else named_axes(image)
         self._value_problem = ""
         self._show_voxel_size()
         if image is None or self.header_problem():
@@ -113,12 +137,13 @@ class ImageFacts(QObject):
             image = of()
             if image is None or image not in self._viewer.layers:
                 return
+            axes_note = take_axes(image, geometry)
             with same_place(self._viewer, image):
-                note = take_voxel_size(image, geometry)
-            if note and image is self._image:
+                size_note = take_voxel_size(image, geometry)
+            if image is self._image and (note := f"{axes_note} {size_note}".strip()):
                 self._file_note = note
                 self._show_voxel_size()
-            if note:
+            if size_note:
                 self._viewer.reset_view()
 
         self._ask(lambda: read_geometry(path), take)
@@ -174,10 +199,11 @@ def value_check(image: Image, first_axis: FirstAxis) -> Callable[[], str] | None
     return check
 
 
-def file_without_voxel_size(image: Image) -> str | None:
-    """The file of an image whose voxel size napari's reader may have lost; None if it was kept."""
+def file_that_tells_more(image: Image) -> str | None:
+    """The file of an image whose axes or voxel size napari's reader may have lost; else None."""
     path = image.source.path
-    if path is None or metadata_of(image).get("voxel_size_read") or not _has_no_size(image):
+    lost_size = not metadata_of(image).get("voxel_size_read") and _has_no_size(image)
+    if path is None or not (lost_size or (stack_ndim(image) > 3 and not named_axes(image))):
         return None
     return str(path)
 

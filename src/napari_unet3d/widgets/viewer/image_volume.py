@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from napari.layers import Image, Layer
@@ -13,8 +13,8 @@ from napari_unet3d.data.io.file_metadata import common_unit
 from napari_unet3d.data.lazy import Rearranged
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.widgets.viewer.axes import FirstAxis, order_problem, stack_ndim
 
-FirstAxis = Literal["time", "channels"]
 _UNITS = {"micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "pixel": "pixel"}
 
 
@@ -43,7 +43,8 @@ def image_volume(
     Raises
     ------
     BadInputError
-        The image is RGB or 2D, has more than four axes, or a voxel size that is not above zero.
+        The image is RGB or 2D, has more than four axes, axes whose names stand in another order,
+        or a voxel size that is not above zero.
     """
     name = layer.name
     if layer.rgb:
@@ -60,6 +61,8 @@ def image_volume(
             f"'{name}' is two-dimensional. A stack with at least two slices is needed: open the "
             "slices together with File ▸ Open Files as Stack."
         )
+    if problem := order_problem(layer):
+        raise BadInputError(problem)
     ndim = stack_ndim(layer)
     if ndim > 4:
         raise BadInputError(
@@ -91,15 +94,6 @@ def mixed_units(layer: Layer) -> str:
         f"The axes of '{layer.name}' have units that do not go together ({', '.join(units)}): its "
         "voxel size counts in pixels. Choose a unit."
     )
-
-
-def stack_ndim(image: Image) -> int:
-    """Number of axes of an image, without leading axes of length 1, and without RGB."""
-    shape = _shape(image)
-    leading = 0
-    while len(shape) - leading > 3 and shape[leading] == 1:
-        leading += 1
-    return len(shape) - leading
 
 
 def _without_leading(data: Any, n: int) -> Any:
@@ -140,15 +134,3 @@ def voxel_size_of(layer: Layer) -> tuple[tuple[float, float, float], str]:
                 name = "pixel"
         names.append(name)
     return common_unit(scale, names)
-
-
-def labels_shape(layer: Image, first_axis: FirstAxis) -> tuple[int, ...]:
-    """Shape of the labels of an image: without leading axes of length 1, and without channels."""
-    shape = _shape(layer)[-stack_ndim(layer) :]
-    return shape[1:] if len(shape) == 4 and first_axis == "channels" else shape
-
-
-def _shape(layer: Image) -> tuple[int, ...]:
-    data = layer.data[0] if layer.multiscale else layer.data
-    shape = tuple(int(size) for size in data.shape)
-    return shape[:-1] if layer.rgb else shape

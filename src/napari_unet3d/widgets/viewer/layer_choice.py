@@ -15,13 +15,17 @@ from napari_unet3d.widgets.parts.channel_choice import ChannelChoice
 from napari_unet3d.widgets.parts.elided_box import ElidedBox
 from napari_unet3d.widgets.parts.typed_box import steady
 from napari_unet3d.widgets.parts.voxel_size import VoxelSizeEdit
-from napari_unet3d.widgets.viewer.channels import from_one_file
-from napari_unet3d.widgets.viewer.image_volume import (
+from napari_unet3d.widgets.viewer.axes import (
     FirstAxis,
-    image_volume,
+    assumed_text,
+    first_axis_of,
     labels_shape,
+    name_first_axis,
+    order_problem,
     stack_ndim,
 )
+from napari_unet3d.widgets.viewer.channels import from_one_file
+from napari_unet3d.widgets.viewer.image_volume import image_volume
 
 
 def read_times(text: str, n_times: int) -> tuple[int, ...] | None:
@@ -77,9 +81,15 @@ class LayerChoice(QWidget):
         self.first_axis.setAccessibleName("First axis of the image")
         self.first_axis.setToolTip("This image has four axes: say what the first one is.")
         self.first_axis.hide()
+        self.axis_note = QLabel()
+        self.axis_note.setWordWrap(True)
+        self.axis_note.setAccessibleName("Note on the first axis")
+        self.axis_note.hide()
         self.channels = ChannelChoice()
         self.channels_label = QLabel("Channels")
         self.channels_label.setBuddy(self.channels)
+        self._meaning: FirstAxis = "time"
+        """What `first_axis` shows."""
         self._offered: Image | None = None
         """The image that the channels were offered for."""
         self._offers: tuple[Image, ...] = ()
@@ -105,7 +115,7 @@ class LayerChoice(QWidget):
         layout.setContentsMargins(6, 4, 6, 2)
         layout.setHorizontalSpacing(6)
         layout.setVerticalSpacing(4)
-        for row, text, box in ((0, "&Image", self.image), (6, "Annotatio&n", self.annotation)):
+        for row, text, box in ((0, "&Image", self.image), (7, "Annotatio&n", self.annotation)):
             label = QLabel(text)
             label.setBuddy(box)
             layout.addWidget(label, row, 0)
@@ -114,15 +124,17 @@ class LayerChoice(QWidget):
         layout.addWidget(self.voxel_size, 1, 1, 1, 2)
         layout.addWidget(self.note, 2, 0, 1, 3)
         layout.addWidget(self.first_axis, 3, 1, 1, 2)
-        layout.addWidget(self.channels_label, 4, 0)
-        layout.addWidget(self.channels, 4, 1, 1, 2)
-        layout.addWidget(self.times_label, 5, 0)
-        layout.addWidget(self.times, 5, 1, 1, 2)
-        layout.addWidget(self.new_button, 6, 2)
+        layout.addWidget(self.axis_note, 4, 0, 1, 3)
+        layout.addWidget(self.channels_label, 5, 0)
+        layout.addWidget(self.channels, 5, 1, 1, 2)
+        layout.addWidget(self.times_label, 6, 0)
+        layout.addWidget(self.times, 6, 1, 1, 2)
+        layout.addWidget(self.new_button, 7, 2)
         self.set_note("")
         layout.setColumnStretch(1, 1)
         self.image.currentIndexChanged.connect(self._changed)
-        self.first_axis.currentIndexChanged.connect(self._changed)
+        for chosen in (self.first_axis.activated, self.first_axis.currentIndexChanged):
+            chosen.connect(lambda _: self._name_first_axis())
         self.annotation.currentIndexChanged.connect(self._changed)
         self.channels.valueChanged.connect(self.channelsChanged)
         self.times.textChanged.connect(lambda _text: self.timesChanged.emit())
@@ -205,11 +217,26 @@ class LayerChoice(QWidget):
 
     def first_axis_value(self) -> FirstAxis:
         """The meaning of the first axis of a 4D image."""
-        return "channels" if self.first_axis.currentData() == "channels" else "time"
+        image, _ = self.value()
+        return "time" if image is None else first_axis_of(image)
 
     def set_first_axis(self, meaning: FirstAxis) -> None:
-        """Choose the meaning of the first axis of a 4D image."""
+        """Choose the meaning of the first axis of a 4D image, which the layer then names."""
         self.first_axis.setCurrentIndex(self.first_axis.findData(meaning))
+        self._name_first_axis()
+
+    def _name_first_axis(self) -> None:
+        image, _ = self.value()
+        if image is None:
+            return
+        before = self._meaning
+        channels = self.first_axis.currentData() == "channels"
+        name_first_axis(image, "channels" if channels else "time")
+        told = self._meaning != before  # whoever follows the layers has called `set_layers`
+        if self.first_axis_value() != before and not told:
+            self._changed()
+        else:
+            self._show_dependent()
 
     def times_value(self) -> tuple[int, ...] | None:
         """The time points to segment; None for all of them.
@@ -248,7 +275,7 @@ class LayerChoice(QWidget):
         remarks
             Text to be added to the names of layers, by name.
         """
-        before = self.value()
+        before = self.value(), self._meaning
         with QSignalBlocker(self.image), QSignalBlocker(self.annotation):
             _fill(self.image, images, None if images else "— no image is open —")
             _fill(
@@ -257,7 +284,7 @@ class LayerChoice(QWidget):
                 "— choose or press New —" if annotations else "— none yet —",
                 remarks or {},
             )
-        if self.value() != before:
+        if (self.value(), self.first_axis_value()) != before:
             self._changed()
         else:
             self._show_dependent()
@@ -268,7 +295,12 @@ class LayerChoice(QWidget):
 
     def _show_dependent(self) -> None:
         image, _ = self.value()
-        self.first_axis.setVisible(image is not None and stack_ndim(image) == 4)
+        self._meaning = self.first_axis_value()
+        with QSignalBlocker(self.first_axis):
+            self.first_axis.setCurrentIndex(self.first_axis.findData(self._meaning))
+        self.first_axis.setVisible(image is not None and _has_first_axis(image))
+        self.axis_note.setText("" if image is None else assumed_text(image))
+        self.axis_note.setVisible(bool(self.axis_note.text()))
         self.voxel_label.setVisible(image is not None)
         self.voxel_size.setVisible(image is not None)
         for widget in (self.times_label, self.times):
@@ -276,7 +308,12 @@ class LayerChoice(QWidget):
         self.new_button.setEnabled(image is not None)
 
     def _is_series(self, image: Image) -> bool:
-        return stack_ndim(image) == 4 and self.first_axis_value() == "time"
+        return _has_first_axis(image) and self.first_axis_value() == "time"
+
+
+def _has_first_axis(image: Image) -> bool:
+    """Whether an image is 4D, and its axes stand in an order that can be used."""
+    return stack_ndim(image) == 4 and not order_problem(image)
 
 
 def _layer_box(name: str, tip: str) -> ElidedBox:

@@ -21,7 +21,7 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.prediction.output import LayerOptions
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.widgets.parts.colors import BACKGROUND_ALPHA, BACKGROUND_COLOR
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, labels_shape
+from napari_unet3d.widgets.viewer.axes import FirstAxis, labels_shape
 from napari_unet3d.widgets.viewer.placement import spatial_transform
 from napari_unet3d.widgets.viewer.room import empty_labels
 
@@ -30,7 +30,7 @@ _ROLES: tuple[Role, ...] = ("annotation", "prediction", "proposal", "companion",
 
 METADATA_KEY = "napari-unet3d"
 ANNOTATION_OPACITY = 0.6
-"""Paint hides little of the image, and its color is still told apart."""
+"""Opacity, 0 to 1. Paint hides little of the image, and its colors can still be told apart."""
 _UNKNOWN_COLOR = "#ff00ff"
 
 
@@ -194,7 +194,7 @@ def new_annotation_layer(image: Image, first_axis: FirstAxis, taken: Iterable[st
     """Make an empty annotation layer that lies on the image."""
     shape = labels_shape(image, first_axis)
     layer = Labels(
-        empty_labels(shape, image.name),
+        empty_labels(shape),
         name=unique_name(f"{image.name} annotation", taken),
         **spatial_transform(image, len(shape)),
     )

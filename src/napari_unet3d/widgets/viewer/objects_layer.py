@@ -14,9 +14,10 @@ from napari_unet3d.data.conventions import MOST_CLASSES
 from napari_unet3d.data.slices import count_labels
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.objects.finding import Objects
 from napari_unet3d.objects.separating import Separation
+from napari_unet3d.objects.table import ObjectTable
 from napari_unet3d.widgets.parts.objects_form import ClassChoice
+from napari_unet3d.widgets.viewer.belonging import image_ids
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
 from napari_unet3d.widgets.viewer.layer_choice import LayerChoice
 from napari_unet3d.widgets.viewer.layers import (
@@ -28,11 +29,14 @@ from napari_unet3d.widgets.viewer.layers import (
     unique_name,
 )
 from napari_unet3d.widgets.viewer.placement import spatial_transform
+from napari_unet3d.widgets.viewer.result_layers import begun
 from napari_unet3d.widgets.viewer.saving import position_of
 
 _SOURCE = "objects_of"
 """Key of the metadata: name of the segmentation; None once the user has painted on the objects.
 Such a layer is never written to."""
+_TABLE = "object_table"
+"""Key of the metadata: the `ObjectTable` of the objects that a layer shows."""
 _READ_VOXELS = 2**28
 """Voxels of a layer of the user that are read to find its classes; that takes a second."""
 
@@ -86,7 +90,7 @@ def likeliest(layers: Sequence[Labels]) -> Labels | None:
     for roles in (("prediction",), (None, "truth"), ("annotation",)):
         found = [x for x in layers if role_of(x) in roles]
         if found:
-            return found[-1]
+            return max(reversed(found), key=begun)
     return None
 
 
@@ -145,7 +149,14 @@ def measured_image(choice: LayerChoice, labels: Volume) -> Volume | None:
     return volume if same else None
 
 
-def show_objects(viewer: Any, source: Labels, objects: Objects, last: Labels | None) -> Labels:
+def hide_objects_of(viewer: Any, source: Labels) -> None:
+    """Hide the objects of a segmentation that is replaced: they are no longer those of its name."""
+    for layer in viewer.layers:
+        if isinstance(layer, Labels) and _is_ours(layer, source):
+            layer.visible = False
+
+
+def show_objects(viewer: Any, source: Layer, numbers: Any, table: ObjectTable) -> Labels:
     """Show objects above their segmentation.
 
     Parameters
@@ -153,31 +164,45 @@ def show_objects(viewer: Any, source: Labels, objects: Objects, last: Labels | N
     viewer
         The napari viewer.
     source
-        The segmentation, which is hidden.
-    objects
-        The objects.
-    last
-        The layer that showed earlier ones; it is used again, unless it was painted on.
+        The segmentation, which is hidden; or the image.
+    numbers, table
+        The objects. The layer that showed earlier ones of a segmentation of this name is used
+        again, unless it was painted on.
     """
-    if last is not None and last in viewer.layers and _is_ours(last, source):
-        last.data = objects.numbers
-        last.features = objects.table.features()
-        layer = last
+    layers = (x for x in viewer.layers if isinstance(x, Labels) and _is_ours(x, source))
+    layer = next(layers, None)
+    if layer is not None:
+        layer.data = numbers
+        layer.features = table.features()
+        layer.visible = True
     else:
         layer = Labels(
-            objects.numbers,
+            numbers,
             name=unique_name(f"{source.name} objects", (x.name for x in viewer.layers)),
             opacity=0.7,
-            features=objects.table.features(),
-            **spatial_transform(source, objects.numbers.ndim),
+            features=table.features(),
+            **spatial_transform(source, numbers.ndim),
         )
         layer.new_colormap(seed=1)  # neighbors in number, which are neighbors in space, differ
         remember(layer, role="companion", images=metadata_of(source).get("images", ()))
         layer.events.paint.connect(_painted_on)
         insert_quietly(viewer, viewer.layers.index(source) + 1, layer)
-        source.visible = False  # it would tint the colors of the objects
-    remember(layer, **{_SOURCE: source.name})
+        if isinstance(source, Labels):
+            source.visible = False  # it would tint the colors of the objects
+    remember(layer, **{_SOURCE: source.name, _TABLE: table})
     return layer
+
+
+def table_of(layer: Layer) -> ObjectTable | None:
+    """The table of the objects that a layer shows; None for other layers."""
+    table = metadata_of(layer).get(_TABLE)
+    return table if isinstance(table, ObjectTable) else None
+
+
+def newest_objects(layers: Sequence[Layer]) -> tuple[Labels, ObjectTable] | None:
+    """The topmost layer of objects, with its table; None without any."""
+    found = [(x, t) for x in layers if isinstance(x, Labels) and (t := table_of(x)) is not None]
+    return found[-1] if found else None
 
 
 def layers_with_objects(layers: Iterable[Layer]) -> list[Labels]:
@@ -185,13 +210,15 @@ def layers_with_objects(layers: Iterable[Layer]) -> list[Labels]:
     return [x for x in layers if may_have_objects(x)]
 
 
-def _is_ours(layer: Labels, source: Labels) -> bool:
+def _is_ours(layer: Labels, source: Layer) -> bool:
     metadata = metadata_of(layer)
-    return metadata.get(_SOURCE) == source.name and tuple(layer.data.shape) == tuple(
-        source.data.shape
+    return (
+        metadata.get(_SOURCE) == source.name
+        and image_ids(layer) == image_ids(source)
+        and tuple(layer.data.shape) == tuple(source.data.shape)
     )
 
 
 def _painted_on(event: Any) -> None:
-    """Take note that the user changed the objects of a layer: it is left as it is from now on."""
+    """Take note that the user painted on objects: nothing replaces them from now on."""
     remember(event.source, **{_SOURCE: None})

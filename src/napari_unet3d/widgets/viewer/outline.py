@@ -14,7 +14,7 @@ from napari_unet3d.data.slices import SliceRef
 _WIDTH = 2
 """Pixels of the canvas."""
 _ORDER = 10_000
-"""Draws it above all layers."""
+"""Drawing order of the line. Those of layers are smaller, so the line lies above all of them."""
 
 
 class Outline:
@@ -56,7 +56,7 @@ class Outline:
 
     def hide(self) -> None:
         """Draw nothing."""
-        if self._line is not None:
+        if self.is_shown():
             self._line.visible = False
 
     def remove(self) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from napari.layers import Image, Labels
 
 from napari_unet3d.data.shapes import describe_shape
-from napari_unet3d.data.sparse_labels import SparseLabels
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, labels_shape
+from napari_unet3d.widgets.viewer.axes import FirstAxis, labels_shape
 from napari_unet3d.widgets.viewer.layers import role_of
 from napari_unet3d.widgets.viewer.room import result_problem
 
@@ -29,9 +28,8 @@ def shape_problem(annotation: Labels, image: Image, first_axis: FirstAxis) -> st
 def size_problem(image: Image, annotation: Labels | None, first_axis: FirstAxis) -> str:
     """Say that a segmentation does not fit into the memory; "" if it does."""
     problem = result_problem(labels_shape(image, first_axis), image.name)
-    data = None if annotation is None else annotation.data
-    if problem and isinstance(data, SparseLabels) and data.path is not None:
-        problem += f" What you paint here lies in '{data.path}'."
+    if problem and annotation is not None:
+        problem += " What you paint is kept in the session folder, which both commands take."
     return problem
 
 

@@ -35,7 +35,8 @@ PointingTool = Literal["grow", "take"]
 GrowFrom = Literal["image", "prediction"]
 
 _REACH = 1.5
-"""The window around a click is this much larger than the drag, so that few steps compute it."""
+"""Ratio of the window around a click to the drag. The spare room lasts for several steps of the
+mouse, which compute no new window then."""
 _CURSORS = {"grow": "cross", "take": "pointing"}
 _HELP = {
     "grow": "Grow: click inside an object; drag or wheel for its size; Esc ends",

@@ -13,8 +13,10 @@ from napari.layers import Image, Labels
 from napari_unet3d.config import BACKGROUND, ClassInfo
 from napari_unet3d.data.editing.taking import label_map, translated
 from napari_unet3d.data.slices import SliceRef, read_slice
+from napari_unet3d.data.wording import either
 from napari_unet3d.widgets.viewer.belonging import belongs_to
 from napari_unet3d.widgets.viewer.layers import metadata_of, read_classes, remember, role_of
+from napari_unet3d.widgets.viewer.result_layers import begun
 
 _ORIGIN = "origin"
 
@@ -51,9 +53,8 @@ class Source:
         """Read a slice of a prediction, for an annotation with these classes."""
         numbers = read_slice(layer.data, ref)
         mapping, missing = label_map(read_classes(layer), annotated)
-        return cls(
-            "the prediction", numbers, 0, translated(numbers, mapping), origin_of(layer), missing
-        )
+        labels = translated(numbers, mapping)
+        return cls("the prediction", numbers, 0, labels, origin_of(layer), missing)
 
     @classmethod
     def from_proposals(cls, layer: Labels, ref: SliceRef, origin: str) -> Self:
@@ -66,37 +67,40 @@ class Source:
         if not self.missing:
             return ""
         names = ", ".join(f"'{c.name}'" for c in self.missing)
-        noun = "class" if len(self.missing) == 1 else "classes"
+        noun = either(len(self.missing), "class", "classes")
         return f"The prediction has the {noun} {names}: add it to the class table first."
 
 
 def newest_prediction(
-    viewer: Any, image: Image | None, annotation: Labels, *, hidden: bool = False
+    viewer: Any,
+    image: Image | None = None,
+    annotation: Labels | None = None,
+    *,
+    hidden: bool = False,
 ) -> Labels | None:
-    """The topmost prediction of an image that fits its annotation; None without one.
+    """The prediction that was begun last; None without one.
 
     Parameters
     ----------
     viewer
         The napari viewer.
     image
-        The image; None for any.
+        The image of the prediction; None for any.
     annotation
-        Of the same shape as the prediction.
+        Of the same shape as the prediction; None for any.
     hidden
         Whether a layer that is not visible counts too.
     """
-    shape = tuple(annotation.data.shape)
-    for layer in reversed(viewer.layers):
-        if (
-            role_of(layer) == "prediction"
-            and (hidden or layer.visible)
-            and tuple(layer.data.shape) == shape
-            and (image is None or belongs_to(layer, image))
-        ):
-            found: Labels = layer
-            return found
-    return None
+    shape = None if annotation is None else tuple(annotation.data.shape)
+    fitting: list[Labels] = [
+        layer
+        for layer in reversed(viewer.layers)
+        if role_of(layer) == "prediction"
+        and (hidden or layer.visible)
+        and shape in (None, tuple(layer.data.shape))
+        and (image is None or belongs_to(layer, image))
+    ]
+    return max(fitting, key=begun, default=None)
 
 
 def note_origin(layer: Labels, model: str) -> None:

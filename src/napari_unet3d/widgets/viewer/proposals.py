@@ -91,7 +91,7 @@ def add_proposals(viewer: Any, image: Image, annotation: Labels) -> Labels:
     """
     classes = read_classes(annotation)
     layer = Labels(
-        empty_labels(tuple(annotation.data.shape), image.name),
+        empty_labels(tuple(annotation.data.shape)),
         name=unique_name(f"{image.name} proposals", (x.name for x in viewer.layers)),
         visible=False,  # until something is proposed
         **spatial_transform(annotation, annotation.ndim),

@@ -73,7 +73,7 @@ def _channel_layers(volume: Volume) -> LayerData:
     limits = [np.percentile(channel, (0.5, 99.8)) for channel in plane]
     options = {
         **placement(volume, volume.axes.replace("C", "")),
-        "name": volume.name,
+        "name": [f"{volume.name} {name}" for name in volume.channel_names] or volume.name,
         "channel_axis": axis,
         "contrast_limits": [(float(low), float(max(high, low + 1e-6))) for low, high in limits],
         "metadata": [{METADATA_KEY: {CHANNEL_KEY: i}} for i in range(volume.n_channels)],

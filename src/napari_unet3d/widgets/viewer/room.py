@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-import shutil
-import time
-import weakref
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from qtpy.QtCore import QStandardPaths
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.shapes import describe_shape
@@ -28,28 +22,13 @@ _SHARE_FOR_RESULT = 0.9
 """Share of the free memory. The rest is for the network, whose tiles shrink to fit into it."""
 
 
-def empty_labels(shape: tuple[int, ...], name: str) -> Any:
-    """Make zeros (uint8) in memory, or in a folder if they do not fit.
+def empty_labels(shape: tuple[int, ...]) -> Any:
+    """Make zeros (uint8) in memory: ZYX or TZYX.
 
-    The folder lies among the user's data and has the name of the image and the date. It is removed
-    when nothing was painted.
-
-    Parameters
-    ----------
-    shape
-        ZYX or TZYX.
-    name
-        Name of the image.
+    Where they do not fit, only the chunks that hold paint take memory, compressed. Nothing is
+    written to a disk: that is what the session folder is for.
     """
-    if annotation_fits(shape):
-        return np.zeros(shape, np.uint8)
-    data = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.GenericDataLocation)
-    folder = Path(data) / "napari-unet3d" / "annotations"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = _unused(folder, name)
-    labels = SparseLabels.create(shape, path)
-    weakref.finalize(labels, _remove_unpainted, path, labels.painted)
-    return labels
+    return np.zeros(shape, np.uint8) if annotation_fits(shape) else SparseLabels.create(shape)
 
 
 def snapshot(labels: Any) -> tuple[Any, str]:
@@ -111,20 +90,8 @@ def check_result(
         raise BadInputError(problem)
 
 
-def _remove_unpainted(path: Path, painted: Collection[Any]) -> None:
-    if not painted:
-        shutil.rmtree(path, ignore_errors=True)
-
-
 def _free() -> int:
     return free_memory(torch.device("cpu"))
-
-
-def _unused(folder: Path, name: str) -> Path:
-    plain = re.sub(r"[^\w.-]+", "-", name)[:80].strip("-.") or "image"
-    name = f"{plain} {time.strftime('%Y-%m-%d %H.%M.%S')}"
-    paths = (folder / f"{name}{suffix}.zarr" for suffix in ("", *(f" {i}" for i in range(2, 999))))
-    return next(path for path in paths if not path.exists())
 
 
 def _size(n_bytes: float) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_unet3d.data.changed_chunks import Chunk, checksums
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.wording import either, joined
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.names import SUFFIX, is_session
 from napari_unet3d.session.opening import Handover
@@ -25,7 +27,7 @@ from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.parts.connections import Connections
 from napari_unet3d.widgets.viewer.belonging import belongs_to
 from napari_unet3d.widgets.viewer.candidates import images_of
-from napari_unet3d.widgets.viewer.keeper import SESSION_KEY, Keeper
+from napari_unet3d.widgets.viewer.keeper import SESSION_KEY, Contents, Keeper
 from napari_unet3d.widgets.viewer.layers import metadata_of, remember
 from napari_unet3d.widgets.viewer.session_opening import Ask
 
@@ -52,6 +54,8 @@ class Folders(QObject):
     """Something was saved, or cannot be saved."""
     attached = Signal(object)
     """The Labels layer that has a keeper now."""
+    told = Signal(str)
+    """What the user should know of a session that was moved."""
 
     def __init__(self, viewer: Any, parent: QObject, ask: Ask) -> None:
         super().__init__(parent)
@@ -62,6 +66,8 @@ class Folders(QObject):
         self._problems: dict[Labels, tuple[str, float]] = {}
         """Why a layer has no folder, and when that was found."""
         self._places: dict[Labels, Path] = {}
+        self._contents: dict[Labels, tuple[Path, Contents]] = {}
+        """Work whose folder cannot be written to, for the new folder; and the old folder."""
         self._handover = Handover()
         self._connections = Connections(self)
         self._connections.add((viewer.layers.events.removed, self._removed))
@@ -108,7 +114,7 @@ class Folders(QObject):
     # ---- folders
 
     def reserve(self, layer: Labels) -> None:
-        """Make no folder for a layer: `attach` follows."""
+        """Make no folder for a layer, since `attach` gives it one."""
         self._busy.add(layer)
 
     def tell(self, layer: Labels, problem: str) -> None:
@@ -123,6 +129,9 @@ class Folders(QObject):
             return
         place = self._places.get(layer)
         session = Session(volume=volume, image_path=path, settings=settings)
+        if layer in self._contents:
+            record = self._contents[layer][1].record
+            session = replace(session, evidence=record.evidence, more=record.more)
         image: Path | str = volume.name if path is None else path
         self._begin(layer)
         self._ask(
@@ -135,8 +144,24 @@ class Folders(QObject):
             return
         keeper = self.attach(folder, layer, {})
         keeper.saver.put_image(volume)
+        old, contents = self._contents.pop(layer, (keeper.path, None))
+        if contents is None:
+            return
+        keeper.take_over(contents)
+        if contents.lost:
+            self.told.emit(
+                f"The session is kept in '{keeper.path}' now. Not brought along: "
+                f"{joined(contents.lost)}, which {either(len(contents.lost), 'is', 'are')} only in "
+                f"'{old}'."
+            )
 
-    def attach(self, folder: SessionFolder, layer: Labels, saved: Mapping[Chunk, int]) -> Keeper:
+    def attach(
+        self,
+        folder: SessionFolder,
+        layer: Labels,
+        saved: Mapping[Chunk, int],
+        contents: Contents | None = None,
+    ) -> Keeper:
         """Save a layer in an open folder from now on.
 
         Parameters
@@ -145,6 +170,8 @@ class Folders(QObject):
             Of the same shape.
         saved
             Checksums of the chunks that are in the folder.
+        contents
+            What is in the folder beside the annotation, which need not be written again.
         """
         dims = self._viewer.dims
         keeper = Keeper(
@@ -154,6 +181,8 @@ class Folders(QObject):
             lambda: (tuple(dims.point), tuple(dims.order), dims.ndisplay),
             self,
         )
+        if contents is not None:
+            keeper.note(contents)
         self._keepers[layer] = keeper
         self._busy.discard(layer)
         self._problems.pop(layer, None)
@@ -192,21 +221,24 @@ class Folders(QObject):
         if keeper is None or layer in self._busy:
             return
         if keeper.problem():  # what is in memory goes into a new folder
+            self._contents[layer] = keeper.path, keeper.contents()
             self._let_go(layer)
             self._problems.pop(layer, None)
             return
-        saved = keeper.checksums()
+        saved, contents = keeper.checksums(), keeper.contents()
         source, target = keeper.path, _unused(place / keeper.path.name)
         self._let_go(layer)
         self._begin(layer)
         self._ask(
             partial(self._guarded, partial(_move, source, target)),
-            partial(self._moved, layer, saved),
+            partial(self._moved, layer, saved, contents),
         )
 
-    def _moved(self, layer: Labels, saved: Mapping[Chunk, int], folder: Any) -> None:
+    def _moved(
+        self, layer: Labels, saved: Mapping[Chunk, int], contents: Contents, folder: Any
+    ) -> None:
         if self._end(layer, folder):
-            self.attach(folder, layer, saved)
+            self.attach(folder, layer, saved, contents)
 
     def put_aside(self, layer: Labels) -> Path:
         """Close the folder of a layer and give it another name; return its path."""
@@ -233,6 +265,7 @@ class Folders(QObject):
             self._let_go(layer)
         self._problems.clear()
         self._places.clear()
+        self._contents.clear()
         self._busy.clear()
 
     def _removed(self, event: Any) -> None:
@@ -241,6 +274,7 @@ class Folders(QObject):
             self._let_go(layer)
         self._problems.pop(layer, None)
         self._places.pop(layer, None)
+        self._contents.pop(layer, None)
 
     def _let_go(self, layer: Labels) -> None:
         keeper = self._keepers.pop(layer, None)

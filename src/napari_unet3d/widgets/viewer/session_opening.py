@@ -20,8 +20,9 @@ from napari_unet3d.session.opening import (
     open_session,
 )
 from napari_unet3d.session.texts import error_text
+from napari_unet3d.widgets.viewer.axes import first_axis_of
 from napari_unet3d.widgets.viewer.candidates import images_of
-from napari_unet3d.widgets.viewer.image_volume import FirstAxis, image_volume
+from napari_unet3d.widgets.viewer.image_volume import image_volume
 from napari_unet3d.widgets.viewer.layers import file_of
 from napari_unet3d.widgets.viewer.samples import volume_layer
 from napari_unet3d.widgets.viewer.window_record import reader_of
@@ -41,8 +42,6 @@ class SessionOpening(QObject):
         The Qt parent.
     ask
         Calls a function in a thread, and another one with its result.
-    first_axis
-        Returns the meaning of the first axis of a 4D image.
     """
 
     ready = Signal(object, object)
@@ -53,11 +52,9 @@ class SessionOpening(QObject):
     """The Path of a session whose image is missing or has changed, what to do, and the Image layer
     that was taken for it, or None."""
 
-    def __init__(
-        self, viewer: Any, parent: QObject, ask: Ask, first_axis: Callable[[], FirstAxis]
-    ) -> None:
+    def __init__(self, viewer: Any, parent: QObject, ask: Ask) -> None:
         super().__init__(parent)
-        self._viewer, self._ask, self._first_axis = viewer, ask, first_axis
+        self._viewer, self._ask = viewer, ask
         self.path: Path | None = None
         """The session that is being opened; None when none is."""
         self._handover = Handover()
@@ -163,7 +160,7 @@ class SessionOpening(QObject):
         kept, volumes = [], list[Candidate]()
         for image in images:
             try:
-                volume = image_volume(image, self._first_axis())[0]
+                volume = image_volume(image, first_axis_of(image))[0]
             except BadInputError:
                 continue
             kept.append(image)

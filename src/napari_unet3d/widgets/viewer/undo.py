@@ -43,15 +43,7 @@ class UndoWatch:
 
     def replayed(self, ledger: SliceLedger) -> bool:
         """Tell the ledger what was undone or redone since the last call; return whether it was."""
-        before, (self._undo, self._redo) = self._redo, self._items()
-        now, same = self._redo, 0
-        while same < min(len(before), len(now)) and before[same] is now[same]:
-            same += 1
-        undone, left = now[same:], before[same:]
-        # Items leave the redo list when they are redone, and when new paint replaces them.
-        redone = left if left and self._undo and _are_same(self._undo[-1], left[0]) else []
-        edits = [(atom, False) for item in reversed(redone) for atom in reversed(item)]
-        edits += [(atom, True) for item in undone for atom in item]
+        edits = self._replayed_edits()
         for atom, was_undone in edits:
             if isinstance(atom, MarksAtom):
                 continue
@@ -60,7 +52,23 @@ class UndoWatch:
             planes = range(*box[-3].indices(ledger.labels.shape[-3]))
             if self._is_older or ledger.was_surprised or len(planes) <= _FEW_PLANES:
                 ledger.doubt(box)
-        return bool(redone or undone)
+        return bool(edits)
+
+    def replayed_atoms(self) -> list[Any]:
+        """What was undone or redone since the last call, as a paint event would tell it."""
+        return [atom for atom, _ in self._replayed_edits() if not isinstance(atom, MarksAtom)]
+
+    def _replayed_edits(self) -> list[tuple[Any, bool]]:
+        """The edits that were undone or redone since the last call, and whether it was undone."""
+        before, (self._undo, self._redo) = self._redo, self._items()
+        now, same = self._redo, 0
+        while same < min(len(before), len(now)) and before[same] is now[same]:
+            same += 1
+        undone, left = now[same:], before[same:]
+        # Items leave the redo list when they are redone, and when new paint replaces them.
+        redone = left if left and self._undo and _are_same(self._undo[-1], left[0]) else []
+        edits = [(atom, False) for item in reversed(redone) for atom in reversed(item)]
+        return edits + [(atom, True) for item in undone for atom in item]
 
     def tell_open_stroke(self, ledger: Any) -> None:
         """Tell which voxels a stroke has painted so far; it is told again at its end."""

@@ -16,6 +16,7 @@ from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QApplication, QMessageBox, QWidget
 
 from napari_unet3d.data.ledger import find_painted_slices
+from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.widgets.parts.file_dialogs import ask_segmentation
 from napari_unet3d.widgets.viewer.image_volume import voxel_size_of
@@ -101,7 +102,7 @@ class UnsavedPaint(QObject):
             n = len(find_painted_slices(layer.data))
         except BadInputError:
             n = 0
-        painted = f" (painted on {n} slice{'s' * (n != 1)})" if n else ""
+        painted = f" (painted on {counted(n, 'slice')})" if n else ""
         return (
             f"The annotation '{layer.name}'{painted} is not saved. {self._why(layer) or ''}".strip()
         )

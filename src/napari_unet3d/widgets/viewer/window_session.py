@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from napari.layers import Labels
 from qtpy.QtCore import QObject, Qt, Signal
 
+from napari_unet3d.config import ObjectsConfig
 from napari_unet3d.session.session import Session
 
 
@@ -27,6 +29,10 @@ class WindowSession(QObject):
     changed = Signal()
     openRequested = Signal()
     """A session folder is to be opened: `take_wanted` names it."""
+    objectsFound = Signal(object, object)
+    """A Labels layer shows objects that were found, with this `ObjectsConfig`."""
+    objectsOpened = Signal(object, object)
+    """The same, but the objects came with a session that was opened."""
 
     def __init__(self, window: QObject | None = None) -> None:
         super().__init__(window)
@@ -41,6 +47,20 @@ class WindowSession(QObject):
         """Replace fields of the session."""
         self._session = replace(self._session, **changes)
         self.changed.emit()
+
+    def tell_objects(self, layer: Labels, config: ObjectsConfig, *, opened: bool = False) -> None:
+        """Tell that a layer shows other objects than before.
+
+        Parameters
+        ----------
+        layer
+            The layer; its metadata holds the table.
+        config
+            How the objects were found.
+        opened
+            Whether they were stored in a session, instead of found just now.
+        """
+        (self.objectsOpened if opened else self.objectsFound).emit(layer, config)
 
     def request(self, folder: Path) -> None:
         """Ask for a session folder to be opened, by the dock or by the one that is opened next."""
