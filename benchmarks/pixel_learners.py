@@ -299,10 +299,8 @@ def table(records: dict[str, Any]) -> str:
         values: Sequence[float] = [r["iou"][name] for r in records.values()]
         differences = [r["iou"][name] - r["iou"]["forest"] for r in records.values()]
         behind = sum(d < -0.01 for d in differences)
-        lines.append(
-            f"| {name} | {fmean(values):.3f} | {fmean(differences):+.3f} | {min(differences):+.3f} | "
-            f"{behind} of {len(values)} |"
-        )
+        figures = f"{fmean(values):.3f} | {fmean(differences):+.3f} | {min(differences):+.3f}"
+        lines.append(f"| {name} | {figures} | {behind} of {len(values)} |")
     return "\n".join(lines)
 
 

@@ -44,8 +44,8 @@ DEVELOPMENT = frozenset(
         "mri_hippocampus_msd056",
     }
 )
-"""Stacks on which constants are chosen, one of each domain. All others only confirm: they are looked
-at once a candidate, and never to choose a constant."""
+"""Stacks on which constants are chosen, one of each domain. All others only confirm: they are
+looked at once a candidate, and never to choose a constant."""
 
 Slices = int | str
 Labels = NDArray[np.uint8]
