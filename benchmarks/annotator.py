@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from protocol import Labels, class_scores, load_stack, mean_iou, stack_names
+from protocol import DEVELOPMENT, Labels, class_scores, load_stack, mean_iou, stack_names
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -50,18 +50,6 @@ from napari_unet3d.sampling.source import Source
 from napari_unet3d.session.suggestions import STRATEGIES, Scene, Strategy, suggest
 from napari_unet3d.training.trainer import Trainer
 
-DEVELOPMENT = frozenset(
-    {
-        "tubules",
-        "fluo_nuclei_bbbc050_emb04",
-        "fluo_cells_arabidopsis_ovule",
-        "tubes_2p_vessels_large",
-        "em_sstem_drosophila_vnc",
-        "mri_hippocampus_msd056",
-    }
-)
-"""Stacks that the strategies were developed on, one of each domain, chosen before the first run.
-All others only confirm."""
 SCORED = (1, 2, 3, 4, 6, 8)
 """Numbers of painted slices whose model is scored."""
 LABELLED = 30_000

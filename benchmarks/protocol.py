@@ -34,6 +34,19 @@ SAMPLED_VOXELS = 2_000_000
 REACHED = 0.9
 """Share of the final IoU whose time is reported."""
 
+DEVELOPMENT = frozenset(
+    {
+        SAMPLE,
+        "fluo_nuclei_bbbc050_emb04",
+        "fluo_cells_arabidopsis_ovule",
+        "tubes_2p_vessels_large",
+        "em_sstem_drosophila_vnc",
+        "mri_hippocampus_msd056",
+    }
+)
+"""Stacks on which constants are chosen, one of each domain. All others only confirm: they are
+looked at once a candidate, and never to choose a constant."""
+
 Slices = int | str
 Labels = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
