@@ -180,5 +180,33 @@ def annotate_anew(dock: Any, qtbot: Any) -> Callable[[], Any]:
 
 
 @pytest.fixture
+def annotate(qtbot: Any) -> Iterator[Callable[[Any], tuple[Any, Any, Any]]]:
+    """Makes an annotator on a viewer model with these labels: viewer, layer, annotator."""
+    from napari.components import ViewerModel
+
+    from napari_unet3d.widgets.annotator import Annotator
+    from napari_unet3d.widgets.parts.class_table import ClassTable
+    from napari_unet3d.widgets.parts.slice_table import SliceTable
+
+    made = []
+
+    def make(data: Any) -> tuple[Any, Any, Annotator]:
+        viewer = ViewerModel()
+        layer = viewer.add_labels(data)
+        layer.brush_size = 3
+        tables = ClassTable(), SliceTable()
+        for table in tables:
+            qtbot.addWidget(table)
+        annotator = Annotator(viewer, *tables)
+        annotator.set_layer(layer)
+        made.append((annotator, tables))
+        return viewer, layer, annotator
+
+    yield make
+    for annotator, _ in made:
+        annotator.cleanup()
+
+
+@pytest.fixture
 def held_out() -> frozenset[SliceRef]:
     return frozenset({SliceRef(0, 6)})

@@ -8,38 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from napari.components import ViewerModel
 
 from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.parts.class_table import ClassTable
-from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.viewer.navigation import show_slice
 
 SHAPE = (10, 22, 24)
-
-
-@pytest.fixture
-def annotate(qtbot: Any) -> Any:
-    """Make an annotator on a viewer model with these labels."""
-    made = []
-
-    def make(data: Any) -> tuple[Any, Any, Annotator]:
-        viewer = ViewerModel()
-        layer = viewer.add_labels(data)
-        layer.brush_size = 3
-        tables = ClassTable(), SliceTable()
-        for table in tables:
-            qtbot.addWidget(table)
-        annotator = Annotator(viewer, *tables)
-        annotator.set_layer(layer)
-        made.append(annotator)
-        return viewer, layer, annotator
-
-    yield make
-    for annotator in made:
-        annotator.cleanup()
 
 
 def in_step(annotator: Annotator, qtbot: Any) -> bool:

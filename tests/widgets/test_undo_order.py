@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from napari.components import ViewerModel
 
 from napari_unet3d.config import default_class
 from napari_unet3d.data.editing.growing import grow
@@ -22,8 +21,6 @@ from napari_unet3d.data.ledger import find_painted_slices
 from napari_unet3d.data.slices import SliceRef, read_slice
 from napari_unet3d.data.sparse_labels import SparseLabels
 from napari_unet3d.widgets.annotator import Annotator
-from napari_unet3d.widgets.parts.class_table import ClassTable
-from napari_unet3d.widgets.parts.slice_table import SliceTable
 from napari_unet3d.widgets.viewer.layers import read_accepted, read_classes, read_held_out
 from napari_unet3d.widgets.viewer.marks import read_marks
 from napari_unet3d.widgets.viewer.navigation import show_slice
@@ -38,27 +35,6 @@ KINDS: dict[str, Callable[[], Any]] = {
 }
 
 TOOLS = "grow", "fill", "smooth", "copy", "between"
-
-
-@pytest.fixture
-def annotate(qtbot: Any) -> Any:
-    made = []
-
-    def make(data: Any) -> tuple[Any, Any, Annotator]:
-        viewer = ViewerModel()
-        layer = viewer.add_labels(data)
-        layer.brush_size = 3
-        tables = ClassTable(), SliceTable()
-        for table in tables:
-            qtbot.addWidget(table)
-        annotator = Annotator(viewer, *tables)
-        annotator.set_layer(layer)
-        made.append((annotator, tables))
-        return viewer, layer, annotator
-
-    yield make
-    for annotator, _ in made:
-        annotator.cleanup()
 
 
 def state(annotator: Annotator) -> tuple[Any, ...]:
