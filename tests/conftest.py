@@ -214,8 +214,7 @@ def quick_pixels():
     from napari_unet3d.pixels import fit
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("SHORT", "LONG"):
-            schedule = getattr(fit, name)
-            shorter = fit.Schedule(schedule.iterations // 30, schedule.dropout)
-            patch.setattr(fit, name, shorter)
+        schedule = fit.SCHEDULE
+        patch.setattr(fit, "SCHEDULE", fit.Schedule(schedule.iterations // 30, schedule.dropout))
+        patch.setattr(fit, "TREES_GROWN", 4)
         yield

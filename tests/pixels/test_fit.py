@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,23 +23,24 @@ from napari_unet3d.pixels.fit import (
     fit_pixels,
     mean_iou,
 )
+from napari_unet3d.pixels.trees import TREES
 
 CPU = torch.device("cpu")
-SHORT, LONG = Schedule(300, 0.3), Schedule(900, 0.1)
+SCHEDULE = Schedule(900, 0.1)
 
 
 @pytest.fixture
 def all_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     """All iterations; without this fixture, a test has a thirtieth of them."""
-    monkeypatch.setattr(fit, "SHORT", SHORT)
-    monkeypatch.setattr(fit, "LONG", LONG)
+    monkeypatch.setattr(fit, "SCHEDULE", SCHEDULE)
+    monkeypatch.setattr(fit, "TREES_GROWN", TREES)
 
 
 @pytest.fixture
 def a_tenth_of_the_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for what is easy to learn."""
-    monkeypatch.setattr(fit, "SHORT", Schedule(SHORT.iterations // 10, SHORT.dropout))
-    monkeypatch.setattr(fit, "LONG", Schedule(LONG.iterations // 10, LONG.dropout))
+    monkeypatch.setattr(fit, "SCHEDULE", Schedule(SCHEDULE.iterations // 10, SCHEDULE.dropout))
+    monkeypatch.setattr(fit, "TREES_GROWN", 20)
 
 
 def _never() -> bool:
@@ -130,25 +131,6 @@ def test_each_voxel_is_classified_by_a_classifier_that_has_not_seen_it() -> None
     assert unseen.float().mean() < 0.65
 
 
-@pytest.mark.usefixtures("all_iterations")
-@pytest.mark.parametrize("noisy", [False, True])
-def test_it_learns_more_where_that_helps_on_what_it_has_not_seen(noisy: bool) -> None:
-    """A checkerboard of two features needs many iterations; noise to remember forbids them."""
-    generator = torch.Generator().manual_seed(0)
-    samples = []
-    for z in (0, 9):
-        features = torch.rand((600, feature_count(1)), generator=generator)
-        features[:, 2:] *= noisy
-        target = ((features[:, 0] * 4).int() + (features[:, 1] * 4).int()) % 2
-        if noisy:
-            target = (features[:, 0] + torch.randn(600, generator=generator) > 0.5).int()
-        samples.append(_sample(SliceRef(0, z), target, features))
-    features, target = (torch.cat([getattr(s, n) for s in samples]) for n in ("features", "target"))
-    classifier, _ = fit_pixels(samples, 1, 2, 0, _endless)
-    fitted_shortly = fit_classifier(1, 2, 0, SHORT, _never, features, target)
-    assert _same(classifier, fitted_shortly) == noisy
-
-
 def _same(a: PixelClassifier, b: PixelClassifier) -> bool:
     states = a.state_dict(), b.state_dict()
     return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
@@ -160,21 +142,56 @@ def test_without_time_there_is_a_classifier_but_no_cross_fitting(device: torch.d
     assert not classifier.training
 
 
+class _Clock:
+    """A clock on which every question takes a second."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self.asked = seconds, 0
+
+    def left(self) -> float:
+        self.asked += 1
+        return self._seconds - self.asked
+
+    def now(self) -> float:
+        return float(self.asked)
+
+
 @pytest.mark.usefixtures("all_iterations")
-@pytest.mark.parametrize("last", [1, 301, 901, 1300])
-def test_short_time_ends_it_with_what_is_complete(
-    last: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("seconds", "crosses"), [(300, False), (1100, False), (1600, True), (9000, True)]
+)
+def test_time_decides_how_many_iterations_there_are(
+    seconds: float, crosses: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Time runs out while asking for the n-th time: 3 short fits ask 900 times, then 2 more."""
-    monkeypatch.setattr(fit.time, "monotonic", lambda: 0.0)  # there is time for long fits
+    """A question is asked before each tree and each iteration, and takes a second here."""
+    clock = _Clock(seconds)
+    monkeypatch.setattr(fit.time, "monotonic", clock.now)
+    iterations: list[int] = []
+    really_fit = fit.fit_classifier
+
+    def noting(*given: Any, **named: Any) -> PixelClassifier:
+        iterations.append(given[3].iterations)
+        return really_fit(*given, **named)
+
+    monkeypatch.setattr(fit, "fit_classifier", noting)
     samples = [_random_sample(SliceRef(0, z), [0, 1] * 30) for z in (0, 9)]
-    asked = itertools.count(1)
-    classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, lambda: float(next(asked) < last))
+    classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, clock.left)
     assert not classifier.training
-    assert [len(c) for c in cross_fitted] == ([] if last <= 901 else [60, 60])
-    features, target = (torch.cat([getattr(s, n) for s in samples]) for n in ("features", "target"))
-    complete = fit_classifier(1, 2, 0, SHORT, _never, features, target)
-    assert _same(classifier, complete) == (last > 300)
+    assert [len(c) for c in cross_fitted] == ([60, 60] if crosses else [])
+    tried, *fitted = iterations
+    assert tried < 50
+    assert len(set(fitted)) == 1
+    assert len(fitted) == (3 if crosses else 1)
+    assert sum(fitted) <= seconds
+    assert fitted[0] == SCHEDULE.iterations if seconds > 4000 else fitted[0] > seconds / 4
+
+
+def test_trees_have_more_of_the_say_with_few_slices() -> None:
+    samples = [_random_sample(SliceRef(0, z), [0, 1] * 30) for z in range(2)]
+    one, two = (fit_pixels(samples[:n], 1, 2, 0, _endless)[0].trees for n in (1, 2))
+    assert one is not None
+    assert two is not None
+    assert (float(one.share), float(two.share)) == pytest.approx((2 / 3, 0.5 + 1 / 12))
 
 
 def test_the_same_seed_gives_the_same_classifier() -> None:

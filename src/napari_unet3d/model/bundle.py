@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -45,6 +45,8 @@ _STATE = "training/"
 """Prefix of the tensors that only resuming needs."""
 _PIXELS = "pixels/"
 """Prefix of the pixel classifier's tensors."""
+_TREES = "trees."
+"""Prefix, after the other one, of those of its trees."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -115,7 +117,9 @@ class ModelBundle(_Header):
         """The pixel classifier on the CPU, in eval mode; None for a network that stands alone."""
         if not self.pixels:
             return None
-        classifier = PixelClassifier(self.network.in_channels, self.network.n_classes)
+        classifier = PixelClassifier(
+            self.network.in_channels, self.network.n_classes, has_trees=_has_trees(self.pixels)
+        )
         classifier.load_state_dict(dict(self.pixels))
         return classifier.eval().requires_grad_(False)
 
@@ -197,7 +201,17 @@ class ModelBundle(_Header):
             raise BadInputError(f"{path} is damaged: its pixel classifier is missing")
         if pixels and not (pixels["std"] > 0).all():
             raise BadInputError(f"{path} is damaged: 'pixels/std' must be positive")
+        if _has_trees(pixels):
+            for name, least, most in (("feature", 0, len(pixels["std"]) - 1), ("share", 0, 1)):
+                found = pixels[_TREES + name]
+                if not ((found >= least) & (found <= most)).all():
+                    raise BadInputError(f"{path} is damaged: 'pixels/{_TREES}{name}' is too large")
         return cls(**dict(header), weights=weights, pixels=pixels, state=state)
+
+
+def _has_trees(names: Collection[str]) -> bool:
+    """Whether the tensors of a pixel classifier are those of one with trees."""
+    return any(name.startswith(_TREES) for name in names)
 
 
 def _prefix(name: str) -> str:
@@ -274,7 +288,10 @@ def _check_shapes(path: Path, config: Architecture, shapes: Mapping[str, tuple[i
     with torch.device("meta"):
         expected = {n: tuple(t.shape) for n, t in config.build().state_dict().items()}
         if any(n.startswith(_PIXELS) for n in shapes):
-            classifier = PixelClassifier(config.in_channels, config.n_classes)
+            names = {n.removeprefix(_PIXELS) for n in shapes}
+            classifier = PixelClassifier(
+                config.in_channels, config.n_classes, has_trees=_has_trees(names)
+            )
             expected |= {_PIXELS + n: tuple(t.shape) for n, t in classifier.state_dict().items()}
     learned = {n: shape for n, shape in shapes.items() if not n.startswith(_STATE)}
     raw = _STATE + "weights/"

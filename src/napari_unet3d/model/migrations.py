@@ -50,7 +50,12 @@ def _to_6(header: Header) -> Header:
     return header
 
 
-MIGRATIONS: tuple[Callable[[Header], Header], ...] = (_to_2, _to_3, _to_4, _to_5, _to_6)
+def _to_7(header: Header) -> Header:
+    """Version 7 added trees to the pixel classifier, which older ones do without."""
+    return header
+
+
+MIGRATIONS: tuple[Callable[[Header], Header], ...] = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7)
 """The first one takes a header of version 1 to version 2, and so on."""
 
 FORMAT_VERSION = len(MIGRATIONS) + 1

@@ -1,6 +1,7 @@
 """A classifier of single voxels: the second learner, which is fitted in seconds.
 
-It carries a result until the network is better, and supports the network where it is not.
+It carries a result until the network is better, and supports the network where it is not. It is the
+mean of a perceptron and of boosted trees, which err on different voxels.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.config import Triple, VoxelSize
 from napari_unet3d.pixels.features import Read, feature_count, filter_bank
+from napari_unet3d.pixels.trees import ObliviousTrees
 
 _HIDDEN = 64
 """Units of each of the two hidden layers, three for each feature of an image of one channel."""
@@ -42,7 +44,7 @@ class _Dropout(nn.Module):
 
 
 class PixelClassifier(nn.Module):
-    """A small perceptron that tells the class of a voxel from the features of `filter_bank`.
+    """Tells the class of a voxel from the features of `filter_bank`.
 
     Parameters
     ----------
@@ -52,17 +54,24 @@ class PixelClassifier(nn.Module):
         Classes, background included.
     dropout
         Share of the hidden units that are left out in each step of the fit.
+    has_trees
+        Whether there are trees; else the perceptron stands alone, as in models of older programs
+        and in answers that must come within a blink.
 
     Attributes
     ----------
     mean, std
         (features,) statistics of the voxels that the classifier was fitted to.
+    trees
+        Boosted trees, or None.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, n_classes: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, n_classes: int, dropout: float = 0.0, *, has_trees: bool = False
+    ) -> None:
         super().__init__()
         n = feature_count(channels)
         self.register_buffer("mean", torch.zeros(n))
@@ -76,15 +85,20 @@ class PixelClassifier(nn.Module):
             _Dropout(dropout),
             nn.Linear(_HIDDEN, n_classes),
         )
+        self.trees = ObliviousTrees(n_classes) if has_trees else None
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, features) → logits (N, n_classes)."""
+        """(N, features) → logits (N, n_classes) of the perceptron."""
         logits: Tensor = self.layers((features - self.mean) / self.std)
         return logits
 
     def voxel_log_probabilities(self, features: Tensor) -> Tensor:
         """(N, features) → bounded log-probabilities (N, n_classes)."""
-        log_probabilities: Tensor = self(features).log_softmax(1)
+        if self.trees is None:
+            log_probabilities: Tensor = self(features).log_softmax(1)
+        else:
+            of_perceptron, of_trees = self(features).softmax(1), self.trees(features).softmax(1)
+            log_probabilities = torch.lerp(of_perceptron, of_trees, self.trees.share).log_()
         return log_probabilities.clamp(min=_SMALLEST_LOG_PROBABILITY)
 
     @torch.no_grad()
