@@ -1,4 +1,4 @@
-"""Predict one box of a stack: its tiles, their sum, and the pixel classifier."""
+"""Predict one box of a stack: its tiles, then the pixel classifier."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -20,35 +21,26 @@ from napari_unet3d.model.mixture import Mixture
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.device import Precision
-from napari_unet3d.networks.geometry import (
-    is_padded,
-    largest_map,
-    output_shape,
-    shrink,
-    total_stride,
-)
+from napari_unet3d.networks.geometry import largest_map, output_shape, shrink
 from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
-from napari_unet3d.networks.resampling import to_device
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.pixels.features import feature_count
+from napari_unet3d.pixels.features import Read, feature_count
+from napari_unet3d.prediction.layout import Layout
 from napari_unet3d.prediction.shortage import (
     BoxTooLargeError,
     MemoryPlan,
     ShortageError,
     needing_memory,
 )
-from napari_unet3d.prediction.tiling import (
-    SMALLEST_WEIGHT,
-    blending_profiles,
-    blending_weights,
-    overlap_slices,
-    plan_tiles,
-)
+from napari_unet3d.prediction.stack_plan import alignment, overlap_voxels, plan_stack
+from napari_unet3d.prediction.tiling import Tiles, overlap_slices, plan_tiles
 from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
-"""Voxels of the largest tile on a CPU. Such a tile takes about half a second, and a cancel waits
-for it."""
+"""Voxels of the largest tile on a CPU while a model trains."""
+LARGEST_CPU_TILE = 3_000_000
+"""Voxels of the largest tile on a CPU: 144³. It takes 1 to 3 seconds on two cores, and a cancel
+waits for it; tiles of half as many voxels would compute each voxel 1.2 times as often."""
 
 PIXEL_CHUNK = 1_000_000
 """Voxels whose features are computed at once in an image of one channel; fewer in thin boxes, whose
@@ -90,13 +82,13 @@ class Engine:
         Tile (z, y, x) that the network sees at once, voxels; planned from the free memory when
         None.
     overlap
-        Smallest share of a tile that it has in common with the next. Tiles of an unpadded
-        network, whose outputs are exact, overlap only as far as the alignment of the pooling
-        needs it.
+        Voxels that a tile has in common with the next, as a share of what the network sees; at
+        most half a tile. Tiles of an unpadded network, whose outputs are exact, overlap only as
+        far as the alignment of the pooling needs it.
     memory
         Bytes that may be used; the free memory when None.
     sum_device
-        Where the tiles of a box are summed; the source's device when None.
+        Where the tiles of a box are put together; the source's device when None.
     """
 
     def __init__(
@@ -106,7 +98,7 @@ class Engine:
         precision: Precision,
         *,
         tile_shape: Triple | None = None,
-        overlap: float = 0.5,
+        overlap: float = 0.25,
         memory: int | None = None,
         sum_device: torch.device | None = None,
     ) -> None:
@@ -114,28 +106,74 @@ class Engine:
         self.config: Architecture = mixture.network.config
         self.memory = memory
         self._precision = precision
-        self._overlap = overlap if is_padded(self.config) else 0.0
+        self._overlap = overlap
         self._halo = shrink(self.config)
-        tile = tile_shape or self._fitting_tile()
+        self._given = tile_shape
+        tile = tile_shape or self._fitting(self._first_tile())
         self._room = MemoryPlan(self.config, tile, sum_device or self.device)
         self._pixel_chunk = self._fitting_pixel_chunk()
 
-    def _fitting_tile(self) -> Triple:
-        """The tile for the whole stack, as far as it fits into half of the memory."""
-        config, device = self.config, self.device
-        budget = (self.memory or devices.free_memory(device)) // 2
-        voxels = CPU_TILE if device.type == "cpu" else 1 << 40
-        tile = plan_tile(config, self.source.volume.shape, voxels)
-        most, on_gpu = devices.largest_map(device), device.type != "cpu"
-        while (
-            prediction_bytes(config, tile, self.precision, on_gpu) > budget
-            or largest_map(config, tile) > most
-        ):
-            smaller = halve(config, tile)
+    def _first_tile(self) -> Triple:
+        """The tile for the whole stack, were memory no matter."""
+        voxels = LARGEST_CPU_TILE if self.device.type == "cpu" else 1 << 40
+        return plan_tile(self.config, self.source.volume.shape, voxels)
+
+    def _fitting(self, tile: Triple) -> Triple:
+        """A tile, halved until it fits into half of the memory."""
+        while not self._fits(tile):
+            smaller = halve(self.config, tile)
             if smaller is None:
                 break
             tile = smaller
         return tile
+
+    def _fits(self, tile: Triple) -> bool:
+        return self._share_of_limit(tile) <= 1
+
+    def _share_of_limit(self, tile: Triple) -> float:
+        """How much of what is possible a tile takes: memory, or values of one map."""
+        free = self.memory or devices.free_memory(self.device)
+        needed = prediction_bytes(self.config, tile, self.precision, self.device.type != "cpu")
+        values = largest_map(self.config, tile) / devices.largest_map(self.device)
+        return max(2 * needed / max(free, 1), values)
+
+    def plan_blocks(self, chunk: Triple, most_voxels: int) -> BoxGrid:
+        """Plan the blocks of the stack, and the tile with them unless it was given.
+
+        Parameters
+        ----------
+        chunk
+            Blocks begin at multiples of this, (z, y, x) voxels.
+        most_voxels
+            Voxels of the largest block; exceeded where whole chunks leave no smaller one.
+        """
+        shape, tile = self.source.volume.shape, self.plan()
+        most_tile = int(prod(tile) / self._share_of_limit(tile))
+        if self.device.type == "cpu":
+            most_tile = min(most_tile, LARGEST_CPU_TILE)
+
+        def plan(chunk: Triple) -> Layout | None:
+            return plan_stack(
+                self.config, shape, chunk, self._overlap, most_tile, most_voxels, self._given
+            )
+
+        layout = plan(chunk)
+        best = layout or plan((1, 1, 1))
+        if best is not None:
+            self._room = MemoryPlan(self.config, self._fitting(best.tile), self._room.sum_device)
+        if layout is not None:
+            return layout.blocks
+        return plan_blocks(shape, output_shape(self.config, self.plan()), most_voxels, chunk)
+
+    def parts(self, block: Box, most_voxels: int) -> BoxGrid:
+        """Parts of a block that is too large: they may cut through chunks."""
+        tile = self.plan()
+        layout = plan_stack(
+            self.config, block.shape, (1, 1, 1), self._overlap, prod(tile), most_voxels, tile
+        )
+        least = output_shape(self.config, tile)
+        boxes = layout.blocks if layout else plan_blocks(block.shape, least, most_voxels)
+        return boxes.moved(block.start)
 
     def _fitting_pixel_chunk(self) -> int:
         """Voxels of one channel whose features are computed at once."""
@@ -170,14 +208,14 @@ class Engine:
         self._room.recover()
 
     def tiles(self, box: Box) -> BoxGrid:
-        """Outputs of the tiles that cover `box`."""
-        return self._tiles(box, self.plan())
+        """Outputs of the tiles that predict `box`."""
+        return self._tiles(box).outputs
 
-    def _tiles(self, box: Box, tile: Triple) -> BoxGrid:
-        out = output_shape(self.config, tile)
-        # Where an unpadded tile yields less than the stride, it cannot be aligned to it.
-        z, y, x = (s if s <= n else 1 for s, n in zip(total_stride(self.config), out, strict=True))
-        return plan_tiles(self.source.volume.shape, box, out, self._overlap, (z, y, x))
+    def _tiles(self, box: Box) -> Tiles:
+        out = output_shape(self.config, self.plan())
+        overlap = overlap_voxels(self.config, out, self._overlap)
+        align = alignment(self.config, out)
+        return plan_tiles(self.source.volume.shape, box, out, overlap, align)
 
     def steps(self, box: Box) -> int:
         """How many steps `probabilities` reports for a box."""
@@ -187,8 +225,8 @@ class Engine:
         """Predict one box at one time point.
 
         After a lack of memory the box is begun again. An image that was kept on the GPU makes way
-        first. Then the network gets smaller tiles if it lacked memory, and the sum of the tiles
-        moves to the main memory if the GPU lacked memory for the sum. The box is also begun again,
+        first. Then the network gets smaller tiles if it lacked memory, and the result of the box
+        moves to the main memory if the GPU lacked memory for it. The box is also begun again,
         in fp32, where the network gives no finite values in a shorter format.
 
         Yields
@@ -204,7 +242,7 @@ class Engine:
         Raises
         ------
         BoxTooLargeError
-            Memory does not suffice for the sum of the tiles: predict the halves of the box.
+            Memory does not suffice for the result: predict the halves of the box.
         NotFiniteError
             The probabilities are not finite.
         RunFailedError
@@ -244,37 +282,25 @@ class Engine:
         return f"In {before} the model gives no numbers: it goes on in fp32, which is slower."
 
     def _probabilities(self, time: int, box: Box) -> Generator[int, None, Tensor]:
-        tile_shape, place = self.plan(), self._room.sum_device
-        tiles = self._tiles(box, tile_shape)
-        out = output_shape(self.config, tile_shape)
+        place, tiles = self._room.sum_device, self._tiles(box)
         with needing_memory("sum"):
             total = torch.zeros((self.config.n_classes, *box.shape), device=place)
-            weight_sum = None if len(tiles) == 1 else torch.zeros(box.shape, device=place)
-        with needing_memory("tile"):
-            if weight_sum is None:
-                weights = torch.ones(out, device=place)
-            else:
-                weights = _blending_weights(out, place)
-        for i, tile in enumerate(tiles):
+        for i, (tile, core) in enumerate(zip(tiles.outputs, tiles.cores, strict=True)):
             with needing_memory("tile"):
                 probability = self._run(time, tile)
-            # Reading a value of a GPU waits for it: later tiles are checked in their sum, below.
+            # Reading a value of a GPU waits for it: later tiles are checked together, below.
             if (i == 0 or self.device.type == "cpu") and not _is_finite(probability):
                 raise _NotFiniteTilesError
-            here, there = overlap_slices(tile, box)
+            here, there = overlap_slices(core, tile)[1], overlap_slices(core, box)[1]
             with needing_memory("sum"):
-                part = probability[(slice(None), *here)].to(place)
-                total[(slice(None), *there)].addcmul_(part, weights[here])
-                if weight_sum is not None:
-                    weight_sum[there] += weights[here]
+                total[(slice(None), *there)] = probability[(slice(None), *here)].to(place)
             yield i + 1
-        with needing_memory("sum"):
-            if weight_sum is not None:
-                total.div_(weight_sum)
-            finite = self.device.type == "cpu" or _is_finite(total)
-        if not finite:
-            raise _NotFiniteTilesError
-        yield from self._combine(time, box, total, len(tiles))
+        if self.device.type != "cpu":
+            with needing_memory("sum"):
+                finite = _is_finite(total)
+            if not finite:
+                raise _NotFiniteTilesError
+        yield from self._combine(time, box, total, len(tiles.outputs))
         return total
 
     def _run(self, time: int, tile: Box) -> Tensor:
@@ -354,17 +380,6 @@ class Engine:
             return probabilities
         axis = box.longest_axis
         return np.concatenate([self.predict(time, half) for half in box.halves(axis)], 1 + axis)
-
-
-def _blending_weights(shape: Triple, device: torch.device) -> Tensor:
-    """Weights (z, y, x) of the voxels of an output.
-
-    An NVIDIA GPU multiplies them itself: for a large tile, numpy takes longer than the network.
-    """
-    if device.type != "cuda":
-        return torch.from_numpy(blending_weights(shape)).to(device)
-    z, y, x = (to_device(profile, device) for profile in blending_profiles(shape))
-    return (z * y * x).clamp_(min=SMALLEST_WEIGHT)
 
 
 def _is_finite(values: Tensor) -> bool:
