@@ -48,6 +48,8 @@ STACKS = (
 TILES = {"fluo_cells_arabidopsis_ovule": (32, 64, 64)}
 """Voxels (z, y, x) of a tile; the others have `TILE`, since their stacks are larger."""
 TILE = (10**6, 128, 128)
+MOST = 320
+"""Voxels. Of larger planes, a corner of so many voxels a side is measured."""
 OVERLAPS = (0.5, 0.25, 0.125, 0.0)
 SLICES = 3
 Probabilities = NDArray[np.float32]
@@ -70,8 +72,11 @@ def main() -> None:
         if not path.exists():
             train(volume, labels, options.iterations).save(path)
         bundle = ModelBundle.load(path)
-        for row in measure(bundle, volume, truth, labels, TILES.get(name, TILE)):
-            print(f"| {name} | " + " | ".join(row) + " |", flush=True)
+        corner = (slice(None), slice(MOST), slice(MOST))
+        volume = Volume(np.asarray(volume.data)[corner], voxel_size=volume.voxel_size)
+        tile = TILES.get(name, TILE)
+        for row in measure(bundle, volume, truth[corner], labels[corner], tile):
+            print("| " + " | ".join([name, *row]) + " |", flush=True)
 
 
 def train(volume: Volume, labels: NDArray[np.uint8], iterations: int) -> ModelBundle:
@@ -96,8 +101,7 @@ def measure(
     numbers = output_table(bundle.classes)
 
     def iou(p: Probabilities) -> str:
-        kept = labels == 0
-        return f"{mean_iou(class_scores(numbers[p.argmax(0)][kept], truth[kept])):.3f}"
+        return f"{mean_iou(class_scores(numbers[p.argmax(0)], truth, labels == 0)):.3f}"
 
     def of(start: tuple[int, ...], shape: tuple[int, ...]) -> Probabilities:
         image = source.read(0, start, [a + n for a, n in zip(start, shape, strict=True)])
@@ -148,13 +152,14 @@ def measure(
 def place(
     n: tuple[int, ...], shape: tuple[int, ...], overlap: float, stride: tuple[int, ...]
 ) -> Starts:
-    """Starts of the tiles along each axis, multiples of the stride."""
+    """Starts of the tiles along each axis, multiples of the stride.
+
+    The last one may reach out of the stack, where the image is mirrored.
+    """
     axes = []
     for length, size, unit in zip(n, shape, stride, strict=True):
-        last = -(-max(0, length - size) // unit)
-        most = max(1, int(size * (1 - overlap)) // unit)
-        count = -(-last // most)
-        axes.append([i * last // max(count, 1) * unit for i in range(count + 1)])
+        advance = int(size * (1 - overlap)) // unit * unit
+        axes.append(list(range(0, max(1, length - size + advance), advance)))
     z, y, x = axes
     return z, y, x
 
@@ -167,11 +172,12 @@ def weigh(starts: list[int], size: int, joined: str) -> list[NDArray[np.float64]
     profiles = [np.ones(size) for _ in starts]
     for i, (a, b) in enumerate(pairwise(starts)):
         common = a + size - b
-        rising = np.clip(place / common, 0, 1) if common else np.ones(size)
         if joined == "cut":
-            rising = (place > common / 2).astype(float)
-        profiles[i + 1] *= np.where(place <= common, rising, 1)
-        profiles[i] *= np.where(place > size - common, rising[::-1], 1)
+            rising = (place > common // 2).astype(float)
+        else:
+            rising = np.clip(place / max(common, 1), 0, 1)
+        profiles[i + 1] *= rising
+        profiles[i][size - common :] *= 1 - rising[:common]
     return profiles
 
 

@@ -106,8 +106,7 @@ def plan_of(
         "balanced", (1.0, 1.0, 1.0), shape, in_channels=1, n_classes=2, accelerator=False
     )
     intensity = IntensityNormalization(mean=(0.0,), std=(1.0,), low=(0.0,), high=(1.0,))
-    with torch.device("meta"):
-        mixture = Mixture(network.build())
+    mixture = Mixture(network.build())
     source = Source(volume, intensity, torch.device("cpu"))
     engine = Engine(mixture, source, precision, overlap=overlap, memory=memory)
     array = _Chunked(shape, chunk)

@@ -69,7 +69,7 @@ class ChunkedArray:
         return Counter(itertools.chain.from_iterable(self.touched))
 
 
-IN_CHUNKS = {"tile_shape": (8, 16, 16), "overlap": 0.0, "device": "cpu", "precision": "fp32"}
+IN_CHUNKS = {"tile_shape": (8, 16, 16), "overlap": 0.5, "device": "cpu", "precision": "fp32"}
 
 
 def predict_in_chunks(volume, memory, out, **more):
@@ -108,7 +108,8 @@ def test_no_chunk_is_written_twice():
         every = [range(-(-n // c)) for n, c in zip(array.shape, array.chunks, strict=True)]
         assert array.writes() == dict.fromkeys(itertools.product(*every), 1)
     np.testing.assert_allclose(more.data.sum(0), 1, atol=1e-5)
-    assert np.abs(p - more.data).mean() < 0.01
+    # Tiles lie elsewhere in smaller blocks, and this network is random: it sees their borders well.
+    assert np.abs(p - more.data).mean() < 0.03 < np.abs(p - np.roll(p, 8, -1)).mean() / 2
 
 
 def test_shards_count_as_what_is_written_at_once():

@@ -21,19 +21,19 @@ from napari_unet3d.model.mixture import Mixture
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.device import Precision
-from napari_unet3d.networks.geometry import largest_map, output_shape, shrink
+from napari_unet3d.networks.geometry import largest_map, shrink
 from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import Read, feature_count
-from napari_unet3d.prediction.layout import Layout
 from napari_unet3d.prediction.shortage import (
     BoxTooLargeError,
     MemoryPlan,
     ShortageError,
     needing_memory,
 )
-from napari_unet3d.prediction.stack_plan import alignment, overlap_voxels, plan_stack
-from napari_unet3d.prediction.tiling import Tiles, overlap_slices, plan_tiles
+from napari_unet3d.prediction.stack_plan import TileRules
+from napari_unet3d.prediction.surroundings import read_around
+from napari_unet3d.prediction.tiling import overlap_slices
 from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
@@ -52,6 +52,10 @@ compute them, and whose boxes then read half as much halo."""
 _PIXEL_SHARE = 4 * 300
 """Bytes of free memory for each voxel of such a box: its features and temporary maps take about 300
 (21 features and up to 50 maps in fp32), and may have a quarter."""
+
+_REGION = 8
+"""Boxes whose gray values are read at once. Each box alone would read a halo of five times its
+voxels, for each scale again; eight together read twice their voxels, 80 MB."""
 
 _SMALLEST_SIDE = 32
 """Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
@@ -106,6 +110,7 @@ class Engine:
         self.config: Architecture = mixture.network.config
         self.memory = memory
         self._precision = precision
+        self._rules = TileRules(self.config, source.volume.shape, overlap)
         self._overlap = overlap
         self._halo = shrink(self.config)
         self._given = tile_shape
@@ -152,26 +157,23 @@ class Engine:
         if self.device.type == "cpu":
             most_tile = min(most_tile, LARGEST_CPU_TILE)
 
-        def plan(chunk: Triple) -> Layout | None:
-            return plan_stack(
-                self.config, shape, chunk, self._overlap, most_tile, most_voxels, self._given
-            )
-
+        plan = partial(
+            self._rules.plan, most_tile=most_tile, most_block=most_voxels, tile=self._given
+        )
         layout = plan(chunk)
         best = layout or plan((1, 1, 1))
-        if best is not None:
+        if best is not None and self._given is None:
             self._room = MemoryPlan(self.config, self._fitting(best.tile), self._room.sum_device)
         if layout is not None:
             return layout.blocks
-        return plan_blocks(shape, output_shape(self.config, self.plan()), most_voxels, chunk)
+        return plan_blocks(shape, self._rules.output(self.plan()), most_voxels, chunk)
 
     def parts(self, block: Box, most_voxels: int) -> BoxGrid:
         """Parts of a block that is too large: they may cut through chunks."""
         tile = self.plan()
-        layout = plan_stack(
-            self.config, block.shape, (1, 1, 1), self._overlap, prod(tile), most_voxels, tile
-        )
-        least = output_shape(self.config, tile)
+        rules = TileRules(self.config, block.shape, self._overlap)
+        layout = rules.plan((1, 1, 1), prod(tile), most_voxels, tile)
+        least = rules.output(tile)
         boxes = layout.blocks if layout else plan_blocks(block.shape, least, most_voxels)
         return boxes.moved(block.start)
 
@@ -209,17 +211,12 @@ class Engine:
 
     def tiles(self, box: Box) -> BoxGrid:
         """Outputs of the tiles that predict `box`."""
-        return self._tiles(box).outputs
-
-    def _tiles(self, box: Box) -> Tiles:
-        out = output_shape(self.config, self.plan())
-        overlap = overlap_voxels(self.config, out, self._overlap)
-        align = alignment(self.config, out)
-        return plan_tiles(self.source.volume.shape, box, out, overlap, align)
+        return self._rules.tiles(box, self.plan()).outputs
 
     def steps(self, box: Box) -> int:
         """How many steps `probabilities` reports for a box."""
-        return len(self.tiles(box)) + len(self._pixel_boxes(box))
+        parts = sum(len(self._pixel_parts(region)) for region in self._pixel_regions(box))
+        return len(self.tiles(box)) + parts
 
     def probabilities(self, time: int, box: Box) -> Generator[int | Notice, None, Tensor]:
         """Predict one box at one time point.
@@ -282,7 +279,7 @@ class Engine:
         return f"In {before} the model gives no numbers: it goes on in fp32, which is slower."
 
     def _probabilities(self, time: int, box: Box) -> Generator[int, None, Tensor]:
-        place, tiles = self._room.sum_device, self._tiles(box)
+        place, tiles = self._room.sum_device, self._rules.tiles(box, self.plan())
         with needing_memory("sum"):
             total = torch.zeros((self.config.n_classes, *box.shape), device=place)
         for i, (tile, core) in enumerate(zip(tiles.outputs, tiles.cores, strict=True)):
@@ -322,38 +319,53 @@ class Engine:
 
     def _combine(self, time: int, box: Box, total: Tensor, done: int) -> Generator[int, None, None]:
         """Replace the network's probabilities of a box by those of the mixture, part by part."""
-        parts = self._pixel_boxes(box)
+        regions = self._pixel_regions(box)
         classifier = self.mixture.pixels if self.mixture.needs_pixels else None
-        for i, part in enumerate(parts):
-            where = (slice(None), *overlap_slices(part, box)[1])
-            pixels = None
+        read: Read | None = None
+        for region in regions:
             if classifier is not None:
                 with needing_memory("pixels"):
-                    pixels = self._classify_pixels(classifier, time, part)
-            with needing_memory("sum"):
-                network = total[where].to(self.device)
-                total[where] = self.mixture.combine(network, pixels).to(total.device)
-            yield done + i + 1
-        if len(parts) and not _is_finite(total):
+                    read = None  # frees one region before the next one is read
+                    read = read_around(self.source, time, region)
+            for part in self._pixel_parts(region):
+                where = (slice(None), *overlap_slices(part, box)[1])
+                pixels = None
+                if classifier is not None and read is not None:
+                    with needing_memory("pixels"):
+                        pixels = self._classify_pixels(classifier, read, part)
+                with needing_memory("sum"):
+                    network = total[where].to(self.device)
+                    total[where] = self.mixture.combine(network, pixels).to(total.device)
+                done += 1
+                yield done
+        if len(regions) and not _is_finite(total):
             raise NotFiniteError(
                 "the model's pixel classifier gives no numbers (NaN): its weights are too large, "
                 "or damaged. Train the model again, or use another one"
             )
 
-    def _pixel_boxes(self, box: Box) -> Sequence[Box]:
-        """Parts of a box in which the two learners are combined one after the other."""
+    def _pixel_regions(self, box: Box) -> Sequence[Box]:
+        """Parts of a box whose gray values are read at once for the pixel classifier."""
         if self.mixture.is_network_alone:
             return ()
+        most = _REGION * self._pixel_voxels(box)
+        return plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most).moved(box.start)
+
+    def _pixel_parts(self, region: Box) -> BoxGrid:
+        """Parts of a region in which the two learners are combined one after the other."""
+        most = self._pixel_voxels(region)
+        return plan_blocks(region.shape, (_SMALLEST_SIDE,) * 3, most).moved(region.start)
+
+    def _pixel_voxels(self, box: Box) -> int:
+        """Voxels whose features are computed at once."""
         # The halo of a thin box has more voxels than the box: its parts are smaller.
         thinness = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
         # Many classes take as much memory as many channels, each of which has 21 features.
         channels = max(self.config.in_channels, -(-self.config.n_classes // feature_count(1)))
-        most = max(self._pixel_chunk // channels // thinness, 4096)
-        return plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most).moved(box.start)
+        return max(self._pixel_chunk // channels // thinness, 4096)
 
-    def _classify_pixels(self, classifier: PixelClassifier, time: int, box: Box) -> Tensor:
+    def _classify_pixels(self, classifier: PixelClassifier, read: Read, box: Box) -> Tensor:
         """Log-probabilities (K, z, y, x) of the pixel classifier; by halves if memory is short."""
-        read = partial(self.source.read, time, beyond="nearest")
         voxel_size = self.source.volume.voxel_size
         try:
             return classifier.log_probabilities(read, box.start, box.stop, voxel_size)
@@ -362,7 +374,7 @@ class Engine:
             if box.shape[axis] < 2 * _SMALLEST_SIDE or not devices.is_out_of_memory(error):
                 raise
         devices.make_room(self.device)
-        halves = [self._classify_pixels(classifier, time, half) for half in box.halves(axis)]
+        halves = [self._classify_pixels(classifier, read, half) for half in box.halves(axis)]
         return torch.cat(halves, 1 + axis)
 
     def predict(self, time: int, box: Box) -> NDArray[np.float32]:

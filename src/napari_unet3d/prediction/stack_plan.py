@@ -1,4 +1,4 @@
-"""The tile and the blocks of a stack, as its network, its files and the memory allow."""
+"""Which tiles and blocks suit a network, its stack, its files and the memory."""
 
 from __future__ import annotations
 
@@ -6,58 +6,25 @@ from functools import partial
 from math import prod
 
 from napari_unet3d.config import Triple
+from napari_unet3d.data.boxes import Box
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import (
     is_padded,
-    output_shape,
     receptive_field,
     shrink,
     smallest_map,
     total_stride,
 )
 from napari_unet3d.prediction.layout import AxisRule, Layout, fitting_lengths, plan_layout
+from napari_unet3d.prediction.tiling import Tiles, plan_tiles
 
 _SHORTER = (1, 2, 4, 8)
 """A tile is as long as the network sees along each axis. Where memory does not suffice, it may be a
 half of that, a quarter or an eighth."""
 
 
-def alignment(network: Architecture, output: Triple) -> Triple:
-    """Voxels (z, y, x) at whose multiples the outputs of tiles start."""
-    # Where an unpadded tile yields less than the stride, it cannot be aligned to it.
-    z, y, x = (s if s <= n else 1 for s, n in zip(total_stride(network), output, strict=True))
-    return z, y, x
-
-
-def overlap_voxels(network: Architecture, output: Triple, share: float) -> Triple:
-    """Voxels (z, y, x) that the outputs of two tiles have in common, at least.
-
-    Parameters
-    ----------
-    network
-        Outputs of an unpadded network are exact: they need no overlap.
-    output
-        Shape (z, y, x) of the output of a tile, voxels.
-    share
-        Of what the network sees along an axis: the border of a tile changes nothing farther away
-        than half of it. At most half an output is used.
-    """
-    z, y, x = (
-        _overlap(share, n, seen) for n, seen in zip(output, _reach(network), strict=True)
-    )
-    return z, y, x
-
-
-def plan_stack(
-    network: Architecture,
-    shape: Triple,
-    chunk: Triple,
-    share: float,
-    most_tile: int,
-    most_block: int,
-    tile: Triple | None = None,
-) -> Layout | None:
-    """The tile and the blocks that predict a stack with the least work.
+class TileRules:
+    """How a network's tiles are placed in one stack.
 
     Parameters
     ----------
@@ -65,60 +32,70 @@ def plan_stack(
         Configuration of the network.
     shape
         (Z, Y, X) of the stack, voxels.
-    chunk
-        Blocks begin at multiples of this, (z, y, x) voxels.
     share
-        Overlap of two tiles; see `overlap_voxels`.
-    most_tile, most_block
-        Voxels of the largest tile and of the largest block.
-    tile
-        The tile (z, y, x), where it is given.
-
-    Returns
-    -------
-    Layout or None
-        None where no block of whole chunks is small enough, or no tile.
+        Voxels that the outputs of two tiles have in common, as a share of what the network sees:
+        the border of a tile changes nothing that is farther away than half of it. At most half an
+        output is used. Outputs of an unpadded network are exact: they need no overlap.
     """
-    for shorter in (1,) if tile else _SHORTER:
-        rules = [_rule(network, axis, shape, chunk, share, tile, shorter) for axis in range(3)]
-        layout = plan_layout(rules, prod(tile) if tile else most_tile, most_block)
-        if layout is not None and (tile or smallest_map(network, layout.tile) > 1):
-            return layout
-    return None
 
+    def __init__(self, network: Architecture, shape: Triple, share: float) -> None:
+        self._network, self._shape, self._share = network, shape, share
+        self._cut = shrink(network)
+        self._seen = receptive_field(network)
+        self._stride = total_stride(network)
+        self._padded = is_padded(network)
 
-def _rule(
-    network: Architecture,
-    axis: int,
-    shape: Triple,
-    chunk: Triple,
-    share: float,
-    tile: Triple | None,
-    shorter: int,
-) -> AxisRule:
-    """What tiles and blocks may look like along an axis."""
-    n, cut, seen = shape[axis], shrink(network)[axis], receptive_field(network)[axis]
-    reach = _reach(network)[axis]
-    if tile is not None:
-        lengths = [tile[axis]]
-    else:
-        least = cut + max(1, min(n, -(-seen // shorter)))
-        lengths = list(fitting_lengths(partial(network.fits, axis), least, n + cut))
-    tiles = [(length, length - cut) for length in lengths]
-    stride = total_stride(network)[axis]
-    return AxisRule(
-        n,
-        chunk[axis],
-        tiles,
-        lambda size: _overlap(share, size, reach),
-        stride if all(size >= stride for _, size in tiles) else 1,
-    )
+    def output(self, tile: Triple) -> Triple:
+        """Shape (z, y, x) of the output of a tile."""
+        z, y, x = (n - cut for n, cut in zip(tile, self._cut, strict=True))
+        return z, y, x
 
+    def tiles(self, box: Box, tile: Triple) -> Tiles:
+        """The tiles of a shape (z, y, x) that predict a box of the stack."""
+        out = self.output(tile)
+        z, y, x = (self._overlap(axis, n) for axis, n in enumerate(out))
+        # Where an unpadded tile yields less than the stride, it cannot be aligned to it.
+        a, b, c = (s if s <= n else 1 for s, n in zip(self._stride, out, strict=True))
+        return plan_tiles(self._shape, box, out, (z, y, x), (a, b, c))
 
-def _reach(network: Architecture) -> Triple:
-    """Voxels that an output voxel depends on and that a border of a tile may hide from it."""
-    return receptive_field(network) if is_padded(network) else (0, 0, 0)
+    def plan(
+        self, chunk: Triple, most_tile: int, most_block: int, tile: Triple | None = None
+    ) -> Layout | None:
+        """The tile and the blocks that predict the stack with the least work.
 
+        Parameters
+        ----------
+        chunk
+            Blocks begin at multiples of this, (z, y, x) voxels.
+        most_tile, most_block
+            Voxels of the largest tile and of the largest block.
+        tile
+            The tile (z, y, x), where it is given.
 
-def _overlap(share: float, size: int, reach: int) -> int:
-    return int(min(share * reach, size / 2))
+        Returns
+        -------
+        Layout or None
+            None where no block of whole chunks is small enough, or no tile.
+        """
+        for shorter in (1,) if tile else _SHORTER:
+            rules = [self._rule(axis, chunk[axis], tile, shorter) for axis in range(3)]
+            layout = plan_layout(rules, prod(tile) if tile else most_tile, most_block)
+            if layout is not None and (tile or smallest_map(self._network, layout.tile) > 1):
+                return layout
+        return None
+
+    def _rule(self, axis: int, chunk: int, tile: Triple | None, shorter: int) -> AxisRule:
+        """What tiles and blocks may look like along an axis."""
+        n, cut, stride = self._shape[axis], self._cut[axis], self._stride[axis]
+        if tile is not None:
+            lengths = [tile[axis]]
+        else:
+            least = cut + max(1, min(n, -(-self._seen[axis] // shorter)))
+            lengths = list(fitting_lengths(partial(self._network.fits, axis), least, n + cut))
+        tiles = [(length, length - cut) for length in lengths]
+        align = stride if all(size >= stride for _, size in tiles) else 1
+        return AxisRule(n, chunk, tiles, partial(self._overlap, axis), align)
+
+    def _overlap(self, axis: int, size: int) -> int:
+        """Voxels that outputs of a size have in common along an axis."""
+        return int(min(self._share * self._seen[axis], size / 2)) if self._padded else 0
