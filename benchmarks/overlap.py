@@ -64,7 +64,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=60)
     options = parser.parse_args()
     options.models.mkdir(exist_ok=True, parents=True)
-    print("| stack | overlap | joined | IoU | mean | 99.9 % | largest | step |\n" + "|---" * 8 + "|")
+    print(
+        "| stack | overlap | joined | IoU | mean | 99.9 % | largest | step |\n" + "|---" * 8 + "|"
+    )
     for name in options.stacks:
         volume, truth = load_stack(options.data, name)
         labels = annotate(truth, SLICES)
@@ -168,7 +170,9 @@ def weigh(starts: list[int], size: int, joined: str) -> list[NDArray[np.float64]
     """Weights of the voxels of each tile along an axis."""
     place = np.arange(size) + 0.5
     if joined == "gauss":
-        return [np.maximum(np.exp(-0.5 * ((place - size / 2) / (size / 8)) ** 2), 1e-6)] * len(starts)
+        return [np.maximum(np.exp(-0.5 * ((place - size / 2) / (size / 8)) ** 2), 1e-6)] * len(
+            starts
+        )
     profiles = [np.ones(size) for _ in starts]
     for i, (a, b) in enumerate(pairwise(starts)):
         common = a + size - b

@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, nargs=3, help="voxels of a chunk, z y x")
     options = parser.parse_args()
     chunks = [tuple(options.chunk)] if options.chunk else CHUNKS
-    print("| stack | memory | chunks | tile | blocks | tiles | passes a voxel |\n" + "|---" * 7 + "|")
+    print(
+        "| stack | memory | chunks | tile | blocks | tiles | passes a voxel |\n" + "|---" * 7 + "|"
+    )
     for shape in SHAPES:
         for memory in MEMORIES:
             for chunk in chunks:

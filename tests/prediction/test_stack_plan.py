@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -85,7 +84,9 @@ SMALL = UNetConfig(
 UNPADDED = SMALL.model_copy(update={"padding": "valid"})
 
 
-@pytest.mark.parametrize("network", [SMALL, UNPADDED, PAPER_NETWORK], ids=["same", "valid", "paper"])
+@pytest.mark.parametrize(
+    "network", [SMALL, UNPADDED, PAPER_NETWORK], ids=["same", "valid", "paper"]
+)
 def test_the_passes_of_a_plan_are_those_of_its_tiles(network: UNetConfig) -> None:
     rng = np.random.default_rng(0)
     planned = 0

@@ -20,7 +20,7 @@ any other border of two tiles:
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,13 +108,13 @@ def count_tiles(
         (sizes,) for all boxes together.
     """
     first, last, stride = tile_range(n, low, high, size, overlap, align)
-    counts: NDArray[np.int64] = 1 - np.minimum(first - last, 0) // stride
-    return counts.sum(-1)
+    counts: NDArray[np.int64] = (1 - np.minimum(first - last, 0) // stride).sum(-1)
+    return counts
 
 
 def tile_range(
     n: int, low: Positions, high: Positions, size: Positions, overlap: Positions, align: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Any, Any, Any]:
     """Where the first and the last output of a box start, along one axis of n voxels.
 
     Returns
