@@ -154,14 +154,12 @@ def measure(
 def place(
     n: tuple[int, ...], shape: tuple[int, ...], overlap: float, stride: tuple[int, ...]
 ) -> Starts:
-    """Starts of the tiles along each axis, multiples of the stride.
-
-    The last one may reach out of the stack, where the image is mirrored.
-    """
+    """Starts of the tiles along each axis, multiples of the stride; the last two may be closer."""
     axes = []
     for length, size, unit in zip(n, shape, stride, strict=True):
         advance = int(size * (1 - overlap)) // unit * unit
-        axes.append(list(range(0, max(1, length - size + advance), advance)))
+        last = -(-max(0, length - size) // unit) * unit
+        axes.append([*range(0, last, advance), last])
     z, y, x = axes
     return z, y, x
 

@@ -22,14 +22,12 @@ from toy_predictions import SecondClass
 
 
 def test_block_by_block_equals_at_once(trained):
-    """With little memory the stack is predicted block by block; the tiles are the same."""
+    """With little memory the stack is predicted block by block; the tiles are as large."""
     volume = Volume(blobs((30, 38, 20))[0])
     tile = (12, 24, 24)
     at_once, p, u, _ = run(trained["channel"], volume, tile_shape=tile)
-    in_blocks, q, v, events = run(trained["channel"], volume, tile_shape=tile, memory=100_000)
-    _, _, _, plain = run(trained["channel"], volume, tile_shape=tile)
-    assert n_tiles(events) > n_tiles(plain), "it was one block"
-    assert np.abs(p - q).max() < 0.2
+    in_blocks, q, v, _ = run(trained["channel"], volume, tile_shape=tile, memory=100_000)
+    assert 0 < np.abs(p - q).max() < 0.2, "it was one block, or seams are seen"
     assert np.abs(p - q).mean() < 0.005
     assert np.abs(u - v).mean() < 0.01
     assert (at_once == in_blocks).mean() > 0.99

@@ -89,7 +89,7 @@ UNPADDED = SMALL.model_copy(update={"padding": "valid"})
 )
 def test_the_passes_of_a_plan_are_those_of_its_tiles(network: UNetConfig) -> None:
     rng = np.random.default_rng(0)
-    planned = 0
+    planned = exact = 0
     for _ in range(30):
         shape = tuple(int(n) for n in rng.integers(3, 200, 3))
         chunk = tuple(int(rng.choice([1, 1, 5, 8, 24, 64])) for _ in range(3))
@@ -109,8 +109,10 @@ def test_the_passes_of_a_plan_are_those_of_its_tiles(network: UNetConfig) -> Non
             assert all(a % c == 0 for a, c in zip(block.start, chunk, strict=True))
         assert rules.output(layout.tile) == output_shape(network, layout.tile)
         tiles = sum(len(rules.tiles(block, layout.tile).outputs) for block in layout.blocks)
-        assert layout.passes == pytest.approx(tiles * prod(layout.tile) / prod(shape))
-    assert planned > 10
+        passes = tiles * prod(layout.tile) / prod(shape)
+        assert passes <= layout.passes + 1e-9  # a small block may need fewer tiles than planned
+        exact += passes == pytest.approx(layout.passes)
+    assert exact > 0.7 * planned > 10
 
 
 def test_the_overlap_follows_what_the_network_sees() -> None:
@@ -126,6 +128,17 @@ def test_the_overlap_follows_what_the_network_sees() -> None:
         assert int(share * seen) <= min(found) <= max(found) < 60
     assert overlaps(SMALL, (16, 200, 16), 0.75) == {8}, "half a tile at most"
     assert max(overlaps(UNPADDED, (64, 200, 204), 0.5)) <= 2 * stride, "as they are aligned"
+
+
+def test_a_part_of_a_slice_lies_in_the_middle_of_one_tile() -> None:
+    """Whatever the network sees: a look must not cost several tiles."""
+    rules = TileRules(SMALL, (64, 64, 64), 0.25)
+    for low in range(52):
+        tiles, cores = rules.tiles(Box((5, low, 20), (6, low + 12, 32)), (16, 16, 16))
+        assert len(tiles) == 1
+        assert tiles[0].start[1] <= low
+        assert low + 12 <= tiles[0].stop[1]
+        assert len(cores) == 1
 
 
 def test_a_given_tile_is_kept() -> None:

@@ -51,12 +51,25 @@ class TileRules:
         return z, y, x
 
     def tiles(self, box: Box, tile: Triple) -> Tiles:
-        """The tiles of a shape (z, y, x) that predict a box of the stack."""
+        """The tiles of a shape (z, y, x) that predict a box of the stack.
+
+        Along an axis on which a box leaves the overlap's share of a tile free, as a slice or a
+        part of it does, it lies in the middle of one tile.
+        """
         out = self.output(tile)
-        z, y, x = (self._overlap(axis, n) for axis, n in enumerate(out))
         # Where an unpadded tile yields less than the stride, it cannot be aligned to it.
         a, b, c = (s if s <= n else 1 for s, n in zip(self._stride, out, strict=True))
+        z, y, x = (
+            0 if self._is_in_the_middle(low, high, n, step) else self._overlap(axis, n)
+            for axis, (low, high, n, step) in enumerate(
+                zip(box.start, box.stop, out, (a, b, c), strict=True)
+            )
+        )
         return plan_tiles(self._shape, box, out, (z, y, x), (a, b, c))
+
+    def _is_in_the_middle(self, low: int, high: int, size: int, step: int) -> bool:
+        """Whether an output that starts at a multiple of `step` has low…high in its middle."""
+        return high - low <= (1 - self._share) * size and high - size <= low // step * step
 
     def plan(
         self, chunk: Triple, most_tile: int, most_block: int, tile: Triple | None = None
