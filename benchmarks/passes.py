@@ -110,7 +110,7 @@ def plan_of(
     intensity = IntensityNormalization(mean=(0.0,), std=(1.0,), low=(0.0,), high=(1.0,))
     mixture = Mixture(network.build())
     source = Source(volume, intensity, torch.device("cpu"))
-    engine = Engine(mixture, source, precision, overlap=overlap, memory=memory)
+    engine = Engine(mixture, source, precision, overlap=overlap, memory=memory, adjoining=True)
     array = _Chunked(shape, chunk)
     stack = StackPrediction(engine, ResultArrays({OUTPUTS[0]: array}, CLASSES, False), [0])
     blocks = stack.blocks()

@@ -89,7 +89,7 @@ UNPADDED = SMALL.model_copy(update={"padding": "valid"})
 )
 def test_the_passes_of_a_plan_are_those_of_its_tiles(network: UNetConfig) -> None:
     rng = np.random.default_rng(0)
-    planned = exact = 0
+    planned = 0
     for _ in range(30):
         shape = tuple(int(n) for n in rng.integers(3, 200, 3))
         chunk = tuple(int(rng.choice([1, 1, 5, 8, 24, 64])) for _ in range(3))
@@ -110,9 +110,8 @@ def test_the_passes_of_a_plan_are_those_of_its_tiles(network: UNetConfig) -> Non
         assert rules.output(layout.tile) == output_shape(network, layout.tile)
         tiles = sum(len(rules.tiles(block, layout.tile).outputs) for block in layout.blocks)
         passes = tiles * prod(layout.tile) / prod(shape)
-        assert passes <= layout.passes + 1e-9  # a small block may need fewer tiles than planned
-        exact += passes == pytest.approx(layout.passes)
-    assert exact > 0.7 * planned > 10
+        assert passes == pytest.approx(layout.passes)
+    assert planned > 10
 
 
 def test_the_overlap_follows_what_the_network_sees() -> None:
@@ -132,7 +131,7 @@ def test_the_overlap_follows_what_the_network_sees() -> None:
 
 def test_a_part_of_a_slice_lies_in_the_middle_of_one_tile() -> None:
     """Whatever the network sees: a look must not cost several tiles."""
-    rules = TileRules(SMALL, (64, 64, 64), 0.25)
+    rules = TileRules(SMALL, (64, 64, 64), 0.25, adjoining=False)
     for low in range(52):
         tiles, cores = rules.tiles(Box((5, low, 20), (6, low + 12, 32)), (16, 16, 16))
         assert len(tiles) == 1

@@ -93,6 +93,8 @@ class Engine:
         Bytes that may be used; the free memory when None.
     sum_device
         Where the tiles of a box are put together; the source's device when None.
+    adjoining
+        Whether the boxes adjoin, as the blocks of a stack; see `TileRules`.
     """
 
     def __init__(
@@ -105,35 +107,30 @@ class Engine:
         overlap: float = 0.25,
         memory: int | None = None,
         sum_device: torch.device | None = None,
+        adjoining: bool = False,
     ) -> None:
         self.mixture, self.source, self.device = mixture, source, source.device
         self.config: Architecture = mixture.network.config
         self.memory = memory
         self._precision = precision
-        self._rules = TileRules(self.config, source.volume.shape, overlap)
+        self._rules = TileRules(self.config, source.volume.shape, overlap, adjoining)
         self._overlap = overlap
         self._halo = shrink(self.config)
         self._given = tile_shape
-        tile = tile_shape or self._fitting(self._first_tile())
+        voxels = LARGEST_CPU_TILE if self.device.type == "cpu" else 1 << 40
+        whole = plan_tile(self.config, source.volume.shape, voxels)
+        tile = tile_shape or self._fitting(whole)
         self._room = MemoryPlan(self.config, tile, sum_device or self.device)
         self._pixel_chunk = self._fitting_pixel_chunk()
 
-    def _first_tile(self) -> Triple:
-        """The tile for the whole stack, were memory no matter."""
-        voxels = LARGEST_CPU_TILE if self.device.type == "cpu" else 1 << 40
-        return plan_tile(self.config, self.source.volume.shape, voxels)
-
     def _fitting(self, tile: Triple) -> Triple:
         """A tile, halved until it fits into half of the memory."""
-        while not self._fits(tile):
+        while self._share_of_limit(tile) > 1:
             smaller = halve(self.config, tile)
             if smaller is None:
                 break
             tile = smaller
         return tile
-
-    def _fits(self, tile: Triple) -> bool:
-        return self._share_of_limit(tile) <= 1
 
     def _share_of_limit(self, tile: Triple) -> float:
         """How much of what is possible a tile takes: memory, or values of one map."""

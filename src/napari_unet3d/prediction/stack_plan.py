@@ -36,10 +36,17 @@ class TileRules:
         Voxels that the outputs of two tiles have in common, as a share of what the network sees:
         the border of a tile changes nothing that is farther away than half of it. At most half an
         output is used. Outputs of an unpadded network are exact: they need no overlap.
+    adjoining
+        Whether boxes adjoin each other: no border between them may be seen. Otherwise, along an
+        axis on which a box leaves the share of a tile free, as a slice or a part of it does, one
+        tile with the box in its middle suffices.
     """
 
-    def __init__(self, network: Architecture, shape: Triple, share: float) -> None:
+    def __init__(
+        self, network: Architecture, shape: Triple, share: float, adjoining: bool = True
+    ) -> None:
         self._network, self._shape, self._share = network, shape, share
+        self._adjoining = adjoining
         self._cut = shrink(network)
         self._seen = receptive_field(network)
         self._stride = total_stride(network)
@@ -51,25 +58,22 @@ class TileRules:
         return z, y, x
 
     def tiles(self, box: Box, tile: Triple) -> Tiles:
-        """The tiles of a shape (z, y, x) that predict a box of the stack.
-
-        Along an axis on which a box leaves the overlap's share of a tile free, as a slice or a
-        part of it does, it lies in the middle of one tile.
-        """
+        """The tiles of a shape (z, y, x) that predict a box of the stack."""
         out = self.output(tile)
         # Where an unpadded tile yields less than the stride, it cannot be aligned to it.
         a, b, c = (s if s <= n else 1 for s, n in zip(self._stride, out, strict=True))
         z, y, x = (
-            0 if self._is_in_the_middle(low, high, n, step) else self._overlap(axis, n)
+            0 if self._suffices(low, high, n, step) else self._overlap(axis, n)
             for axis, (low, high, n, step) in enumerate(
                 zip(box.start, box.stop, out, (a, b, c), strict=True)
             )
         )
         return plan_tiles(self._shape, box, out, (z, y, x), (a, b, c))
 
-    def _is_in_the_middle(self, low: int, high: int, size: int, step: int) -> bool:
-        """Whether an output that starts at a multiple of `step` has low…high in its middle."""
-        return high - low <= (1 - self._share) * size and high - size <= low // step * step
+    def _suffices(self, low: int, high: int, size: int, step: int) -> bool:
+        """Whether one output is enough for low…high; it starts at a multiple of `step`."""
+        fits = high - size <= low // step * step
+        return not self._adjoining and fits and high - low <= (1 - self._share) * size
 
     def plan(
         self, chunk: Triple, most_tile: int, most_block: int, tile: Triple | None = None

@@ -53,7 +53,7 @@ def plan_tiles(
     """The tiles that together predict a box.
 
     Along an axis on which one output covers the box and half an overlap on both sides, the box
-    lies in the middle of it. So a single slice costs one row of tiles.
+    lies in the middle of it. So a slice of a stack costs one row of tiles.
 
     Parameters
     ----------
