@@ -66,7 +66,7 @@ def test_a_block_of_several_parts_is_read_once(monkeypatch):
     engine = Engine(mixture, source, "fp32", tile_shape=(40, 64, 64))
     box = Box((0, 0, 0), source.volume.shape)
     tiles = len(engine.tiles(box))
-    assert engine.steps(box) > tiles + 2, "it is one part"
+    assert engine.steps(box) >= tiles + 2, "it is one part"
     engine.predict(0, box)
     around = zip(box.shape, halo((1.0, 1.0, 1.0)), strict=True)
     assert source.voxels == tiles * 40 * 64 * 64 + np.prod([n + 2 * h for n, h in around])

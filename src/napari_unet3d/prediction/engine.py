@@ -49,13 +49,16 @@ halo is large."""
 _PIXEL_CHUNK_ON_GPU = 8_000_000
 """The same on an NVIDIA GPU, which takes longer to launch the features of a smaller box than to
 compute them, and whose boxes then read half as much halo."""
+_SMALLEST_PIXEL_CHUNK = 100_000
+"""The same where memory is short: the halo of a smaller box has 30 times its voxels."""
 _PIXEL_SHARE = 4 * 300
 """Bytes of free memory for each voxel of such a box: its features and temporary maps take about 300
-(21 features and up to 50 maps in fp32), and may have a quarter."""
+(21 features and up to 50 maps in fp32), and may have a quarter, or on a CPU, where the network has
+freed its own, a half."""
 
-_REGION = 8
-"""Boxes whose gray values are read at once. Each box alone would read a halo of five times its
-voxels, for each scale again; eight together read twice their voxels, 80 MB."""
+_REGION = 4
+"""Boxes whose gray values are read at once, 3.4 times as many voxels with their halo: 54 MB. Each
+box alone would read 5.8 times its voxels, and 11.7 times where each scale reads its own."""
 
 _SMALLEST_SIDE = 32
 """Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
@@ -176,10 +179,12 @@ class Engine:
 
     def _fitting_pixel_chunk(self) -> int:
         """Voxels of one channel whose features are computed at once."""
-        if self.device.type != "cuda" or self.mixture.is_network_alone:
+        if self.mixture.is_network_alone:
             return PIXEL_CHUNK
         free = self.memory or devices.free_memory(self.device)
-        return max(PIXEL_CHUNK, min(_PIXEL_CHUNK_ON_GPU, free // _PIXEL_SHARE))
+        if self.device.type == "cuda":
+            return max(PIXEL_CHUNK, min(_PIXEL_CHUNK_ON_GPU, free // _PIXEL_SHARE))
+        return max(_SMALLEST_PIXEL_CHUNK, min(PIXEL_CHUNK, 2 * free // _PIXEL_SHARE))
 
     @property
     def precision(self) -> Precision:
