@@ -28,7 +28,7 @@ from napari_unet3d.prediction.shortage import BoxTooLargeError
 from napari_unet3d.prediction.tally import SliceTally
 
 _SHARE = 4
-"""Divisor of the free memory: a quarter is for the sum of a block, and on a GPU a quarter of the
+"""Divisor of the free memory: a quarter is for the result of a block, and on a GPU a quarter of the
 main memory is for its outputs. A tile is planned for half, an image that is kept on a GPU for the
 last quarter. Together they could use all that was free; the plan of a tile leaves room, since it
 counts on more than was measured, and the image makes way when memory is short."""
@@ -238,12 +238,12 @@ class _StepCount:
 
 
 def block_voxels(engine: Engine, classes: Sequence[ClassInfo]) -> int:
-    """Voxels of the largest block: its probabilities are summed and written at once.
+    """Voxels of the largest block: its probabilities are kept, then written at once.
 
     All outputs count, also those that are not wanted, so that the blocks do not depend on them.
 
     The free memory is read before the network has run, which on a GPU loads libraries and finds
-    out what its convolutions need. It is not read again after the first tile: the sum of the
+    out what its convolutions need. It is not read again after the first tile: the result of the
     first block, as large as those of the others, is there before its first tile is computed. So a
     plan that is too large usually shows at the first tile, and costs one tile and a `Notice`.
     Later tiles can still lack memory, where other programs take it; `Engine` answers that too.
