@@ -177,7 +177,7 @@ def weigh(starts: list[int], size: int, joined: str) -> list[NDArray[np.float64]
         if joined == "cut":
             rising = (place > common // 2).astype(float)
         else:
-            rising = np.clip(place / max(common, 1), 0, 1)
+            rising = np.clip(place / common, 0, 1) if common else np.ones(size)
         profiles[i + 1] *= rising
         profiles[i][size - common :] *= 1 - rising[:common]
     return profiles
