@@ -13,7 +13,7 @@ from gpu_checks import Bench, Figures, LeftOutError, PeakMemory, on_gpu, random_
 from protocol import installed
 from torch import Tensor, nn
 
-from napari_unet3d.config import TrainingConfig, Triple
+from napari_unet3d.config import PredictionConfig, TrainingConfig, Triple
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import TrainingProgress, drain
@@ -288,6 +288,8 @@ def prediction_beside_monai(bench: Bench) -> Figures:
     small: Triple = _DRY_SHAPES[0] if bench.small else (128, 192, 192)
     large: Triple = (8, 16, 32) if bench.small else (128, 640, 640)
     form = devices.memory_format(bench.device)
+    share, seen = PredictionConfig().overlap, geometry.receptive_field(bench.bundle.network)
+    overlap = [share * min(a, n) / n for a, n in zip(seen, tile, strict=True)]
 
     @torch.inference_mode()
     def theirs(volume: Volume) -> None:
@@ -297,7 +299,9 @@ def prediction_beside_monai(bench: Bench) -> Figures:
         image = intensity.apply(volume.crop(0, (0, 0, 0), volume.shape))
         given = torch.from_numpy(image).to(bench.device)[None]
         with devices.autocast(bench.device, bench.precision):
-            window = sliding_window_inference(given, tile, 1, network, overlap=0.5, mode="gaussian")
+            window = sliding_window_inference(
+                given, tile, 1, network, overlap=overlap, mode="gaussian"
+            )
         assert isinstance(window, Tensor)
         window.argmax(1).to(torch.uint8).cpu()
 

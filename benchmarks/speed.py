@@ -7,7 +7,7 @@
 2. A whole training step (sampling, augmentation, forward, loss, backward, optimizer,
    averaging), as the `Trainer` does it, and its share of the above.
 3. Prediction of a whole stack, beside MONAI's `sliding_window_inference` with the same network,
-   overlap, weighting and number format. Each run is a process of its own, for its memory.
+   tile, overlap and number format. Each run is a process of its own, for its memory.
 
 What is compared is measured in turn, round by round, so that a slower minute of the machine hits
 both. Figures are medians. MONAI is left out where it is not installed (`pip install monai`).
@@ -53,7 +53,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture
-from napari_unet3d.networks.geometry import is_padded, walk
+from napari_unet3d.networks.geometry import is_padded, receptive_field, walk
 from napari_unet3d.networks.tracing import Layer
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.prediction.predictor import predict
@@ -375,11 +375,13 @@ def predict_both(bundle: ModelBundle, volume: Volume, _: Triple) -> np.ndarray:
 
 
 def predict_monai(bundle: ModelBundle, volume: Volume, tile: Triple) -> np.ndarray:
-    """Labels by MONAI, with our overlap, weighting and number format."""
+    """Labels by MONAI, with our tile, overlap and number format."""
     from monai.inferers import sliding_window_inference
 
     network = bundle.build().to(memory_format=torch.channels_last_3d)
     precision = devices.pick_precision(CPU)
+    seen = receptive_field(bundle.network)
+    overlap = [PredictionConfig().overlap * min(a, n) / n for a, n in zip(seen, tile, strict=True)]
     intensity = IntensityNormalization.estimate(volume)
     image = torch.from_numpy(intensity.apply(volume.crop(0, (0, 0, 0), volume.shape)))[None]
 
@@ -394,7 +396,7 @@ def predict_monai(bundle: ModelBundle, volume: Volume, tile: Triple) -> np.ndarr
             tile,
             sw_batch_size=1,
             predictor=probabilities,
-            overlap=PredictionConfig().overlap,
+            overlap=overlap,
             mode="gaussian",
             sigma_scale=0.125,
         )
@@ -414,7 +416,9 @@ def planned_tile(bundle: ModelBundle, volume: Volume) -> Triple:
     intensity = IntensityNormalization.estimate(volume)
     source = Source(volume, intensity, CPU)
     mixture = bundle.build_mixture(folded=False)
-    return Engine(mixture, source, devices.pick_precision(CPU)).plan()
+    engine = Engine(mixture, source, devices.pick_precision(CPU), adjoining=True)
+    engine.plan_blocks((1, 1, 1), prod(volume.shape))
+    return engine.plan()
 
 
 def run_alone(job: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 
-NAMES = ("protocol", "peers", "networks", "report", "accuracy")
+NAMES = ("protocol", "peers", "networks", "report", "accuracy", "overlap")
 
 
 @pytest.fixture(scope="module")
@@ -353,3 +353,26 @@ def test_a_failure_is_recorded(benchmark: Any, monkeypatch: pytest.MonkeyPatch) 
     assert outcome["error"].endswith("ValueError: no such thing")
     (line,) = benchmark.report.failures([job.key() | outcome])
     assert line == "tubules, 1 slices, forest, seed 0: failed: ValueError: no such thing"
+
+
+# --- tiles ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.125, 0.25, 0.5])
+@pytest.mark.parametrize("length", [20, 64, 100, 320])
+def test_tiles_joined_with_weights_cover_every_voxel_once(
+    benchmark: Any, overlap: float, length: int
+) -> None:
+    size = min(64, length)
+    starts = benchmark.overlap.place((length,) * 3, (size,) * 3, overlap, (4, 4, 4))[0]
+    assert starts[0] == 0
+    assert starts[-1] + size >= length
+    for joined in ("fade", "cut"):
+        total = np.zeros(starts[-1] + size)
+        for start, weights in zip(
+            starts, benchmark.overlap.weigh(starts, size, joined), strict=True
+        ):
+            total[start : start + size] += weights
+        if overlap < 0.5:  # beyond, three tiles may share a voxel, and weights are normalized
+            np.testing.assert_allclose(total, 1)
+        assert total.min() > 0

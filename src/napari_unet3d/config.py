@@ -219,7 +219,11 @@ class PredictionConfig(_Frozen):
         None, description="Tile (z, y, x) the network sees, voxels; planned when empty."
     )
     overlap: float = Field(
-        0.5, ge=0, le=0.75, description="Smallest share of a tile in common with the next."
+        0.25,
+        ge=0,
+        le=0.75,
+        description="Voxels that a tile has in common with the next, as a share of what the "
+        "network sees; at most half a tile.",
     )
     memory: int | None = Field(
         None, gt=0, description="Bytes that may be used; planned from free memory when empty."

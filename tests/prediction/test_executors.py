@@ -95,7 +95,7 @@ def test_after_a_lack_of_memory_the_steps_of_all_orders_add_up(monkeypatch, seri
 
     def limited(self, x):
         calls["all"] += 1
-        if calls["all"] == 40:
+        if calls["all"] == 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, x)
 

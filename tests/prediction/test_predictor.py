@@ -15,6 +15,7 @@ import zarr
 
 from bundles import random_bundle
 from napari_unet3d.config import PredictionConfig
+from napari_unet3d.data.boxes import Box
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -28,6 +29,7 @@ from napari_unet3d.networks.geometry import (
 )
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.stack_plan import TileRules
 from predictions import PAPER_LIKE, SAME, VALID, blobs, n_tiles, run
 
 
@@ -56,6 +58,31 @@ def test_tiled_equals_untiled(trained, normalization, device):
         trained[normalization], volume, device=str(device), tile_shape=(16, 32, 32), overlap=0.0
     )
     assert np.abs(p - seams).mean() > 1.5 * np.abs(p - q).mean()
+
+
+def test_borders_of_tiles_and_blocks_are_not_seen(trained):
+    """Across a border, probabilities change by no more than elsewhere."""
+    shape, tile = (32, 96, 96), (16, 48, 48)
+    volume, network = Volume(blobs(shape)[0]), trained["channel"].network
+
+    def jump(overlap: float, memory: int | None = None) -> float:
+        _, p, _, _ = run(
+            trained["channel"], volume, tile_shape=tile, overlap=overlap, memory=memory
+        )
+        least = int(np.prod(output_shape(network, tile)))
+        rules = TileRules(network, shape, overlap)
+        whole = Box((0, 0, 0), shape)
+        layout = rules.plan((1, 1, 1), 0, least, tile) if memory else None
+        blocks = layout.blocks if layout else [whole]
+        borders = {c.start[1] for b in blocks for c in rules.tiles(b, tile).cores} - {0}
+        assert borders
+        jumps = np.abs(np.diff(p, axis=2)).mean((0, 1, 3))
+        at = [y - 1 for y in borders]
+        return jumps[at].mean() / np.delete(jumps, at).mean()
+
+    assert jump(0.25) < 1.4
+    assert jump(0.25, memory=100_000) < 1.4
+    assert jump(0.0) > 2, "without an overlap they are seen"
 
 
 @pytest.mark.parametrize("normalization", ["batch", "channel"])

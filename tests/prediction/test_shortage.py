@@ -72,7 +72,7 @@ def test_out_of_memory_in_a_later_block_keeps_the_count_right(monkeypatch):
 
     def limited(self, x):
         calls.append(x[0, 0].numel())
-        if len(calls) > 12 and calls[-1] > 3_000:
+        if len(calls) > 6 and calls[-1] > 3_000:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, x)
 
@@ -110,7 +110,7 @@ def test_out_of_memory_in_the_pixel_classifier_halves_what_it_judges_at_once(mon
 
 def test_a_shortage_that_passes_does_not_leave_small_tiles(monkeypatch):
     """Another program takes the memory for a moment; the next block has the planned tile."""
-    volume = Volume(blobs((70, 24, 24))[0])
+    volume = Volume(blobs((140, 24, 24))[0])
     tile = (16, 24, 24)
     settings = {"tile_shape": tile, "overlap": 0.0, "memory": 1_200_000}
     expected, p, _, plain = run(random_bundle(SAME), volume, **settings)

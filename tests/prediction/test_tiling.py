@@ -1,4 +1,4 @@
-"""Tiles cover a box of any size."""
+"""Tiles cover a box of any size, and each voxel is decided by the tile that sees most of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from boxes import covered
 from napari_unet3d.data import boxes
 from napari_unet3d.data.boxes import Box, plan_blocks
-from napari_unet3d.prediction.tiling import blending_weights, overlap_slices, plan_tiles
+from napari_unet3d.prediction.tiling import count_tiles, overlap_slices, plan_tiles
 
 
 def random_cases(n: int, axes: int):
@@ -27,23 +27,53 @@ def random_cases(n: int, axes: int):
             high[axis] = int(rng.integers(low[axis] + 1, volume[axis] + 1))
         if rng.random() < 0.3:
             low, high = [0, 0, 0], volume
-        overlap = float(rng.choice([0, 0.25, 0.5, 0.75]))
+        share = float(rng.choice([0, 0.25, 0.5, 0.75]))
+        overlap = tuple(int(share * n) for n in size)
         yield tuple(volume), Box(tuple(low), tuple(high)), tuple(size), overlap, tuple(align)
+
+
+def part(core: Box, tile: Box) -> tuple[int, ...]:
+    """Shape of the part of a core that lies in its tile."""
+    return tuple(s.stop - s.start for s in overlap_slices(core, tile)[0])
 
 
 @pytest.mark.parametrize(("n", "axes"), [(3000, 1), (15, 3)])
 def test_tiles_cover_every_box(n, axes):
     for volume, box, size, overlap, align in random_cases(n, axes):
-        tiles = plan_tiles(volume, box, size, overlap, align)
-        assert covered(tiles, box).min() >= 1, (volume, box, size, overlap, align)
-        for tile in tiles:
+        tiles, cores = plan_tiles(volume, box, size, overlap, align)
+        assert (covered(cores, box) == 1).all(), (volume, box, size, overlap, align)
+        for tile, core in zip(tiles, cores, strict=True):
             assert tile.shape == size
             assert all(s % a == 0 for s, a in zip(tile.start, align, strict=True))
-            assert axes > 1 or covered([tile], box).any(), "a tile that is not needed"
+            assert core.shape == part(core, tile), (volume, box, size, overlap, align)
 
 
-def test_tiles_overlap_by_the_share_asked_for():
-    tiles = plan_tiles((128, 16, 16), Box((0, 0, 0), (128, 16, 16)), (32, 16, 16), 0.5, (8, 8, 8))
+def test_no_voxel_is_decided_by_a_tile_whose_border_is_near():
+    """But for the border of the volume, which every tile sees as it is."""
+    decided = 0
+    for volume, box, size, overlap, align in random_cases(3000, 1):
+        if align[0] > size[0] - overlap[0]:
+            continue  # tiles cannot advance by less than the stride
+        tiles, cores = plan_tiles(volume, box, size, overlap, align)
+        for tile, core in zip(tiles, cores, strict=True):
+            halo = overlap[0] // 2
+            assert tile.start[0] <= max(0, core.start[0] - halo)
+            assert tile.stop[0] >= min(volume[0], core.stop[0] + halo)
+            decided += 1
+    assert decided > 3000
+
+
+def test_tiles_of_all_boxes_are_counted_without_placing_them():
+    for volume, box, size, overlap, align in random_cases(300, 1):
+        tiles = plan_tiles(volume, box, size, overlap, align).outputs
+        low, high = np.array([box.start[0]]), np.array([box.stop[0]])
+        sizes, overlaps = np.array([[size[0]]]), np.array([[overlap[0]]])
+        assert count_tiles(volume[0], low, high, sizes, overlaps, align[0]) == [len(tiles)]
+
+
+def test_tiles_overlap_by_as_much_as_is_asked_for():
+    box = Box((0, 0, 0), (128, 16, 16))
+    tiles = plan_tiles((128, 16, 16), box, (32, 16, 16), (16, 8, 8), (8, 8, 8)).outputs
     starts = sorted({t.start[0] for t in tiles})
     assert starts[0] == 0
     assert starts[-1] + 32 >= 128
@@ -52,9 +82,18 @@ def test_tiles_overlap_by_the_share_asked_for():
 
 def test_without_overlap_exact_tiles_abut():
     box = Box((0, 0, 0), (64, 64, 64))
-    tiles = plan_tiles((64, 64, 64), box, (32, 32, 32), 0.0, (1, 1, 1))
+    tiles = plan_tiles((64, 64, 64), box, (32, 32, 32), (0, 0, 0), (1, 1, 1)).outputs
     assert len(tiles) == 8
     assert (covered(tiles, box) == 1).all()
+
+
+def test_boxes_of_a_stack_are_predicted_by_tiles_that_reach_beyond_them():
+    """So the border of two boxes is like that of any two tiles, whichever box comes first."""
+    volume = (64, 64, 64)
+    for box, inner in ((Box((0, 0, 0), (32, 64, 64)), 32), (Box((32, 0, 0), (64, 64, 64)), 32)):
+        tiles = plan_tiles(volume, box, (40, 64, 64), (16, 16, 16), (8, 8, 8)).outputs
+        assert len(tiles) == 1
+        assert tiles[0].start[0] <= inner - 8 < inner + 8 <= tiles[0].stop[0]
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -64,34 +103,26 @@ def test_one_slice_costs_one_row_of_tiles(axis, index):
     start[axis], stop[axis] = index, index + 1
     size = [64, 64, 64]
     size[axis] = 16
-    tiles = plan_tiles((64, 64, 64), Box(tuple(start), tuple(stop)), tuple(size), 0.5, (8, 8, 8))
+    box = Box(tuple(start), tuple(stop))
+    tiles = plan_tiles((64, 64, 64), box, tuple(size), (8, 8, 8), (4, 4, 4)).outputs
     assert len(tiles) == 1
     low = tiles[0].start[axis]
     assert low <= index < low + 16
     if 16 <= index < 48:
-        assert abs(low + 8 - index) <= 4, "the slice is not in the middle"
+        assert abs(low + 8 - index) <= 2, "the slice is not in the middle"
 
 
 def test_stack_thinner_than_a_tile_needs_one():
-    tiles = plan_tiles((3, 5, 6), Box((0, 0, 0), (3, 5, 6)), (16, 16, 16), 0.5, (8, 8, 8))
+    box = Box((0, 0, 0), (3, 5, 6))
+    tiles = plan_tiles((3, 5, 6), box, (16, 16, 16), (8, 8, 8), (8, 8, 8)).outputs
     assert list(tiles) == [Box((0, 0, 0), (16, 16, 16))]
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 64, 64), (16, 64, 63), (128, 8, 8)])
-def test_blending_weights_are_positive_and_highest_in_the_middle(shape):
-    weights = blending_weights(shape)
-    assert weights.shape == shape
-    assert weights.dtype == np.float32
-    assert weights.min() > 0
-    assert weights[tuple(n // 2 for n in shape)] == weights.max()
-    np.testing.assert_allclose(weights, weights[::-1, ::-1, ::-1])
 
 
 def test_one_tile_of_a_large_stack_is_found_without_listing_all(monkeypatch):
     made = []
     whole = Box((0, 0, 0), (1000, 4000, 4000))
     monkeypatch.setattr(boxes, "Box", lambda *corners: made.append(corners) or Box(*corners))
-    tiles = plan_tiles(whole.shape, whole, (64, 64, 64), 0.0, (8, 8, 8))
+    tiles = plan_tiles(whole.shape, whole, (64, 64, 64), (0, 0, 0), (8, 8, 8)).outputs
     assert len(tiles) == 16 * 63 * 63
     blocks = plan_blocks(whole.shape, (16, 16, 16), 100_000)
     assert len(blocks) > 100_000

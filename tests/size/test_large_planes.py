@@ -227,7 +227,7 @@ def test_every_voxel_of_large_planes_is_segmented_in_its_place(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(events) > (SIDE // 512) ** 2  # many tiles
+    assert len(events) >= (SIDE // 512) ** 2  # many tiles
     for z in range(SHAPE[0]):
         np.testing.assert_array_equal(labels[z], stack.truth[z])
     assert uncertainty.max() < 0.1

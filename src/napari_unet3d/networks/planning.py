@@ -20,9 +20,10 @@ _TRAINING_BYTES_FP32, _TRAINING_BYTES_HALF, _TRAINING_BYTES_HALF_ON_GPU = 10.4, 
 an estimate for autocast, which keeps half of the maps in half precision. The third is 1.06 times
 the 6.11 measured in a patch of 32 × 128 × 128 on an H100 with torch 2.11; larger patches took
 5.7."""
-_PREDICTION_BYTES_FP32, _PREDICTION_BYTES_HALF, _PREDICTION_BYTES_HALF_ON_GPU = 4.0, 3.0, 2.0
-"""Bytes per value of a feature map, as if all maps were kept to the end of the forward pass. The
-third is 1.18 times the 1.69 measured on an H100 with torch 2.11, in tiles from 16 × 128 × 128 to
+_PREDICTION_BYTES_FP32, _PREDICTION_BYTES_HALF, _PREDICTION_BYTES_HALF_ON_GPU = 3.2, 1.6, 2.0
+"""Bytes per value of a feature map: at the peak, two thirds of the maps are there. On a CPU, 2.7 to
+3.15 and 1.3 to 1.5 (bf16) were measured in tiles from 64³ to 144³ (torch 2.13). The third is 1.18
+times the 1.69 measured on an H100 with torch 2.11, in tiles from 16 × 128 × 128 to
 128 × 384 × 384."""
 _UNPADDED_PATCH = (116, 132, 132)
 """Voxels (z, y, x) of the paper's patch, from which the patch of a network that cuts off most of it

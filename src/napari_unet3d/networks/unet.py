@@ -349,9 +349,14 @@ class UNet3D(Network):
             skips.append(x)
             x = pool(x)
         x = self.encoder[-1](x)
-        for up, level, skip in reversed(list(zip(self.ups, self.decoder, skips, strict=True))):
-            x = up(x)
-            x = level(torch.cat([x, _center(skip, x)], 1))
+        for up, level in reversed(list(zip(self.ups, self.decoder, strict=True))):
+            # Both maps are freed once they are joined: at the finest level, where a prediction
+            # needs most memory, they would be a third of it.
+            joined = [up(x), skips.pop()]
+            joined[1] = _center(joined[1], joined[0])
+            x = torch.cat(joined, 1)
+            del joined
+            x = level(x)
         logits: Tensor = self.head(x)
         return logits
 

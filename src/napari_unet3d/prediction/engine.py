@@ -1,4 +1,4 @@
-"""Predict one box of a stack: its tiles, their sum, and the pixel classifier."""
+"""Predict one box of a stack: its tiles, then the pixel classifier."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -20,35 +21,26 @@ from napari_unet3d.model.mixture import Mixture
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.device import Precision
-from napari_unet3d.networks.geometry import (
-    is_padded,
-    largest_map,
-    output_shape,
-    shrink,
-    total_stride,
-)
+from napari_unet3d.networks.geometry import largest_map, shrink
 from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
-from napari_unet3d.networks.resampling import to_device
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.pixels.features import feature_count
+from napari_unet3d.pixels.features import Read, feature_count
 from napari_unet3d.prediction.shortage import (
     BoxTooLargeError,
     MemoryPlan,
     ShortageError,
     needing_memory,
 )
-from napari_unet3d.prediction.tiling import (
-    SMALLEST_WEIGHT,
-    blending_profiles,
-    blending_weights,
-    overlap_slices,
-    plan_tiles,
-)
+from napari_unet3d.prediction.stack_plan import TileRules
+from napari_unet3d.prediction.surroundings import read_around
+from napari_unet3d.prediction.tiling import overlap_slices
 from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
-"""Voxels of the largest tile on a CPU. Such a tile takes about half a second, and a cancel waits
-for it."""
+"""Voxels of the largest tile on a CPU while a model trains."""
+LARGEST_CPU_TILE = 3_000_000
+"""Voxels of the largest tile on a CPU: 144³. It takes 1 to 3 seconds on two cores, and a cancel
+waits for it; tiles of half as many voxels would compute each voxel 1.2 times as often."""
 
 PIXEL_CHUNK = 1_000_000
 """Voxels whose features are computed at once in an image of one channel; fewer in thin boxes, whose
@@ -57,9 +49,16 @@ halo is large."""
 _PIXEL_CHUNK_ON_GPU = 8_000_000
 """The same on an NVIDIA GPU, which takes longer to launch the features of a smaller box than to
 compute them, and whose boxes then read half as much halo."""
+_SMALLEST_PIXEL_CHUNK = 100_000
+"""The same where memory is short: the halo of a smaller box has 30 times its voxels."""
 _PIXEL_SHARE = 4 * 300
 """Bytes of free memory for each voxel of such a box: its features and temporary maps take about 300
-(21 features and up to 50 maps in fp32), and may have a quarter."""
+(21 features and up to 50 maps in fp32), and may have a quarter, or on a CPU, where the network has
+freed its own, a half."""
+
+_REGION = 4
+"""Boxes whose gray values are read at once, 3.4 times as many voxels with their halo: 54 MB. Each
+box alone would read 5.8 times its voxels, and 11.7 times where each scale reads its own."""
 
 _SMALLEST_SIDE = 32
 """Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
@@ -90,13 +89,15 @@ class Engine:
         Tile (z, y, x) that the network sees at once, voxels; planned from the free memory when
         None.
     overlap
-        Smallest share of a tile that it has in common with the next. Tiles of an unpadded
-        network, whose outputs are exact, overlap only as far as the alignment of the pooling
-        needs it.
+        Voxels that a tile has in common with the next, as a share of what the network sees; at
+        most half a tile. Tiles of an unpadded network, whose outputs are exact, overlap only as
+        far as the alignment of the pooling needs it.
     memory
         Bytes that may be used; the free memory when None.
     sum_device
-        Where the tiles of a box are summed; the source's device when None.
+        Where the tiles of a box are put together; the source's device when None.
+    adjoining
+        Whether the boxes adjoin, as the blocks of a stack; see `TileRules`.
     """
 
     def __init__(
@@ -106,43 +107,84 @@ class Engine:
         precision: Precision,
         *,
         tile_shape: Triple | None = None,
-        overlap: float = 0.5,
+        overlap: float = 0.25,
         memory: int | None = None,
         sum_device: torch.device | None = None,
+        adjoining: bool = False,
     ) -> None:
         self.mixture, self.source, self.device = mixture, source, source.device
         self.config: Architecture = mixture.network.config
         self.memory = memory
         self._precision = precision
-        self._overlap = overlap if is_padded(self.config) else 0.0
+        self._rules = TileRules(self.config, source.volume.shape, overlap, adjoining)
+        self._overlap = overlap
         self._halo = shrink(self.config)
-        tile = tile_shape or self._fitting_tile()
+        self._given = tile_shape
+        voxels = LARGEST_CPU_TILE if self.device.type == "cpu" else 1 << 40
+        whole = plan_tile(self.config, source.volume.shape, voxels)
+        tile = tile_shape or self._fitting(whole)
         self._room = MemoryPlan(self.config, tile, sum_device or self.device)
         self._pixel_chunk = self._fitting_pixel_chunk()
 
-    def _fitting_tile(self) -> Triple:
-        """The tile for the whole stack, as far as it fits into half of the memory."""
-        config, device = self.config, self.device
-        budget = (self.memory or devices.free_memory(device)) // 2
-        voxels = CPU_TILE if device.type == "cpu" else 1 << 40
-        tile = plan_tile(config, self.source.volume.shape, voxels)
-        most, on_gpu = devices.largest_map(device), device.type != "cpu"
-        while (
-            prediction_bytes(config, tile, self.precision, on_gpu) > budget
-            or largest_map(config, tile) > most
-        ):
-            smaller = halve(config, tile)
+    def _fitting(self, tile: Triple) -> Triple:
+        """A tile, halved until it fits into half of the memory."""
+        while self._share_of_limit(tile) > 1:
+            smaller = halve(self.config, tile)
             if smaller is None:
                 break
             tile = smaller
         return tile
 
+    def _share_of_limit(self, tile: Triple) -> float:
+        """How much of what is possible a tile takes: memory, or values of one map."""
+        free = self.memory or devices.free_memory(self.device)
+        needed = prediction_bytes(self.config, tile, self.precision, self.device.type != "cpu")
+        values = largest_map(self.config, tile) / devices.largest_map(self.device)
+        return max(2 * needed / max(free, 1), values)
+
+    def plan_blocks(self, chunk: Triple, most_voxels: int) -> BoxGrid:
+        """Plan the blocks of the stack, and the tile with them unless it was given.
+
+        Parameters
+        ----------
+        chunk
+            Blocks begin at multiples of this, (z, y, x) voxels.
+        most_voxels
+            Voxels of the largest block; exceeded where whole chunks leave no smaller one.
+        """
+        shape, tile = self.source.volume.shape, self.plan()
+        most_tile = int(prod(tile) / self._share_of_limit(tile))
+        if self.device.type == "cpu":
+            most_tile = min(most_tile, LARGEST_CPU_TILE)
+
+        plan = partial(
+            self._rules.plan, most_tile=most_tile, most_block=most_voxels, tile=self._given
+        )
+        layout = plan(chunk)
+        best = layout or plan((1, 1, 1))
+        if best is not None and self._given is None:
+            self._room = MemoryPlan(self.config, self._fitting(best.tile), self._room.sum_device)
+        if layout is not None:
+            return layout.blocks
+        return plan_blocks(shape, self._rules.output(self.plan()), most_voxels, chunk)
+
+    def parts(self, block: Box, most_voxels: int) -> BoxGrid:
+        """Parts of a block that is too large: they may cut through chunks."""
+        tile = self.plan()
+        rules = TileRules(self.config, block.shape, self._overlap)
+        layout = rules.plan((1, 1, 1), prod(tile), most_voxels, tile)
+        least = rules.output(tile)
+        boxes = layout.blocks if layout else plan_blocks(block.shape, least, most_voxels)
+        return boxes.moved(block.start)
+
     def _fitting_pixel_chunk(self) -> int:
         """Voxels of one channel whose features are computed at once."""
-        if self.device.type != "cuda" or self.mixture.is_network_alone:
+        if self.mixture.is_network_alone:
             return PIXEL_CHUNK
         free = self.memory or devices.free_memory(self.device)
-        return max(PIXEL_CHUNK, min(_PIXEL_CHUNK_ON_GPU, free // _PIXEL_SHARE))
+        if self.device.type == "cuda":
+            return max(PIXEL_CHUNK, min(_PIXEL_CHUNK_ON_GPU, free // _PIXEL_SHARE))
+        return max(_SMALLEST_PIXEL_CHUNK, min(PIXEL_CHUNK, 2 * free // _PIXEL_SHARE))
 
     @property
     def precision(self) -> Precision:
@@ -170,25 +212,20 @@ class Engine:
         self._room.recover()
 
     def tiles(self, box: Box) -> BoxGrid:
-        """Outputs of the tiles that cover `box`."""
-        return self._tiles(box, self.plan())
-
-    def _tiles(self, box: Box, tile: Triple) -> BoxGrid:
-        out = output_shape(self.config, tile)
-        # Where an unpadded tile yields less than the stride, it cannot be aligned to it.
-        z, y, x = (s if s <= n else 1 for s, n in zip(total_stride(self.config), out, strict=True))
-        return plan_tiles(self.source.volume.shape, box, out, self._overlap, (z, y, x))
+        """Outputs of the tiles that predict `box`."""
+        return self._rules.tiles(box, self.plan()).outputs
 
     def steps(self, box: Box) -> int:
         """How many steps `probabilities` reports for a box."""
-        return len(self.tiles(box)) + len(self._pixel_boxes(box))
+        parts = sum(len(self._pixel_parts(region)) for region in self._pixel_regions(box))
+        return len(self.tiles(box)) + parts
 
     def probabilities(self, time: int, box: Box) -> Generator[int | Notice, None, Tensor]:
         """Predict one box at one time point.
 
         After a lack of memory the box is begun again. An image that was kept on the GPU makes way
-        first. Then the network gets smaller tiles if it lacked memory, and the sum of the tiles
-        moves to the main memory if the GPU lacked memory for the sum. The box is also begun again,
+        first. Then the network gets smaller tiles if it lacked memory, and the result of the box
+        moves to the main memory if the GPU lacked memory for it. The box is also begun again,
         in fp32, where the network gives no finite values in a shorter format.
 
         Yields
@@ -204,7 +241,7 @@ class Engine:
         Raises
         ------
         BoxTooLargeError
-            Memory does not suffice for the sum of the tiles: predict the halves of the box.
+            Memory does not suffice for the result: predict the halves of the box.
         NotFiniteError
             The probabilities are not finite.
         RunFailedError
@@ -244,37 +281,25 @@ class Engine:
         return f"In {before} the model gives no numbers: it goes on in fp32, which is slower."
 
     def _probabilities(self, time: int, box: Box) -> Generator[int, None, Tensor]:
-        tile_shape, place = self.plan(), self._room.sum_device
-        tiles = self._tiles(box, tile_shape)
-        out = output_shape(self.config, tile_shape)
+        place, tiles = self._room.sum_device, self._rules.tiles(box, self.plan())
         with needing_memory("sum"):
             total = torch.zeros((self.config.n_classes, *box.shape), device=place)
-            weight_sum = None if len(tiles) == 1 else torch.zeros(box.shape, device=place)
-        with needing_memory("tile"):
-            if weight_sum is None:
-                weights = torch.ones(out, device=place)
-            else:
-                weights = _blending_weights(out, place)
-        for i, tile in enumerate(tiles):
+        for i, (tile, core) in enumerate(zip(tiles.outputs, tiles.cores, strict=True)):
             with needing_memory("tile"):
                 probability = self._run(time, tile)
-            # Reading a value of a GPU waits for it: later tiles are checked in their sum, below.
+            # Reading a value of a GPU waits for it: later tiles are checked together, below.
             if (i == 0 or self.device.type == "cpu") and not _is_finite(probability):
                 raise _NotFiniteTilesError
-            here, there = overlap_slices(tile, box)
+            here, there = overlap_slices(core, tile)[1], overlap_slices(core, box)[1]
             with needing_memory("sum"):
-                part = probability[(slice(None), *here)].to(place)
-                total[(slice(None), *there)].addcmul_(part, weights[here])
-                if weight_sum is not None:
-                    weight_sum[there] += weights[here]
+                total[(slice(None), *there)] = probability[(slice(None), *here)].to(place)
             yield i + 1
-        with needing_memory("sum"):
-            if weight_sum is not None:
-                total.div_(weight_sum)
-            finite = self.device.type == "cpu" or _is_finite(total)
-        if not finite:
-            raise _NotFiniteTilesError
-        yield from self._combine(time, box, total, len(tiles))
+        if self.device.type != "cpu":
+            with needing_memory("sum"):
+                finite = _is_finite(total)
+            if not finite:
+                raise _NotFiniteTilesError
+        yield from self._combine(time, box, total, len(tiles.outputs))
         return total
 
     def _run(self, time: int, tile: Box) -> Tensor:
@@ -296,38 +321,53 @@ class Engine:
 
     def _combine(self, time: int, box: Box, total: Tensor, done: int) -> Generator[int, None, None]:
         """Replace the network's probabilities of a box by those of the mixture, part by part."""
-        parts = self._pixel_boxes(box)
+        regions = self._pixel_regions(box)
         classifier = self.mixture.pixels if self.mixture.needs_pixels else None
-        for i, part in enumerate(parts):
-            where = (slice(None), *overlap_slices(part, box)[1])
-            pixels = None
+        read: Read | None = None
+        for region in regions:
             if classifier is not None:
                 with needing_memory("pixels"):
-                    pixels = self._classify_pixels(classifier, time, part)
-            with needing_memory("sum"):
-                network = total[where].to(self.device)
-                total[where] = self.mixture.combine(network, pixels).to(total.device)
-            yield done + i + 1
-        if len(parts) and not _is_finite(total):
+                    read = None  # frees one region before the next one is read
+                    read = read_around(self.source, time, region)
+            for part in self._pixel_parts(region):
+                where = (slice(None), *overlap_slices(part, box)[1])
+                pixels = None
+                if classifier is not None and read is not None:
+                    with needing_memory("pixels"):
+                        pixels = self._classify_pixels(classifier, read, part)
+                with needing_memory("sum"):
+                    network = total[where].to(self.device)
+                    total[where] = self.mixture.combine(network, pixels).to(total.device)
+                done += 1
+                yield done
+        if len(regions) and not _is_finite(total):
             raise NotFiniteError(
                 "the model's pixel classifier gives no numbers (NaN): its weights are too large, "
                 "or damaged. Train the model again, or use another one"
             )
 
-    def _pixel_boxes(self, box: Box) -> Sequence[Box]:
-        """Parts of a box in which the two learners are combined one after the other."""
+    def _pixel_regions(self, box: Box) -> Sequence[Box]:
+        """Parts of a box whose gray values are read at once for the pixel classifier."""
         if self.mixture.is_network_alone:
             return ()
+        most = _REGION * self._pixel_voxels(box)
+        return plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most).moved(box.start)
+
+    def _pixel_parts(self, region: Box) -> BoxGrid:
+        """Parts of a region in which the two learners are combined one after the other."""
+        most = self._pixel_voxels(region)
+        return plan_blocks(region.shape, (_SMALLEST_SIDE,) * 3, most).moved(region.start)
+
+    def _pixel_voxels(self, box: Box) -> int:
+        """Voxels whose features are computed at once."""
         # The halo of a thin box has more voxels than the box: its parts are smaller.
         thinness = min(8, max(1, _SMALLEST_SIDE // min(box.shape)))
         # Many classes take as much memory as many channels, each of which has 21 features.
         channels = max(self.config.in_channels, -(-self.config.n_classes // feature_count(1)))
-        most = max(self._pixel_chunk // channels // thinness, 4096)
-        return plan_blocks(box.shape, (_SMALLEST_SIDE,) * 3, most).moved(box.start)
+        return max(self._pixel_chunk // channels // thinness, 4096)
 
-    def _classify_pixels(self, classifier: PixelClassifier, time: int, box: Box) -> Tensor:
+    def _classify_pixels(self, classifier: PixelClassifier, read: Read, box: Box) -> Tensor:
         """Log-probabilities (K, z, y, x) of the pixel classifier; by halves if memory is short."""
-        read = partial(self.source.read, time, beyond="nearest")
         voxel_size = self.source.volume.voxel_size
         try:
             return classifier.log_probabilities(read, box.start, box.stop, voxel_size)
@@ -336,7 +376,7 @@ class Engine:
             if box.shape[axis] < 2 * _SMALLEST_SIDE or not devices.is_out_of_memory(error):
                 raise
         devices.make_room(self.device)
-        halves = [self._classify_pixels(classifier, time, half) for half in box.halves(axis)]
+        halves = [self._classify_pixels(classifier, read, half) for half in box.halves(axis)]
         return torch.cat(halves, 1 + axis)
 
     def predict(self, time: int, box: Box) -> NDArray[np.float32]:
@@ -354,17 +394,6 @@ class Engine:
             return probabilities
         axis = box.longest_axis
         return np.concatenate([self.predict(time, half) for half in box.halves(axis)], 1 + axis)
-
-
-def _blending_weights(shape: Triple, device: torch.device) -> Tensor:
-    """Weights (z, y, x) of the voxels of an output.
-
-    An NVIDIA GPU multiplies them itself: for a large tile, numpy takes longer than the network.
-    """
-    if device.type != "cuda":
-        return torch.from_numpy(blending_weights(shape)).to(device)
-    z, y, x = (to_device(profile, device) for profile in blending_profiles(shape))
-    return (z * y * x).clamp_(min=SMALLEST_WEIGHT)
 
 
 def _is_finite(values: Tensor) -> bool:

@@ -163,6 +163,7 @@ def _engine(task: _Task) -> Engine:
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,
         memory=task.config.memory,
+        adjoining=True,
     )
 
 

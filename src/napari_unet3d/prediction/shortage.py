@@ -22,7 +22,7 @@ _RETRIES = 3
 the tiles that were computed until it fails, so a lack that lasts is accepted after these."""
 
 Place = Literal["tile", "sum", "pixels"]
-"""What lacked memory: the network, the sum of its tiles, or the pixel classifier."""
+"""What lacked memory: the network, the result that its tiles are put into, or the classifier."""
 
 
 class ShortageError(Exception):
@@ -49,7 +49,7 @@ def needing_memory(place: Place) -> Iterator[None]:
 
 
 class MemoryPlan:
-    """The tile, the place of the sums and the largest box, as far as memory allows.
+    """The tile, the place of the results and the largest box, as far as memory allows.
 
     Each lack of memory makes the plan more modest. `recover`, called before the next box, returns
     to the first plan, since another program may have taken the memory for a moment only.
@@ -61,7 +61,7 @@ class MemoryPlan:
     tile
         Tile (z, y, x) of the first plan, voxels.
     sum_device
-        Where the first plan sums the tiles of a box.
+        Where the first plan puts the tiles of a box together.
     """
 
     def __init__(self, network: Architecture, tile: Triple, sum_device: torch.device) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet3d.config import ClassInfo, Triple
-from napari_unet3d.data.boxes import Box, plan_blocks
+from napari_unet3d.data.boxes import Box
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import RunFailedError
@@ -28,10 +28,10 @@ from napari_unet3d.prediction.shortage import BoxTooLargeError
 from napari_unet3d.prediction.tally import SliceTally
 
 _SHARE = 4
-"""Divisor of the free memory: a quarter is for the sum of a block, and on a GPU a quarter of the
+"""Divisor of the free memory: a quarter is for the result of a block, and on a GPU a quarter of the
 main memory is for its outputs. A tile is planned for half, an image that is kept on a GPU for the
 last quarter. Together they could use all that was free; the plan of a tile leaves room, since it
-counts all feature maps as if they were kept, and the image makes way when memory is short."""
+counts on more than was measured, and the image makes way when memory is short."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,10 @@ class StackPrediction:
         self._engine, self._results, self._times = engine, results, tuple(times)
         self._tally = tally
         volume = engine.source.volume
-        self._smallest = output_shape(engine.config, engine.plan())
-        self._block_voxels = block_voxels(engine, results.classes)
-        self._boxes = plan_blocks(
-            volume.shape, self._smallest, self._block_voxels, results.chunk(volume)
-        )
+        # A block that is smaller than the output of a tile would waste most of it.
+        least = math.prod(output_shape(engine.config, engine.plan()))
+        self._block_voxels = max(block_voxels(engine, results.classes), least)
+        self._boxes = engine.plan_blocks(results.chunk(volume), self._block_voxels)
 
     def blocks(self) -> list[Block]:
         """All blocks, in the order of the time points and of the volume's rows."""
@@ -142,7 +141,7 @@ class StackPrediction:
         """Carry out all blocks; close the generator to cancel."""
         started = monotonic()
         blocks = self.blocks()
-        count = _StepCount({box: self._steps(self._parts(box)) for box in self._boxes}, blocks)
+        count = _StepCount({box: self._steps(self.parts(box)) for box in self._boxes}, blocks)
         for event in executor.run(blocks, self.carry_out):
             if isinstance(event, Notice):
                 yield event
@@ -155,7 +154,7 @@ class StackPrediction:
         """Predict and write one block; close the generator to cancel it."""
         engine = self._engine
         engine.recover()
-        done, waiting = 0, self._parts(block.box)
+        done, waiting = 0, self.parts(block.box)
         while waiting:
             box = waiting[0]
             probabilities = yield from self._predict_first(block, waiting, done)
@@ -196,9 +195,10 @@ class StackPrediction:
             else:
                 yield BlockProgress(block, done + step, total)
 
-    def _parts(self, block: Box) -> list[Box]:
-        """A block, or its parts where it is too large: they cut through chunks."""
-        boxes = plan_blocks(block.shape, self._smallest, self._block_voxels).moved(block.start)
+    def parts(self, block: Box) -> list[Box]:
+        """The box of a block, or its parts where it is too large: they cut through chunks."""
+        most = self._block_voxels
+        boxes = [block] if math.prod(block.shape) <= most else self._engine.parts(block, most)
         return [part for box in boxes for part in box.cut(self._engine.box_voxels)]
 
     def _steps(self, boxes: Sequence[Box]) -> int:
@@ -238,12 +238,12 @@ class _StepCount:
 
 
 def block_voxels(engine: Engine, classes: Sequence[ClassInfo]) -> int:
-    """Voxels of the largest block: its probabilities are summed and written at once.
+    """Voxels of the largest block: its probabilities are kept, then written at once.
 
     All outputs count, also those that are not wanted, so that the blocks do not depend on them.
 
     The free memory is read before the network has run, which on a GPU loads libraries and finds
-    out what its convolutions need. It is not read again after the first tile: the sum of the
+    out what its convolutions need. It is not read again after the first tile: the result of the
     first block, as large as those of the others, is there before its first tile is computed. So a
     plan that is too large usually shows at the first tile, and costs one tile and a `Notice`.
     Later tiles can still lack memory, where other programs take it; `Engine` answers that too.
@@ -251,7 +251,7 @@ def block_voxels(engine: Engine, classes: Sequence[ClassInfo]) -> int:
     values = sum(output.values_per_voxel(classes) for output in outputs.OUTPUTS)
     k = len(classes) + 1
     free = engine.memory or devices.free_memory(engine.device)
-    voxels = free // _SHARE // (4 * (k + 1 + values))  # with the sum of the weights, fp32 each
+    voxels = free // _SHARE // (4 * (k + values))  # fp32 each
     if engine.device.type != "cpu":  # what is written lies in the main memory
         free = engine.memory or devices.free_memory(torch.device("cpu"))
         voxels = min(voxels, free // _SHARE // (4 * values))
