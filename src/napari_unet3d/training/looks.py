@@ -160,7 +160,7 @@ class Looks:
             self.support.leave_it_to_pixels()
             return
         alone = self.engine(self.tiles.dense, 0.0, Calibration())
-        self.support.calibrate(alone, self._interrupted)
+        self.support.calibrate(alone, iterations, self._interrupted)
 
     def engine(
         self, tile: Triple, overlap: float = DENSE_OVERLAP, calibration: Calibration | None = None
