@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_unet3d.config import ClassInfo
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.slice_summary import ExpectedIoU
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import InputChecked, PredictionStarted, SlicePreview, SlicesSummarized
@@ -125,7 +126,7 @@ def segment(
         tally=tally,
         **more,
     )
-    expected = ()
+    expected: tuple[ExpectedIoU | None, ...] = ()
     if bundle.record.cross_fitted and (trained_here or _is_trained_on(bundle, volume)):
         expected = expected_iou(tally.overlaps(), bundle.record.cross_fitted)
     yield SlicesSummarized(bundle, tally.summaries(), expected)
