@@ -5,6 +5,7 @@
 FOLDER holds one folder a stack, with `image.tif` and `labels.tif` (dense truth, 0 is background).
 Each stack is taken as it is and in some variants (`variants.py`). To be quick, the pixel classifier
 segments alone: features, fit and cross-fitting are those of the product, the network is left out.
+With `--seconds`, the whole product is trained.
 The truth is that of all slices without annotation. Beside it stands a random forest, fitted to the
 same voxels with the same features, for its calibration error. Counts are written after each case,
 and what is there already is not run again; `--table` only reads them.
@@ -38,18 +39,23 @@ from protocol import (
 from torch import Tensor
 from variants import cases
 
+from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.boxes import plan_blocks
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.slice_summary import ExpectedIoU
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.events import drain
 from napari_unet3d.model.evidence import ClassCheck, SliceCheck
 from napari_unet3d.pixels.features import filter_bank
 from napari_unet3d.pixels.fit import fit_pixels
 from napari_unet3d.prediction.expected import check_slice, expected_iou
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.tally import SliceTally
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.sampling.pixel_samples import sample_pixels
 from napari_unet3d.sampling.source import Source
+from napari_unet3d.training.trainer import Trainer
 
 SCORED = 400_000
 """Voxels of a stack that are segmented and scored, chosen at random."""
@@ -117,6 +123,37 @@ def run_case(volume: Volume, truth: Labels, k: int) -> dict[str, Any]:
     record["forest"] = counts(*map(torch.from_numpy, (theirs, t[some])))
     record["seconds"] = time.perf_counter() - begin
     return record
+
+
+def run_product(volume: Volume, truth: Labels, k: int, seconds: float) -> dict[str, Any]:
+    """The same counts of the whole product: the network trains for so many seconds."""
+    labels = annotate(truth, k)
+    config = TrainingConfig(seconds=seconds)
+    bundle = drain(Trainer(volume, SparseAnnotation.from_labels(labels), config).run())
+    assert bundle is not None  # only a cancel gives None
+    found = np.zeros(volume.shape, np.uint8)
+    p = np.zeros((len(bundle.classes) + 1, *volume.shape), np.float16)
+    tally = SliceTally(volume.shape, len(p))
+    drain(predict(bundle, volume, found, tally=tally, probabilities=p))
+    unseen = labels == 0
+    return {
+        "slices": {
+            c.ref: [list(astuple(x)) for x in c.classes] for c in bundle.record.cross_fitted
+        },
+        "stack": [[n, 0, 0, hits, amount] for n, hits, amount in tally.overlaps()[1:].tolist()],
+        "unseen": [
+            [
+                int(((found == c.value) & unseen).sum()),
+                int(((found == c.value) & (truth == c.value) & unseen).sum()),
+                int(((truth == c.value) & unseen).sum()),
+            ]
+            for c in bundle.classes
+        ],
+        "ece": calibration_error(p.max(0)[unseen].astype(np.float32), (found == truth)[unseen]),
+        "iterations": bundle.record.iterations,
+        "calibration": bundle.calibration.model_dump(),
+        "seconds": bundle.record.seconds,
+    }
 
 
 def _forest(samples: list[Any], x: Floats, n_classes: int) -> Floats:
@@ -197,13 +234,14 @@ def table(records: dict[str, Any]) -> str:
 
 def _summary(name: str, some: Sequence[Row], records: Sequence[dict[str, Any]]) -> str:
     held = sum(r.holds for r in some)
+    forest = [r["forest_ece"] for r in records if "forest_ece" in r]
     cells = [
         name,
         f"{held} of {len(some)} ({held / len(some):.0%})",
         f"{fmean(abs(r.expected.value - r.true) for r in some):.3f}",
         f"{fmean(r.expected.high - r.expected.low for r in some):.2f}",
         f"{fmean(r['ece'] for r in records):.4f}",
-        f"{fmean(r['forest_ece'] for r in records):.4f}",
+        f"{fmean(forest):.4f}" if forest else "not measured",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -215,6 +253,8 @@ def main() -> None:
     parser.add_argument("--part", choices=("development", "confirmation"), default="development")
     parser.add_argument("--slices", nargs="*", type=int, default=(1, 3, 5))
     parser.add_argument("--variants", type=int, default=1, help="of each stack")
+    parser.add_argument("--seconds", type=float, help="train the network, too, for so long")
+    parser.add_argument("--largest", type=int, default=LARGEST, help="voxels of a stack")
     parser.add_argument("--json", type=Path, default=Path("expected.json"))
     parser.add_argument("--table", action="store_true", help="of the cases so far, run none")
     options = parser.parse_args()
@@ -233,11 +273,15 @@ def run(options: argparse.Namespace, records: dict[str, Any]) -> None:
     stacks = [(n, *cropped(*load_stack(options.data, n))) for n in names]
     if options.part == "development":
         stacks.append((SAMPLE, *load_stack(None, SAMPLE)))
+    stacks = [s for s in stacks if s[2].size <= options.largest]
     stacks.sort(key=lambda s: s[2].size)
     for name, volume, truth in cases(stacks, options.variants):
         for k in options.slices:
             if (key := f"{name}, {k}") not in records:
-                records[key] = run_case(volume, truth, k)
+                if options.seconds is None:
+                    records[key] = run_case(volume, truth, k)
+                else:
+                    records[key] = run_product(volume, truth, k, options.seconds)
                 options.json.write_text(json.dumps(records))
                 print(f"{key}: {records[key]['seconds']:.0f} s", flush=True)
 
