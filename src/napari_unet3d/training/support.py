@@ -152,14 +152,20 @@ class PixelSupport:
         ]
 
     def check_slices(self) -> tuple[SliceCheck, ...]:
-        """How the classifier judges each annotated slice by cross-fitting; may be empty."""
+        """How the classifier judges each annotated slice by cross-fitting; may be empty.
+
+        Its probabilities are made as sure and shifted as those of the mixture. The network has no
+        part in them, since it has seen these slices.
+        """
         parts: dict[SliceRef, list[int]] = {}
         for i in range(len(self._log_probabilities)):
             parts.setdefault(self._samples[i].ref, []).append(i)
         return tuple(
             check_slice(
                 str(ref),
-                torch.cat([self._log_probabilities[i] for i in some]).softmax(1),
+                self.calibration.of_pixels_alone(
+                    torch.cat([self._log_probabilities[i] for i in some])
+                ),
                 torch.cat([self._samples[i].target for i in some]),
             )
             for ref, some in sorted(parts.items())
