@@ -64,8 +64,8 @@ BLOCK = 300_000
 FOREST_FITTED, FOREST_SCORED = 30_000, 60_000
 """Voxels that the forest is fitted to, and scored on."""
 FOREST = {"n_estimators": 100, "min_samples_leaf": 2, "n_jobs": 1, "random_state": 0}
-LARGEST = 8_000_000
-"""Voxels. Of a larger stack, the first slices are taken that have no more."""
+LARGEST, MOST_SLICES = 1_700_000, 100
+"""Voxels and xy slices of a case: of a larger stack, the middle is taken."""
 
 Floats = NDArray[np.floating[Any]]
 Counts = list[list[float]]
@@ -170,9 +170,14 @@ def _forest(samples: list[Any], x: Floats, n_classes: int) -> Floats:
 
 
 def cropped(volume: Volume, truth: Labels) -> tuple[Volume, Labels]:
-    """The first slices of a stack that is too large."""
-    z = max(1, LARGEST // math.prod(truth.shape[1:]))
-    return replace(volume, data=volume.data[..., :z, :, :]), truth[:z]
+    """The middle of a stack that is too large, with all its xy slices where there are few."""
+    z = min(len(truth), MOST_SLICES)
+    share = min(1.0, math.sqrt(LARGEST / (z * math.prod(truth.shape[1:]))))
+    sizes = [z, *(int(n * share) for n in truth.shape[1:])]
+    middle = tuple(
+        slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(truth.shape, sizes, strict=True)
+    )
+    return replace(volume, data=volume.data[(..., *middle)]), truth[middle]
 
 
 @dataclass(frozen=True)
@@ -254,7 +259,6 @@ def main() -> None:
     parser.add_argument("--slices", nargs="*", type=int, default=(1, 3, 5))
     parser.add_argument("--variants", type=int, default=1, help="of each stack")
     parser.add_argument("--seconds", type=float, help="train the network, too, for so long")
-    parser.add_argument("--largest", type=int, default=LARGEST, help="voxels of a stack")
     parser.add_argument("--json", type=Path, default=Path("expected.json"))
     parser.add_argument("--table", action="store_true", help="of the cases so far, run none")
     options = parser.parse_args()
@@ -273,7 +277,6 @@ def run(options: argparse.Namespace, records: dict[str, Any]) -> None:
     stacks = [(n, *cropped(*load_stack(options.data, n))) for n in names]
     if options.part == "development":
         stacks.append((SAMPLE, *load_stack(None, SAMPLE)))
-    stacks = [s for s in stacks if s[2].size <= options.largest]
     stacks.sort(key=lambda s: s[2].size)
     for name, volume, truth in cases(stacks, options.variants):
         for k in options.slices:
