@@ -5,7 +5,7 @@
 FOLDER holds one folder a stack, with `image.tif` and `labels.tif` (dense truth, 0 is background).
 Each stack is taken as it is and in some variants (`variants.py`). To be quick, the pixel classifier
 segments alone: features, fit and cross-fitting are those of the product, the network is left out.
-With `--seconds`, the whole product is trained.
+With `--iterations`, the whole product is trained.
 The truth is that of all slices without annotation. Beside it stands a random forest, fitted to the
 same voxels with the same features, for its calibration error. Counts are written after each case,
 and what is there already is not run again; `--table` only reads them.
@@ -125,10 +125,10 @@ def run_case(volume: Volume, truth: Labels, k: int) -> dict[str, Any]:
     return record
 
 
-def run_product(volume: Volume, truth: Labels, k: int, seconds: float) -> dict[str, Any]:
-    """The same counts of the whole product: the network trains for so many seconds."""
+def run_product(volume: Volume, truth: Labels, k: int, iterations: int) -> dict[str, Any]:
+    """The same counts of the whole product: the network trains for so many iterations."""
     labels = annotate(truth, k)
-    config = TrainingConfig(seconds=seconds)
+    config = TrainingConfig(seconds=None, iterations=iterations)
     bundle = drain(Trainer(volume, SparseAnnotation.from_labels(labels), config).run())
     assert bundle is not None  # only a cancel gives None
     found = np.zeros(volume.shape, np.uint8)
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("development", "confirmation"), default="development")
     parser.add_argument("--slices", nargs="*", type=int, default=(1, 3, 5))
     parser.add_argument("--variants", type=int, default=1, help="of each stack")
-    parser.add_argument("--seconds", type=float, help="train the network, too, for so long")
+    parser.add_argument("--iterations", type=int, help="train the network, too")
     parser.add_argument("--json", type=Path, default=Path("expected.json"))
     parser.add_argument("--table", action="store_true", help="of the cases so far, run none")
     options = parser.parse_args()
@@ -281,10 +281,10 @@ def run(options: argparse.Namespace, records: dict[str, Any]) -> None:
     for name, volume, truth in cases(stacks, options.variants):
         for k in options.slices:
             if (key := f"{name}, {k}") not in records:
-                if options.seconds is None:
+                if options.iterations is None:
                     records[key] = run_case(volume, truth, k)
                 else:
-                    records[key] = run_product(volume, truth, k, options.seconds)
+                    records[key] = run_product(volume, truth, k, options.iterations)
                 options.json.write_text(json.dumps(records))
                 print(f"{key}: {records[key]['seconds']:.0f} s", flush=True)
 
