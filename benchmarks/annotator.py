@@ -43,12 +43,15 @@ from napari_unet3d.data.slices import SliceRef, plane_index
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import drain
 from napari_unet3d.pixels.features import filter_bank
-from napari_unet3d.pixels.fit import SHORT, fit_classifier
+from napari_unet3d.pixels.fit import Schedule, fit_classifier
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.prediction.tally import SliceTally
 from napari_unet3d.sampling.source import Source
 from napari_unet3d.session.suggestions import STRATEGIES, Scene, Strategy, suggest
 from napari_unet3d.training.trainer import Trainer
+
+SHORT = Schedule(iterations=300, dropout=0.3)
+"""How long a classifier is fitted here."""
 
 SCORED = (1, 2, 3, 4, 6, 8)
 """Numbers of painted slices whose model is scored."""

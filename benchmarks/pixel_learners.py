@@ -23,16 +23,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from protocol import DEVELOPMENT, annotate, annotated_slices, load_stack, stack_names
+from protocol import DEVELOPMENT, annotate, load_stack, stack_names
 from torch import Tensor
-from torch.nn import functional
 from variants import cases
 
 from napari_unet3d.data.boxes import Box, plan_blocks
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.pixels.features import filter_bank
-from napari_unet3d.pixels.fit import LONG, SHORT, fit_classifier, mean_iou
+from napari_unet3d.pixels.fit import MORE_FOR_TREES, SCHEDULE, Schedule, fit_classifier, mean_iou
+from napari_unet3d.pixels.trees import fit_trees
 from napari_unet3d.sampling.source import Source
 
 LABELLED = 40_000
@@ -40,10 +40,12 @@ LABELLED = 40_000
 SCORED = 150_000
 """Voxels that are scored."""
 TREES = 100
+SHORT = Schedule(iterations=300, dropout=0.3)
+"""A shorter schedule of the perceptron than the product's."""
 
 Floats = NDArray[np.floating[Any]]
-Learner = Callable[[Floats, NDArray[np.int64], Floats, int], Callable[[Floats], Floats]]
-"""Features, targets, features without labels, seed → features → probabilities (N, K)."""
+Learner = Callable[[Floats, NDArray[np.int64], int], Callable[[Floats], Floats]]
+"""Features, targets, seed → features → probabilities (N, K)."""
 
 
 def all_features(volume: Volume) -> Floats:
@@ -76,7 +78,7 @@ def _dense(model: Any, classes: int) -> Callable[[Floats], Floats]:
     return probabilities
 
 
-def forest(x: Floats, y: NDArray[np.int64], _: Floats, seed: int, **settings: Any) -> Any:
+def forest(x: Floats, y: NDArray[np.int64], seed: int, **settings: Any) -> Any:
     """A random forest."""
     from sklearn.ensemble import RandomForestClassifier
 
@@ -84,15 +86,7 @@ def forest(x: Floats, y: NDArray[np.int64], _: Floats, seed: int, **settings: An
     return _dense(RandomForestClassifier(random_state=seed, **settings).fit(x, y), y.max() + 1)
 
 
-def extra_trees(x: Floats, y: NDArray[np.int64], _: Floats, seed: int) -> Any:
-    """Trees whose thresholds are random."""
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    model = ExtraTreesClassifier(TREES, min_samples_leaf=2, n_jobs=1, random_state=seed)
-    return _dense(model.fit(x, y), y.max() + 1)
-
-
-def boosting(x: Floats, y: NDArray[np.int64], _: Floats, seed: int) -> Any:
+def boosting(x: Floats, y: NDArray[np.int64], seed: int) -> Any:
     """Gradient boosting of small trees."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -112,7 +106,7 @@ def _of(classifier: torch.nn.Module) -> Callable[[Floats], Floats]:
     return probabilities
 
 
-def perceptron(x: Floats, y: NDArray[np.int64], _: Floats, seed: int, schedule: Any = SHORT) -> Any:
+def perceptron(x: Floats, y: NDArray[np.int64], seed: int, schedule: Schedule = SCHEDULE) -> Any:
     """The product's perceptron."""
     channels = x.shape[1] // 21
     return _of(
@@ -123,37 +117,17 @@ def perceptron(x: Floats, y: NDArray[np.int64], _: Floats, seed: int, schedule: 
     )  # fmt: skip
 
 
-def distilled(x: Floats, y: NDArray[np.int64], unlabelled: Floats, seed: int, teacher: Any) -> Any:
-    """A perceptron that learns what a forest says of labelled and unlabelled voxels."""
-    from napari_unet3d.pixels.classifier import PixelClassifier
-
-    classes = int(y.max()) + 1
-    soft = torch.from_numpy(np.concatenate([teacher(x), teacher(unlabelled)]))
-    hard = functional.one_hot(torch.from_numpy(y), classes).float()
-    soft[: len(y)] = 0.5 * soft[: len(y)] + 0.5 * hard
-    both = torch.from_numpy(np.concatenate([x, unlabelled]))
-    torch.manual_seed(seed)
-    classifier = PixelClassifier(x.shape[1] // 21, classes, 0.1)
-    classifier.mean.copy_(both.mean(0))
-    classifier.std.copy_(both.std(0).clamp(min=1e-3))
-    optimizer = torch.optim.AdamW(classifier.parameters(), 5e-3, weight_decay=1e-2)
-    steps = 600
-    for i in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 5e-3 * 0.5 * (1 + np.cos(np.pi * i / steps))
-        chosen = torch.randint(len(both), (2048,))
-        loss = functional.cross_entropy(classifier(both[chosen]), soft[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return _of(classifier.eval().requires_grad_(False))
+def trees(x: Floats, y: NDArray[np.int64], seed: int) -> Any:
+    """The product's boosted trees."""
+    own = torch.from_numpy(x), torch.from_numpy(y)
+    return _of(fit_trees(*own, int(y.max()) + 1, seed, lambda: False))
 
 
 # --- a case -----------------------------------------------------------------------------------
 
 
 def run_case(volume: Volume, truth: NDArray[np.uint8], k: int, x: Floats) -> dict[str, Any]:
-    """IoU of each learner, and what cross-fitting says of it."""
+    """IoU of each learner, and its seconds."""
     labels = annotate(truth, k)
     values = [0, *(int(v) for v in np.unique(truth) if v)]
     numbers = np.zeros(256, np.int64)
@@ -162,13 +136,9 @@ def run_case(volume: Volume, truth: NDArray[np.uint8], k: int, x: Floats) -> dic
     painted, rest = np.flatnonzero(labels), np.flatnonzero(labels == 0)
     chosen = rng.choice(painted, min(len(painted), LABELLED), replace=False)
     scored = rng.choice(rest, min(len(rest), SCORED), replace=False)
-    free = rng.choice(rest, min(len(rest), LABELLED), replace=False)
     own, y = x[chosen].astype(np.float32), numbers[truth.ravel()[chosen]]
     others, target = x[scored].astype(np.float32), numbers[truth.ravel()[scored]]
-    unlabelled = x[free].astype(np.float32)
     n_classes = len(values)
-    y = y.copy()
-    classes = [c for c in range(1, n_classes) if (y == c).any()] or [1]
     truth_of = torch.from_numpy(target)
 
     def iou(p: Floats) -> float:
@@ -184,59 +154,18 @@ def run_case(volume: Volume, truth: NDArray[np.uint8], k: int, x: Floats) -> dic
 
     probabilities: dict[str, Floats] = {}
     models = {
-        "forest": timed("forest", lambda: forest(own, y, unlabelled, 0)),
-        "extra": timed("extra", lambda: extra_trees(own, y, unlabelled, 0)),
-        "boosting": timed("boosting", lambda: boosting(own, y, unlabelled, 0)),
-        "short": timed("short", lambda: perceptron(own, y, unlabelled, 0)),
-        "long": timed("long", lambda: perceptron(own, y, unlabelled, 0, LONG)),
+        "forest": timed("forest", lambda: forest(own, y, 0)),
+        "boosting": timed("boosting", lambda: boosting(own, y, 0)),
+        "short": timed("short", lambda: perceptron(own, y, 0, SHORT)),
+        "perceptron": timed("perceptron", lambda: perceptron(own, y, 0)),
+        "trees": timed("trees", lambda: trees(own, y, 0)),
     }
-    models["distilled"] = timed(
-        "distilled", lambda: distilled(own, y, unlabelled, 0, models["forest"])
-    )
     for name, model in models.items():
         probabilities[name] = _padded(
             timed(f"{name}, predict", lambda m=model: m(others)), n_classes
         )
-    _mixtures(probabilities)
-    record = {"iou": {n: iou(p) for n, p in probabilities.items()}, "seconds": seconds}
-    # Cross-fitting by slices, in two halves; with one slice, by its two halves along y.
-    refs = annotated_slices(truth.shape, k)
-    z, rows, _ = np.unravel_index(chosen, truth.shape)
-    planes = np.array([r.index for r in refs])
-    fold = (
-        np.searchsorted(planes, z) * 2 // len(planes)
-        if len(planes) > 1
-        else (rows * 2 // truth.shape[1])
-    )
-    crossed = {n: np.zeros((len(y), n_classes), np.float32) for n in ("forest", "short", "long")}
-    for f in (0, 1):
-        inside = fold == f
-        if inside.all() or not inside.any() or len(np.unique(y[~inside])) < 2:
-            continue
-        for name, learner in {
-            "forest": partial(forest, n_estimators=50),
-            "short": perceptron,
-            "long": partial(perceptron, schedule=LONG),
-        }.items():
-            model = learner(own[~inside], y[~inside], unlabelled, 0)
-            crossed[name][inside] = _padded(model(own[inside]), n_classes)
-    _mixtures(crossed)
-    y_of = torch.from_numpy(y)
-    record["crossed"] = {
-        n: {
-            "iou": mean_iou(torch.from_numpy(p.argmax(1)), y_of, classes),
-            "loss": float(-np.log(p[np.arange(len(y)), y] + 1e-3).mean()),
-            "by fold": [
-                mean_iou(
-                    torch.from_numpy(p[fold == f].argmax(1)), y_of[torch.from_numpy(fold == f)],
-                    classes,
-                )
-                for f in (0, 1) if (fold == f).any()
-            ],
-        }
-        for n, p in crossed.items()
-    }  # fmt: skip
-    return record
+    _mixtures(probabilities, k)
+    return {"iou": {n: iou(p) for n, p in probabilities.items()}, "seconds": seconds}
 
 
 def _padded(p: Floats, n_classes: int) -> Floats:
@@ -245,19 +174,13 @@ def _padded(p: Floats, n_classes: int) -> Floats:
     return out
 
 
-def _mixtures(p: dict[str, Floats]) -> None:
-    p["forest+short"] = (p["forest"] + p["short"]) / 2
-    p["forest+long"] = (p["forest"] + p["long"]) / 2
-    p["forest*short"] = _normalized(np.sqrt((p["forest"] + 1e-3) * (p["short"] + 1e-3)))
-    if "extra" in p:
-        p["extra+short"] = (p["extra"] + p["short"]) / 2
-        p["forest+boosting"] = (p["forest"] + p["boosting"]) / 2
-        p["forest+boosting+short"] = (p["forest"] + p["boosting"] + p["short"]) / 3
-
-
-def _normalized(p: Floats) -> Floats:
-    out: Floats = p / p.sum(1, keepdims=True)
-    return out
+def _mixtures(p: dict[str, Floats], k: int) -> None:
+    share = 0.5 + MORE_FOR_TREES / k
+    p["ours"] = share * p["trees"] + (1 - share) * p["perceptron"]
+    p["trees+perceptron"] = (p["trees"] + p["perceptron"]) / 2
+    p["forest+perceptron"] = (p["forest"] + p["perceptron"]) / 2
+    p["boosting+perceptron"] = (p["boosting"] + p["perceptron"]) / 2
+    p["forest+boosting"] = (p["forest"] + p["boosting"]) / 2
 
 
 def main() -> None:

@@ -34,8 +34,11 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.networks import UNetConfig
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.pixels.features import feature_count, filter_bank
-from napari_unet3d.pixels.fit import SHORT, fit_classifier
+from napari_unet3d.pixels.fit import Schedule, fit_classifier
 from napari_unet3d.sampling.source import Source
+
+SHORT = Schedule(iterations=300, dropout=0.3)
+"""How long a classifier is fitted here."""
 
 LABELLED, SCORED = 30_000, 120_000  # voxels
 THICK = 2.5

@@ -9,6 +9,23 @@ from torch import Tensor
 from napari_unet3d.model.mixture import Calibration, Mixture
 from napari_unet3d.model.mixture_fit import fit_calibration
 
+MANY = 10**6
+"""Iterations and slices with which everything that is fitted counts in full."""
+
+
+def _fit(
+    network: Tensor,
+    pixels: Tensor | None,
+    target: Tensor,
+    iterations: int = MANY,
+    slices: int = MANY,
+    *,
+    shift: bool = False,
+) -> Calibration:
+    return fit_calibration(
+        network, pixels, target, iterations=iterations, slices=slices, shift=shift
+    )
+
 
 def _voxels(n: int = 20_000) -> tuple[Tensor, Tensor]:
     """Honest log-probabilities of two classes, and labels drawn from them."""
@@ -30,7 +47,7 @@ def _iou(found: Tensor, target: Tensor) -> float:
 
 def test_an_overconfident_network_is_cooled() -> None:
     honest, target = _voxels()
-    found = fit_calibration((4 * honest).log_softmax(1), None, target)
+    found = _fit((4 * honest).log_softmax(1), None, target)
     assert 1 / 5.5 < found.network < 1 / 3
     assert found.pixels == 0
 
@@ -38,7 +55,7 @@ def test_an_overconfident_network_is_cooled() -> None:
 def test_a_class_that_is_found_too_often_is_shifted_down() -> None:
     honest, target = _voxels()
     wrong = (honest + torch.tensor([0.0, 2.5])).log_softmax(1)
-    found = fit_calibration(wrong, None, target, shift=True)
+    found = _fit(wrong, None, target, shift=True)
     assert found.shift[0] == 0 and found.shift[1] < -1
     better = _probabilities(found, wrong, None)
     assert _iou(better, target) > _iou(wrong, target) + 0.02
@@ -47,8 +64,8 @@ def test_a_class_that_is_found_too_often_is_shifted_down() -> None:
 def test_nothing_is_shifted_unless_asked_for() -> None:
     honest, target = _voxels()
     wrong = (honest + torch.tensor([0.0, 2.5])).log_softmax(1)
-    assert any(fit_calibration(wrong, None, target, shift=True).shift)
-    found = fit_calibration(wrong, None, target)
+    assert any(_fit(wrong, None, target, shift=True).shift)
+    found = _fit(wrong, None, target)
     assert not any(found.shift)
     assert found.network != 1, "the temperature is fitted all the same"
 
@@ -56,22 +73,22 @@ def test_nothing_is_shifted_unless_asked_for() -> None:
 def test_nothing_to_gain_means_no_shift() -> None:
     target = torch.tensor([0, 1] * 50)
     sure = (torch.nn.functional.one_hot(target, 2).float() * 9).log_softmax(1)
-    assert not any(fit_calibration(sure, None, target, shift=True).shift)
+    assert not any(_fit(sure, None, target, shift=True).shift)
 
 
 def test_one_class_alone_is_not_shifted() -> None:
     logits = torch.randn(30, 3).log_softmax(1)
     target = torch.ones(30, dtype=torch.long)
-    assert not any(fit_calibration(logits, None, target, shift=True).shift)
+    assert not any(_fit(logits, None, target, shift=True).shift)
 
 
 def test_the_better_classifier_gets_the_say() -> None:
     honest, target = _voxels()
     noise = torch.randn(honest.shape, generator=torch.Generator().manual_seed(1))
     bad = noise.log_softmax(1)
-    found = fit_calibration(honest, bad, target)
-    assert found.network == pytest.approx(found.pixels)  # its weight is halved
-    found = fit_calibration(bad, honest, target)
+    found = _fit(honest, bad, target)
+    assert found.network == pytest.approx(found.pixels, rel=1e-3)  # its weight is halved
+    found = _fit(bad, honest, target)
     assert found.pixels > 5 * found.network
 
 
@@ -83,7 +100,32 @@ def test_two_that_err_independently_are_better_together() -> None:
         torch.stack([torch.zeros(len(target)), 2.0 * target - 1 + n], 1).log_softmax(1)
         for n in noise
     )
-    found = fit_calibration(first, second, target)
+    found = _fit(first, second, target)
     assert 0.2 < found.network / found.pixels < 0.6
     together = _probabilities(found, first, second)
     assert _iou(together, target) > max(_iou(first, target), _iou(second, target)) + 0.02
+
+
+def test_the_temperature_of_few_slices_stays_close_to_1() -> None:
+    honest, target = _voxels()
+    sure = (4 * honest).log_softmax(1)
+    found = [_fit(sure, None, target, slices=n).network for n in (1, 3, 9, MANY)]
+    assert found[0] == 1
+    assert found == sorted(found, reverse=True)
+    assert found[2] == pytest.approx(found[3] ** (8 / 12), rel=1e-3)
+
+
+def test_a_shift_from_few_slices_is_small() -> None:
+    honest, target = _voxels()
+    wrong = (honest + torch.tensor([0.0, 2.5])).log_softmax(1)
+    one, five, many = (_fit(wrong, None, target, slices=n, shift=True) for n in (1, 5, MANY))
+    assert one.shift[1] == 0
+    assert many.shift[1] < five.shift[1] < 0
+
+
+def test_a_network_that_has_hardly_learned_has_little_to_say() -> None:
+    honest, target = _voxels()
+    found = [_fit(honest, honest, target, iterations=n, slices=1).network for n in (0, 5, 20, MANY)]
+    assert found[0] == 0
+    assert found == sorted(found)
+    assert found[2] == pytest.approx(found[3] / 2, rel=1e-3)

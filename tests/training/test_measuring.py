@@ -151,7 +151,7 @@ def test_a_look_needs_one_tile_a_part():
     stack = tubules((16, 64, 64))
     looks, _ = look_at(stack)
     for _, box, tile in held_out_slices(stack, HELD).parts(False):
-        engine = looks.engine(tile, SMALL_TILES.look_overlap)
+        engine = looks.engine(tile)
         assert computed_voxels(engine, box) == np.prod(tile)
 
 
@@ -210,7 +210,7 @@ def test_distances_are_in_the_unit_of_the_stack(sample):
     outputs[ref.index, 10:40, 12:32] = 1
     outputs[ref.index, 45:, 12:32] = 1
     slices = HeldOutSlices(plan, plan_tiles(plan), lambda: False)
-    scores = slices.measure(lambda tile, overlap: Drawn(outputs), 1, 1.0, final=True)
+    scores = slices.measure(lambda tile: Drawn(outputs), 1, 1.0, final=True)
     (on_slice,) = scores.by_slice
     first = on_slice.classes[0]
     assert (first.hits, first.false, first.missed) == (30 * 18, 60, 60)
@@ -218,6 +218,6 @@ def test_distances_are_in_the_unit_of_the_stack(sample):
     assert first.distance95 == 1.0
     assert 0 < first.distance < 1
     assert on_slice.classes[1].distance is None, "the other class is neither painted nor predicted"
-    early = slices.measure(lambda tile, overlap: Drawn(outputs), 1, 1.0, final=False)
+    early = slices.measure(lambda tile: Drawn(outputs), 1, 1.0, final=False)
     assert early.by_slice[0].classes[0].hits == 30 * 18
     assert early.by_slice[0].classes[0].distance is None, "quick looks measure no distances"

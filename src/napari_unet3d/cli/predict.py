@@ -76,7 +76,7 @@ def predict(
     overwrite: Overwrite = False,
     overlap: Annotated[
         float,
-        typer.Option(help="Smallest share of a tile in common with the next, 0 to 0.75."),
+        typer.Option(help="What tiles have in common, 0 to 0.75 of what the network sees."),
     ] = PredictionConfig().overlap,
     tile: Annotated[
         str | None,

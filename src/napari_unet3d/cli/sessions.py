@@ -212,7 +212,7 @@ def predict(
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(help="Smallest share of a tile in common with the next, 0 to 0.75."),
+        typer.Option(help="What tiles have in common, 0 to 0.75 of what the network sees."),
     ] = None,
     tile: Annotated[
         str | None,

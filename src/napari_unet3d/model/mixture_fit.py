@@ -18,6 +18,14 @@ _NETWORK_WEIGHTS = torch.linspace(0, 1, 11)
 _TRUST_IN_SEEN_VOXELS = 0.5
 """The fitted weight of the network is halved: it was fitted on voxels the network was trained on,
 where it looks better than it is. Fitted weights are 0.6 to 1; the best ones are 0.3 to 0.5."""
+_ITERATIONS_FOR_HALF = 20
+"""Iterations after which the network has half of the weight that it has in the end. With all of it
+after 12 iterations, the mixture lost 0.005 IoU to the pixel classifier on one of four stacks; after
+40 it was ahead."""
+_SLICES_FOR_HALF = 4
+"""Slices beyond the first whose temperature and shifts count half. Cross-fitting leaves out half
+of the slices, so its classifiers should be less sure than one that has seen all: on vessels with
+three slices, the full temperature raised the calibration error from 0.002 to 0.03."""
 _TEMPERATURES = torch.logspace(-0.5, 1, 31)
 """Temperatures that are tried: from 0.3, which makes probabilities surer, to 10, which makes all
 classes almost equal; in steps of 12 %."""
@@ -33,7 +41,13 @@ _CLASSES_FOR_ROUNDS = 10
 
 
 def fit_calibration(
-    network: Tensor, pixels: Tensor | None, target: Tensor, *, shift: bool = False
+    network: Tensor,
+    pixels: Tensor | None,
+    target: Tensor,
+    *,
+    iterations: int,
+    slices: int,
+    shift: bool = False,
 ) -> Calibration:
     """Weights and temperature with the best likelihood, and shifts with the best mean IoU.
 
@@ -46,6 +60,11 @@ def fit_calibration(
         network that stands alone.
     target
         (N,) output index of each voxel.
+    iterations
+        Iterations that the network has learned in; with few, it gets less weight.
+    slices
+        Annotated slices that the voxels are of; with few, temperature and shifts count less, with
+        one nothing.
     shift
         Whether classes are shifted. A few slices hardly tell how far a class must be shifted on
         other slices, and a single slice does not tell at all.
@@ -55,10 +74,14 @@ def fit_calibration(
         mixtures = [torch.lerp(pixels, network, w) for w in _NETWORK_WEIGHTS.tolist()]
         losses = [_best_temperature(mixture, target)[1] for mixture in mixtures]
         best = min(range(len(losses)), key=losses.__getitem__)
-        weight = _TRUST_IN_SEEN_VOXELS * float(_NETWORK_WEIGHTS[best])
+        learned = iterations / (iterations + _ITERATIONS_FOR_HALF)
+        weight = learned * _TRUST_IN_SEEN_VOXELS * float(_NETWORK_WEIGHTS[best])
         logits = torch.lerp(pixels, network, weight)
-    shifts = _best_shifts(logits, target) if shift else torch.zeros(logits.shape[1])
-    temperature, _ = _best_temperature(logits + shifts, target)
+    evidence = (slices - 1) / (slices - 1 + _SLICES_FOR_HALF)
+    shifts = torch.zeros(logits.shape[1])
+    if shift:
+        shifts = evidence * _best_shifts(logits, target)
+    temperature = _best_temperature(logits + shifts, target)[0] ** evidence
     return Calibration(
         network=weight / temperature,
         pixels=(1 - weight) / temperature,

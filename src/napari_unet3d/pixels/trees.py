@@ -32,11 +32,11 @@ _BINS = 64
 """Bins of a feature, which hold equally many voxels; a question lies between two of them."""
 _SMALLEST_SHARE = 1e-4
 """Share of a class that no voxel belongs to, whose logarithm is the logit before the first tree."""
-_AT_ONCE = 1 << 13
-"""Voxels that go through the trees at once on a CPU: what they answer, half a MiB, stays in the
-cache."""
+_AT_ONCE = 1 << 11
+"""Voxels that go through the trees at once on a CPU: their answers, half a MiB, stay in the cache.
+With 4096 it takes twice as long a voxel, with 1024 as long."""
 _AT_ONCE_ON_GPU = 1 << 18
-"""The same on a GPU: 64 MiB for each level, and few launches."""
+"""The same on a GPU: their answers take 64 MiB."""
 
 
 class ObliviousTrees(nn.Module):
@@ -82,11 +82,13 @@ class ObliviousTrees(nn.Module):
 
     def _logits(self, features: Tensor) -> Tensor:
         n, columns = len(features), features.T.contiguous()
-        row = torch.zeros((TREES, n), dtype=torch.uint8, device=features.device)
+        row = torch.arange(TREES, dtype=torch.float32, device=features.device)
+        row = row[:, None].repeat(1, n)
         for feature, threshold in zip(self.feature, self.threshold, strict=True):
-            row.mul_(2).add_(columns.index_select(0, feature) > threshold[:, None])
-        first = torch.arange(TREES, dtype=torch.int32, device=features.device) << DEPTH
-        place = (row + first[:, None]).flatten()
+            # In place: PyTorch compares floats eight times as fast into floats as into truths.
+            answers = columns.index_select(0, feature).gt_(threshold[:, None])
+            row.mul_(2).add_(answers)
+        place = row.int().flatten()
         added = [leaf.index_select(0, place).view(TREES, n).sum(0) for leaf in self.leaf]
         return torch.stack(added, 1) + self.prior
 

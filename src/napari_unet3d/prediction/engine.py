@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet3d.config import Triple
+from napari_unet3d.config import PredictionConfig, Triple
 from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice, drain
@@ -65,6 +65,10 @@ _SMALLEST_SIDE = 32
 smaller box, which its features need, would take more time than the box."""
 
 
+DENSE_OVERLAP: float = PredictionConfig().overlap
+"""What a tile has in common with the next, unless something else is asked for."""
+
+
 class NotFiniteError(RunFailedError):
     """A model gives NaN or infinite values in place of probabilities."""
 
@@ -107,7 +111,7 @@ class Engine:
         precision: Precision,
         *,
         tile_shape: Triple | None = None,
-        overlap: float = 0.25,
+        overlap: float = DENSE_OVERLAP,
         memory: int | None = None,
         sum_device: torch.device | None = None,
         adjoining: bool = False,

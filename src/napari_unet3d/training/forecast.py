@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from math import prod
 
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor
 
 from napari_unet3d.config import Triple
-from napari_unet3d.data.boxes import slice_box
+from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.events import Forecast
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Network
-from napari_unet3d.networks.geometry import is_padded, output_shape
 from napari_unet3d.pixels.features import filter_bank
+from napari_unet3d.prediction.engine import DENSE_OVERLAP
+from napari_unet3d.prediction.stack_plan import TileRules
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.plan import TrainingPlan
@@ -35,8 +35,6 @@ _LOAD_MEMORY = 0.9
 """Share of the last estimate of the load that is kept at each step: it follows in seconds."""
 _FITTING_SECONDS = 1.0
 """Seconds that fitting the calibration takes on two cores."""
-_DENSE_OVERLAP = 0.5
-"""Share of a tile in common with the next in a dense prediction."""
 
 
 class Speed:
@@ -170,11 +168,8 @@ class Speed:
     def _stack_voxels(self) -> int:
         """Voxels that the network computes to segment one time point."""
         network, shape, tile = self._plan.network, self._plan.volume.shape, self._looks.tiles.dense
-        overlap = _DENSE_OVERLAP if is_padded(network) else 0.0
-        count = 1
-        for n, size in zip(shape, output_shape(network, tile), strict=True):
-            count *= 1 + max(0, math.ceil((n - size) / (size * (1 - overlap))))
-        return count * prod(tile)
+        rules = TileRules(network, shape, DENSE_OVERLAP)
+        return len(rules.tiles(Box((0, 0, 0), shape), tile).outputs) * prod(tile)
 
 
 def _time_network(network: Network, plan: TrainingPlan, looks: Looks) -> float | None:

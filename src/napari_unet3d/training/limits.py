@@ -22,9 +22,6 @@ class LookLimits:
     look_voxels
         Voxels of a tile of a look on the way: a quarter of a second on two cores, for which the
         training waits.
-    look_overlap
-        Share of such a tile in common with the next; a half, as in the dense prediction, would
-        double the time.
     look_seconds, final_seconds
         Seconds after which a measurement of the held-out slices ends, on the way and in the end,
         with the scores of the voxels that were reached by then.
@@ -45,7 +42,6 @@ class LookLimits:
     statistics_voxels: int = 8_000_000
     cpu_tile: int = CPU_TILE
     look_voxels: int = 600_000
-    look_overlap: float = 0.25
     look_seconds: float = 1.0
     final_seconds: float = 6.0
     calibration_parts: int = 8

@@ -14,7 +14,7 @@ from napari_unet3d.model.record import FEWEST_ITERATIONS
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.layers import fold_batch_norm
-from napari_unet3d.prediction.engine import Engine, NotFiniteError
+from napari_unet3d.prediction.engine import DENSE_OVERLAP, Engine, NotFiniteError
 from napari_unet3d.prediction.output import output_table
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.measuring import HeldOutSlices
@@ -160,10 +160,10 @@ class Looks:
             self.support.leave_it_to_pixels()
             return
         alone = self.engine(self.tiles.dense, 0.0, Calibration())
-        self.support.calibrate(alone, self._interrupted)
+        self.support.calibrate(alone, iterations, self._interrupted)
 
     def engine(
-        self, tile: Triple, overlap: float = 0.5, calibration: Calibration | None = None
+        self, tile: Triple, overlap: float = DENSE_OVERLAP, calibration: Calibration | None = None
     ) -> Engine:
         """The model as it is now, ready to predict boxes of the stack.
 
@@ -172,7 +172,8 @@ class Looks:
         tile
             What the network sees at once (z, y, x), voxels.
         overlap
-            Share of a tile in common with the next.
+            What a tile has in common with the next, see `Engine`; that of a dense prediction
+            unless given.
         calibration
             Takes the place of the current one.
         """
@@ -185,4 +186,4 @@ class Looks:
         return Engine(mixture, self._source, self._precision, tile_shape=tile, overlap=overlap)
 
     def _thin(self, ref: SliceRef) -> Engine:
-        return self.engine(self.tiles.thin(ref.axis), self._plan.limits.look_overlap)
+        return self.engine(self.tiles.thin(ref.axis))

@@ -21,8 +21,8 @@ from napari_unet3d.prediction.surfaces import SurfaceDistance, surface_distance
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import LookTiles
 
-_FINAL_OVERLAP = 0.5
-"""Share of a tile in common with the next in the final measurement, as in a dense prediction."""
+_SCORED_SHARE = 0.75
+"""Share of a thin tile that is scored on the way; what lies around it is left to the next part."""
 _LARGEST_PLANE = 2**24
 """Voxels (4096²) of a slice on which distances between borders are measured: each class takes some
 seconds there, and one second on 2048²."""
@@ -52,7 +52,7 @@ class HeldOutSlices:
 
     def measure(
         self,
-        make_engine: Callable[[Triple, float], Engine],
+        make_engine: Callable[[Triple], Engine],
         iteration: int,
         elapsed: float,
         final: bool,
@@ -67,7 +67,7 @@ class HeldOutSlices:
         Parameters
         ----------
         make_engine
-            Makes an engine for a tile (z, y, x) and the overlap of tiles.
+            Makes an engine for a tile (z, y, x).
         iteration, elapsed
             Iterations and seconds of the training until now.
         final
@@ -86,7 +86,7 @@ class HeldOutSlices:
             labelled = int(np.count_nonzero(target))
             if not labelled:
                 continue
-            engine = make_engine(tile, _FINAL_OVERLAP if final else limits.look_overlap)
+            engine = make_engine(tile)
             try:
                 probabilities = engine.predict(ref.time, box)
             except NotFiniteError:
@@ -147,9 +147,8 @@ class HeldOutSlices:
             if final:
                 grid = plan_blocks(whole.shape, out, prod(out) // out[ref.axis])
             else:
-                middle = 1 - self._limits.look_overlap
                 z, y, x = (
-                    n if n <= m else max(1, int(m * middle))
+                    n if n <= m else max(1, int(m * _SCORED_SHARE))
                     for n, m in zip(whole.shape, out, strict=True)
                 )
                 grid = plan_parts(whole.shape, (z, y, x))

@@ -135,7 +135,7 @@ class Sample:
 
         A class that is in neither result does not count; where none is in either, they agree.
         """
-        engine = self._looks.engine(self._looks.tiles.dense, 0.25)
+        engine = self._looks.engine(self._looks.tiles.dense)
         both = np.zeros(len(self._classes))
         either = np.zeros(len(self._classes))
         compared = False

@@ -174,6 +174,7 @@ class PixelSupport:
     def calibrate(
         self,
         engine: Engine,
+        iterations: int,
         interrupted: Callable[[], bool],
     ) -> None:
         """Fit the calibration on slices of the training, never on held-out ones.
@@ -182,6 +183,8 @@ class PixelSupport:
         ----------
         engine
             Predicts with the final network alone.
+        iterations
+            Iterations that it has learned in.
         interrupted
             Asked between parts of slices: when True, those so far must do.
         """
@@ -200,6 +203,7 @@ class PixelSupport:
             chosen = sample.chosen.cpu()
             network.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
         parts = self._samples[: len(network)]
+        slices = len({s.ref for s in parts})
         target = torch.cat([s.target.cpu() for s in parts])
         pixels = torch.cat([p.cpu() for p in self._log_probabilities[: len(parts)]])
         most = 2 * limits.calibration_voxels // plan.network.n_classes
@@ -209,5 +213,7 @@ class PixelSupport:
             torch.cat(network)[some],
             pixels[some],
             target[some],
-            shift=plan.config.class_shift and len({s.ref for s in parts}) > 1,
+            iterations=iterations,
+            slices=slices,
+            shift=plan.config.class_shift and slices > 1,
         )
