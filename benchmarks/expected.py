@@ -119,7 +119,13 @@ def run_case(volume: Volume, truth: Labels, k: int) -> dict[str, Any]:
     record["unseen"] = counts(*map(torch.from_numpy, (p[unseen], t[unseen])))
     right = p[unseen].argmax(1) == t[unseen]
     record["ece"] = calibration_error(p[unseen].max(1), right)
-    fitted = fit_calibration(torch.cat(crossed), None, torch.cat([s.target for s in samples]))
+    fitted = fit_calibration(
+        torch.cat(crossed),
+        None,
+        torch.cat([s.target for s in samples]),
+        iterations=1,
+        slices=len(parts),
+    )
     cooled = fitted.of_pixels_alone(torch.from_numpy(p[unseen]).log())
     record["cooled_ece"] = calibration_error(cooled.numpy().max(1), right)
     record["temperature"] = 1 / fitted.network
