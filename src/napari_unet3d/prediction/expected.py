@@ -20,7 +20,9 @@ from napari_unet3d.data.slice_summary import ExpectedIoU
 from napari_unet3d.model.evidence import ClassCheck, SliceCheck
 
 CONFIDENCE = 0.9
-"""Share of the stacks whose IoU the interval is meant to hold."""
+"""Share of the stacks whose IoU the interval is meant to hold. It held 91 % of 55 cases of the
+development stacks and 75 % of 20 others; what it misses are mostly rare classes, whose IoU was
+lower."""
 _PRIOR_MEAN, _PRIOR_SLICES = -0.2, 8.0
 """Log-odds, and slices: what the true IoU is above the expected one before a slice is seen, and how
 many slices this counts as. The five constants were chosen on development stacks: probabilities are
@@ -58,7 +60,7 @@ def check_slice(ref: str, probabilities: Tensor, target: Tensor) -> SliceCheck:
 def expected_iou(
     overlaps: NDArray[np.float64], checks: Sequence[SliceCheck]
 ) -> tuple[ExpectedIoU | None, ...]:
-    """Expect an IoU of each class of a stack, and an interval that holds it in 9 of 10 stacks.
+    """Expect an IoU of each class of a stack, and an interval around it.
 
     The difference between the log-odds of the true and of the expected IoU is assumed to be normal
     over the slices of a class, with a prior for its mean and variance that was chosen on other

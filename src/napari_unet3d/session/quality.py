@@ -24,7 +24,9 @@ from napari_unet3d.session.texts import show_duration
 NOT_ENOUGH = "Not enough slices to say."
 EXPECTED_NOTE = (
     "This follows from the probabilities of the result, corrected by how honest those of the pixel "
-    "classifier are on annotated slices that it was not fitted to; ( ): 90 % interval."
+    "classifier are on annotated slices that it was not fitted to. The interval is meant to hold "
+    "the true IoU in 9 of 10 cases. On stacks that it was not tuned to, it did in 15 of 20: rare "
+    "classes are often worse than expected."
 )
 """How an expected IoU comes about."""
 _STEEP = 0.03
