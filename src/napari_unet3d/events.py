@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.config import Triple
-from napari_unet3d.data.slice_summary import SliceSummary
+from napari_unet3d.data.slice_summary import ExpectedIoU, SliceSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import SliceScore
@@ -67,10 +67,14 @@ class PredictionProgress:
 
 @dataclass(frozen=True)
 class SlicesSummarized:
-    """The stack is segmented with `bundle`; `summaries` tells each slice, by time point."""
+    """The stack is segmented with `bundle`; `summaries` tells each slice, by time point.
+
+    `expected` is the IoU that is expected of each class, see `StackSummary`.
+    """
 
     bundle: ModelBundle
     summaries: Mapping[int, SliceSummary]
+    expected: tuple[ExpectedIoU | None, ...] = ()
 
 
 @dataclass(frozen=True)

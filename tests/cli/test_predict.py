@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -46,6 +47,21 @@ def test_predict_from_zarr_with_probabilities_and_uncertainty(run, work, tmp_pat
     np.testing.assert_allclose(np.asarray(p.data[...]).sum(0), 1, atol=1e-4)
     np.testing.assert_array_equal(labels == 2, np.asarray(p.data[...])[1] > 0.5)
     assert 0 <= np.asarray(u.data[...]).min() <= np.asarray(u.data[...]).max() <= 1
+
+
+def test_what_to_expect_is_told_where_nothing_is_held_out(train, run, work, tmp_path):
+    assert train("--iterations", "3").code == 0
+    model, image, out = tmp_path / "out.unet3d", work / "image.tif", tmp_path / "seg.tif"
+    outcome = run("predict", model, image, "-o", out, "--device", "cpu")
+    assert "Expected IoU: " in outcome.err
+    assert "annotated slices." in outcome.err
+    outcome = run(
+        "predict", model, image, "-o", out, "--device", "cpu", "--overwrite", "--json", "--quiet"
+    )
+    notes = json.loads(outcome.out)["notes"]
+    assert any(note.startswith("Expected IoU: ") for note in notes)
+    outcome = run("predict", work / "model.unet3d", image, "-o", tmp_path / "measured.tif")
+    assert "Expected IoU" not in outcome.err
 
 
 def test_chosen_time_points(run, work, tmp_path):

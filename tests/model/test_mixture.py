@@ -103,3 +103,14 @@ def test_with_another_calibration_it_shares_its_learners() -> None:
 def test_without_a_calibration_the_network_is_left_as_it_is() -> None:
     probabilities = torch.rand(2, 5).softmax(0)
     assert torch.equal(Mixture(_Blind()).combine(probabilities, None), probabilities)
+
+
+def test_pixels_alone_are_as_sure_as_a_mixture_whose_parts_agree() -> None:
+    probabilities = (2 * torch.randn(3, 50, generator=torch.Generator().manual_seed(0))).softmax(0)
+    mixture = Mixture(SAME.build(), PixelClassifier(1, 3), BOTH)
+    together = mixture.combine(probabilities, probabilities.log())
+    torch.testing.assert_close(
+        BOTH.of_pixels_alone(probabilities.log().T).T, together, atol=1e-4, rtol=0
+    )
+    plain = Calibration(network=0.5, pixels=0.5).of_pixels_alone(probabilities.log().T)
+    torch.testing.assert_close(plain.T, probabilities)

@@ -67,3 +67,18 @@ def test_the_most_unsure_place_is_found_in_its_cell() -> None:
     first, second = found.unsure_places()
     assert 8 <= first[0] < 16 and 40 <= first[1] < 48 and 16 <= first[2] < 24
     assert 0 <= second[0] < 8 and 8 <= second[1] < 16 and 56 <= second[2] < 64
+
+
+def test_overlaps_are_what_the_probabilities_say() -> None:
+    shape = (9, 20, 31)
+    p = probabilities(shape)
+    tally = SliceTally(shape, 3)
+    for time in (0, 4):
+        for box in plan_blocks(shape, (1, 1, 1), 700):
+            tally.add(time, box, p[(slice(None), *box.slices)])
+    taken = p.argmax(0)
+    expected = [
+        [float((taken == c).sum()), float(p[c][taken == c].sum()), float(p[c].sum())]
+        for c in range(3)
+    ]
+    assert np.allclose(tally.overlaps(), 2 * np.array(expected), rtol=1e-4)

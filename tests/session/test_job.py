@@ -104,6 +104,26 @@ def test_without_training_the_current_model_is_applied(session: Session) -> None
     assert set(np.unique(outputs["labels"])) <= {0, 2}
 
 
+def test_what_to_expect_is_told_for_the_stack_that_was_trained_on_only(session: Session) -> None:
+    training = session.settings.training.model_copy(update={"pixel_classifier": True})
+    settings = session.settings.model_copy(update={"training": training})
+    session = replace(session, settings=settings)
+    outputs = outputs_for(session)
+    bundle, (*_, here) = run(session, None, outputs)
+    (expected,) = here.expected
+    assert expected.low < expected.value < expected.high
+    assert expected.slices == 2
+    applied = replace(session, annotation=None, model=NamedModel(bundle, "m"))
+    _, (*_, again) = run(applied, None, outputs, train=False)
+    assert again.expected == here.expected
+    assert session.volume is not None
+    other = Volume(session.volume.data[::-1, ::2] + 1)
+    applied = replace(applied, volume=other)
+    outputs = make_outputs(other, bundle.classes)
+    _, (*_, elsewhere) = run(applied, None, outputs, train=False)
+    assert elsewhere.summaries and not elsewhere.expected
+
+
 def test_a_training_starts_from_the_model_that_was_chosen(session: Session) -> None:
     first, _ = run(session)
     model = NamedModel(first, "m")

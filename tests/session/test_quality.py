@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_unet3d.config import default_class
+from napari_unet3d.data.slice_summary import ExpectedIoU
 from napari_unet3d.model.evidence import (
     ClassOnSlice,
     CrossValidation,
@@ -24,6 +25,7 @@ from napari_unet3d.session.quality import (
     percent,
     share_measured,
     show_estimate,
+    show_expected,
 )
 
 CLASSES = (default_class(2, "nucleus"), default_class(3, "membrane"))
@@ -178,3 +180,14 @@ def test_a_step_of_several_slices_is_counted_by_slice():
     text = learning_sentence(LearningCurve(tuple(runs), on_held_out=True))
     assert text.startswith("Still rising by 0.05 a slice")
     assert "From 2 to 4 slices IoU rose by 0.10" in text
+
+
+def test_an_expected_iou_has_an_interval_and_its_slices():
+    one, other = ExpectedIoU(0.814, 0.74, 0.88, 3), ExpectedIoU(0.5, 0.2, 0.8, 3)
+    assert (
+        show_expected(["nucleus"], [one])
+        == "Expected IoU: 0.81 (0.74 to 0.88), from 3 annotated slices."
+    )
+    text = show_expected(["nucleus", "gap", "wall"], [one, None, other])
+    assert "nucleus 0.81 (0.74 to 0.88), wall 0.50 (0.20 to 0.80), from" in text
+    assert show_expected(["nucleus"], []) == show_expected(["nucleus"], [None]) == ""

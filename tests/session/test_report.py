@@ -14,6 +14,7 @@ import pytest
 from bundles import random_bundle
 from napari_unet3d.config import TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slice_summary import ExpectedIoU
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
@@ -301,3 +302,16 @@ def test_a_chart_of_one_point_is_drawn():
     chart = Chart("t", "x", "y", (Series("", ((0.0, 0.5),)),))
     page = Page(to_html(Report("t", "m", (Section("s", (chart,)),))))
     assert page.count["circle"] == 1
+
+
+def test_without_held_out_slices_it_tells_what_is_expected(session: Session) -> None:
+    model = trained(held_out=(), held_out_slices=(), held_out_by_slice=())
+    alone = replace(session, model=model, scores=None, expected=(ExpectedIoU(0.8, 0.7, 0.9, 2),))
+    html = to_html(make_report(alone, MADE))
+    assert "Expected IoU: 0.80 (0.70 to 0.90), from 2 annotated slices." in html
+    assert "accuracy is not known" not in html
+    html = to_html(make_report(replace(alone, expected=()), MADE))
+    assert "Expected IoU" not in html
+    assert "accuracy is not known" in html
+    measured = replace(session, expected=alone.expected)
+    assert "Expected IoU" not in to_html(make_report(measured, MADE))

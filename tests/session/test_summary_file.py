@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_unet3d.data.slice_summary import SliceSummary, StackSummary
+from napari_unet3d.data.slice_summary import ExpectedIoU, SliceSummary, StackSummary
 from napari_unet3d.session.summary_file import SUMMARY, drop_summary, read_summary, write_summary
 
 
@@ -19,10 +19,12 @@ def summary(seed: int) -> SliceSummary:
 
 
 def test_a_summary_comes_back_as_it_was(tmp_path: Path) -> None:
-    stack = StackSummary(("wall", "lumen Ω"), {0: summary(0), 7: summary(1)})
+    expected = ExpectedIoU(0.8, 0.7, 0.9, 3), None
+    stack = StackSummary(("wall", "lumen Ω"), {0: summary(0), 7: summary(1)}, expected)
     write_summary(tmp_path, stack)
     found = read_summary(tmp_path)
     assert found is not None and found.class_names == stack.class_names
+    assert found.expected == expected
     assert set(found.by_time) == {0, 7}
     for time, one in stack.by_time.items():
         other = found.by_time[time]

@@ -56,3 +56,13 @@ def test_a_network_that_has_hardly_learned_gets_no_guessed_weight(monkeypatch):
     assert bundle.calibration == support_module.EQUAL_WEIGHTS
     _, further = run(make_trainer(iterations=1, start=bundle))  # what was learned before counts
     assert further.calibration == support_module.EQUAL_WEIGHTS
+
+
+def test_annotated_slices_are_checked_by_cross_fitting():
+    _, bundle = run(make_trainer(iterations=1))
+    checks = bundle.record.cross_fitted
+    assert [c.ref for c in checks] == ["z=2", "z=9"]
+    for check in checks:
+        (bar,) = check.classes
+        assert 0 < bar.hits <= min(bar.found, bar.voxels)
+        assert 0 < bar.expected_hits <= min(bar.found, bar.expected_voxels)

@@ -169,3 +169,16 @@ def test_the_report_is_written_in_the_background(
     text = path.read_text("utf-8")
     assert "2 × 0.5 × 0.5 µm" in text
     assert "z=4" in text
+
+
+def test_without_held_out_slices_it_tells_what_to_expect(
+    measurable: Any, hands: Any, qtbot: Any
+) -> None:
+    dock, panel = measurable, panel_of(measurable)
+    dock.form.setValue(dock.form.value().model_copy(update={"pixel_classifier": True}))
+    hands.press(dock.run_bar.start_button)
+    finish(dock, qtbot)
+    assert panel.hint.text().startswith("Expected IoU: ")
+    assert "from 3 annotated slices. Hold out a slice" in panel.hint.text()
+    hold_out(dock, 4)
+    assert panel.hint.isHidden()

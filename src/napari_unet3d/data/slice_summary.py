@@ -70,6 +70,26 @@ class SliceSummary:
         return tuple(places)
 
 
+@dataclass(frozen=True)
+class ExpectedIoU:
+    """The IoU of a class that is expected on the whole stack, without a held-out slice.
+
+    Attributes
+    ----------
+    value
+        The expected IoU.
+    low, high
+        The interval in which it lies, see `prediction.expected`.
+    slices
+        Annotated slices that it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    slices: int
+
+
 @dataclass(frozen=True, eq=False)
 class StackSummary:
     """The summaries of a stack that a model has segmented.
@@ -80,7 +100,11 @@ class StackSummary:
         Classes of the model, without background.
     by_time
         A summary for each time point that was segmented.
+    expected
+        Of each class; None for one that the model takes for absent. Empty where it is not known,
+        as for a stack that the model was not trained on.
     """
 
     class_names: tuple[str, ...]
     by_time: Mapping[int, SliceSummary]
+    expected: tuple[ExpectedIoU | None, ...] = ()

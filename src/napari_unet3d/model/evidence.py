@@ -54,6 +54,47 @@ class SliceScore:
 
 
 @dataclass(frozen=True)
+class ClassCheck:
+    """How the pixel classifier judges voxels of one class that it was not fitted to.
+
+    Attributes
+    ----------
+    found
+        Voxels that were taken for the class.
+    hits, voxels
+        Voxels of the class: those that were found, and all of them.
+    expected_hits, expected_voxels
+        The same as the classifier expects it: its probabilities of the class, summed over the
+        voxels that were found, and over all of them.
+    """
+
+    found: int
+    hits: int
+    voxels: int
+    expected_hits: float
+    expected_voxels: float
+
+
+@dataclass(frozen=True)
+class SliceCheck:
+    """How the pixel classifier judges an annotated slice by cross-fitting.
+
+    Each voxel is judged by a classifier that was fitted to other slices; in an annotation of one
+    slice, to its other half.
+
+    Attributes
+    ----------
+    ref
+        The slice as text.
+    classes
+        One entry a class, in the order of the class table.
+    """
+
+    ref: str
+    classes: tuple[ClassCheck, ...]
+
+
+@dataclass(frozen=True)
 class TrainingHistory:
     """How a training went; few points, whatever its length.
 

@@ -51,7 +51,10 @@ def _to_6(header: Header) -> Header:
 
 
 def _to_7(header: Header) -> Header:
-    """Version 7 added trees to the pixel classifier, which older ones do without."""
+    """Version 7 added trees to the pixel classifier, and how it judges annotated slices.
+
+    Both may be absent.
+    """
     return header
 
 

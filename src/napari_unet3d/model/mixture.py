@@ -45,6 +45,17 @@ class Calibration(BaseModel):
     pixels: _Weight = 0.0
     shift: Annotated[tuple[_Shift, ...], Field(max_length=255)] = ()
 
+    def of_pixels_alone(self, log_probabilities: Tensor) -> Tensor:
+        """Probabilities (n, K) of the pixel classifier, with the temperature and the shifts.
+
+        Parameters
+        ----------
+        log_probabilities
+            (n, K), its own.
+        """
+        shift = torch.tensor(self.shift or 0.0, device=log_probabilities.device)
+        return (log_probabilities * (self.network + self.pixels) + shift).softmax(1)
+
 
 class Mixture(nn.Module):
     """A network and a pixel classifier that decide together.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from napari_unet3d.config import TrainingConfig, Triple
-from napari_unet3d.model.evidence import Evidence, SliceScore, TrainingHistory
+from napari_unet3d.model.evidence import Evidence, SliceCheck, SliceScore, TrainingHistory
 from napari_unet3d.model.settings import read_settings
 
 FEWEST_ITERATIONS = 100
@@ -61,6 +61,9 @@ class TrainingRecord(BaseModel):
     held_out: tuple[HeldOutRecord, ...] = ()
     held_out_by_slice: tuple[SliceScore, ...] = Field(
         (), description="The same scores slice by slice; models before format 6 have none."
+    )
+    cross_fitted: tuple[SliceCheck, ...] = Field(
+        (), description="How the pixel classifier judges annotated slices that it did not see."
     )
     history: TrainingHistory = Field(
         TrainingHistory(), description="Loss and held-out IoU over time."

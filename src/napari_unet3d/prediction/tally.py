@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_unet3d.config import Triple
@@ -68,6 +69,17 @@ class SliceTally:
             place = [a + b for a, b in zip(start, part.start, strict=True)]
             self._sums[time].add(place, sampled[(slice(None), *part.slices)])
 
+    def overlaps(self) -> NDArray[np.float64]:
+        """Sums (K, 3) over the voxels that are looked at, for `prediction.expected`.
+
+        Of background and each class: voxels that were taken for it, the sum of their probabilities
+        of it, and the sum of those of all voxels.
+        """
+        total = np.zeros((self._k, 3))
+        for sums in self._sums.values():
+            total += sums.overlaps()
+        return total
+
     def summaries(self) -> dict[int, SliceSummary]:
         """The summary of each time point that was added."""
         return {time: sums.summary() for time, sums in sorted(self._sums.items())}
@@ -83,6 +95,7 @@ class _Sums:
         self._unsure = [np.zeros((n, k)) for n in sampled]
         self._in_cell = [c // s for c, s in zip(cell, step, strict=True)]
         grid = [-(-n // c) for n, c in zip(sampled, self._in_cell, strict=True)]
+        self._found, self._hits = np.zeros(k), np.zeros(k)
         self._cells, self._counts = np.zeros(grid), np.zeros(grid)
 
     def add(self, start: list[int], probabilities: Tensor) -> None:
@@ -91,6 +104,9 @@ class _Sums:
         self._add_to_slices(self._amounts, start, probabilities)
         self._add_to_slices(self._unsure, start, probabilities * entropy)
         self._add_to_cells(start, entropy)
+        top, taken = (values.flatten() for values in probabilities.max(0))
+        self._found += taken.bincount(minlength=self._k).double().cpu().numpy()
+        self._hits += taken.bincount(top, self._k).double().cpu().numpy()
 
     def _add_to_slices(self, sums: list[np.ndarray], start: list[int], values: Tensor) -> None:
         rows, columns = values.sum(3), values.sum((1, 2))  # (K, z, y) and (K, x)
@@ -114,6 +130,9 @@ class _Sums:
             where.append(slice(low, high))
         self._cells[tuple(where)] += values.double().cpu().numpy()
         self._counts[tuple(where)] += counts.double().cpu().numpy()
+
+    def overlaps(self) -> NDArray[np.float64]:
+        return np.stack([self._found, self._hits, self._amounts[0].sum(0)], 1)
 
     def summary(self) -> SliceSummary:
         return SliceSummary(

@@ -88,7 +88,8 @@ def run_continuously(
                 continue
             if outputs is not None:
                 yield PredictionStarted(event.bundle)
-                with closing(segment(event.bundle, volume, outputs, session.settings)) as tiles:
+                tiles = segment(event.bundle, volume, outputs, session.settings, trained_here=True)
+                with closing(tiles):
                     for tile in tiles:
                         yield tile
                         if _goes_on(control, event):

@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from napari_unet3d.config import ClassInfo
+from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.slice_summary import ExpectedIoU
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import InputChecked, PredictionStarted, SlicePreview, SlicesSummarized
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.geometry import parameter_count
+from napari_unet3d.prediction.expected import expected_iou
 from napari_unet3d.prediction.outputs import chosen_outputs
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.prediction.tally import SliceTally
@@ -95,14 +98,23 @@ def run_job(
     else:
         raise BadInputError("There is no model to apply. Train one, or load one.")
     if outputs is not None:
-        yield from segment(bundle, volume, outputs, session.settings)
+        yield from segment(bundle, volume, outputs, session.settings, trained_here=train)
     return bundle
 
 
 def segment(
-    bundle: ModelBundle, volume: Volume, outputs: Outputs, settings: RunSettings
+    bundle: ModelBundle,
+    volume: Volume,
+    outputs: Outputs,
+    settings: RunSettings,
+    *,
+    trained_here: bool,
 ) -> Generator[Any, None, None]:
-    """Segment a stack into `outputs`; yields the events of `predict`, then `SlicesSummarized`."""
+    """Segment a stack into `outputs`; yields the events of `predict`, then `SlicesSummarized`.
+
+    What is expected of the result is only known for the stack that the model was trained on:
+    `trained_here` says that it is this one; otherwise its gray values tell.
+    """
     more = {name: array for name, array in outputs.items() if name != "labels"}
     tally = SliceTally(volume.shape, bundle.network.n_classes)
     yield from predict(
@@ -114,7 +126,18 @@ def segment(
         tally=tally,
         **more,
     )
-    yield SlicesSummarized(bundle, tally.summaries())
+    expected: tuple[ExpectedIoU | None, ...] = ()
+    if bundle.record.cross_fitted and (trained_here or _is_trained_on(bundle, volume)):
+        expected = expected_iou(tally.overlaps(), bundle.record.cross_fitted)
+    yield SlicesSummarized(bundle, tally.summaries(), expected)
+
+
+def _is_trained_on(bundle: ModelBundle, volume: Volume) -> bool:
+    """Whether a volume has the gray values of the stack that a model was trained on."""
+    known = bundle.intensity
+    if volume.n_channels != known.n_channels:
+        return False
+    return IntensityNormalization.estimate(volume, known.clip) == known
 
 
 def _train(

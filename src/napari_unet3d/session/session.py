@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from napari_unet3d.config import ClassInfo, PredictionConfig, TrainingConfig, VoxelSize
 from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.slice_summary import ExpectedIoU
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import HeldOutScores
@@ -160,6 +161,8 @@ class Session:
         Scores of the current model on the held-out slices; None while nothing was measured.
     evidence
         What further trainings on the same annotation have shown: cross-validation, learning curve.
+    expected
+        The IoU that is expected of each class in the last segmentation; empty where not known.
     segmentation
         Labels (ZYX or TZYX) of the last segmentation; None while there is none.
     accepted
@@ -178,6 +181,7 @@ class Session:
     model: NamedModel | None = None
     scores: HeldOutScores | None = None
     evidence: Evidence = field(default_factory=Evidence)
+    expected: tuple[ExpectedIoU | None, ...] = ()
     segmentation: Any = None
     accepted: Mapping[SliceRef, str] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)

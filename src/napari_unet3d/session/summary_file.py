@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_unet3d.data.io.journal import write_synced
-from napari_unet3d.data.slice_summary import PerAxis, SliceSummary, StackSummary
+from napari_unet3d.data.slice_summary import ExpectedIoU, PerAxis, SliceSummary, StackSummary
 
 SUMMARY = "summary.npz"
 _LARGEST = 2**28
@@ -32,7 +33,8 @@ def write_summary(folder: Path, summary: StackSummary) -> None:
         for axis in range(3):
             arrays[f"{time} amounts {axis}"] = found.amounts[axis]
             arrays[f"{time} unsure {axis}"] = found.unsure[axis]
-    header = json.dumps({"classes": summary.class_names, "times": times})
+    expected = [found and asdict(found) for found in summary.expected]
+    header = json.dumps({"classes": summary.class_names, "times": times, "expected": expected})
     content = io.BytesIO()
     np.savez(content, header=np.array(header), **arrays)
     write_synced(folder / SUMMARY, content.getvalue())
@@ -49,7 +51,8 @@ def read_summary(folder: Path) -> StackSummary | None:
             by_time = {
                 int(time): _one(file, time, facts) for time, facts in header["times"].items()
             }
-        return StackSummary(tuple(map(str, header["classes"])), by_time)
+            expected = tuple(found and ExpectedIoU(**found) for found in header.get("expected", ()))
+        return StackSummary(tuple(map(str, header["classes"])), by_time, expected)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 

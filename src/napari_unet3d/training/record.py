@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.evidence import SliceCheck
 from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
 from napari_unet3d.networks import device as devices
 from napari_unet3d.training.checkpoint import on_cpu
@@ -43,7 +44,7 @@ def make_bundle(
         intensity=plan.intensity,
         voxel_size=plan.volume.voxel_size,
         unit=plan.volume.unit,
-        record=make_record(learner, elapsed, scores),
+        record=make_record(learner, elapsed, scores, support.check_slices()),
         calibration=support.calibration,
         weights=on_cpu(looks.network.state_dict()),
         pixels=on_cpu(pixels.state_dict()) if pixels is not None else {},
@@ -52,7 +53,10 @@ def make_bundle(
 
 
 def make_record(
-    learner: Learner, elapsed: float, scores: HeldOutScores | None = None
+    learner: Learner,
+    elapsed: float,
+    scores: HeldOutScores | None = None,
+    cross_fitted: tuple[SliceCheck, ...] = (),
 ) -> TrainingRecord:
     """How the model came to be; parameters as those of `make_bundle`."""
     plan = learner.plan
@@ -72,6 +76,7 @@ def make_record(
         held_out_scored=scores.scored if scores else 1.0,
         held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
         held_out_by_slice=scores.by_slice if scores else (),
+        cross_fitted=cross_fitted,
         completed=plan.budget.fraction(learner.iteration, elapsed) >= 1,
         iterations_before=_iterations_before(plan),
     )

@@ -11,12 +11,14 @@ from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import Notice
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.evidence import SliceCheck
 from napari_unet3d.model.mixture import Calibration, bounded_log
 from napari_unet3d.model.mixture_fit import fit_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.fit import PixelSample, fit_pixels
 from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.prediction.expected import check_slice
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.sampling.pixel_samples import sample_pixels
 from napari_unet3d.training.plan import TrainingPlan
@@ -148,6 +150,26 @@ class PixelSupport:
         return [s.box for s in self._samples[:most]] or [
             slice_box(shape, s.ref) for s in self._plan.slices[:most]
         ]
+
+    def check_slices(self) -> tuple[SliceCheck, ...]:
+        """How the classifier judges each annotated slice by cross-fitting; may be empty.
+
+        Its probabilities are made as sure and shifted as those of the mixture. The network has no
+        part in them, since it has seen these slices.
+        """
+        parts: dict[SliceRef, list[int]] = {}
+        for i in range(len(self._log_probabilities)):
+            parts.setdefault(self._samples[i].ref, []).append(i)
+        return tuple(
+            check_slice(
+                str(ref),
+                self.calibration.of_pixels_alone(
+                    torch.cat([self._log_probabilities[i] for i in some])
+                ),
+                torch.cat([self._samples[i].target for i in some]),
+            )
+            for ref, some in sorted(parts.items())
+        )
 
     def calibrate(
         self,

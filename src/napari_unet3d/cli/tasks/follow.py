@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from napari_unet3d.cli.settings import CHECKPOINT_SECONDS
 from napari_unet3d.cli.signals import SAVING, first_signal, interrupt, say
 from napari_unet3d.cli.tasks.checkpoints import CheckpointFile
-from napari_unet3d.cli.terminal import errors
+from napari_unet3d.cli.terminal import errors, visible
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import (
     Checkpoint,
@@ -26,12 +26,14 @@ from napari_unet3d.events import (
     PixelsStarted,
     PredictionProgress,
     PredictionStarted,
+    SlicesSummarized,
     TrainingProgress,
     TrainingStarted,
     drain,
 )
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session.job import Outputs, run_job
+from napari_unet3d.session.quality import show_expected
 from napari_unet3d.session.session import Session
 from napari_unet3d.session.texts import (
     PHASES,
@@ -265,6 +267,8 @@ class _Display:
                 errors.print(forecast)
         elif isinstance(event, Notice):
             errors.note(event.text)
+        elif isinstance(event, SlicesSummarized):
+            self._tell_expected(event)
         elif isinstance(event, HeldOutScores):
             self._look = None if event.final else event
         elif isinstance(event, Checkpoint) and self._checkpoint is not None:
@@ -278,6 +282,12 @@ class _Display:
             self._show_step(text, at_once=event.fraction == 1)
         elif isinstance(event, PredictionProgress):
             self._show_step(step_text(event), at_once=False)
+
+    def _tell_expected(self, event: SlicesSummarized) -> None:
+        """Tell which IoU is expected, where no held-out slice says what it is."""
+        names = [visible(info.name) for info in event.bundle.classes]
+        if not event.bundle.record.held_out and (text := show_expected(names, event.expected)):
+            errors.note(text)
 
     def _show_step(self, text: str, *, at_once: bool) -> None:
         """Show a step beside the bar; where there is no bar, print a line each tenth of the run."""

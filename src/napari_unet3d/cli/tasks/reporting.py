@@ -27,6 +27,7 @@ from napari_unet3d.session.report.assembly import (
     write_report,
 )
 from napari_unet3d.session.session import NamedModel, Session
+from napari_unet3d.session.summary_file import read_summary
 
 _USAGE = "report takes MODEL IMAGE ANNOTATION"
 
@@ -76,6 +77,8 @@ def write_report_of(
         check_paths([output], [source, *given])
         with SessionFolder.open(source, holder="napari-unet3d report") as folder:
             check_trained(session := load(folder, image, how="report SESSION IMAGE"), source)
+            if (summary := read_summary(folder.path)) is not None:
+                session = replace(session, expected=summary.expected)
             report = make_report(session, made)
     else:
         check_paths([output], [source, *given])

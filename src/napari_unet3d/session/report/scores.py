@@ -8,6 +8,7 @@ from napari_unet3d.config import ClassInfo
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.evidence import Evidence, SliceScore
 from napari_unet3d.session.quality import (
+    EXPECTED_NOTE,
     ClassQuality,
     class_qualities,
     curve_points,
@@ -18,6 +19,7 @@ from napari_unet3d.session.quality import (
     qualities_of,
     scores_of,
     show_estimate,
+    show_expected,
 )
 from napari_unet3d.session.report.content import Block, Chart, Paragraph, Section, Series, Table
 from napari_unet3d.session.report.sections import NOT_MEASURED
@@ -46,6 +48,11 @@ def evidence(session: Session) -> Evidence:
     )
 
 
+def expected(session: Session) -> str:
+    """The IoU that is expected of the segmentation; "" where that is not known."""
+    return show_expected([info.name for info in classes_of(session)], session.expected)
+
+
 def classes_of(session: Session) -> tuple[ClassInfo, ...]:
     """The class table of the model, or else of the annotation."""
     if session.model is not None:
@@ -65,7 +72,9 @@ def held_out_section(session: Session) -> Section:
     title, scores = "Scores on held-out slices", measured(session)
     if scores is None:
         text = f"{NOT_MEASURED.capitalize()}: no slice was held out."
-        return Section(title, (Paragraph(text),))
+        told = expected(session)
+        more = (Paragraph(f"{told} {EXPECTED_NOTE}"),) if told else ()
+        return Section(title, (Paragraph(text), *more))
     slices, classes, unit = scores.by_slice, classes_of(session), unit_of(session)
     where = ", ".join(scores.slices)
     text = (
@@ -131,6 +140,10 @@ def limits_section(session: Session) -> Section:
         texts.append(
             "No score of this model on slices that it was not trained on exists. Its accuracy is "
             "not known."
+            if not expected(session)
+            else "No score of this model on slices that it was not trained on exists. What is "
+            "expected of it rests on the slices that it was trained on, and holds where the rest "
+            "of the stack is like them."
         )
     else:
         if len(scores.slices) < 2:

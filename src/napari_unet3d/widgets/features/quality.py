@@ -20,6 +20,7 @@ from napari_unet3d.model.evidence import CrossValidation, Evidence, LearningCurv
 from napari_unet3d.session.quality import (
     class_qualities,
     learning_sentence,
+    show_expected,
     summarize_cross_validation,
 )
 from napari_unet3d.session.quality_runs import cross_validate, learning_curve
@@ -49,6 +50,7 @@ from napari_unet3d.widgets.viewer.mistakes import (
 from napari_unet3d.widgets.viewer.navigation import show_slice
 from napari_unet3d.widgets.viewer.predictions import newest_prediction
 from napari_unet3d.widgets.viewer.room import snapshot
+from napari_unet3d.widgets.viewer.slice_summaries import read_summary_of
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
 _HINT = "Hold out a slice to measure, or cross-validate."
@@ -204,6 +206,8 @@ class Quality(Feature):
             return session
         volume, _ = bench.choice.volume()
         session = replace(session, volume=volume, image_path=file_of(image))
+        if (summary := read_summary_of(image)) is not None:
+            session = replace(session, expected=summary.expected)
         prediction = self._prediction()
         if prediction is not None:
             session = replace(session, segmentation=prediction.data)
@@ -294,6 +298,9 @@ class Quality(Feature):
         self.panel.show_legend(layer is not None and layer.visible)
         classes = () if annotation is None else read_classes(annotation)
         state = _state(session.evidence, classes, self._unit(image), bool(held_out))
+        if not held_out and (summary := read_summary_of(image)) is not None:
+            told = show_expected(summary.class_names, summary.expected)
+            state = replace(state, hint=f"{told} {state.hint}".strip())
         if state != self.panel.value():
             self.panel.setValue(state)
 

@@ -34,5 +34,5 @@ def newest_summary(events: Sequence[Any]) -> StackSummary | None:
     for event in reversed(events):
         if isinstance(event, SlicesSummarized):
             names = tuple(info.name for info in event.bundle.classes)
-            return StackSummary(names, event.summaries)
+            return StackSummary(names, event.summaries, event.expected)
     return None
