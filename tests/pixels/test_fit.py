@@ -186,6 +186,22 @@ def test_time_decides_how_many_iterations_there_are(
     assert fitted[0] == SCHEDULE.iterations if seconds > 4000 else fitted[0] > seconds / 4
 
 
+@pytest.mark.usefixtures("all_iterations")
+def test_in_a_hurry_few_trees_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A perceptron of a few iterations knows nothing yet."""
+    clock = _Clock(75)
+    monkeypatch.setattr(fit.time, "monotonic", clock.now)
+    samples = _bright_and_dark()
+    classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, clock.left)
+    assert not cross_fitted
+    assert classifier.trees is not None
+    assert classifier.trees.share > 0.9
+    for s in samples:
+        found = classifier.voxel_log_probabilities(s.features).exp()
+        assert (found.argmax(1) == s.target).float().mean() > 0.95
+        assert found.amax(1).mean() > 0.85, "few trees must be as sure as many"
+
+
 def test_trees_have_more_of_the_say_with_few_slices() -> None:
     samples = [_random_sample(SliceRef(0, z), [0, 1] * 30) for z in range(2)]
     one, two = (fit_pixels(samples[:n], 1, 2, 0, _endless)[0].trees for n in (1, 2))
