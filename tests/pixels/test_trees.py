@@ -85,3 +85,13 @@ def test_they_are_the_same_after_storing() -> None:
     again = ObliviousTrees(3)
     again.load_state_dict(trees.state_dict())
     assert torch.equal(trees(features), again(features))
+
+
+def test_of_many_voxels_some_are_enough_and_a_rare_class_keeps_its_own() -> None:
+    features, target = _checkerboard(130_000, 0)
+    target[target == 2] = 0
+    target[features[:, 2] > 0.999] = 2  # 0.1 % of the voxels
+    trees = fit_trees(features, target, 3, 0, _never, count=8)
+    unseen, _ = _checkerboard(20_000, 1)
+    rare = unseen[:, 2] > 0.9995
+    assert (trees(unseen[rare]).argmax(1) == 2).float().mean() > 0.8

@@ -29,7 +29,14 @@ voxels say little. With 20, 0.007 IoU are lost."""
 _FEATURE_SHARE = 0.4
 """Share of the features among which a level chooses, so that trees differ from each other."""
 _BINS = 64
-"""Bins of a feature, which hold equally many voxels; a question lies between two of them."""
+"""Bins of a feature, which would hold equally many voxels if all classes had equally many; a
+question lies between two of them. With equally many voxels as they are, no question would lie
+within a class of 1 % that is brighter than all others."""
+_VOXELS, _VOXELS_OF_CLASS = 100_000, 1000
+"""Voxels that trees are grown on, and those of each class at least where there are so many: a tree
+then takes some hundredths of a second."""
+_VOXELS_FOR_BINS = 20_000
+"""Voxels of each class that the bins follow."""
 _SMALLEST_SHARE = 1e-4
 """Share of a class that no voxel belongs to, whose logarithm is the logit before the first tree."""
 _AT_ONCE = 1 << 11
@@ -124,9 +131,11 @@ def fit_trees(
         On the device of the features; grown on the CPU.
     """
     rng = np.random.default_rng(seed)
-    x = features.T.contiguous().cpu().numpy()
-    truth = np.eye(n_classes, dtype=np.float32)[target.cpu().numpy()].T.copy()
-    edges = _edges(x)
+    labels = target.cpu().numpy()
+    chosen = _choose(rng, labels)
+    x = features.cpu().numpy()[chosen].T.copy()
+    truth = np.eye(n_classes, dtype=np.float32)[labels[chosen]].T.copy()
+    edges = _edges(x, labels[chosen])
     bins = np.stack([np.searchsorted(e, v) for e, v in zip(edges, x, strict=True)])
     trees = ObliviousTrees(n_classes)
     prior = np.log(truth.mean(1).clip(_SMALLEST_SHARE))
@@ -142,7 +151,9 @@ def fit_trees(
         slope, curvature = probability - truth, probability * (1 - probability)
         row = np.zeros(x.shape[1], np.int64)
         for level in range(DEPTH):
-            feature, last = _best_question(rng, bins, row, slope, curvature)
+            # Of two classes, one tells all about the other.
+            of = slice(1 if n_classes == 2 else 0, None)
+            feature, last = _best_question(rng, bins, row, slope[of], curvature[of])
             trees.feature[level, tree] = feature
             trees.threshold[level, tree] = float(edges[feature][last])
             row = 2 * row + (bins[feature] > last)
@@ -153,10 +164,28 @@ def fit_trees(
     return trees.to(features.device)
 
 
-def _edges(x: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def _choose(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Which voxels trees are grown on: all, or as many as make trees that are no worse."""
+    if len(labels) <= _VOXELS:
+        return np.arange(len(labels))
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)  # of a voxel among those of its class
+    for label in np.unique(labels):
+        of_class = order[labels[order] == label]
+        rank[of_class] = np.arange(len(of_class))
+    kept = rank < _VOXELS_OF_CLASS
+    kept[order[:_VOXELS]] = True
+    return np.flatnonzero(kept)
+
+
+def _edges(x: NDArray[np.float32], labels: NDArray[np.int64]) -> list[NDArray[np.float32]]:
     """Borders between the bins of each feature (features, voxels); a value on a border is below."""
     shares = np.linspace(0, 1, _BINS + 1)[1:-1]
-    return list(np.quantile(x, shares, axis=1, method="lower").T.astype(np.float32))
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    most = max(map(len, classes))
+    step = -(-most // _VOXELS_FOR_BINS)
+    balanced = np.concatenate([np.resize(of_class, most)[::step] for of_class in classes])
+    return list(np.quantile(x[:, balanced], shares, axis=1, method="lower").T.astype(np.float32))
 
 
 def _best_question(
