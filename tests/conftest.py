@@ -215,6 +215,6 @@ def quick_pixels():
 
     with pytest.MonkeyPatch.context() as patch:
         schedule = fit.SCHEDULE
-        patch.setattr(fit, "SCHEDULE", fit.Schedule(schedule.iterations // 30, schedule.dropout))
-        patch.setattr(fit, "TREES_GROWN", 4)
+        shorter = fit.Schedule(schedule.iterations // 30, schedule.dropout, trees=4)
+        patch.setattr(fit, "SCHEDULE", shorter)
         yield

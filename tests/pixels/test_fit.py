@@ -23,7 +23,6 @@ from napari_unet3d.pixels.fit import (
     fit_pixels,
     mean_iou,
 )
-from napari_unet3d.pixels.trees import TREES
 
 CPU = torch.device("cpu")
 SCHEDULE = Schedule(900, 0.1)
@@ -33,14 +32,13 @@ SCHEDULE = Schedule(900, 0.1)
 def all_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     """All iterations; without this fixture, a test has a thirtieth of them."""
     monkeypatch.setattr(fit, "SCHEDULE", SCHEDULE)
-    monkeypatch.setattr(fit, "TREES_GROWN", TREES)
 
 
 @pytest.fixture
 def a_tenth_of_the_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for what is easy to learn."""
-    monkeypatch.setattr(fit, "SCHEDULE", Schedule(SCHEDULE.iterations // 10, SCHEDULE.dropout))
-    monkeypatch.setattr(fit, "TREES_GROWN", 20)
+    shorter = Schedule(SCHEDULE.iterations // 10, SCHEDULE.dropout, trees=20)
+    monkeypatch.setattr(fit, "SCHEDULE", shorter)
 
 
 def _never() -> bool:

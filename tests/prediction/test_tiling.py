@@ -45,6 +45,7 @@ def test_tiles_cover_every_box(n, axes):
         for tile, core in zip(tiles, cores, strict=True):
             assert tile.shape == size
             assert all(s % a == 0 for s, a in zip(tile.start, align, strict=True))
+            # A core is empty where the next tile decides all that this one could.
             assert core.shape == part(core, tile), (volume, box, size, overlap, align)
 
 

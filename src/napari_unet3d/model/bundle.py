@@ -29,6 +29,7 @@ from napari_unet3d.networks.architecture import Architecture, Network
 from napari_unet3d.networks.geometry import excess
 from napari_unet3d.networks.layers import fold_batch_norm
 from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.trees import ObliviousTrees
 
 SUFFIX = ".unet3d"
 FORMAT = "napari-unet3d"
@@ -71,6 +72,8 @@ class _Header(BaseModel):
             )
         if len(self.calibration.shift) not in (0, self.network.n_classes):
             raise ValueError("the calibration does not go with the classes")
+        if any(len(check.classes) != len(self.classes) for check in self.record.cross_fitted):
+            raise ValueError("the checks of annotated slices do not go with the classes")
         if len({c.value for c in self.classes}) != len(self.classes):
             raise ValueError("two classes have the same label value")
         return self
@@ -117,9 +120,7 @@ class ModelBundle(_Header):
         """The pixel classifier on the CPU, in eval mode; None for a network that stands alone."""
         if not self.pixels:
             return None
-        classifier = PixelClassifier(
-            self.network.in_channels, self.network.n_classes, has_trees=_has_trees(self.pixels)
-        )
+        classifier = _make_pixels(self.network, self.pixels)
         classifier.load_state_dict(dict(self.pixels))
         return classifier.eval().requires_grad_(False)
 
@@ -205,8 +206,15 @@ class ModelBundle(_Header):
             for name, least, most in (("feature", 0, len(pixels["std"]) - 1), ("share", 0, 1)):
                 found = pixels[_TREES + name]
                 if not ((found >= least) & (found <= most)).all():
-                    raise BadInputError(f"{path} is damaged: 'pixels/{_TREES}{name}' is too large")
+                    name = f"{_PIXELS}{_TREES}{name}"
+                    raise BadInputError(f"{path} is damaged: '{name}' is out of range")
         return cls(**dict(header), weights=weights, pixels=pixels, state=state)
+
+
+def _make_pixels(config: Architecture, names: Collection[str]) -> PixelClassifier:
+    """A pixel classifier that has tensors of these names."""
+    trees = ObliviousTrees(config.n_classes) if _has_trees(names) else None
+    return PixelClassifier(config.in_channels, config.n_classes, trees=trees)
 
 
 def _has_trees(names: Collection[str]) -> bool:
@@ -289,9 +297,7 @@ def _check_shapes(path: Path, config: Architecture, shapes: Mapping[str, tuple[i
         expected = {n: tuple(t.shape) for n, t in config.build().state_dict().items()}
         if any(n.startswith(_PIXELS) for n in shapes):
             names = {n.removeprefix(_PIXELS) for n in shapes}
-            classifier = PixelClassifier(
-                config.in_channels, config.n_classes, has_trees=_has_trees(names)
-            )
+            classifier = _make_pixels(config, names)
             expected |= {_PIXELS + n: tuple(t.shape) for n, t in classifier.state_dict().items()}
     learned = {n: shape for n, shape in shapes.items() if not n.startswith(_STATE)}
     raw = _STATE + "weights/"

@@ -54,23 +54,26 @@ class PixelClassifier(nn.Module):
         Classes, background included.
     dropout
         Share of the hidden units that are left out in each step of the fit.
-    has_trees
-        Whether there are trees; else the perceptron stands alone, as in models of older programs
-        and in answers that must come within a blink.
+    trees
+        Boosted trees; None for a perceptron that stands alone, as in models of older programs and
+        in answers that must come within a blink.
 
     Attributes
     ----------
     mean, std
         (features,) statistics of the voxels that the classifier was fitted to.
-    trees
-        Boosted trees, or None.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, channels: int, n_classes: int, dropout: float = 0.0, *, has_trees: bool = False
+        self,
+        channels: int,
+        n_classes: int,
+        dropout: float = 0.0,
+        *,
+        trees: ObliviousTrees | None = None,
     ) -> None:
         super().__init__()
         n = feature_count(channels)
@@ -85,7 +88,7 @@ class PixelClassifier(nn.Module):
             _Dropout(dropout),
             nn.Linear(_HIDDEN, n_classes),
         )
-        self.trees = ObliviousTrees(n_classes) if has_trees else None
+        self.trees = trees
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, features) → logits (N, n_classes) of the perceptron."""

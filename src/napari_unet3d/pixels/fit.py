@@ -28,10 +28,13 @@ class Schedule:
         Steps of the optimizer.
     dropout
         Share of the hidden units that are left out in each step.
+    trees
+        Trees that are grown.
     """
 
     iterations: int
     dropout: float
+    trees: int = TREES
 
 
 SCHEDULE = Schedule(iterations=900, dropout=0.1)
@@ -45,10 +48,8 @@ _SHORTEST = 1e-6
 """Seconds that a trial takes at least, on a clock that is too coarse for it."""
 _USED_SHARE = 0.9
 """Share of the time that is planned to be used; the rest is for what is not planned."""
-TREES_GROWN = TREES
-"""Trees of a fit where there is time for them."""
-_FEWEST_TREES, _TREES_TIME = 8, 0.3
-"""Trees of a fit at least, and the share of the time that those of one fit may take."""
+_TREES_TIME = 0.3
+"""Share of the time that the trees of one fit may take."""
 MORE_FOR_TREES = 1 / 6
 """Share that the trees have beyond a half, for one slice; it falls with the number of slices. On
 six development stacks, equal shares gain 0.002 IoU in the mean and fall behind a random forest by
@@ -126,23 +127,14 @@ def fit_pixels(
         return seconds_left() <= 0
 
     share = 0.5 + MORE_FOR_TREES / len({s.ref for s in samples})
-    schedule, count, crosses = SCHEDULE, TREES_GROWN, True
-    in_a_hurry = math.isfinite(seconds_left())
-    if in_a_hurry:
-        begin = time.monotonic()
-        fit_trees(features, target, n_classes, seed, interrupted, count=1)
-        possible = _TREES_TIME * seconds_left() / max(time.monotonic() - begin, _SHORTEST)
-        count = int(min(max(possible, _FEWEST_TREES), TREES_GROWN))
-
-    def grow(features: Tensor, target: Tensor) -> ObliviousTrees:
-        trees = fit_trees(features, target, n_classes, seed, interrupted, count)
-        trees.share.fill_(share)
-        return trees
-
+    schedule, crosses = SCHEDULE, True
+    seconds = _TREES_TIME * seconds_left()
     begin = time.monotonic()
-    trees = grow(features, target)
+    trees = fit_trees(
+        features, target, n_classes, seed, interrupted, schedule.trees, share, seconds
+    )
     trees_seconds = time.monotonic() - begin
-    if in_a_hurry:
+    if math.isfinite(seconds):
         begin = time.monotonic()
         trial = replace(SCHEDULE, iterations=_TRIED_ITERATIONS)
         fit_classifier(channels, n_classes, seed, trial, interrupted, features, target)
@@ -155,8 +147,7 @@ def fit_pixels(
         possible = possible if crosses else left / step
         schedule = replace(SCHEDULE, iterations=int(min(max(possible, 1), SCHEDULE.iterations)))
         # A perceptron that has hardly learned leaves its share to the trees.
-        share = 1 - (1 - share) * min(1.0, schedule.iterations / fewest)
-        trees.share.fill_(share)
+        trees = trees.with_share(1 - (1 - share) * min(1.0, schedule.iterations / fewest))
 
     def fit(features: Tensor, target: Tensor, trees: ObliviousTrees) -> PixelClassifier:
         return fit_classifier(
@@ -172,7 +163,10 @@ def fit_pixels(
         # There is one fold only where each sample is a single voxel.
         outside = ~inside if (~inside).any() else inside
         own, own_target = features[outside], target[outside]
-        judge = fit(own, own_target, grow(own, own_target))
+        own_trees = fit_trees(
+            own, own_target, n_classes, seed, interrupted, schedule.trees, share, seconds
+        )
+        judge = fit(own, own_target, own_trees)
         for voxels in inside.nonzero().flatten().split(_CHUNK):
             if interrupted():
                 return classifier, []
@@ -226,13 +220,13 @@ def fit_classifier(
     """
     device = features.device
     with _seeded(seed, device):
-        classifier = PixelClassifier(channels, n_classes, schedule.dropout).to(device)
+        classifier = PixelClassifier(channels, n_classes, schedule.dropout, trees=trees).to(device)
         if start is None:
             classifier.mean.copy_(features.mean(0))
             std = features.std(0, correction=0)
             classifier.std.copy_(torch.where(std < _SMALLEST_STD, 1.0, std))
         else:
-            classifier.load_state_dict(start.state_dict())
+            classifier.load_state_dict(start.state_dict(), strict=trees is None)
         optimizer = torch.optim.AdamW(
             classifier.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY
         )
@@ -247,7 +241,6 @@ def fit_classifier(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-    classifier.trees = trees
     return classifier.eval().requires_grad_(False)
 
 

@@ -9,6 +9,9 @@ different voxels.
 
 from __future__ import annotations
 
+import copy
+import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -23,6 +26,10 @@ DEPTH = 6
 """Questions of a tree. With five, 0.006 IoU are lost."""
 _LEARNING_RATE, _LARGEST_LEARNING_RATE = 0.1, 0.5
 """Share of each tree's answer that is added. Of fewer trees, each counts for more, up to half."""
+FEWEST_TREES = 8
+"""Trees that are grown at least where time is short."""
+_SHORTEST = 1e-6
+"""Seconds that a tree takes at least, on a clock that is too coarse for it."""
 _REGULARIZATION = 5.0
 """Curvature that is added to that of each leaf, λ in eq. 5 of Chen and Guestrin 2016: leaves of few
 voxels say little. With 20, 0.007 IoU are lost."""
@@ -87,6 +94,12 @@ class ObliviousTrees(nn.Module):
         at_once = _AT_ONCE if features.device.type == "cpu" else _AT_ONCE_ON_GPU
         return torch.cat([self._logits(part) for part in features.split(at_once)])
 
+    def with_share(self, share: float) -> ObliviousTrees:
+        """The same trees with another weight beside the perceptron."""
+        other = copy.deepcopy(self)
+        other.share.fill_(share)
+        return other
+
     def _logits(self, features: Tensor) -> Tensor:
         n, columns = len(features), features.T.contiguous()
         row = torch.arange(TREES, dtype=torch.float32, device=features.device)
@@ -107,6 +120,8 @@ def fit_trees(
     seed: int,
     interrupted: Callable[[], bool],
     count: int = TREES,
+    share: float = 0.5,
+    seconds: float = math.inf,
 ) -> ObliviousTrees:
     """Grow trees one after the other, each on the errors of those before it (Friedman 2001).
 
@@ -124,6 +139,11 @@ def fit_trees(
         Asked before each tree. When True, the trees so far must do.
     count
         Trees that are grown; the others add nothing.
+    share
+        Weight of the trees beside the perceptron.
+    seconds
+        Time for the trees. What the first one takes tells whether they must be fewer, but no
+        fewer than `FEWEST_TREES`; then each counts for more.
 
     Returns
     -------
@@ -141,11 +161,16 @@ def fit_trees(
     prior = np.log(truth.mean(1).clip(_SMALLEST_SHARE))
     logits = np.repeat(prior[:, None], x.shape[1], 1)
     trees.prior.copy_(torch.from_numpy(prior))
-    rate = min(_LEARNING_RATE * TREES / count, _LARGEST_LEARNING_RATE)
+    trees.share.fill_(share)
+    rate, begin = _rate(count), time.monotonic()
     leaves = trees.leaf.numpy().reshape(n_classes, TREES, 1 << DEPTH)
     for tree in range(count):
-        if interrupted():
+        if tree >= count or interrupted():
             break
+        if tree == 1 and math.isfinite(seconds):
+            possible = seconds / max(time.monotonic() - begin, _SHORTEST)
+            count = min(count, max(int(possible), FEWEST_TREES))
+            rate = _rate(count)
         probability = np.exp(logits - logits.max(0))
         probability /= probability.sum(0)
         slope, curvature = probability - truth, probability * (1 - probability)
@@ -162,6 +187,11 @@ def fit_trees(
             leaves[c, tree] = -rate * slopes / (curvatures + _REGULARIZATION)
             logits[c] += leaves[c, tree][row]
     return trees.to(features.device)
+
+
+def _rate(count: int) -> float:
+    """Share of each tree's answer that is added, where there are so many trees."""
+    return min(_LEARNING_RATE * TREES / count, _LARGEST_LEARNING_RATE)
 
 
 def _choose(rng: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -50,7 +50,7 @@ def check_slice(ref: str, probabilities: Tensor, target: Tensor) -> SliceCheck:
     top, taken = probabilities.max(1)
     found, voxels = taken.bincount(minlength=k), target.bincount(minlength=k)
     hits = target[taken == target].bincount(minlength=k)
-    expected_hits = taken.bincount(top, k)
+    expected_hits = taken.cpu().bincount(top.cpu().double(), k)
     expected_voxels = probabilities.sum(0)
     counts = (found, hits, voxels, expected_hits, expected_voxels)
     by_class = zip(*(values.tolist() for values in counts), strict=True)
@@ -111,7 +111,7 @@ def _of_class(stack: float | None, checks: Sequence[ClassCheck]) -> ExpectedIoU 
     half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
     center = _log_odds(stack) + shift
     low, value, high = (float(expit(center + by)) for by in (-half, 0.0, half))
-    return ExpectedIoU(value, low, high, len(checks))
+    return ExpectedIoU(value, low, high, n)
 
 
 def _iou(found: float, hits: float, voxels: float) -> float | None:

@@ -105,14 +105,15 @@ class _Sums:
         self._add_to_slices(self._unsure, start, probabilities * entropy)
         self._add_to_cells(start, entropy)
         top, taken = (values.flatten() for values in probabilities.max(0))
-        self._found += taken.bincount(minlength=self._k).double().cpu().numpy()
-        self._hits += taken.bincount(top, self._k).double().cpu().numpy()
+        self._found += taken.bincount(minlength=self._k).cpu().double().numpy()
+        # In double precision: a million voxels, added one by one, are too many for single.
+        self._hits += taken.cpu().bincount(top.cpu().double(), self._k).numpy()
 
     def _add_to_slices(self, sums: list[np.ndarray], start: list[int], values: Tensor) -> None:
         rows, columns = values.sum(3), values.sum((1, 2))  # (K, z, y) and (K, x)
         of_axis = rows.sum(2), rows.sum(1), columns
         for total, first, more in zip(sums, start, of_axis, strict=True):
-            total[first : first + more.shape[1]] += more.T.double().cpu().numpy()
+            total[first : first + more.shape[1]] += more.T.cpu().double().numpy()
 
     def _add_to_cells(self, start: list[int], entropy: Tensor) -> None:
         values = entropy
@@ -128,8 +129,8 @@ class _Sums:
             of_cell = number.bincount(minlength=high - low).float()
             counts = counts * of_cell.view([-1 if a == axis else 1 for a in range(3)])
             where.append(slice(low, high))
-        self._cells[tuple(where)] += values.double().cpu().numpy()
-        self._counts[tuple(where)] += counts.double().cpu().numpy()
+        self._cells[tuple(where)] += values.cpu().double().numpy()
+        self._counts[tuple(where)] += counts.cpu().double().numpy()
 
     def overlaps(self) -> NDArray[np.float64]:
         return np.stack([self._found, self._hits, self._amounts[0].sum(0)], 1)

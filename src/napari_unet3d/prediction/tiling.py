@@ -82,7 +82,7 @@ def plan_tiles(
             count = -(-(last - first) // stride)
             units = (last - first) // unit
             starts = [first + i * units // count * unit for i in range(count + 1)]
-        borders = [(a + size + b) // 2 for a, b in pairwise(starts)]
+        borders = [min(max((a + size + b) // 2, low), high) for a, b in pairwise(starts)]
         outputs.append([(s, s + size) for s in starts])
         cores.append(list(pairwise([low, *borders, high])))
     return Tiles(BoxGrid(outputs), BoxGrid(cores))
@@ -138,7 +138,7 @@ def overlap_slices(tile: Box, box: Box) -> tuple[tuple[slice, ...], tuple[slice,
     here, there = [], []
     for axis in range(3):
         low = max(tile.start[axis], box.start[axis])
-        high = min(tile.stop[axis], box.stop[axis])
+        high = max(low, min(tile.stop[axis], box.stop[axis]))
         here.append(slice(low - tile.start[axis], high - tile.start[axis]))
         there.append(slice(low - box.start[axis], high - box.start[axis]))
     return tuple(here), tuple(there)

@@ -209,9 +209,12 @@ def show_expected(names: Sequence[str], expected: Sequence[ExpectedIoU | None]) 
         (f"{name} " if len(names) > 1 else "") + f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
         for name, e in known
     ]
-    return (
-        f"Expected IoU: {', '.join(texts)}, from {counted(known[0][1].slices, 'annotated slice')}."
-    )
+    fewest = min(e.slices for _, e in known)
+    most = max(e.slices for _, e in known)
+    number = counted(most, "annotated slice")
+    if fewest < most:
+        number = f"{fewest} to {number}"
+    return f"Expected IoU: {', '.join(texts)}, from {number}."
 
 
 def interval_note(number: int) -> str:

@@ -152,12 +152,12 @@ class Speed:
         whole = prod(-(-n // size) for n, size in zip(shape, dense, strict=True))
         most = max(1, limits.statistics_voxels // tile)
         statistics = min(limits.statistics_tiles, most, whole) * tile
-        apart, blended = looks.engine(dense, 0.0), looks.engine(dense)
+        apart, overlapping = looks.engine(dense, 0.0), looks.engine(dense)
         boxes = looks.support.calibration_boxes
         calibration = sum(computed_voxels(apart, box) for box in boxes)
         predicted = limits.calibration_predicted[plan.on_gpu] + tile
         held_out = sorted(plan.annotation.held_out)[: limits.calibration_parts]
-        scores = sum(computed_voxels(blended, slice_box(shape, ref)) for ref in held_out)
+        scores = sum(computed_voxels(overlapping, slice_box(shape, ref)) for ref in held_out)
         return tile, statistics, min(calibration, predicted), scores
 
     def _held_out_pixels(self) -> int:

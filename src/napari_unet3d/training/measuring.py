@@ -135,8 +135,8 @@ class HeldOutSlices:
         list of (SliceRef, Box, tile)
             The slice, a part of it, and the tile (z, y, x) that it is predicted with. Any number
             of parts taken from the beginning are spread over all slices. On the way, each part is
-            the middle of a tile; in the end, it is as large as one, and its tiles are blended as
-            in the dense prediction.
+            the middle of a tile; in the end, it is as large as one, and its tiles overlap as in
+            the dense prediction.
         """
         rng = np.random.default_rng(0)
         parts = []

@@ -50,7 +50,10 @@ def evidence(session: Session) -> Evidence:
 
 def expected(session: Session) -> str:
     """The IoU that is expected of the segmentation; "" where that is not known."""
-    return show_expected([info.name for info in classes_of(session)], session.expected)
+    names = [info.name for info in classes_of(session)]
+    if len(names) != len(session.expected):
+        return ""  # it is of a segmentation with other classes
+    return show_expected(names, session.expected)
 
 
 def classes_of(session: Session) -> tuple[ClassInfo, ...]:
