@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_unet3d.config import PredictionConfig, Triple
+from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box, BoxGrid, plan_blocks
 from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice, drain
@@ -31,7 +31,7 @@ from napari_unet3d.prediction.shortage import (
     ShortageError,
     needing_memory,
 )
-from napari_unet3d.prediction.stack_plan import TileRules
+from napari_unet3d.prediction.stack_plan import DENSE_OVERLAP, TileRules
 from napari_unet3d.prediction.surroundings import read_around
 from napari_unet3d.prediction.tiling import overlap_slices
 from napari_unet3d.sampling.source import GIVEN_UP, Source
@@ -63,10 +63,6 @@ box alone would read 5.8 times its voxels, and 11.7 times where each scale reads
 _SMALLEST_SIDE = 32
 """Voxels of the shortest side of the boxes that are cut for the pixel classifier. The halo of a
 smaller box, which its features need, would take more time than the box."""
-
-
-DENSE_OVERLAP: float = PredictionConfig().overlap
-"""What a tile has in common with the next, unless something else is asked for."""
 
 
 class NotFiniteError(RunFailedError):

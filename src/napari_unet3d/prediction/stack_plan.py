@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from math import prod
 
-from napari_unet3d.config import Triple
+from napari_unet3d.config import PredictionConfig, Triple
 from napari_unet3d.data.boxes import Box
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import (
@@ -21,6 +21,9 @@ from napari_unet3d.prediction.tiling import Tiles, plan_tiles
 _SHORTER = (1, 2, 4, 8)
 """A tile is as long as the network sees along each axis. Where memory does not suffice, it may be a
 half of that, a quarter or an eighth."""
+
+DENSE_OVERLAP: float = PredictionConfig().overlap
+"""What a tile has in common with the next, unless something else is asked for."""
 
 
 class TileRules:

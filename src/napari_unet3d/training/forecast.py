@@ -14,8 +14,7 @@ from napari_unet3d.events import Forecast
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.pixels.features import filter_bank
-from napari_unet3d.prediction.engine import DENSE_OVERLAP
-from napari_unet3d.prediction.stack_plan import TileRules
+from napari_unet3d.prediction.stack_plan import DENSE_OVERLAP, TileRules
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.plan import TrainingPlan

@@ -14,8 +14,9 @@ from napari_unet3d.model.record import FEWEST_ITERATIONS
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.layers import fold_batch_norm
-from napari_unet3d.prediction.engine import DENSE_OVERLAP, Engine, NotFiniteError
+from napari_unet3d.prediction.engine import Engine, NotFiniteError
 from napari_unet3d.prediction.output import output_table
+from napari_unet3d.prediction.stack_plan import DENSE_OVERLAP
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.measuring import HeldOutSlices
 from napari_unet3d.training.plan import TrainingPlan
