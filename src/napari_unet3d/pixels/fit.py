@@ -15,7 +15,7 @@ from torch.nn import functional
 from napari_unet3d.data.boxes import Box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.pixels.trees import TREES, ObliviousTrees, fit_trees
+from napari_unet3d.pixels.trees import SHORTEST, TREES, ObliviousTrees, fit_trees
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,6 @@ _FEWEST_ITERATIONS = 300
 """Iterations of the shortest schedule of which time is left to cross-fitting."""
 _TRIED_ITERATIONS = 20
 """Iterations that are timed first: 0.1 s."""
-_SHORTEST = 1e-6
-"""Seconds that a trial takes at least, on a clock that is too coarse for it."""
 _USED_SHARE = 0.9
 """Share of the time that is planned to be used; the rest is for what is not planned."""
 _TREES_TIME = 0.3
@@ -138,7 +136,7 @@ def fit_pixels(
         begin = time.monotonic()
         trial = replace(SCHEDULE, iterations=_TRIED_ITERATIONS)
         fit_classifier(channels, n_classes, seed, trial, interrupted, features, target)
-        step = max(time.monotonic() - begin, _SHORTEST) / _TRIED_ITERATIONS
+        step = max(time.monotonic() - begin, SHORTEST) / _TRIED_ITERATIONS
         left = _USED_SHARE * seconds_left()
         # Cross-fitting fits the trees of every voxel, and a perceptron for each fold.
         possible = (left - trees_seconds) / step / (1 + _FOLDS)
@@ -226,7 +224,7 @@ def fit_classifier(
             std = features.std(0, correction=0)
             classifier.std.copy_(torch.where(std < _SMALLEST_STD, 1.0, std))
         else:
-            classifier.load_state_dict(start.state_dict(), strict=trees is None)
+            classifier.load_state_dict(start.state_dict())
         optimizer = torch.optim.AdamW(
             classifier.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY
         )

@@ -28,8 +28,8 @@ _LEARNING_RATE, _LARGEST_LEARNING_RATE = 0.1, 0.5
 """Share of each tree's answer that is added. Of fewer trees, each counts for more, up to half."""
 FEWEST_TREES = 8
 """Trees that are grown at least where time is short."""
-_SHORTEST = 1e-6
-"""Seconds that a tree takes at least, on a clock that is too coarse for it."""
+SHORTEST = 1e-6
+"""Seconds that a timed trial takes at least, on a clock that is too coarse for it."""
 _REGULARIZATION = 5.0
 """Curvature that is added to that of each leaf, λ in eq. 5 of Chen and Guestrin 2016: leaves of few
 voxels say little. With 20, 0.007 IoU are lost."""
@@ -168,7 +168,7 @@ def fit_trees(
         if tree >= count or interrupted():
             break
         if tree == 1 and math.isfinite(seconds):
-            possible = seconds / max(time.monotonic() - begin, _SHORTEST)
+            possible = seconds / max(time.monotonic() - begin, SHORTEST)
             count = min(count, max(int(possible), FEWEST_TREES))
             rate = _rate(count)
         probability = np.exp(logits - logits.max(0))
