@@ -36,6 +36,14 @@ CUBIC = {
     "kernels": ((3, 3, 3),) * 3,
     "normalization": "none",
 }
+STEPPED = CUBIC | {"stem": (2, 2, 2), "widths": (4, 8), "strides": ((1, 2, 2),)}
+STEPPED |= {"kernels": ((3, 3, 3), (3, 3, 1))}
+LAYOUTS = {
+    "cubic": CUBIC,
+    "anisotropic": ANISOTROPIC,
+    "stepped": STEPPED,
+    "stepped-plane": ANISOTROPIC | {"stem": (1, 2, 3)},
+}
 CONFIGS = {
     f"{name}-{padding}{'' if widen else '-late'}{'' if keep else '-halved'}": UNetConfig(
         **layout,
@@ -45,7 +53,7 @@ CONFIGS = {
         widen_before_pool=widen,
         keep_up_channels=keep,
     )
-    for name, layout in {"cubic": CUBIC, "anisotropic": ANISOTROPIC}.items()
+    for name, layout in LAYOUTS.items()
     for padding, widen, keep in [
         ("same", True, True),
         ("same", False, False),

@@ -54,7 +54,7 @@ def test_unit_of_the_voxel_size_does_not_matter():
 
 
 def test_coarse_z_waits_until_the_plane_is_as_coarse():
-    network = plan((3.0, 1.0, 1.0))
+    network = plan((3.0, 1.0, 1.0), accelerator=True)
     assert network.strides[0] == (1, 2, 2)
     assert network.kernels[0] == (1, 3, 3)
     assert network.strides[-1] == (2, 2, 2)
@@ -62,7 +62,7 @@ def test_coarse_z_waits_until_the_plane_is_as_coarse():
 
 
 def test_very_coarse_z_is_hardly_pooled():
-    network = plan((11.0, 1.0, 1.0))
+    network = plan((11.0, 1.0, 1.0), accelerator=True)
     assert total_stride(network)[0] == 1
     assert min(total_stride(network)[1:]) >= 4
     # Still three-dimensional: where the plane has become as coarse, z is convolved.
@@ -74,7 +74,7 @@ def test_very_coarse_z_is_hardly_pooled():
 def test_whichever_axis_is_coarse(axis):
     size = [1.0, 1.0, 1.0]
     size[axis] = 3.0
-    network = plan(tuple(size))
+    network = plan(tuple(size), accelerator=True)
     assert network.strides[0][axis] == 1
     assert network.kernels[0][axis] == 1
     assert total_stride(network)[axis] < max(total_stride(network))
@@ -101,6 +101,30 @@ def test_an_axis_of_one_voxel_is_left_alone(axis, spacing):
     assert all(k[axis] == 1 for k in network.kernels)
     assert all(total_stride(network)[a] > 1 for a in others)
     assert all(network.kernels[0][a] == 3 for a in others)
+
+
+@pytest.mark.parametrize("preset", ["fast", "balanced"])
+@pytest.mark.parametrize("size", [(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (1.0, 3.0, 1.0)])
+def test_a_cpu_computes_the_levels_on_a_coarser_grid(size, preset):
+    """Its first convolution steps over what a GPU pools first, so no level is as large."""
+    cpu, gpu = (plan(size, preset=preset, accelerator=a) for a in (False, True))
+    assert cpu.stem == gpu.strides[0]
+    assert gpu.stem == (1, 1, 1)
+    tile = (32, 64, 64)
+    work = [
+        sum(
+            layer.multiply_adds
+            for layer in walk(p.model_copy(update={"widths": gpu.widths}), tile)[0]
+        )
+        for p in (cpu, gpu)
+    ]
+    assert work[0] < work[1] / 2
+    assert output_shape(cpu, tile) == tile
+
+
+def test_a_grid_that_is_too_short_has_no_stem():
+    assert plan(shape=(3, 5, 6)).stem == (1, 1, 1)
+    assert plan(shape=(5, 64, 64)).stem == (1, 2, 2)
 
 
 def test_tiny_odd_stack():
@@ -266,7 +290,7 @@ def test_training_bytes_of_the_paper_s_tile():
 
 @pytest.mark.parametrize(("ratio", "thin"), [(1, False), (11, True)])
 def test_patch_is_no_thicker_than_what_its_slice_can_see(ratio, thin):
-    network = plan((ratio, 1.0, 1.0), (64, 256, 256))
+    network = plan((ratio, 1.0, 1.0), (64, 256, 256), accelerator=True)
     seen = receptive_field(network)[0]
     shape = plan_patch(network, (64, 256, 256), 0, 300_000, 16)
     assert shape[0] == (seen if thin else 16)
