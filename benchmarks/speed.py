@@ -141,11 +141,12 @@ class LayerTimer:
         self._x.requires_grad_(not layer.first)
 
     def _convolve(self) -> Tensor:
-        kernel = self.layer.convolution.kernel
+        c = self.layer.convolution
         if self.layer.upward:
-            return functional.conv_transpose3d(self._x, self._weight, stride=kernel)
-        padding = [k // 2 for k in kernel]
-        return functional.conv3d(self._x, self._weight, padding=padding)
+            return functional.conv_transpose3d(self._x, self._weight, stride=c.kernel)
+        step = [n // m for n, m in zip(c.in_shape, c.shape, strict=True)]
+        padding = [k // s // 2 * s for k, s in zip(c.kernel, step, strict=True)]
+        return functional.conv3d(self._x, self._weight, stride=step, padding=padding)
 
     def forward(self) -> float:
         """Seconds of a forward pass."""

@@ -21,6 +21,7 @@ from napari_unet3d.networks.geometry import (
 )
 from napari_unet3d.networks.planning import (
     halve,
+    largest_cpu_tile,
     plan_patch,
     plan_patches,
     plan_tile,
@@ -120,6 +121,16 @@ def test_a_cpu_computes_the_levels_on_a_coarser_grid(size, preset):
     ]
     assert work[0] < work[1] / 2
     assert output_shape(cpu, tile) == tile
+
+
+def test_tiles_on_a_cpu_are_as_large_as_their_work_allows():
+    """A quicker network gets larger tiles, whose overlaps are computed less often."""
+    quick, slow = plan(), plan(accelerator=True)
+    assert largest_cpu_tile(quick) > 4 * largest_cpu_tile(slow)
+    tile = plan_tile(quick, (512, 512, 512), largest_cpu_tile(quick))
+    work = sum(layer.multiply_adds for layer in walk(quick, tile)[0])
+    assert 2e10 < work <= 1.6e11
+    assert largest_cpu_tile(PAPER_NETWORK) == 3_000_000  # however slow, it is not cut up
 
 
 def test_a_grid_that_is_too_short_has_no_stem():

@@ -21,8 +21,8 @@ from napari_unet3d.networks.layers import Convolution, Pool, normalization
 from napari_unet3d.networks.tracing import Layer, Operation, Walk
 
 _STRIDES_OF_PRESET = {"fast": 2, "balanced": 3}
-"""Largest number of poolings. With three, as in the paper, the network sees 100 voxels; with two it
-is quicker and sees 44."""
+"""Largest number of poolings. With three, as in the paper, the network sees 100 voxels of the grid
+that its finest level has; with two it is quicker and sees 44."""
 
 
 class UNetConfig(Architecture):

@@ -22,7 +22,7 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import largest_map, shrink
-from napari_unet3d.networks.planning import halve, plan_tile, prediction_bytes
+from napari_unet3d.networks.planning import halve, largest_cpu_tile, plan_tile, prediction_bytes
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import Read, feature_count
 from napari_unet3d.prediction.shortage import (
@@ -38,9 +38,6 @@ from napari_unet3d.sampling.source import GIVEN_UP, Source
 
 CPU_TILE = 2_000_000
 """Voxels of the largest tile on a CPU while a model trains."""
-LARGEST_CPU_TILE = 3_000_000
-"""Voxels of the largest tile on a CPU: 144³. It takes 1 to 3 seconds on two cores, and a cancel
-waits for it; tiles of half as many voxels would compute each voxel 1.2 times as often."""
 
 PIXEL_CHUNK = 1_000_000
 """Voxels whose features are computed at once in an image of one channel; fewer in thin boxes, whose
@@ -120,7 +117,7 @@ class Engine:
         self._overlap = overlap
         self._halo = shrink(self.config)
         self._given = tile_shape
-        voxels = LARGEST_CPU_TILE if self.device.type == "cpu" else 1 << 40
+        voxels = largest_cpu_tile(self.config) if self.device.type == "cpu" else 1 << 40
         whole = plan_tile(self.config, source.volume.shape, voxels)
         tile = tile_shape or self._fitting(whole)
         self._room = MemoryPlan(self.config, tile, sum_device or self.device)
@@ -155,8 +152,7 @@ class Engine:
         shape, tile = self.source.volume.shape, self.plan()
         most_tile = int(prod(tile) / self._share_of_limit(tile))
         if self.device.type == "cpu":
-            most_tile = min(most_tile, LARGEST_CPU_TILE)
-
+            most_tile = min(most_tile, largest_cpu_tile(self.config))
         plan = partial(
             self._rules.plan, most_tile=most_tile, most_block=most_voxels, tile=self._given
         )

@@ -21,7 +21,7 @@ from napari_unet3d.data.boxes import BoxGrid
 from napari_unet3d.prediction.tiling import count_tiles
 
 _LONGEST_TILE = 1024
-"""Voxels. With an overlap of 25 voxels, a longer tile saves less than 3 % along an axis."""
+"""Voxels. With an overlap of 50 voxels, a longer tile saves less than 5 % along an axis."""
 _CANDIDATES = 32
 """Tiles and blocks of up to so many different lengths are all compared along an axis; beyond, each
 differs from the next by 3 % or more."""

@@ -150,13 +150,19 @@ def model_section(session: Session) -> Section:
 
 
 def _layout(network: Mapping[str, Any]) -> dict[str, str]:
-    names = {"widths": "Channels of the levels", "strides": "Strides", "kernels": "Kernels"}
+    names = {
+        "widths": "Channels of the levels",
+        "stem": "Step of the first convolution",
+        "strides": "Strides",
+        "kernels": "Kernels",
+    }
+    given = {name: network[name] for name in names if isinstance(network.get(name), list)}
+    levels = {name: [x] if name == "stem" else x for name, x in given.items()}
     return {
-        title: "; ".join(
-            " × ".join(map(str, x)) if isinstance(x, list) else str(x) for x in network[name]
+        names[name]: "; ".join(
+            " × ".join(map(str, x)) if isinstance(x, list) else str(x) for x in level
         )
-        for name, title in names.items()
-        if isinstance(network.get(name), list)
+        for name, level in levels.items()
     }
 
 
