@@ -193,37 +193,38 @@ def _block_votes(labels: Labels, annotated: list[int], factors: Triple) -> NDArr
 
 
 def forest(
-    volume: Volume, labels: Labels, seconds: float, seed: int, look: Look | None = None
+    volume: Volume,
+    labels: Labels,
+    seconds: float,
+    seed: int,
+    look: Look | None = None,
+    target: Volume | None = None,
 ) -> Result:
     """A random forest on the gray value, edges and texture around a voxel: ilastik's idea.
 
-    Features of scikit-image at σ = 1…8 voxels in 3D, 100 trees, 60,000 labelled voxels.
+    Features of scikit-image at σ = 1…8 voxels in 3D, 100 trees, 60,000 labelled voxels. It is
+    applied to the stack itself, or to `target`.
     """
     need("sklearn")
-    from skimage.feature import multiscale_basic_features
     from sklearn.ensemble import RandomForestClassifier
 
     threads = torch.get_num_threads()
     begin = time.perf_counter()
-    features = np.concatenate(
-        [
-            multiscale_basic_features(channel, True, True, True, 1, 8, None, threads)
-            for channel in _image(volume)
-        ],
-        axis=-1,
-    ).reshape(labels.size, -1)
+    features = _scikit_features(volume)
     rng = np.random.default_rng(seed)
     chosen = np.flatnonzero(labels)
     chosen = rng.choice(chosen, min(len(chosen), FOREST_VOXELS), replace=False)
     trees = RandomForestClassifier(100, min_samples_leaf=2, n_jobs=threads, random_state=seed)
     trees.fit(features[chosen], labels.ravel()[chosen])
     trained = time.perf_counter()
+    if target is not None:
+        features = _scikit_features(target)
     results = _results([int(v) for v in trees.classes_])
-    probabilities = np.empty((len(results), labels.size), np.float16)
-    for start in range(0, labels.size, FOREST_BLOCK):
+    probabilities = np.empty((len(results), len(features)), np.float16)
+    for start in range(0, len(features), FOREST_BLOCK):
         block = slice(start, start + FOREST_BLOCK)
         probabilities[:, block] = trees.predict_proba(features[block]).T
-    probabilities = probabilities.reshape(-1, *labels.shape)
+    probabilities = probabilities.reshape(-1, *(target or volume).shape)
     return Result(
         results[probabilities.argmax(0)],
         tuple(map(int, results)),
@@ -231,6 +232,19 @@ def forest(
         trained - begin,
         time.perf_counter() - trained,
     )
+
+
+def _scikit_features(volume: Volume) -> NDArray[np.float32]:
+    """(voxels, features)."""
+    from skimage.feature import multiscale_basic_features
+
+    threads = torch.get_num_threads()
+    found = [
+        multiscale_basic_features(channel, True, True, True, 1, 8, None, threads)
+        for channel in _image(volume)
+    ]
+    features: NDArray[np.float32] = np.concatenate(found, axis=-1)
+    return features.reshape(-1, features.shape[-1])
 
 
 # --- nnU-Net --------------------------------------------------------------------------------

@@ -144,7 +144,8 @@ class TrainingConfig(_Frozen):
         None,
         ge=1,
         le=64,
-        description="Patches per iteration; when empty, 2 in fp32 on a CPU, else 1.",
+        description="Patches per iteration; when empty, 2 in fp32 on a CPU and for very small "
+        "stacks, else 1.",
     )
     learning_rate: float | None = Field(
         None, gt=0, le=10, description="Peak learning rate; the preset's when empty."
@@ -219,7 +220,7 @@ class PredictionConfig(_Frozen):
         None, description="Tile (z, y, x) the network sees, voxels; planned when empty."
     )
     overlap: float = Field(
-        0.25,
+        0.16,
         ge=0,
         le=0.75,
         description="Voxels that a tile has in common with the next, as a share of what the "

@@ -22,6 +22,7 @@ from napari_unet3d.networks.geometry import (
 from napari_unet3d.networks.planning import (
     halve,
     largest_cpu_tile,
+    plan_batch,
     plan_patch,
     plan_patches,
     plan_tile,
@@ -131,6 +132,20 @@ def test_tiles_on_a_cpu_are_as_large_as_their_work_allows():
     work = sum(layer.multiply_adds for layer in walk(quick, tile)[0])
     assert 2e10 < work <= 1.6e11
     assert largest_cpu_tile(PAPER_NETWORK) == 3_000_000  # however slow, it is not cut up
+
+
+@pytest.mark.parametrize(
+    ("shape", "precision", "accelerator", "batch"),
+    [
+        ((64, 256, 256), "bf16", False, 1),
+        ((64, 256, 256), "fp32", False, 2),
+        ((64, 256, 256), "fp32", True, 1),
+        ((42, 47, 41), "bf16", False, 2),  # patches of 8 × 48 × 48
+    ],
+)
+def test_a_batch_of_small_patches_has_two(shape, precision, accelerator, batch):
+    network = plan(shape=shape, accelerator=accelerator)
+    assert plan_batch(network, shape, accelerator, precision) == batch
 
 
 def test_a_grid_that_is_too_short_has_no_stem():

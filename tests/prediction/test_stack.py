@@ -25,8 +25,10 @@ def test_block_by_block_equals_at_once(trained):
     """With little memory the stack is predicted block by block; the tiles are as large."""
     volume = Volume(blobs((30, 38, 20))[0])
     tile = (12, 24, 24)
-    at_once, p, u, _ = run(trained["channel"], volume, tile_shape=tile)
-    in_blocks, q, v, _ = run(trained["channel"], volume, tile_shape=tile, memory=100_000)
+    at_once, p, u, _ = run(trained["channel"], volume, tile_shape=tile, overlap=0.25)
+    in_blocks, q, v, _ = run(
+        trained["channel"], volume, tile_shape=tile, memory=100_000, overlap=0.25
+    )
     assert 0 < np.abs(p - q).max() < 0.2, "it was one block, or seams are seen"
     assert np.abs(p - q).mean() < 0.005
     assert np.abs(u - v).mean() < 0.01

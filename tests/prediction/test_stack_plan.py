@@ -16,7 +16,7 @@ from napari_unet3d.data.boxes import Box
 from napari_unet3d.networks.geometry import fits, output_shape, receptive_field, total_stride
 from napari_unet3d.networks.planning import prediction_bytes
 from napari_unet3d.networks.unet import PAPER_NETWORK, UNetConfig
-from napari_unet3d.prediction.stack_plan import TileRules
+from napari_unet3d.prediction.stack_plan import DENSE_OVERLAP, TileRules
 
 GIB = 1 << 30
 SHAPES = (
@@ -41,9 +41,7 @@ def passes() -> Iterator[Any]:
 def test_a_voxel_is_computed_at_most_2_4_times_with_2_gib(
     passes: Any, shape: tuple[int, int, int], chunk: tuple[int, int, int]
 ) -> None:
-    # Blocks of whole planes' chunks cannot be as thick as they had to be for 1.6.
-    limits = ((0.25, 2.4),) if chunk[0] == 1 < chunk[1] else ((0.25, 2.4), (0.125, 1.6))
-    for overlap, most in limits:
+    for overlap, most in ((DENSE_OVERLAP, 2.4), (0.125, 1.8)):
         plan = passes.plan_of(shape, 2 * GIB, chunk, overlap)
         assert 1 <= plan.passes <= most, plan
 

@@ -50,6 +50,7 @@ def test_sample_strokes_button_dense_layer(
     assert [c.name for c in dock.class_table.value()] == ["tubule wall", "lumen"]
     assert dock.run_bar.message.text().startswith("Choose a class")
 
+    dock.form.advanced.editors["patch_shape"].setValue((8, 32, 32))  # of isotropic voxels
     viewer.reset_view()
     qtbot.wait(200)
     for z, label in ((3, 1), (3, 2), (8, 3), (8, 1)):

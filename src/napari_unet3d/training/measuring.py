@@ -14,7 +14,7 @@ from napari_unet3d.data.boxes import Box, plan_blocks, plan_parts, slice_box, sp
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.evidence import ClassOnSlice, SliceScore
-from napari_unet3d.networks.geometry import output_shape
+from napari_unet3d.networks.geometry import output_shape, total_stride
 from napari_unet3d.prediction.engine import Engine, NotFiniteError
 from napari_unet3d.prediction.scores import Overlap, label_table
 from napari_unet3d.prediction.surfaces import SurfaceDistance, surface_distance
@@ -140,6 +140,7 @@ class HeldOutSlices:
         """
         rng = np.random.default_rng(0)
         parts = []
+        stride = total_stride(self._tiles.network)
         for number, ref in enumerate(sorted(self._annotation.held_out)):
             tile = self._tiles.dense if final else self._tiles.thin(ref.axis)
             out = output_shape(self._tiles.network, tile)
@@ -148,8 +149,9 @@ class HeldOutSlices:
                 grid = plan_blocks(whole.shape, out, prod(out) // out[ref.axis])
             else:
                 z, y, x = (
-                    n if n <= m else max(1, int(m * _SCORED_SHARE))
-                    for n, m in zip(whole.shape, out, strict=True)
+                    # A tile starts at a multiple of the stride before the part.
+                    n if n <= m else max(1, min(int(m * _SCORED_SHARE), m - step + 1))
+                    for n, m, step in zip(whole.shape, out, stride, strict=True)
                 )
                 grid = plan_parts(whole.shape, (z, y, x))
             grid = grid.moved(whole.start)

@@ -25,7 +25,7 @@ from napari_unet3d.networks import NetworkConfig, network_of_kind
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import PresetFacts
 from napari_unet3d.networks.device import Precision
-from napari_unet3d.networks.geometry import smallest_map
+from napari_unet3d.networks.geometry import next_fitting, smallest_map
 from napari_unet3d.networks.planning import plan_batch, plan_patches
 from napari_unet3d.prediction.matching import voxel_size_note
 from napari_unet3d.training.budget import Budget
@@ -216,7 +216,9 @@ def plan_training(
         slices = annotation.labelled_voxels(ledger=ledger)
         clip = _clip_percentiles(config, start_from)
         intensity = IntensityNormalization.estimate(volume, clip, slices)
-    batch_size = config.batch_size or plan_batch(device.type != "cpu", precision)
+    batch_size = config.batch_size or plan_batch(
+        network, volume.shape, device.type != "cpu", precision
+    )
     choice = _PatchChoice(network, volume.shape, config.patch_shape, device, precision, batch_size)
     plan = TrainingPlan(
         volume=volume,
@@ -343,4 +345,5 @@ def _check_patch(network: NetworkConfig, patch: Triple) -> None:
         if smallest_map(network, patch) == 1:
             raise ValueError(f"a patch of {patch} voxels shrinks to a single one")
     except ValueError as error:
-        raise BadInputError(f"{error}; leave the patch shape empty, or make it larger") from error
+        larger = describe_shape(next_fitting(network, patch))
+        raise BadInputError(f"{error}; leave the patch shape empty, or take {larger}") from error
