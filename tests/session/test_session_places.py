@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,10 +120,11 @@ def place() -> Iterator[Path]:
 def allow(path: Path, writing: bool) -> None:
     """Let everybody write into a folder and all that is in it, or nobody."""
     for entry in (path, *path.rglob("*")):
-        if entry.is_dir():
-            entry.chmod(0o777 if writing else 0o555)
-        else:
-            entry.chmod(0o666 if writing else 0o444)
+        with suppress(FileNotFoundError):  # a file that the session replaced meanwhile
+            if entry.is_dir():
+                entry.chmod(0o777 if writing else 0o555)
+            else:
+                entry.chmod(0o666 if writing else 0o444)
 
 
 def until(condition: Callable[[], object], seconds: float = 15.0) -> bool:
