@@ -141,11 +141,18 @@ def test_tiles_on_a_cpu_are_as_large_as_their_work_allows():
         ((64, 256, 256), "fp32", False, 2),
         ((64, 256, 256), "fp32", True, 1),
         ((42, 47, 41), "bf16", False, 2),  # patches of 8 × 48 × 48
+        ((1, 1024, 1024), "bf16", False, 1),  # small only along slices that nobody annotates
     ],
 )
 def test_a_batch_of_small_patches_has_two(shape, precision, accelerator, batch):
     network = plan(shape=shape, accelerator=accelerator)
     assert plan_batch(network, shape, accelerator, precision) == batch
+
+
+def test_images_and_probabilities_count_where_they_are_more_than_the_maps():
+    many = plan(in_channels=8, n_classes=40)
+    tile = (64, 64, 64)
+    assert prediction_bytes(many, tile, "bf16") >= prod(tile) * (4 * 8 + 8 * 40)
 
 
 def test_a_grid_that_is_too_short_has_no_stem():

@@ -249,6 +249,18 @@ def test_bf16_gradients_are_right_when_a_level_is_2_deep(level, guarded, monkeyp
         assert error > 0.3
 
 
+@pytest.mark.parametrize("stem", [(2, 2, 2), (1, 2, 2)])
+@pytest.mark.parametrize("depth", [2, 4, 6, 8])
+def test_bf16_gradients_of_a_stem_are_right(depth, stem):
+    """Its map is shallower than its input."""
+    if not cpu_has_bf16():
+        pytest.skip("this CPU computes no bf16")
+    config = small(normalization="channel", widths=(16, 32), strides=((1, 2, 2),), stem=stem)
+    config = config.model_copy(update={"kernels": ((3, 3, 3),) * 2})
+    error, _ = worst_bf16_error(config, (depth, 32, 32))
+    assert error < 0.1
+
+
 @pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3)])
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
 def test_bf16_gradients_of_shallow_maps_are_right(depth, kernel):

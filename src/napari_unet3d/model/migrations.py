@@ -58,7 +58,20 @@ def _to_7(header: Header) -> Header:
     return header
 
 
-MIGRATIONS: tuple[Callable[[Header], Header], ...] = (_to_2, _to_3, _to_4, _to_5, _to_6, _to_7)
+def _to_8(header: Header) -> Header:
+    """Version 8 added the stem of a U-Net; without one, its grid is that of the image."""
+    return header
+
+
+MIGRATIONS: tuple[Callable[[Header], Header], ...] = (
+    _to_2,
+    _to_3,
+    _to_4,
+    _to_5,
+    _to_6,
+    _to_7,
+    _to_8,
+)
 """The first one takes a header of version 1 to version 2, and so on."""
 
 FORMAT_VERSION = len(MIGRATIONS) + 1

@@ -10,7 +10,7 @@ from napari_unet3d.networks.tracing import Walk
 
 MOST_STRIDE = 64
 """Voxels that become one along an axis: six poolings by 2, as many as a U-Net of seven levels has.
-Networks planned here, and the paper's, pool by 8."""
+Networks planned here pool by 16 at most, the paper's by 8."""
 MOST_VALUES = 1 << 27
 """Values of all feature maps of the smallest tile: 0.5 GiB in fp32. The paper's network, whose
 smallest tile has 92 voxels along each axis, takes 82 million; networks planned here take less than

@@ -26,7 +26,7 @@ class Convolution(nn.Conv3d):
     It works around two faults of torch 2.13 on CPUs:
 
     - The weight gradient of a bf16 convolution with a 3×3×3 kernel is wrong (NaN, inf, or 100 %
-      error) when the map is exactly 2 voxels deep. Such a map is computed in fp32, which costs
+      error) when the map is exactly 2 voxels deep, before or after a stride. Such a map is computed in fp32, which costs
       little: only the small maps of coarse levels are so shallow.
     - Torch computes a small fp32 map in a batch of one up to 25 times slower than oneDNN would.
       Without gradients, oneDNN is called directly. Its operator has no gradient, so with gradients
@@ -37,7 +37,8 @@ class Convolution(nn.Conv3d):
         """(N, C, Z, Y, X) → (N, C', Z', Y', X')."""
         if x.device.type != "cpu":
             return super().forward(x)
-        if x.shape[2] == 2 and self.kernel_size[0] > 1:
+        depth = x.shape[2]
+        if 2 in (depth, depth // self.stride[0]) and self.kernel_size[0] > 1:
             with torch.autocast("cpu", enabled=False):
                 return self._forward(x.float())
         return self._forward(x)

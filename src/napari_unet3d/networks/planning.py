@@ -25,6 +25,9 @@ _PREDICTION_BYTES_FP32, _PREDICTION_BYTES_HALF, _PREDICTION_BYTES_HALF_ON_GPU = 
 3.15 and 1.3 to 1.5 (bf16) were measured in tiles from 64³ to 144³ (torch 2.13). The third is 1.18
 times the 1.69 measured on an H100 with torch 2.11, in tiles from 16 × 128 × 128 to
 128 × 384 × 384."""
+_IMAGE_BYTES, _PROBABILITY_BYTES = 6, 10
+"""Bytes of a voxel for each channel and each class: an fp32 image with its copy in half precision;
+logits in half precision and fp32, and probabilities."""
 _SMALL_PATCH = 50_000
 """Voxels. Where the stack leaves no larger patches, a batch has two of them: its statistics would
 come from too few voxels. On the hippocampus (42 × 47 × 41 voxels, patches of 18,000), that raises
@@ -40,9 +43,10 @@ _SHORTEST_SIDE = 16
 """Voxels: shortest side of a patch within the annotated slice, unless the stack is smaller. Three
 poolings leave 2 of 16."""
 _SMALL_DEPTH = 8
-"""Voxels. On a CPU the first patches are half as deep as later ones and twice as wide, so they hold
-twice as many labelled voxels. After 60 iterations, the IoU of the network alone rises from 0.724 to
-0.738 on plant cells and from 0.783 to 0.786 on vessels."""
+"""Voxels. On a CPU the first patches are half as deep as later ones, where the network's stride
+allows it, and twice as wide, so they hold twice as many labelled voxels. After 60 iterations on a
+full grid, the IoU of the network alone rises from 0.724 to 0.738 on plant cells and from 0.783 to
+0.786 on vessels."""
 _CPU_TILE_VOXELS, _CPU_TILE_WORK = 3_000_000, 1.6e11
 """Voxels, and multiply-adds, of the largest tile on a CPU, whichever allows more. The second take 1
 to 3 seconds on two cores, for which a cancel waits; tiles of half the work would compute each voxel
@@ -75,7 +79,7 @@ def plan_batch(
     if precision == "fp32" and not accelerator:
         return 2
     patches = plan_patches(network, stack_shape, accelerator, 1 << 62, precision, small=True)
-    return 2 if min(prod(patch) for patch in patches.values()) < _SMALL_PATCH else 1
+    return 2 if max(prod(patch) for patch in patches.values()) < _SMALL_PATCH else 1
 
 
 def training_bytes(
@@ -93,7 +97,10 @@ def prediction_bytes(
     """Bytes that predicting one tile needs at most; weights, image and result left out."""
     half = _PREDICTION_BYTES_HALF_ON_GPU if accelerator else _PREDICTION_BYTES_HALF
     bytes_per_value = _PREDICTION_BYTES_FP32 if precision == "fp32" else half
-    return int(feature_map_values(network, tile) * bytes_per_value)
+    maps = int(feature_map_values(network, tile) * bytes_per_value)
+    # With many channels or classes, the image and the probabilities take more than the maps.
+    ends = _IMAGE_BYTES * network.in_channels + _PROBABILITY_BYTES * network.n_classes
+    return max(maps, prod(tile) * ends)
 
 
 def plan_patch(
@@ -119,15 +126,17 @@ def plan_patch(
     # What lies farther from the annotated slice than the network sees teaches nothing.
     depth = min(depth, receptive_field(network)[thin_axis])
     shape = [min(depth, n) if a == thin_axis else n for a, n in enumerate(stack_shape)]
-    shape[thin_axis] = next_fitting(network, (shape[0], shape[1], shape[2]))[thin_axis]
+    cut = shrink(network)
+    z, y, x = (n + m for n, m in zip(shape, cut, strict=True))
+    shape[thin_axis] = next_fitting(network, (z, y, x))[thin_axis] - cut[thin_axis]
     flat = [a for a in range(3) if a != thin_axis]
     area = max(1, voxels // shape[thin_axis])
     side = max(_SHORTEST_SIDE, int(area**0.5))
     first, second = sorted(flat, key=lambda a: shape[a])
     shape[first] = min(shape[first], side)
     shape[second] = min(shape[second], max(side, area // shape[first]))
-    z, y, x = (n + cut for n, cut in zip(shape, shrink(network), strict=True))
-    return _normalizable(network, next_fitting(network, (z, y, x)))
+    z, y, x = (n + m for n, m in zip(shape, cut, strict=True))
+    return normalizable(network, next_fitting(network, (z, y, x)))
 
 
 def plan_patches(
@@ -185,7 +194,7 @@ def plan_tile(network: Architecture, stack_shape: Triple, voxels: int) -> Triple
 
     It has more voxels where the network takes no smaller tile.
     """
-    return _shrink_to(network, _normalizable(network, _covering(network, stack_shape)), voxels)
+    return _shrink_to(network, normalizable(network, _covering(network, stack_shape)), voxels)
 
 
 def largest_cpu_tile(network: Architecture) -> int:
@@ -215,10 +224,11 @@ def _cuts_off_most(network: Architecture) -> bool:
     return any(2 * cut > n for cut, n in pairs)
 
 
-def _normalizable(network: Architecture, shape: Triple) -> Triple:
+def normalizable(network: Architecture, shape: Triple) -> Triple:
     """Grow a patch or tile until no normalized map has a single voxel, which has no statistics.
 
-    Such maps arise when a network planned for a large stack is used on a small one.
+    `shape` must fit the network. Such maps arise when a network planned for a large stack is used
+    on a small one.
     """
     for _ in range(_GROWTH_STEPS):
         if smallest_map(network, shape) > 1:

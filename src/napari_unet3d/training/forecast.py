@@ -13,6 +13,7 @@ from napari_unet3d.data.boxes import Box, slice_box
 from napari_unet3d.events import Forecast
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Network
+from napari_unet3d.networks.planning import largest_cpu_tile, plan_tile
 from napari_unet3d.pixels.features import filter_bank
 from napari_unet3d.prediction.stack_plan import DENSE_OVERLAP, TileRules
 from napari_unet3d.training.learner import Learner
@@ -167,6 +168,8 @@ class Speed:
     def _stack_voxels(self) -> int:
         """Voxels that the network computes to segment one time point."""
         network, shape, tile = self._plan.network, self._plan.volume.shape, self._looks.tiles.dense
+        if not self._plan.on_gpu:
+            tile = plan_tile(network, shape, largest_cpu_tile(network))
         rules = TileRules(network, shape, DENSE_OVERLAP)
         return len(rules.tiles(Box((0, 0, 0), shape), tile).outputs) * prod(tile)
 

@@ -17,8 +17,8 @@ class LookLimits:
         Batch-norm statistics of the final model come from at most so many tiles and voxels, but
         from one tile at least; those of a look on the way come from one tile.
     cpu_tile
-        Voxels of a tile of the final measurement on a CPU: those of the dense prediction, so
-        that the scores are those of the result. On a GPU they are `statistics_voxels`.
+        Voxels of a tile of the final measurement on a CPU; those of the dense prediction may be
+        larger, since they cover more than a slice. On a GPU they are `statistics_voxels`.
     look_voxels
         Voxels of a tile of a look on the way: a quarter of a second on two cores, for which the
         training waits.

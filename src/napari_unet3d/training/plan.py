@@ -26,7 +26,7 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import PresetFacts
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import next_fitting, smallest_map
-from napari_unet3d.networks.planning import plan_batch, plan_patches
+from napari_unet3d.networks.planning import normalizable, plan_batch, plan_patches
 from napari_unet3d.prediction.matching import voxel_size_note
 from napari_unet3d.training.budget import Budget
 from napari_unet3d.training.checkpoint import check_start
@@ -345,5 +345,5 @@ def _check_patch(network: NetworkConfig, patch: Triple) -> None:
         if smallest_map(network, patch) == 1:
             raise ValueError(f"a patch of {patch} voxels shrinks to a single one")
     except ValueError as error:
-        larger = describe_shape(next_fitting(network, patch))
+        larger = describe_shape(normalizable(network, next_fitting(network, patch)))
         raise BadInputError(f"{error}; leave the patch shape empty, or take {larger}") from error

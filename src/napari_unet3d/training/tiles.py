@@ -8,7 +8,7 @@ from math import prod
 from napari_unet3d.config import Triple
 from napari_unet3d.data.boxes import Box
 from napari_unet3d.networks import NetworkConfig
-from napari_unet3d.networks.geometry import is_padded
+from napari_unet3d.networks.geometry import is_padded, total_stride
 from napari_unet3d.networks.planning import plan_patch, plan_tile
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training.limits import LookLimits
@@ -43,10 +43,15 @@ class LookTiles:
     limits: LookLimits
 
     def thin(self, axis: int) -> Triple:
-        """A tile for a slice perpendicular to `axis`: thin as a training patch, so it is fast."""
+        """A tile for a slice perpendicular to `axis`: thin, so it is fast.
+
+        It is deeper than a training patch by the stride of the network, since tiles start at
+        multiples of it: the slice lies as far from the padding as in training.
+        """
         if not is_padded(self.network):
             return self.dense
-        voxels, depth = self.limits.look_voxels, self.depths[axis]
+        depth = self.depths[axis] + total_stride(self.network)[axis]
+        voxels = self.limits.look_voxels
         return plan_patch(self.network, self.stack_shape, axis, voxels, depth)
 
     def of(self, voxels: int) -> Triple | None:
