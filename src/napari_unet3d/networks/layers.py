@@ -26,8 +26,8 @@ class Convolution(nn.Conv3d):
     It works around two faults of torch 2.13 on CPUs:
 
     - The weight gradient of a bf16 convolution with a 3×3×3 kernel is wrong (NaN, inf, or 100 %
-      error) when the map is exactly 2 voxels deep, before or after a stride. Such a map is computed in fp32, which costs
-      little: only the small maps of coarse levels are so shallow.
+      error) when the map is exactly 2 voxels deep, before or after a stride. Such a map is computed
+      in fp32, which costs little: only the small maps of coarse levels are so shallow.
     - Torch computes a small fp32 map in a batch of one up to 25 times slower than oneDNN would.
       Without gradients, oneDNN is called directly. Its operator has no gradient, so with gradients
       the map is computed twice, as a batch of two.
