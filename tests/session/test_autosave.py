@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -320,3 +321,27 @@ def test_the_end_is_the_end(saver: AutoSaver) -> None:
     assert not {n for n in names if n.startswith("session")}
     with SessionFolder.open(saver.folder.path) as folder:
         assert not folder.crashed
+
+
+def test_a_reader_sees_what_is_settled_while_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread moves a commit from the journal to its place between two readings."""
+    from napari_unet3d.session import state
+
+    with SessionFolder.create(tmp_path / "b.unet3d-session", file_session(tmp_path)) as folder:
+        folder.set_record(folder.record().model_copy(update={"held_out": ("z=5",)}))
+        folder.commit(model_follows=False)
+
+        def settling(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+            def then_settled(path: Path) -> Any:
+                found = read(path)
+                found = found if isinstance(found, state.FolderState) else list(found)
+                assert folder.settle(10.0)
+                return found
+
+            return then_settled
+
+        for name in ("settled_state", "read_commits"):
+            monkeypatch.setattr(state, name, settling(getattr(state, name)))
+        assert state.read_state(folder.path).record.held_out == ("z=5",)

@@ -123,11 +123,12 @@ def read_state(folder: Path) -> FolderState:
     BadInputError
         It is no session, damaged, or of a newer version.
     """
+    # Commits first: one that another thread or program settles meanwhile is in the settled state.
+    commits = [(c.number, c.files.get(STATE_FILE), c.path) for c in read_commits(folder)]
     state = settled_state(folder)
-    for commit in read_commits(folder):
-        content = commit.files.get(STATE_FILE)
-        if commit.number > state.commit and content is not None:
-            state = parse_state(content, commit.path)
+    for number, content, path in commits:
+        if number > state.commit and content is not None:
+            state = parse_state(content, path)
     return state
 
 
