@@ -27,7 +27,7 @@ from protocol import annotate, class_scores, load_stack, mean_iou, stack_names
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import TrainingProgress
+from napari_unet3d.events import drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks.planning import plan_patches
@@ -68,8 +68,7 @@ def log_probabilities(
     labels = np.empty(volume.shape, np.uint8)
     found = np.empty((len(bundle.classes) + 1, *volume.shape), np.float32)
     begin = time.perf_counter()
-    for _ in predict(bundle, volume, labels, probabilities=found, config=config):
-        pass
+    drain(predict(bundle, volume, labels, probabilities=found, config=config))
     seconds = time.perf_counter() - begin
     return np.log(found + 1e-6), seconds
 
@@ -82,16 +81,9 @@ def run(options: argparse.Namespace, name: str, slices: int, seconds: float, see
     trainer = Trainer(volume, SparseAnnotation.from_labels(labels), config)
     if options.full_grid:
         trainer.plan = on_full_grid(trainer.plan)
-    training, iterations = trainer.run(), 0
     begin = time.perf_counter()
-    while True:
-        try:
-            event = next(training)
-        except StopIteration as end:
-            bundle: ModelBundle = end.value
-            break
-        if isinstance(event, TrainingProgress):
-            iterations = event.iteration
+    bundle = drain(trainer.run())
+    assert bundle is not None
     trained = time.perf_counter() - begin
     values = np.array([0, *(c.value for c in bundle.classes)], np.uint8)
 
@@ -110,7 +102,7 @@ def run(options: argparse.Namespace, name: str, slices: int, seconds: float, see
         "slices": slices,
         "seconds": seconds,
         "seed": seed,
-        "iterations": iterations,
+        "iterations": bundle.record.iterations,
         "trained_s": round(trained, 1),
         "network_s": round(network_s, 1),
         "both_s": round(pixels_s, 1),

@@ -38,10 +38,12 @@ def passes() -> Iterator[Any]:
 
 @pytest.mark.parametrize("chunk", [(1, 1, 1), (64, 128, 128), (1, 512, 512)], ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_voxel_is_computed_at_most_2_4_times_with_2_gib(
+def test_a_voxel_is_computed_at_most_1_8_times_with_2_gib(
     passes: Any, shape: tuple[int, int, int], chunk: tuple[int, int, int]
 ) -> None:
-    for overlap, most in ((DENSE_OVERLAP, 2.4), (0.125, 1.8)):
+    # Blocks of whole chunks cannot be as thick as they had to be for 1.6.
+    most = 1.6 if chunk == (1, 1, 1) else 1.8
+    for overlap in (DENSE_OVERLAP, 0.125):
         plan = passes.plan_of(shape, 2 * GIB, chunk, overlap)
         assert 1 <= plan.passes <= most, plan
 
