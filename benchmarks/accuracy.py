@@ -54,8 +54,7 @@ import networks
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import SlicePreview, TrainingProgress
-from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.events import SlicePreview, TrainingProgress, drain
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
@@ -80,24 +79,21 @@ def segment(
     curve: list[tuple[float, float]] = []
     details: dict[str, Any] = {"iterations": 0}
     begin = time.perf_counter()
-    run = Trainer(volume, SparseAnnotation.from_labels(labels), config).run(control)
-    while True:
-        try:
-            event = next(run)
-        except StopIteration as end:
-            bundle: ModelBundle = end.value
-            break
+
+    def note(event: object) -> None:
         if isinstance(event, TrainingProgress):
             details["iterations"] = event.iteration
         elif isinstance(event, SlicePreview) and look is not None:
             curve.append((time.perf_counter() - begin, look.iou(event.labels)))
+
+    bundle = drain(Trainer(volume, SparseAnnotation.from_labels(labels), config).run(control), note)
+    assert bundle is not None
     trained = time.perf_counter()
     out = np.zeros(volume.shape, np.uint8)
     values = (0, *(c.value for c in bundle.classes))
     probabilities = np.empty((len(values), *volume.shape), np.float16)
     settings = PredictionConfig(device=config.device)
-    for _ in predict(bundle, volume, out, probabilities=probabilities, config=settings):
-        pass
+    drain(predict(bundle, volume, out, probabilities=probabilities, config=settings))
     return Result(
         out,
         values,

@@ -114,7 +114,6 @@ class Engine:
         self.memory = memory
         self._precision = precision
         self._rules = TileRules(self.config, source.volume.shape, overlap, adjoining)
-        self._overlap = overlap
         self._halo = shrink(self.config)
         self._given = tile_shape
         voxels = largest_cpu_tile(self.config) if self.device.type == "cpu" else 1 << 40
@@ -167,7 +166,7 @@ class Engine:
     def parts(self, block: Box, most_voxels: int) -> BoxGrid:
         """Parts of a block that is too large: they may cut through chunks."""
         tile = self.plan()
-        rules = TileRules(self.config, block.shape, self._overlap)
+        rules = self._rules.of_stack(block.shape)
         layout = rules.plan((1, 1, 1), prod(tile), most_voxels, tile)
         least = rules.output(tile)
         boxes = layout.blocks if layout else plan_blocks(block.shape, least, most_voxels)

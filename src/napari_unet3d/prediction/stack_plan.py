@@ -57,6 +57,10 @@ class TileRules:
         self._stride = total_stride(network)
         self._padded = is_padded(network)
 
+    def of_stack(self, shape: Triple) -> TileRules:
+        """The rules for adjoining boxes of another stack, (Z, Y, X) voxels."""
+        return TileRules(self._network, shape, self._share)
+
     def output(self, tile: Triple) -> Triple:
         """Shape (z, y, x) of the output of a tile."""
         z, y, x = (n - cut for n, cut in zip(tile, self._cut, strict=True))
