@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_unet3d.config import Triple
-from napari_unet3d.data.slice_summary import ExpectedIoU, SliceSummary
+from napari_unet3d.data.slice_summary import ExpectedIoU, SliceSummary, StackSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import SliceScore
@@ -75,6 +75,12 @@ class SlicesSummarized:
     bundle: ModelBundle
     summaries: Mapping[int, SliceSummary]
     expected: tuple[ExpectedIoU | None, ...] = ()
+
+    @property
+    def of_stack(self) -> StackSummary:
+        """All of it that is kept of the segmentation."""
+        names = tuple(info.name for info in self.bundle.classes)
+        return StackSummary(names, self.summaries, self.expected)
 
 
 @dataclass(frozen=True)

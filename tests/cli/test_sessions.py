@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.session import room
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.opening import open_session
+from napari_unet3d.session.quality import show_expected
 from napari_unet3d.session.session import RunSettings, Session
+from napari_unet3d.session.summary_file import read_summary
 
 NAME = "image.tif.unet3d-session"
 SETTINGS = RunSettings(
@@ -87,6 +90,27 @@ def test_train_and_predict_go_on_and_the_window_finds_it(
     with SessionFolder.open(session) as folder:
         assert folder.results()["uncertainty"].voxel_size == pytest.approx(VOXEL)
     np.testing.assert_array_equal(found.annotation.labels, LABELS)
+
+
+def test_what_is_expected_is_of_the_segmentation_and_model_in_the_session(
+    run: Callable[..., Any], session: Path, tmp_path: Path
+) -> None:
+    assert run("train", session).code == 0
+    assert run("predict", session).code == 0
+    summary = read_summary(session)
+    assert summary is not None
+    assert summary.class_names == ("blob",)
+    assert [found is not None for found in summary.expected] == [True]
+    text = show_expected(["blob"], summary.expected)
+    assert run("report", session, "-o", tmp_path / "r.html").code == 0
+    assert text in unescape((tmp_path / "r.html").read_text("utf-8"))
+    assert run("train", session).code == 0
+    later = read_summary(session)
+    assert later is not None
+    assert later.expected == ()
+    assert later.by_time.keys() == summary.by_time.keys()
+    assert run("report", session, "-o", tmp_path / "r2.html").code == 0
+    assert text not in unescape((tmp_path / "r2.html").read_text("utf-8"))
 
 
 def test_objects_go_into_the_session(run: Callable[..., Any], session: Path, work: Path) -> None:

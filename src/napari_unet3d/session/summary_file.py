@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,17 @@ def read_summary(folder: Path) -> StackSummary | None:
 def drop_summary(folder: Path) -> None:
     """Remove it, since it is about an older result; OSError when that fails."""
     (folder / SUMMARY).unlink(missing_ok=True)
+
+
+def forget_expected(folder: Path) -> None:
+    """Forget the IoU that was expected, since a newer model took the place of the one it was of.
+
+    Which slices the model was unsure about stays: the segmentation stays, too. Raises OSError when
+    that fails.
+    """
+    summary = read_summary(folder)
+    if summary is not None and summary.expected:
+        write_summary(folder, replace(summary, expected=()))
 
 
 def _per_axis(file: Any, name: str) -> PerAxis:

@@ -53,7 +53,9 @@ T = TypeVar("T")
 State = Literal["checking", "training", "saving", "segmenting"]
 
 
-def follow(events: Generator[Any, None, T], task: str) -> T:
+def follow(
+    events: Generator[Any, None, T], task: str, each: Callable[[Any], object] | None = None
+) -> T:
     """Iterate a generator of events and show them; return what it returns.
 
     Parameters
@@ -62,9 +64,17 @@ def follow(events: Generator[Any, None, T], task: str) -> T:
         Such as `predict` or `run_job`.
     task
         Word at the beginning of each line where there is no terminal, such as "predicting".
+    each
+        Called with every event after it was shown.
     """
     with _Display(RunClock(), task) as display:
-        return drain(events, display.handle)
+
+        def handle(event: Any) -> None:
+            display.handle(event)
+            if each is not None:
+                each(event)
+
+        return drain(events, handle)
 
 
 class TrainingRun:

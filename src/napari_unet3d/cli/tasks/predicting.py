@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,20 @@ def predict_file(
     return segment(session, paths, overwrite=overwrite)
 
 
-def segment(session: Session, paths: Mapping[str, Path], *, overwrite: bool) -> list[Path]:
-    """Segment the image of a session with its model, into files; as `segment_to_files`."""
-    return follow(segment_to_files(session, paths, overwrite=overwrite), "predicting")
+def segment(
+    session: Session,
+    paths: Mapping[str, Path],
+    *,
+    overwrite: bool,
+    each: Callable[[Any], object] | None = None,
+) -> list[Path]:
+    """Segment the image of a session with its model, into files; as `segment_to_files`.
+
+    Parameters
+    ----------
+    session, paths, overwrite
+        As in `segment_to_files`.
+    each
+        Called with every event.
+    """
+    return follow(segment_to_files(session, paths, overwrite=overwrite), "predicting", each)

@@ -16,14 +16,16 @@ from napari_unet3d.cli.tasks.predicting import segment
 from napari_unet3d.cli.tasks.results import say_how_to_go_on
 from napari_unet3d.cli.tasks.training import check_model_space
 from napari_unet3d.cli.terminal import errors
+from napari_unet3d.data.slice_summary import StackSummary
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.events import SlicesSummarized
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.outputs import chosen_outputs, optional_outputs
 from napari_unet3d.session import layout
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import NamedModel, Session, trained_on
 from napari_unet3d.session.session_image import read_image
-from napari_unet3d.session.summary_file import drop_summary
+from napari_unet3d.session.summary_file import drop_summary, forget_expected, write_summary
 from napari_unet3d.session.texts import show_iterations
 
 HOLDER = "napari-unet3d on the command line"
@@ -97,6 +99,7 @@ def train_session(
             def save(bundle: ModelBundle) -> ModelBundle:
                 save_model(bundle, model)
                 folder.note_model(name, run.scores)
+                forget_expected(folder.path)
                 return bundle
 
             trained = run.follow_and_rescue(
@@ -166,14 +169,22 @@ def predict_session(
         (folder.path / layout.RESULTS).mkdir(exist_ok=True)
         names = [output.name for output in chosen_outputs(wanted)]
         paths = {name: layout.result_path(folder.path, name) for name in names}
-        segment(session, paths, overwrite=True)
+        summaries: list[StackSummary] = []
+
+        def note(event: Any) -> None:
+            if isinstance(event, SlicesSummarized):
+                summaries.append(event.of_stack)
+
+        drop_summary(folder.path)  # it is about the result that is replaced
+        segment(session, paths, overwrite=True, each=note)
         folder.note_results(names)
+        for summary in summaries:
+            write_summary(folder.path, summary)
         if folder.state.objects is not None:
             errors.note(
                 "The objects in the session are those of the earlier segmentation. Find them "
                 f"again: napari-unet3d objects {folder.path}"
             )
-        drop_summary(folder.path)
         return paths
 
 

@@ -33,6 +33,5 @@ def newest_summary(events: Sequence[Any]) -> StackSummary | None:
     """The last summary among the events of a run; None where there is none."""
     for event in reversed(events):
         if isinstance(event, SlicesSummarized):
-            names = tuple(info.name for info in event.bundle.classes)
-            return StackSummary(names, event.summaries, event.expected)
+            return event.of_stack
     return None
