@@ -45,10 +45,12 @@ SETTINGS = RunSettings(
 @pytest.fixture
 def session(work: Path, tmp_path: Path) -> Path:
     """A session as the window leaves it: painted, with a held-out slice, not trained."""
+    return make_session(work, tmp_path, SliceRef(0, 5))
+
+
+def make_session(work: Path, tmp_path: Path, *held_out: SliceRef) -> Path:
     image = Path(shutil.copy(work / "image.tif", tmp_path))
-    annotation = SparseAnnotation(
-        LABELS.copy(), (default_class(2, "blob"),), frozenset({SliceRef(0, 5)})
-    )
+    annotation = SparseAnnotation(LABELS.copy(), (default_class(2, "blob"),), frozenset(held_out))
     volume = read_volume(image)
     state = Session(volume=volume, image_path=image, annotation=annotation, settings=SETTINGS)
     SessionFolder.create(tmp_path / NAME, state).close()
@@ -93,8 +95,9 @@ def test_train_and_predict_go_on_and_the_window_finds_it(
 
 
 def test_what_is_expected_is_of_the_segmentation_and_model_in_the_session(
-    run: Callable[..., Any], session: Path, tmp_path: Path
+    run: Callable[..., Any], work: Path, tmp_path: Path
 ) -> None:
+    session = make_session(work, tmp_path)  # no held-out slice tells more
     assert run("train", session).code == 0
     assert run("predict", session).code == 0
     summary = read_summary(session)

@@ -21,6 +21,7 @@ from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.model.mixture import Calibration
+from napari_unet3d.model.mixture_fit import usual_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.unet import UNet3D
 from napari_unet3d.training import learner as learner_module
@@ -101,7 +102,7 @@ def test_weights_are_kept_even_when_the_memory_does_not_suffice_to_finish(monkey
     def never(self, final):
         raise MemoryError
 
-    monkeypatch.setattr(looks_module.Looks, "estimate_statistics", never)
+    monkeypatch.setattr(looks_module.Looks, "prepare", never)
     with pytest.raises(TrainingFailedError) as failure:
         run(make_trainer(iterations=2))
     bundle = failure.value.bundle
@@ -122,7 +123,7 @@ def test_a_failed_training_keeps_both_classifiers_where_it_cannot_be_calibrated(
     failing(monkeypatch, learner_module, "training_state", MemoryError())
     with pytest.raises(TrainingFailedError) as failure:
         run(make_trainer(iterations=3))
-    assert failure.value.bundle.calibration == Calibration(network=0.5, pixels=0.5)
+    assert failure.value.bundle.calibration == usual_calibration(3)
 
 
 def test_a_lost_device_does_not_hide_why_the_training_failed(monkeypatch):
@@ -135,7 +136,7 @@ def test_a_lost_device_does_not_hide_why_the_training_failed(monkeypatch):
     def second_step_is_lost(self, *args):
         if self.iteration == 1:
             for owner, name in (
-                (looks_module.Looks, "estimate_statistics"),
+                (looks_module.Looks, "prepare"),
                 (devices, "make_room"),
                 (record_module, "on_cpu"),
             ):

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import math
 
-from toy_stack import IMAGE, TRAINED, annotate, failing, make_trainer, run, same_tensors
+from toy_stack import (
+    IMAGE,
+    TRAINED,
+    annotate,
+    failing,
+    make_trainer,
+    run,
+    same_tensors,
+    with_checkpoints,
+)
 
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import Notice
+from napari_unet3d.events import Checkpoint, Notice
 from napari_unet3d.model.mixture import Calibration
-from napari_unet3d.training import looks as looks_module
+from napari_unet3d.model.mixture_fit import usual_calibration
 from napari_unet3d.training import support as support_module
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
@@ -43,19 +52,24 @@ def test_stop_before_the_network_has_learned_leaves_it_to_the_pixels(monkeypatch
     assert bundle.calibration == Calibration(network=0, pixels=1)
 
 
-def test_a_network_that_has_hardly_learned_gets_no_guessed_weight(monkeypatch):
-    """Its noise made the result worse than that of the pixel classifier alone."""
+def test_a_network_has_its_usual_weight_where_nothing_is_fitted(monkeypatch):
+    """Where there was no time, or a single slice; what the network learned before counts."""
     fit = support_module.fit_pixels
     _, fitted = run(make_trainer(iterations=2))
-    assert fitted.calibration not in (support_module.EQUAL_WEIGHTS, support_module.PIXELS_ALONE)
+    assert fitted.calibration != usual_calibration(2)
+    _, single = run(make_trainer(annotate(TRAINED[0]), iterations=2))
+    assert single.calibration == usual_calibration(2)
     monkeypatch.setattr(support_module, "fit_pixels", lambda *given: (fit(*given)[0], []))
     _, bundle = run(make_trainer(iterations=2))  # as where there was no time for the rest
-    assert bundle.calibration == support_module.PIXELS_ALONE
-    monkeypatch.setattr(looks_module, "FEWEST_ITERATIONS", 2)
-    _, bundle = run(make_trainer(iterations=2))
-    assert bundle.calibration == support_module.EQUAL_WEIGHTS
-    _, further = run(make_trainer(iterations=1, start=bundle))  # what was learned before counts
-    assert further.calibration == support_module.EQUAL_WEIGHTS
+    assert bundle.calibration == usual_calibration(2)
+    _, further = run(make_trainer(iterations=1, start=bundle))
+    assert further.calibration == usual_calibration(3)
+
+
+def test_looks_on_the_way_weigh_the_network_by_what_it_has_learned():
+    events, _ = run(make_trainer(iterations=3), with_checkpoints())
+    weights = [e.bundle.calibration for e in events if isinstance(e, Checkpoint)]
+    assert weights == [usual_calibration(n) for n in (1, 2, 3)]
 
 
 def test_annotated_slices_are_checked_by_cross_fitting():

@@ -77,7 +77,7 @@ def test_a_network_that_gives_no_numbers_has_no_score_and_no_preview(sample):
     assert [c.iou for c in scores.classes] == [None, None]
     assert scores.scored == 0
     assert looks.preview(HELD[0]) is None
-    looks.estimate_statistics(final=True)
+    looks.prepare(final=True)
     with pytest.raises(NotFiniteError, match="gives no numbers"):
         looks.measure(2, 2.0, final=True)
 
@@ -91,7 +91,7 @@ def test_statistics_that_overflow_are_estimated_again_in_fp32(sample, monkeypatc
         return forward(self, x * torch.inf if torch.is_autocast_enabled("cpu") else x)
 
     monkeypatch.setattr(UNet3D, "forward", short)
-    looks.estimate_statistics(final=False)
+    looks.prepare(final=False)
     assert all(t.isfinite().all() for t in looks.network.state_dict().values())
 
 
@@ -106,6 +106,6 @@ def test_a_look_takes_half_of_the_tile_where_memory_is_short(sample, monkeypatch
         return forward(self, x)
 
     monkeypatch.setattr(UNet3D, "forward", limited)
-    looks.estimate_statistics(final=True)
+    looks.prepare(final=True)
     assert sizes[0] > 4500 >= sizes[-1]
     assert all(t.isfinite().all() for t in looks.network.state_dict().values())

@@ -25,10 +25,18 @@ counts in proportion. After 60 s on two AVX2 cores it saves 0.19 on tubules, whe
 plant cells."""
 _SMALLEST_LOSS = 1e-6
 """Nats. A classifier with a smaller loss leaves nothing to gain."""
+_USUAL_WEIGHT = 0.25
+"""Weight of the network where its stack does not tell; the pixel classifier has the rest. With one
+annotated slice and 60 s, on five development stacks, the mean IoU is 0.589 with it, 0.571 without
+the network, and 0.576 with the weight that was fitted on the slice itself. After 300 s the best
+weight on nuclei still was 0.2."""
 _ITERATIONS_FOR_HALF = 20
 """Iterations after which the network has half of the weight that it has in the end. With all of it
 after 12 iterations, the mixture lost 0.005 IoU to the pixel classifier on one of four stacks; after
 40 it was ahead."""
+_SLICES_FOR_HALF_WEIGHT = 1
+"""Slices beyond the first with which the fitted weight and the usual one count equally: with three
+slices, the fitted one has two thirds. There the fitted one is better, by 0.006 IoU on nuclei."""
 _SLICES_FOR_HALF = 4
 """Slices beyond the first whose temperature and shifts count half. Cross-fitting leaves out half
 of the slices, so its classifiers should be less sure than one that has seen all: on vessels with
@@ -45,6 +53,18 @@ _ROUNDS = 2
 """Rounds over the classes when several are shifted, since each shift changes the others."""
 _CLASSES_FOR_ROUNDS = 10
 """Classes. With more of them one round has to do, since a round takes 25 trials for each class."""
+
+
+def usual_calibration(iterations: int) -> Calibration:
+    """Weights of the two where nothing was fitted, or can be: that takes two slices.
+
+    Parameters
+    ----------
+    iterations
+        Iterations that the network has learned in; with few, it gets less weight.
+    """
+    weight = _learned(iterations) * _USUAL_WEIGHT
+    return Calibration(network=weight, pixels=1 - weight)
 
 
 def fit_calibration(
@@ -70,8 +90,8 @@ def fit_calibration(
     iterations
         Iterations that the network has learned in; with few, it gets less weight.
     slices
-        Annotated slices that the voxels are of; with few, temperature and shifts count less, with
-        one nothing.
+        Annotated slices that the voxels are of; with few, what is fitted counts less, with one
+        nothing: half of a slice hardly tells how the other slices look.
     shift
         Whether classes are shifted. A few slices hardly tell how far a class must be shifted on
         other slices, and a single slice does not tell at all.
@@ -81,10 +101,11 @@ def fit_calibration(
         mixtures = [torch.lerp(pixels, network, w) for w in _NETWORK_WEIGHTS.tolist()]
         losses = [_best_temperature(mixture, target)[1] for mixture in mixtures]
         best = min(range(len(losses)), key=losses.__getitem__)
-        learned = iterations / (iterations + _ITERATIONS_FOR_HALF)
         gain = (losses[0] - losses[best]) / max(losses[0], _SMALLEST_LOSS)
         trust = _TRUST_IN_SEEN_VOXELS * min(1.0, gain / _CONVINCING_GAIN)
-        weight = learned * trust * float(_NETWORK_WEIGHTS[best])
+        fitted = trust * float(_NETWORK_WEIGHTS[best])
+        believed = (slices - 1) / (slices - 1 + _SLICES_FOR_HALF_WEIGHT)
+        weight = _learned(iterations) * (_USUAL_WEIGHT + believed * (fitted - _USUAL_WEIGHT))
         logits = torch.lerp(pixels, network, weight)
     evidence = (slices - 1) / (slices - 1 + _SLICES_FOR_HALF)
     shifts = torch.zeros(logits.shape[1])
@@ -96,6 +117,11 @@ def fit_calibration(
         pixels=(1 - weight) / temperature,
         shift=tuple((shifts / temperature).tolist()) if shift else (),
     )
+
+
+def _learned(iterations: int) -> float:
+    """Share of its weight that a network has after so many iterations."""
+    return iterations / (iterations + _ITERATIONS_FOR_HALF)
 
 
 def _best_temperature(logits: Tensor, target: Tensor) -> tuple[float, float]:

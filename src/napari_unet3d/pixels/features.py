@@ -94,8 +94,7 @@ def filter_bank(read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize) 
                 maps = _interpolate(maps, axis, f, f * more + e, n)
             features[row : row + PER_SCALE] = maps
             row += PER_SCALE
-    sign = features.sign()
-    return features.abs_().log1p_().mul_(sign)  # compresses heavy tails
+    return torch.copysign(features.abs().log1p_(), features)  # compresses heavy tails
 
 
 def _sigma(scale: float, voxel_size: VoxelSize) -> list[float]:
@@ -177,12 +176,18 @@ def _interpolate(maps: Tensor, axis: int, step: int, first: int, n: int) -> Tens
     """N voxels of an axis from `first` on, between those of a grid that is `step` times coarser."""
     if step == 1:
         return maps.narrow(axis, first, n)
-    place = (torch.arange(first, first + n, device=maps.device) + 0.5) / step - 0.5
-    low = place.floor()
-    shape = [-1 if a == axis else 1 for a in range(maps.ndim)]
-    below, above = (maps.index_select(axis, low.long() + i) for i in (0, 1))
-    between: Tensor = torch.lerp(below, above, (place - low).view(shape))
-    return between
+    begin = first // step
+    count = (first + n - 1) // step - begin + 1
+    shape = [*maps.shape[:axis], count, step, *maps.shape[axis + 1 :]]
+    between = maps.new_empty(shape)
+    # Voxels at the same place between two of the grid share their weights: all of them are views,
+    # and looking up each voxel's two neighbors would take twenty times as long.
+    for phase in range(step):
+        place = (phase + 0.5) / step - 0.5
+        low = begin if place >= 0 else begin - 1
+        below, above = (maps.narrow(axis, i, count) for i in (low, low + 1))
+        torch.lerp(below, above, place % 1, out=between.select(axis + 1, phase))
+    return between.flatten(axis, axis + 1).narrow(axis, first - begin * step, n)
 
 
 def _derivative(image: Tensor, axis: int) -> Tensor:

@@ -90,7 +90,7 @@ class ObliviousTrees(nn.Module):
         self.register_buffer("share", torch.tensor(0.5))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, features) → logits (N, n_classes)."""
+        """(N, features) → logits (N, n_classes); that of the background is its prior."""
         at_once = _AT_ONCE if features.device.type == "cpu" else _AT_ONCE_ON_GPU
         return torch.cat([self._logits(part) for part in features.split(at_once)])
 
@@ -109,8 +109,13 @@ class ObliviousTrees(nn.Module):
             answers = columns.index_select(0, feature).gt_(threshold[:, None])
             row.mul_(2).add_(answers)
         place = row.int().flatten()
-        added = [leaf.index_select(0, place).view(TREES, n).sum(0) for leaf in self.leaf]
-        return torch.stack(added, 1) + self.prior
+        # Only differences to the background count, so that it needs no look-up of its own.
+        added = [
+            (leaf - self.leaf[0]).index_select(0, place).view(TREES, n).sum(0)
+            for leaf in self.leaf[1:]
+        ]
+        logits = torch.stack([torch.zeros_like(columns[0]), *added], 1)
+        return logits + self.prior
 
 
 def fit_trees(

@@ -283,6 +283,11 @@ class Learner:
         return self._passes.recordings
 
     @property
+    def learned_iterations(self) -> int:
+        """Iterations that the network has learned in, with those of the models it went on from."""
+        return self.plan.iterations_before + self.iteration
+
+    @property
     def finite_steps(self) -> int:
         """Steps of this run whose loss was a finite number."""
         self._losses.settle()

@@ -10,7 +10,6 @@ from napari_unet3d.data.boxes import slice_box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.events import HeldOutScores, SlicePreview
 from napari_unet3d.model.mixture import Calibration, Mixture
-from napari_unet3d.model.record import FEWEST_ITERATIONS
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.layers import fold_batch_norm
@@ -72,14 +71,15 @@ class Looks:
         self.support.adopt(self._plan, changed)
         self._held_out = HeldOutSlices(self._plan, self.tiles, self._interrupted)
 
-    def estimate_statistics(self, final: bool) -> None:
-        """Estimate the batch-norm statistics of the averaged network, which predicting needs.
+    def prepare(self, final: bool) -> None:
+        """Make the averaged network ready to predict: its batch-norm statistics and its weight.
 
         Parameters
         ----------
         final
             Whether the model is finished; statistics of a look on the way come from one tile.
         """
+        self.support.weigh(self._learner.learned_iterations)
         if not has_statistics(self.network):
             return
         tile = self.tiles.dense if final else self.tiles.quick
@@ -103,7 +103,7 @@ class Looks:
             calibration of the finished model.
         """
         if not final:
-            self.estimate_statistics(final=False)
+            self.prepare(final=False)
         box = slice_box(self._plan.volume.shape, ref)
         engine = self.engine(self.tiles.dense) if final else self._thin(ref)
         try:
@@ -133,7 +133,7 @@ class Looks:
             Whether the model is finished.
         """
         if not final:
-            self.estimate_statistics(final=False)
+            self.prepare(final=False)
         return self._held_out.measure(self.engine, iteration, elapsed, final)
 
     @property
@@ -146,22 +146,12 @@ class Looks:
         """Voxels whose features are computed before `measure` can end, on the way."""
         return 0 if self.support.pixels is None else self._held_out.first_part_pixels
 
-    def calibrate(self, iterations: int) -> None:
-        """Calibrate the probabilities of the final network, which needs its statistics.
-
-        Parameters
-        ----------
-        iterations
-            Iterations that the network has learned in. One that has not learned gets no weight
-            where there is a pixel classifier; nor does one that has hardly learned, unless there
-            was time to fit its weight.
-        """
-        few = iterations < FEWEST_ITERATIONS
-        if not iterations or (few and self.support.guesses_weights):
-            self.support.leave_it_to_pixels()
-            return
-        alone = self.engine(self.tiles.dense, 0.0, Calibration())
-        self.support.calibrate(alone, iterations, self._interrupted)
+    def calibrate(self) -> None:
+        """Calibrate the probabilities of the final network, after `prepare`."""
+        iterations = self._learner.learned_iterations
+        if iterations:
+            alone = self.engine(self.tiles.dense, 0.0, Calibration())
+            self.support.calibrate(alone, iterations, self._interrupted)
 
     def engine(
         self, tile: Triple, overlap: float = DENSE_OVERLAP, calibration: Calibration | None = None

@@ -29,7 +29,7 @@ from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.listening import Listener, StoppedError
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.plan import TrainingPlan
-from napari_unet3d.training.record import learned_iterations, make_bundle
+from napari_unet3d.training.record import make_bundle
 from napari_unet3d.training.reports import describe_progress, describe_start
 from napari_unet3d.training.rescue import Attempts, rescue
 from napari_unet3d.training.rounds import Plateau, Sample, next_length
@@ -303,7 +303,7 @@ class TrainingLoop:
         return self.elapsed >= self._save_at
 
     def _checkpoint(self) -> Checkpoint:
-        self.looks.estimate_statistics(final=False)
+        self.looks.prepare(final=False)
         return Checkpoint(make_bundle(self.learner, self.looks, self.elapsed))
 
     def _finish(
@@ -313,11 +313,8 @@ class TrainingLoop:
         learner, looks, elapsed = self.learner, self.looks, self.elapsed
         self._listener.begin_part(self._budget.finishing_seconds)
         yield FinishingStarted(elapsed, speed.finishing(self._listener.limit))
-        looks.estimate_statistics(final=True)
-        iterations = learned_iterations(learner)
-        yield from self._attempts(
-            "The model could not be calibrated", partial(looks.calibrate, iterations)
-        )
+        looks.prepare(final=True)
+        yield from self._attempts("The model could not be calibrated", looks.calibrate)
         scores: list[TrainingEvent] = []
         if self._plan.annotation.held_out:
             self._listener.begin_part(self._budget.finishing_seconds)

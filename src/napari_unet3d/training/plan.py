@@ -124,6 +124,14 @@ class TrainingPlan:
         return self.start_from.record.iterations if self.start_from and self.resume else 0
 
     @property
+    def iterations_before(self) -> int:
+        """Iterations of the models that this one goes on from, as far as they still count."""
+        if self.start_from is None or not self.keeps_head:
+            return 0
+        old = self.start_from.record
+        return old.iterations_before + (0 if self.resume else old.iterations)
+
+    @property
     def fits_pixels(self) -> bool:
         """Whether a pixel classifier supports the network."""
         facts: PresetFacts = self.network.presets[self.config.preset]

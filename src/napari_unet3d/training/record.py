@@ -12,7 +12,6 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.training.checkpoint import on_cpu
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
-from napari_unet3d.training.plan import TrainingPlan
 
 
 def make_bundle(
@@ -78,21 +77,8 @@ def make_record(
         held_out_by_slice=scores.by_slice if scores else (),
         cross_fitted=cross_fitted,
         completed=plan.budget.fraction(learner.iteration, elapsed) >= 1,
-        iterations_before=_iterations_before(plan),
+        iterations_before=plan.iterations_before,
     )
-
-
-def learned_iterations(learner: Learner) -> int:
-    """Iterations that the network has learned in, with those of the models it went on from."""
-    return _iterations_before(learner.plan) + learner.iteration
-
-
-def _iterations_before(plan: TrainingPlan) -> int:
-    """Iterations of the models that this one went on from, as far as they still count."""
-    if plan.start_from is None or not plan.keeps_head:
-        return 0
-    old = plan.start_from.record
-    return old.iterations_before + (0 if plan.resume else old.iterations)
 
 
 def _package_version() -> str:

@@ -13,7 +13,7 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.prediction.engine import NotFiniteError
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
-from napari_unet3d.training.record import learned_iterations, make_bundle
+from napari_unet3d.training.record import make_bundle
 
 
 class Attempts:
@@ -96,13 +96,13 @@ def _finish_what_can_be(looks: Looks, learner: Learner) -> None:
     """Statistics and calibration of the model, where memory still suffices for them."""
     before = {name: t.clone() for name, t in looks.network.named_buffers()}
     try:
-        looks.estimate_statistics(final=True)
+        looks.prepare(final=True)
     except Exception:
         looks.network.load_state_dict(before, strict=False)
         looks.support.leave_it_to_pixels()
         return
     try:
-        looks.calibrate(learned_iterations(learner))
+        looks.calibrate()
     except NotFiniteError:
         looks.support.leave_it_to_pixels()
     except Exception:  # the weights stay as they were

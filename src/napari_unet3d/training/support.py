@@ -13,7 +13,7 @@ from napari_unet3d.events import Notice
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import SliceCheck
 from napari_unet3d.model.mixture import Calibration, bounded_log
-from napari_unet3d.model.mixture_fit import fit_calibration
+from napari_unet3d.model.mixture_fit import fit_calibration, usual_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.fit import PixelSample, fit_pixels
@@ -24,10 +24,10 @@ from napari_unet3d.sampling.pixel_samples import sample_pixels
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import computed_voxels
 
-EQUAL_WEIGHTS = Calibration(network=0.5, pixels=0.5)
-"""The weights until the end of the training, where they are fitted if there is time."""
-PIXELS_ALONE = Calibration(network=0.0, pixels=1.0)
-"""The weights while the network has learned nothing: the pixel classifier decides alone."""
+_PIXELS_ALONE = Calibration(network=0.0, pixels=1.0)
+"""The weights of a network that gives no numbers: the pixel classifier decides alone."""
+_FEWEST_SLICES = 2
+"""Slices. With fewer, nothing tells how far a fitted calibration holds on other slices."""
 
 
 class PixelSupport:
@@ -45,7 +45,7 @@ class PixelSupport:
     pixels
         The classifier, on the device; None where the network stands alone.
     calibration
-        How the two decide together.
+        How the two decide together; see `weigh` and `calibrate`.
     """
 
     def __init__(self, plan: TrainingPlan, sampler: PatchSampler) -> None:
@@ -55,6 +55,8 @@ class PixelSupport:
         self._samples: list[PixelSample] = []
         self._log_probabilities: list[Tensor] = []
         """Of each sample, by a classifier that has not seen it; empty where there was no time."""
+        self._is_fitted = True
+        """Whether the calibration was fitted, if only to be a network that stands alone."""
         self._joined: set[SliceRef] = set()
         """Slices that have changed since the classifier was fitted."""
         if plan.start_from is not None and plan.keeps_head and plan.fits_pixels:
@@ -130,21 +132,29 @@ class PixelSupport:
         self.pixels, self._log_probabilities = pixels, log_probabilities
         self._samples = samples
         self._joined.clear()
-        self.calibration = EQUAL_WEIGHTS
+        self._is_fitted = False
+
+    def weigh(self, iterations: int) -> None:
+        """Give the network its usual weight, unless the weights were fitted to this classifier.
+
+        Parameters
+        ----------
+        iterations
+            Iterations that the network has learned in.
+        """
+        if not self._is_fitted:
+            self.calibration = usual_calibration(iterations)
 
     def leave_it_to_pixels(self) -> None:
         """Give the network no weight where there is a pixel classifier."""
         if self.pixels is not None:
-            self.calibration = PIXELS_ALONE
-
-    @property
-    def guesses_weights(self) -> bool:
-        """Whether the weights are not fitted, and `calibrate` had no time to prepare for it."""
-        return self.calibration == EQUAL_WEIGHTS and not self._log_probabilities
+            self.calibration = _PIXELS_ALONE
 
     @property
     def calibration_boxes(self) -> list[Box]:
         """Boxes that are predicted for the calibration; before the fit, whole slices."""
+        if len(self._plan.slices) < _FEWEST_SLICES:
+            return []
         most = self._plan.limits.calibration_parts
         shape = self._plan.volume.shape
         return [s.box for s in self._samples[:most]] or [
@@ -179,6 +189,9 @@ class PixelSupport:
     ) -> None:
         """Fit the calibration on slices of the training, never on held-out ones.
 
+        Where there was no time for cross-fitting, or a single slice is annotated, it stays as it
+        is.
+
         Parameters
         ----------
         engine
@@ -188,7 +201,7 @@ class PixelSupport:
         interrupted
             Asked between parts of slices: when True, those so far must do.
         """
-        if not self._log_probabilities:
+        if not self._log_probabilities or len(self._plan.slices) < _FEWEST_SLICES:
             return
         plan, limits = self._plan, self._plan.limits
         network: list[Tensor] = []
@@ -217,3 +230,4 @@ class PixelSupport:
             slices=slices,
             shift=plan.config.class_shift and slices > 1,
         )
+        self._is_fitted = True
