@@ -159,7 +159,7 @@ class TrainingConfig(_Frozen):
     pixel_classifier: bool = Field(
         True,
         description="Support the network with a classifier of single voxels, which learns in "
-        "seconds; its weight is fitted on the annotated slices. Not for the paper's network.",
+        "seconds; the more slices are annotated, the more they decide its weight. Not for the paper's network.",
     )
     class_shift: bool = Field(
         False,

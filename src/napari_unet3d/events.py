@@ -78,7 +78,7 @@ class SlicesSummarized:
 
     @property
     def of_stack(self) -> StackSummary:
-        """All of it that is kept of the segmentation."""
+        """The summaries as the session and the window keep them."""
         names = tuple(info.name for info in self.bundle.classes)
         return StackSummary(names, self.summaries, self.expected)
 

@@ -19,7 +19,9 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.sparse_labels import SparseLabels
+from napari_unet3d.errors import RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.session import room
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.opening import open_session
@@ -111,9 +113,28 @@ def test_what_is_expected_is_of_the_segmentation_and_model_in_the_session(
     later = read_summary(session)
     assert later is not None
     assert later.expected == ()
-    assert later.by_time.keys() == summary.by_time.keys()
+    assert np.array_equal(later.by_time[0].cells, summary.by_time[0].cells)
     assert run("report", session, "-o", tmp_path / "r2.html").code == 0
     assert text not in unescape((tmp_path / "r2.html").read_text("utf-8"))
+
+
+def test_what_is_known_of_a_segmentation_stays_where_another_one_fails(
+    run: Callable[..., Any], work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = make_session(work, tmp_path)
+    assert run("train", session).code == 0
+    assert run("predict", session).code == 0
+    before = read_summary(session)
+
+    def fail(*_: Any) -> None:
+        raise RunFailedError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "probabilities", fail)
+        assert run("predict", session).code == 1
+    after = read_summary(session)
+    assert before is not None and after is not None
+    assert after.expected == before.expected != ()
 
 
 def test_objects_go_into_the_session(run: Callable[..., Any], session: Path, work: Path) -> None:

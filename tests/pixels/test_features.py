@@ -7,11 +7,13 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 from torch import Tensor
+from torch.nn import functional
 
 from napari_unet3d.pixels.features import (
     PER_SCALE,
     SCALES,
     Read,
+    _interpolate,
     feature_count,
     filter_bank,
 )
@@ -50,6 +52,17 @@ def test_smoothing_and_slope_are_those_of_scipy(
     assert np.abs(smooth - expected).max() < 0.15 * expected.std()
     expected = sigma * gaussian_gradient_magnitude(image, sigma, mode="nearest", truncate=3)
     assert np.corrcoef(slope.ravel(), expected.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_maps_are_interpolated_as_torch_does(step: int, axis: int, device: torch.device) -> None:
+    maps = torch.randn(2, 7, 6, 5, device=device)
+    rows = maps.movedim(axis, -1).flatten(1, 2)
+    whole = functional.interpolate(rows, scale_factor=step, mode="linear", align_corners=False)
+    for first, n in ((step, 2 * step), (step + 1, 2 * step - 1), (2 * step - 1, step + 2)):
+        found = _interpolate(maps, axis, step, first, n).movedim(axis, -1).flatten(1, 2)
+        assert torch.allclose(found, whole[..., first : first + n], atol=1e-6)
 
 
 def test_eigenvalues_of_a_bright_tube(image: np.ndarray, device: torch.device) -> None:

@@ -9,6 +9,7 @@ from toy_stack import (
     TRAINED,
     annotate,
     failing,
+    make_learner,
     make_trainer,
     run,
     same_tensors,
@@ -21,14 +22,20 @@ from napari_unet3d.events import Checkpoint, Notice
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.model.mixture_fit import usual_calibration
 from napari_unet3d.training import support as support_module
+from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.trainer import Trainer
 
 
 def test_too_little_memory_for_pixels_keeps_those_of_the_model(monkeypatch):
     _, bundle = run(make_trainer(iterations=2))
     failing(monkeypatch, support_module, "fit_pixels", MemoryError(), math.inf)
+    usual = bundle.model_copy(update={"calibration": usual_calibration(2)})
+    events, grown = run(make_trainer(iterations=1, start=usual))
+    assert grown.calibration == usual_calibration(3)
     events, further = run(make_trainer(iterations=1, start=bundle))
+    assert further.calibration == bundle.calibration
     assert any("it stays" in e.text for e in events if isinstance(e, Notice))
     assert same_tensors(further.pixels, bundle.pixels)
     events, alone = run(make_trainer(iterations=1))
@@ -57,13 +64,40 @@ def test_a_network_has_its_usual_weight_where_nothing_is_fitted(monkeypatch):
     fit = support_module.fit_pixels
     _, fitted = run(make_trainer(iterations=2))
     assert fitted.calibration != usual_calibration(2)
-    _, single = run(make_trainer(annotate(TRAINED[0]), iterations=2))
+    predicted, predict = [], Engine.predict
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "predict", lambda *a: predicted.append(a[-1]) or predict(*a))
+        _, single = run(make_trainer(annotate(TRAINED[0]), iterations=2))
     assert single.calibration == usual_calibration(2)
+    assert len(predicted) == 1, "enough to see that it gives numbers"
     monkeypatch.setattr(support_module, "fit_pixels", lambda *given: (fit(*given)[0], []))
     _, bundle = run(make_trainer(iterations=2))  # as where there was no time for the rest
     assert bundle.calibration == usual_calibration(2)
     _, further = run(make_trainer(iterations=1, start=bundle))
     assert further.calibration == usual_calibration(3)
+
+
+def test_fitted_weights_hold_until_the_classifier_is_fitted_anew():
+    """As in a training that goes on in rounds, which slices join."""
+    learner = make_learner(iterations=3)
+    looks = Looks(learner, lambda: False)
+    support = looks.support
+
+    def weigh() -> Calibration:
+        looks.prepare(final=False)
+        return support.calibration
+
+    assert support.fit(lambda: math.inf, lambda: False) is None
+    learner.advance(0.0)
+    assert weigh() == usual_calibration(1)
+    looks.calibrate()
+    fitted = support.calibration
+    assert fitted != usual_calibration(1)
+    learner.advance(0.0)
+    assert weigh() == fitted
+    looks.adopt([TRAINED[0]])
+    assert support.fit(lambda: math.inf, lambda: False) is None
+    assert weigh() == usual_calibration(2)
 
 
 def test_looks_on_the_way_weigh_the_network_by_what_it_has_learned():

@@ -12,7 +12,7 @@ from napari_unet3d.model.settings import read_settings
 
 FEWEST_ITERATIONS = 100
 """Iterations. The model is a running average over about 100 of them (`weight_averaging`). With
-fewer, the network has hardly left its random start, and the pixel classifier decides."""
+fewer, the network has hardly left its random start, and the pixel classifier decides most."""
 
 
 class HeldOutRecord(BaseModel):

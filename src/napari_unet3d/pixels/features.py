@@ -94,7 +94,7 @@ def filter_bank(read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize) 
                 maps = _interpolate(maps, axis, f, f * more + e, n)
             features[row : row + PER_SCALE] = maps
             row += PER_SCALE
-    return torch.copysign(features.abs().log1p_(), features)  # compresses heavy tails
+    return features.abs().log1p_().copysign_(features)  # compresses heavy tails
 
 
 def _sigma(scale: float, voxel_size: VoxelSize) -> list[float]:
@@ -180,8 +180,8 @@ def _interpolate(maps: Tensor, axis: int, step: int, first: int, n: int) -> Tens
     count = (first + n - 1) // step - begin + 1
     shape = [*maps.shape[:axis], count, step, *maps.shape[axis + 1 :]]
     between = maps.new_empty(shape)
-    # Voxels at the same place between two of the grid share their weights: all of them are views,
-    # and looking up each voxel's two neighbors would take twenty times as long.
+    # Voxels at the same place between two of the grid share their weights, and their neighbors are
+    # two views of the grid. Looking up the neighbors of each voxel takes twenty times as long.
     for phase in range(step):
         place = (phase + 0.5) / step - 0.5
         low = begin if place >= 0 else begin - 1

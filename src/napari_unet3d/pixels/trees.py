@@ -90,7 +90,7 @@ class ObliviousTrees(nn.Module):
         self.register_buffer("share", torch.tensor(0.5))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, features) → logits (N, n_classes); that of the background is its prior."""
+        """(N, features) → logits (N, n_classes), up to a constant for each voxel."""
         at_once = _AT_ONCE if features.device.type == "cpu" else _AT_ONCE_ON_GPU
         return torch.cat([self._logits(part) for part in features.split(at_once)])
 

@@ -7,7 +7,7 @@ What lies in it::
     journal/             the last changes of both, until they are carried out
     model.unet3d         the current model
     checkpoint.unet3d    the model of a training that was cut off
-    summary.npz          which slices the model was unsure about
+    summary.npz          which slices the model was unsure about, and the expected IoU
     results/*.zarr       segmentation, other outputs and numbered objects, OME-Zarr
     results/objects.csv  the table of the objects
     image.zarr           the image, where it is in no file

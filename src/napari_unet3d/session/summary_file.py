@@ -1,4 +1,5 @@
-"""The file of a session that tells which slices the model was unsure about.
+"""The file of a session that tells which slices the model was unsure about, and how good its
+result is expected to be.
 
 A run tells it once, and nothing else that is stored does: the probabilities are not kept. The file
 takes 16 bytes a slice and class.
@@ -63,9 +64,9 @@ def drop_summary(folder: Path) -> None:
 
 
 def forget_expected(folder: Path) -> None:
-    """Forget the IoU that was expected, since a newer model took the place of the one it was of.
+    """Remove the expected IoU, which belongs to the model before the current one.
 
-    Which slices the model was unsure about stays: the segmentation stays, too. Raises OSError when
+    Which slices that model was unsure about stays, as its segmentation does. Raises OSError when
     that fails.
     """
     summary = read_summary(folder)

@@ -25,9 +25,7 @@ from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import computed_voxels
 
 _PIXELS_ALONE = Calibration(network=0.0, pixels=1.0)
-"""The weights of a network that gives no numbers: the pixel classifier decides alone."""
-_FEWEST_SLICES = 2
-"""Slices. With fewer, nothing tells how far a fitted calibration holds on other slices."""
+"""The weights of a network that cannot be used: the pixel classifier decides alone."""
 
 
 class PixelSupport:
@@ -56,7 +54,7 @@ class PixelSupport:
         self._log_probabilities: list[Tensor] = []
         """Of each sample, by a classifier that has not seen it; empty where there was no time."""
         self._is_fitted = True
-        """Whether the calibration was fitted, if only to be a network that stands alone."""
+        """False while the pixel classifier has only the usual weights."""
         self._joined: set[SliceRef] = set()
         """Slices that have changed since the classifier was fitted."""
         if plan.start_from is not None and plan.keeps_head and plan.fits_pixels:
@@ -68,6 +66,9 @@ class PixelSupport:
         if classifier is not None:
             self.pixels = classifier.to(self._plan.device)
             self.calibration = bundle.calibration
+            record = bundle.record
+            usual = usual_calibration(record.iterations_before + record.iterations)
+            self._is_fitted = bundle.calibration != usual
 
     @property
     def is_outdated(self) -> bool:
@@ -153,13 +154,20 @@ class PixelSupport:
     @property
     def calibration_boxes(self) -> list[Box]:
         """Boxes that are predicted for the calibration; before the fit, whole slices."""
-        if len(self._plan.slices) < _FEWEST_SLICES:
-            return []
-        most = self._plan.limits.calibration_parts
+        most = self._most_parts
         shape = self._plan.volume.shape
         return [s.box for s in self._samples[:most]] or [
             slice_box(shape, s.ref) for s in self._plan.slices[:most]
         ]
+
+    @property
+    def _most_parts(self) -> int:
+        """Parts that are predicted for the calibration.
+
+        With one slice nothing is fitted, and one part tells whether the network gives numbers.
+        """
+        refs = {s.ref for s in self._samples or self._plan.slices}
+        return self._plan.limits.calibration_parts if len(refs) > 1 else 1
 
     def check_slices(self) -> tuple[SliceCheck, ...]:
         """How the classifier judges each annotated slice by cross-fitting; may be empty.
@@ -189,8 +197,8 @@ class PixelSupport:
     ) -> None:
         """Fit the calibration on slices of the training, never on held-out ones.
 
-        Where there was no time for cross-fitting, or a single slice is annotated, it stays as it
-        is.
+        Where there was no time for cross-fitting, it stays as it is; with one annotated slice, it
+        is the usual one.
 
         Parameters
         ----------
@@ -201,12 +209,12 @@ class PixelSupport:
         interrupted
             Asked between parts of slices: when True, those so far must do.
         """
-        if not self._log_probabilities or len(self._plan.slices) < _FEWEST_SLICES:
+        if not self._log_probabilities:
             return
         plan, limits = self._plan, self._plan.limits
         network: list[Tensor] = []
         voxels = 0
-        for sample in self._samples[: limits.calibration_parts]:
+        for sample in self._samples[: self._most_parts]:
             if network and interrupted():
                 break
             voxels += computed_voxels(engine, sample.box)
@@ -230,4 +238,4 @@ class PixelSupport:
             slices=slices,
             shift=plan.config.class_shift and slices > 1,
         )
-        self._is_fitted = True
+        self._is_fitted = slices > 1

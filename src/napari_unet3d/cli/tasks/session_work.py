@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def train_session(
             def save(bundle: ModelBundle) -> ModelBundle:
                 save_model(bundle, model)
                 folder.note_model(name, run.scores)
-                forget_expected(folder.path)
+                _try(partial(forget_expected, folder.path))
                 return bundle
 
             trained = run.follow_and_rescue(
@@ -169,17 +170,18 @@ def predict_session(
         (folder.path / layout.RESULTS).mkdir(exist_ok=True)
         names = [output.name for output in chosen_outputs(wanted)]
         paths = {name: layout.result_path(folder.path, name) for name in names}
-        summaries: list[StackSummary] = []
+        summary: StackSummary | None = None
 
         def note(event: Any) -> None:
+            nonlocal summary
             if isinstance(event, SlicesSummarized):
-                summaries.append(event.of_stack)
+                summary = event.of_stack
+                drop_summary(folder.path)  # the result that it is about is replaced next
 
-        drop_summary(folder.path)  # it is about the result that is replaced
         segment(session, paths, overwrite=True, each=note)
         folder.note_results(names)
-        for summary in summaries:
-            write_summary(folder.path, summary)
+        if summary is not None:
+            _try(partial(write_summary, folder.path, summary))
         if folder.state.objects is not None:
             errors.note(
                 "The objects in the session are those of the earlier segmentation. Find them "
@@ -259,6 +261,14 @@ def _started(
         "starts again)."
     )
     return replace(session, start_from=checkpoint, resume=True)
+
+
+def _try(write: Callable[[], None]) -> None:
+    """Write what is of less weight than the model and the results, which are saved by then."""
+    try:
+        write()
+    except OSError as error:
+        errors.note(f"What the model expects of its result was not saved: {error}.")
 
 
 def _known_outputs(names: Sequence[str], asked: bool) -> tuple[str, ...]:

@@ -75,7 +75,8 @@ def _training(session: Session) -> list[str]:
         f"rotations, scaling and gray-value changes, seed {config.seed}) for "
         f"{record.iterations:,} iterations in {show_duration(record.seconds)} on "
         f"{record.device}, {record.precision}.",
-        "Its log-probabilities were combined with those of a pixel classifier by fitted weights."
+        "Its log-probabilities were combined with those of a pixel classifier, with weights of "
+        f"{bundle.calibration.network:.2f} and {bundle.calibration.pixels:.2f}."
         if bundle.pixels
         else "",
     ]
