@@ -1,9 +1,9 @@
 """Speed: training steps beside their bare convolutions, and prediction beside MONAI's.
 
-    python benchmarks/speed.py [--shape Z Y X] [--voxel-size Z Y X] [--repeats N] [--json FILE]
+    python benchmarks/speed.py [--shape Z Y X] [--voxel-size Z Y X] [--precision fp32] [--repeats N]
 
-1. Every convolution of the planned network alone, on the planned patches: what the arithmetic
-   costs at the least on this machine.
+1. Every convolution of the planned network alone, on the planned batch of patches: what the
+   arithmetic costs at the least on this machine.
 2. A whole training step (sampling, augmentation, forward, loss, backward, optimizer,
    averaging), as the `Trainer` does it, and its share of the above.
 3. Prediction of a whole stack, beside MONAI's `sliding_window_inference` with the same network,
@@ -53,6 +53,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Architecture
+from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import is_padded, receptive_field, walk
 from napari_unet3d.networks.tracing import Layer
 from napari_unet3d.prediction.engine import Engine
@@ -128,14 +129,16 @@ class LayerTimer:
         What is timed, without its bias.
     dtype
         Number format.
+    batch_size
+        Patches that it works on at once.
     """
 
-    def __init__(self, layer: TimedLayer, dtype: torch.dtype) -> None:
+    def __init__(self, layer: TimedLayer, dtype: torch.dtype, batch_size: int) -> None:
         c = layer.convolution
         self.layer = layer
         channels = (c.in_channels, c.out_channels)
-        self._x = _random(1, c.in_channels, *c.in_shape, dtype=dtype)
-        self._gradient = _random(1, c.out_channels, *c.shape, dtype=dtype)
+        self._x = _random(batch_size, c.in_channels, *c.in_shape, dtype=dtype)
+        self._gradient = _random(batch_size, c.out_channels, *c.shape, dtype=dtype)
         order = channels if layer.upward else channels[::-1]
         self._weight = (_random(*order, *c.kernel, dtype=dtype) * 0.1).requires_grad_()
         self._x.requires_grad_(not layer.first)
@@ -179,10 +182,19 @@ class Steps:
         What it is trained on.
     small
         Whether on the small patches of the first half of a training.
+    precision
+        Number format of the network.
     """
 
-    def __init__(self, volume: Volume, annotation: SparseAnnotation, small: bool) -> None:
-        config = TrainingConfig(device="cpu", iterations=10**6, small_patch_share=float(small))
+    def __init__(
+        self, volume: Volume, annotation: SparseAnnotation, small: bool, precision: Precision
+    ) -> None:
+        config = TrainingConfig(
+            device="cpu",
+            precision=precision,
+            iterations=10**6,
+            small_patch_share=float(small),
+        )
         trainer = Trainer(volume, annotation, config)
         self.plan = trainer.plan
         self.patches = self.plan.small_patches if small else self.plan.patches
@@ -258,13 +270,18 @@ class Parts:
         return {n: b - a for n, a, b in zip(names, times, times[1:], strict=False)}
 
 
-def measure_training(volume: Volume, annotation: SparseAnnotation, repeats: int) -> dict[str, Any]:
+def measure_training(
+    volume: Volume, annotation: SparseAnnotation, repeats: int, precision: Precision
+) -> dict[str, Any]:
     """Convolutions, steps and parts for both sizes of patches, and the trained model."""
-    runs = {name: Steps(volume, annotation, name == "small") for name in ("small", "full")}
+    runs = {
+        name: Steps(volume, annotation, name == "small", precision) for name in ("small", "full")
+    }
     timers, parts = {}, {}
     for name, run in runs.items():
         layers = list_layers(run.plan.network, run.plan.main_patch(run.patches))
-        timers[name] = [LayerTimer(layer, DTYPES[run.plan.precision]) for layer in layers]
+        dtype, size = DTYPES[run.plan.precision], run.plan.batch_size
+        timers[name] = [LayerTimer(layer, dtype, size) for layer in layers]
         parts[name] = Parts(run.plan, run.patches)
     steps: Seconds = {name: [] for name in runs}
     part_times: dict[str, list[dict[str, float]]] = {name: [] for name in runs}
@@ -314,7 +331,7 @@ def training_figures(
     layers
         The convolutions.
     forward, training
-        Seconds of each of them, round by round; for one patch.
+        Seconds of each of them, round by round; for all patches of a step.
     steps
         Seconds of training steps.
     batch_size
@@ -335,52 +352,61 @@ def training_figures(
                 "channels": (layer.convolution.in_channels, layer.convolution.out_channels),
                 "kernel": layer.convolution.kernel,
                 "shape": layer.convolution.shape,
-                "gflop": layer.forward_flop / 1e9,
+                "gflop": batch_size * layer.forward_flop / 1e9,
                 "forward_s": ahead,
-                "forward_gflops": layer.forward_flop / ahead / 1e9,
+                "forward_gflops": batch_size * layer.forward_flop / ahead / 1e9,
                 "training_s": both,
-                "training_gflops": layer.training_flop / both / 1e9,
+                "training_gflops": batch_size * layer.training_flop / both / 1e9,
             }
         )
-    flop = [sum(getattr(layer, n) for layer in layers) for n in ("forward_flop", "training_flop")]
+    flop = [
+        batch_size * sum(getattr(layer, n) for layer in layers)
+        for n in ("forward_flop", "training_flop")
+    ]
     ahead, both = (sum(row[n] for row in rows) for n in ("forward_s", "training_s"))
     step = statistics.median(steps)
     return {
         "layers": rows,
-        "forward_gflop": batch_size * flop[0] / 1e9,
-        "training_gflop": batch_size * flop[1] / 1e9,
-        "convolutions_forward_s": batch_size * ahead,
-        "convolutions_training_s": batch_size * both,
+        "forward_gflop": flop[0] / 1e9,
+        "training_gflop": flop[1] / 1e9,
+        "convolutions_forward_s": ahead,
+        "convolutions_training_s": both,
         "peak_forward_gflops": flop[0] / ahead / 1e9,
         "peak_training_gflops": flop[1] / both / 1e9,
         "step_s": step,
-        "step_gflops": batch_size * flop[1] / step / 1e9,
-        "share": batch_size * both / step,
+        "step_gflops": flop[1] / step / 1e9,
+        "share": both / step,
     }
 
 
 # ---- prediction -----------------------------------------------------------------------------
 
 
-def predict_ours(bundle: ModelBundle, volume: Volume, _: Triple) -> np.ndarray:
+def predict_ours(
+    bundle: ModelBundle, volume: Volume, tile: Triple, precision: Precision
+) -> np.ndarray:
     """Labels by our own prediction, with its default settings, by the network alone."""
-    return predict_both(bundle.model_copy(update={"calibration": Calibration()}), volume, _)
+    alone = bundle.model_copy(update={"calibration": Calibration()})
+    return predict_both(alone, volume, tile, precision)
 
 
-def predict_both(bundle: ModelBundle, volume: Volume, _: Triple) -> np.ndarray:
+def predict_both(
+    bundle: ModelBundle, volume: Volume, _: Triple, precision: Precision
+) -> np.ndarray:
     """The same with the pixel classifier, where the model has one."""
     labels = np.zeros(volume.shape, np.uint8)
-    for _event in predict(bundle, volume, labels, config=PredictionConfig(device="cpu")):
-        pass
+    config = PredictionConfig(device="cpu", precision=precision)
+    drain(predict(bundle, volume, labels, config=config))
     return labels
 
 
-def predict_monai(bundle: ModelBundle, volume: Volume, tile: Triple) -> np.ndarray:
+def predict_monai(
+    bundle: ModelBundle, volume: Volume, tile: Triple, precision: Precision
+) -> np.ndarray:
     """Labels by MONAI, with our tile, overlap and number format."""
     from monai.inferers import sliding_window_inference
 
     network = bundle.build().to(memory_format=torch.channels_last_3d)
-    precision = devices.pick_precision(CPU)
     seen = receptive_field(bundle.network)
     overlap = [PredictionConfig().overlap * min(a, n) / n for a, n in zip(seen, tile, strict=True)]
     intensity = IntensityNormalization.estimate(volume)
@@ -405,19 +431,19 @@ def predict_monai(bundle: ModelBundle, volume: Volume, tile: Triple) -> np.ndarr
         return labels
 
 
-METHODS: dict[str, Callable[[ModelBundle, Volume, Triple], np.ndarray]] = {
+METHODS: dict[str, Callable[[ModelBundle, Volume, Triple, Precision], np.ndarray]] = {
     "ours": predict_ours,
     "with the pixel classifier": predict_both,
     "monai": predict_monai,
 }
 
 
-def planned_tile(bundle: ModelBundle, volume: Volume) -> Triple:
+def planned_tile(bundle: ModelBundle, volume: Volume, precision: Precision) -> Triple:
     """The tile that our prediction plans."""
     intensity = IntensityNormalization.estimate(volume)
     source = Source(volume, intensity, CPU)
     mixture = bundle.build_mixture(folded=False)
-    engine = Engine(mixture, source, devices.pick_precision(CPU), adjoining=True)
+    engine = Engine(mixture, source, precision, adjoining=True)
     engine.plan_blocks((1, 1, 1), prod(volume.shape))
     return engine.plan()
 
@@ -426,19 +452,22 @@ def run_alone(job: dict[str, Any]) -> dict[str, Any]:
     """Predict once, in this process; the labels go into a file."""
     volume = Volume(np.load(job["image"]), "ZYX", tuple(job["voxel_size"]), "µm")
     bundle = ModelBundle.load(job["model"]).without_state()
-    tile = tuple(job["tile"] or planned_tile(bundle, volume))
+    precision = job["precision"]
+    tile = tuple(job["tile"] or planned_tile(bundle, volume, precision))
     if job["method"] == "monai":
         import monai.inferers  # noqa: F401  its loading is not timed
     before = int(psutil.Process().memory_info().rss)
     begin = time.perf_counter()
-    labels = METHODS[job["method"]](bundle, volume, tile)
+    labels = METHODS[job["method"]](bundle, volume, tile, precision)
     seconds = time.perf_counter() - begin
     peak = peak_memory()
     np.save(job["labels"], labels)
     return {"seconds": seconds, "tile": tile, "peak": peak, "above_start": peak - before}
 
 
-def measure_prediction(bundle: ModelBundle, volume: Volume, repeats: int) -> dict[str, Any]:
+def measure_prediction(
+    bundle: ModelBundle, volume: Volume, repeats: int, precision: Precision
+) -> dict[str, Any]:
     """Our prediction and MONAI's in turn, each run in a process of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -458,6 +487,7 @@ def measure_prediction(bundle: ModelBundle, volume: Volume, repeats: int) -> dic
                 "image": str(folder / "image.npy"),
                 "labels": str(folder / f"{line}.npy"),
                 "voxel_size": volume.voxel_size,
+                "precision": precision,
             }
             command = [sys.executable, __file__, "--alone", json.dumps(job)]
             result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -504,8 +534,8 @@ def prediction_figures(
 # ---- what is printed ------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """What it is measured on."""
+def machine(precision: Precision) -> dict[str, Any]:
+    """What it is measured on, and in which number format."""
     return {
         "processor": cpu_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -515,7 +545,7 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "precision": devices.pick_precision(CPU),
+        "precision": precision,
     }
 
 
@@ -609,6 +639,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=(64, 256, 256), help="of the stack")
     parser.add_argument("--voxel-size", type=float, nargs=3, default=VOXEL_SIZE, help="z, y, x")
     parser.add_argument("--repeats", type=int, default=7, help="rounds")
+    parser.add_argument("--precision", choices=("auto", *DTYPES), default="auto")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument(
         "--only", choices=("training", "prediction"), help="leave the other part out"
@@ -618,25 +649,26 @@ def main() -> None:
     if arguments.alone:
         print(json.dumps(run_alone(arguments.alone)))
         return
+    precision = devices.pick_precision(CPU, arguments.precision)
     sample = tubules(tuple(arguments.shape))
     volume = Volume(sample.image.data, "ZYX", tuple(arguments.voxel_size), "µm", "tubules")
     planes = np.linspace(0, volume.shape[0] - 1, 7).round()[1::2]
     annotation = SparseAnnotation(sample.annotate([SliceRef(0, int(z)) for z in planes]), CLASSES)
-    figures: dict[str, Any] = {"machine": machine(), "shape": volume.shape}
+    figures: dict[str, Any] = {"machine": machine(precision), "shape": volume.shape}
     print(", ".join(f"{key}: {value}" for key, value in figures["machine"].items()), flush=True)
     if arguments.only == "prediction":
-        steps = Steps(volume, annotation, small=True)
+        steps = Steps(volume, annotation, True, precision)
         steps.take(30)  # a random network is undecided, and labels differ by rounding
         bundle = steps.finish()
     else:
-        measured = measure_training(volume, annotation, arguments.repeats)
+        measured = measure_training(volume, annotation, arguments.repeats, precision)
         bundle = measured["bundle"]
         figures["training"] = measured["patches"]
         print("\n" + training_tables(figures["training"]), flush=True)
     if arguments.only != "training":
         if not installed("monai"):
             print("\nMONAI is not installed: prediction is measured without it.", flush=True)
-        figures["prediction"] = measure_prediction(bundle, volume, arguments.repeats)
+        figures["prediction"] = measure_prediction(bundle, volume, arguments.repeats, precision)
         print("\n" + prediction_table(figures["prediction"], volume.shape), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))

@@ -74,7 +74,7 @@ def test_an_unpadded_network_is_refused(speed):
 
 def test_every_layer_can_be_timed(speed):
     for layer in speed.list_layers(NETWORK, PATCH):
-        timer = speed.LayerTimer(layer, torch.float32)
+        timer = speed.LayerTimer(layer, torch.float32, 2)
         # The gradient has the shape of the output, or this would raise.
         assert timer.forward() > 0
         assert timer.training() > 0
@@ -85,12 +85,12 @@ def test_share_is_the_time_of_the_convolutions_over_that_of_the_step(speed):
     forward = [[1.0, 2.0], [3.0, 2.0], [2.0, 9.0]]  # medians 2 and 2
     training = [[4.0, 6.0], [4.0, 6.0], [9.0, 1.0]]  # medians 4 and 6
     figures = speed.training_figures(layers, forward, training, [25.0, 20.0, 99.0], 2)
-    assert figures["convolutions_forward_s"] == 2 * (2 + 2)
-    assert figures["convolutions_training_s"] == 2 * (4 + 6)
-    assert figures["share"] == pytest.approx(20 / 25)
-    work = sum(layer.training_flop for layer in layers) / 1e9
+    assert figures["convolutions_forward_s"] == 2 + 2
+    assert figures["convolutions_training_s"] == 4 + 6
+    assert figures["share"] == pytest.approx(10 / 25)
+    work = 2 * sum(layer.training_flop for layer in layers) / 1e9
     assert figures["peak_training_gflops"] == pytest.approx(work / 10)
-    assert figures["step_gflops"] == pytest.approx(2 * work / 25)
+    assert figures["step_gflops"] == pytest.approx(work / 25)
     share = figures["step_gflops"] / figures["peak_training_gflops"]
     assert share == pytest.approx(figures["share"])
 

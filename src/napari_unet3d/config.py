@@ -159,7 +159,8 @@ class TrainingConfig(_Frozen):
     pixel_classifier: bool = Field(
         True,
         description="Support the network with a classifier of single voxels, which learns in "
-        "seconds; the more slices are annotated, the more they decide its weight. Not for the paper's network.",
+        "seconds; the more slices are annotated, the more they decide its weight. Not for the "
+        "paper's network.",
     )
     class_shift: bool = Field(
         False,

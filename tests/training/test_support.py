@@ -21,8 +21,8 @@ from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import Checkpoint, Notice
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.model.mixture_fit import usual_calibration
-from napari_unet3d.training import support as support_module
 from napari_unet3d.prediction.engine import Engine
+from napari_unet3d.training import support as support_module
 from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.looks import Looks
 from napari_unet3d.training.trainer import Trainer

@@ -1,5 +1,6 @@
-"""The file of a session that tells which slices the model was unsure about, and how good its
-result is expected to be.
+"""The file of a session with what the model itself thinks of its last segmentation.
+
+Which slices it was unsure about, and the IoU that is expected.
 
 A run tells it once, and nothing else that is stored does: the probabilities are not kept. The file
 takes 16 bytes a slice and class.
