@@ -127,6 +127,7 @@ def test_a_prediction_in_a_process_of_its_own_gives_labels_and_memory(speed, tmp
         "image": str(tmp_path / "image.npy"),
         "labels": str(tmp_path / "labels.npy"),
         "voxel_size": [1.0, 1.0, 1.0],
+        "precision": "fp32",
     }
     np.save(job["image"], image)
     result = speed.run_alone(job)
@@ -137,5 +138,5 @@ def test_a_prediction_in_a_process_of_its_own_gives_labels_and_memory(speed, tmp
 
 
 def test_machine_is_described(speed):
-    found = speed.machine()
+    found = speed.machine("fp32")
     assert found["torch"] == torch.__version__ and found["threads"] == torch.get_num_threads()
