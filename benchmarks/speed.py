@@ -1,6 +1,7 @@
 """Speed: training steps beside their bare convolutions, and prediction beside MONAI's.
 
     python benchmarks/speed.py [--shape Z Y X] [--voxel-size Z Y X] [--precision fp32] [--repeats N]
+        [--json FILE]
 
 1. Every convolution of the planned network alone, on the planned batch of patches: what the
    arithmetic costs at the least on this machine.

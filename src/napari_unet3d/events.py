@@ -77,7 +77,7 @@ class SlicesSummarized:
     expected: tuple[ExpectedIoU | None, ...] = ()
 
     @property
-    def of_stack(self) -> StackSummary:
+    def summary(self) -> StackSummary:
         """The summaries as the session and the window keep them."""
         names = tuple(info.name for info in self.bundle.classes)
         return StackSummary(names, self.summaries, self.expected)

@@ -26,7 +26,12 @@ from napari_unet3d.session import layout
 from napari_unet3d.session.folder import SessionFolder
 from napari_unet3d.session.session import NamedModel, Session, trained_on
 from napari_unet3d.session.session_image import read_image
-from napari_unet3d.session.summary_file import drop_summary, forget_expected, write_summary
+from napari_unet3d.session.summary_file import (
+    SUMMARY,
+    drop_summary,
+    forget_expected,
+    write_summary,
+)
 from napari_unet3d.session.texts import show_iterations
 
 HOLDER = "napari-unet3d on the command line"
@@ -100,7 +105,7 @@ def train_session(
             def save(bundle: ModelBundle) -> ModelBundle:
                 save_model(bundle, model)
                 folder.note_model(name, run.scores)
-                _try(partial(forget_expected, folder.path))
+                _write_summary_file(partial(forget_expected, folder.path))
                 return bundle
 
             trained = run.follow_and_rescue(
@@ -175,13 +180,13 @@ def predict_session(
         def note(event: Any) -> None:
             nonlocal summary
             if isinstance(event, SlicesSummarized):
-                summary = event.of_stack
+                summary = event.summary
                 drop_summary(folder.path)  # the result that it is about is replaced next
 
         segment(session, paths, overwrite=True, each=note)
         folder.note_results(names)
         if summary is not None:
-            _try(partial(write_summary, folder.path, summary))
+            _write_summary_file(partial(write_summary, folder.path, summary))
         if folder.state.objects is not None:
             errors.note(
                 "The objects in the session are those of the earlier segmentation. Find them "
@@ -263,12 +268,12 @@ def _started(
     return replace(session, start_from=checkpoint, resume=True)
 
 
-def _try(write: Callable[[], None]) -> None:
-    """Write what is of less weight than the model and the results, which are saved by then."""
+def _write_summary_file(write: Callable[[], None]) -> None:
+    """Write `SUMMARY`. A failure is only told, since model and results are saved by then."""
     try:
         write()
     except OSError as error:
-        errors.note(f"What the model expects of its result was not saved: {error}.")
+        errors.note(f"'{SUMMARY}' could not be written: {error}. All else is saved.")
 
 
 def _known_outputs(names: Sequence[str], asked: bool) -> tuple[str, ...]:

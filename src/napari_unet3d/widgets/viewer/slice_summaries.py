@@ -33,5 +33,5 @@ def newest_summary(events: Sequence[Any]) -> StackSummary | None:
     """The last summary among the events of a run; None where there is none."""
     for event in reversed(events):
         if isinstance(event, SlicesSummarized):
-            return event.of_stack
+            return event.summary
     return None
