@@ -24,6 +24,8 @@ from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
 from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.features import MORE_SCALES, SCALES
+from napari_unet3d.pixels.trees import ObliviousTrees
 
 SMALL = UNetConfig(
     widths=(4, 8),
@@ -110,6 +112,21 @@ def test_a_pixel_classifier_that_does_not_fit_is_refused(tmp_path):
     path = with_pixels().save(tmp_path / "model.unet3d")
     rewritten(path, lambda _: None, lambda t: t | {"pixels/mean": torch.zeros(3)})
     assert "pixels/mean" in refused(path)
+
+
+@pytest.mark.parametrize("asked", [-1, 20, 25, 26])
+def test_trees_ask_about_features_that_there_are(tmp_path, asked):
+    """An image of one channel has 21, and 26 for trees that were grown on several slices."""
+    trees = ObliviousTrees(SMALL.n_classes)
+    trees.feature.fill_(asked)
+    pixels = PixelClassifier(SMALL.in_channels, SMALL.n_classes, trees=trees)
+    bundle = make_bundle(pixels=pixels.state_dict(), calibration=Calibration(pixels=0.5))
+    path = bundle.save(tmp_path / "model.unet3d")
+    if asked in (20, 25):
+        scales = ModelBundle.load(path).build_pixels().scales
+        assert scales == (MORE_SCALES if asked == 25 else SCALES)
+    else:
+        assert "'pixels/trees.feature' is out of range" in refused(path)
 
 
 @pytest.fixture

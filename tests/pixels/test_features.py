@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_unet3d.pixels.features import (
+    MORE_SCALES,
     PER_SCALE,
     SCALES,
     Read,
@@ -41,15 +42,18 @@ def _unlogged(feature: Tensor) -> np.ndarray:
     return (feature.sign() * feature.abs().expm1()).cpu().numpy()
 
 
-@pytest.mark.parametrize("number", range(len(SCALES)))
+@pytest.mark.parametrize("number", range(len(MORE_SCALES)))
 def test_smoothing_and_slope_are_those_of_scipy(
     image: np.ndarray, number: int, device: torch.device
 ) -> None:
-    found = filter_bank(_reader(image, device), (0, 0, 0), image.shape, (1, 1, 1))
-    sigma = SCALES[number]
+    scales = MORE_SCALES if number == len(SCALES) else SCALES
+    found = filter_bank(_reader(image, device), (0, 0, 0), image.shape, (1, 1, 1), scales)
+    sigma = scales[number]
     smooth, slope = (_unlogged(found[1 + number * PER_SCALE + i]) for i in (0, 1))
     expected = gaussian_filter(image, sigma, mode="nearest", truncate=3)
-    assert np.abs(smooth - expected).max() < 0.15 * expected.std()
+    # The coarsest Gaussian is wider than the image, and hardly varies in it.
+    tolerance = 0.2 if number == len(SCALES) else 0.15
+    assert np.abs(smooth - expected).max() < tolerance * expected.std()
     expected = sigma * gaussian_gradient_magnitude(image, sigma, mode="nearest", truncate=3)
     assert np.corrcoef(slope.ravel(), expected.ravel())[0, 1] > 0.97
 
@@ -75,12 +79,27 @@ def test_eigenvalues_of_a_bright_tube(image: np.ndarray, device: torch.device) -
     assert float(values[1]) < -0.1
 
 
+def test_features_of_more_scales_begin_with_those_of_fewer(
+    image: np.ndarray, device: torch.device
+) -> None:
+    images = np.stack([image, -image])
+
+    def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
+        return torch.cat([_reader(channel, device)(start, stop) for channel in images])
+
+    few = filter_bank(read, (0, 0, 0), image.shape, (2, 1, 1))
+    more = filter_bank(read, (0, 0, 0), image.shape, (2, 1, 1), MORE_SCALES)
+    assert (len(few), len(more)) == (feature_count(2), feature_count(2, MORE_SCALES)) == (42, 52)
+    assert torch.equal(more[:42], few)
+
+
 @pytest.mark.parametrize("start", [(8, 12, 4), (7, 5, 6), (1, 1, 1)])
 def test_a_part_is_the_same_as_cut_from_the_whole(
     image: np.ndarray, start: tuple[int, int, int], device: torch.device
 ) -> None:
-    whole = filter_bank(_reader(image, device), (0, 0, 0), image.shape, (1, 1, 1))
-    part = filter_bank(_reader(image, device), start, (16, 24, 24), (1, 1, 1))
+    read = _reader(image, device)
+    whole = filter_bank(read, (0, 0, 0), image.shape, (1, 1, 1), MORE_SCALES)
+    part = filter_bank(read, start, (16, 24, 24), (1, 1, 1), MORE_SCALES)
     cut = whole[:, start[0] : 16, start[1] : 24, start[2] : 24]
     assert torch.allclose(part, cut, atol=1e-4)
 

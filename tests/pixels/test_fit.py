@@ -14,7 +14,7 @@ from napari_unet3d.data.boxes import Box
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.pixels import fit
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.pixels.features import feature_count
+from napari_unet3d.pixels.features import MORE_SCALES, SCALES, feature_count
 from napari_unet3d.pixels.fit import (
     PixelSample,
     Schedule,
@@ -22,6 +22,7 @@ from napari_unet3d.pixels.fit import (
     fit_classifier,
     fit_pixels,
     mean_iou,
+    scales_of_trees,
 )
 
 CPU = torch.device("cpu")
@@ -127,6 +128,38 @@ def test_each_voxel_is_classified_by_a_classifier_that_has_not_seen_it() -> None
     )
     assert seen.float().mean() > 0.85
     assert unseen.float().mean() < 0.65
+
+
+@pytest.mark.usefixtures("a_tenth_of_the_iterations")
+def test_trees_of_three_slices_use_the_coarsest_scale_and_judges_of_fewer_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the coarsest scale tells the class."""
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for z in (2, 9, 11):
+        target = torch.randint(2, (150,), generator=generator)
+        features = torch.randn(150, feature_count(1, MORE_SCALES), generator=generator)
+        features[:, -1] += 5 * target
+        samples.append(_sample(SliceRef(0, z), target, features))
+    grown, widths = fit.fit_trees, []
+    monkeypatch.setattr(
+        fit, "fit_trees", lambda f, *rest: widths.append(f.shape[1]) or grown(f, *rest)
+    )
+    classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, _endless)
+    assert widths == [26, 21, 21], "all slices; one and two of them"
+    assert classifier.scales == MORE_SCALES
+
+    def right(found: list[Tensor]) -> float:
+        target = torch.cat([s.target for s in samples])
+        return float((torch.cat(found).argmax(1) == target).float().mean())
+
+    assert right([classifier.voxel_log_probabilities(s.features) for s in samples]) > 0.95
+    assert right(cross_fitted) < 0.65
+
+
+def test_the_coarsest_scale_is_for_three_slices_and_more() -> None:
+    assert [scales_of_trees(n) for n in (1, 2, 3, 9)] == [SCALES] * 2 + [MORE_SCALES] * 2
 
 
 def _same(a: PixelClassifier, b: PixelClassifier) -> bool:

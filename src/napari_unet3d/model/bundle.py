@@ -29,6 +29,7 @@ from napari_unet3d.networks.architecture import Architecture, Network
 from napari_unet3d.networks.geometry import excess
 from napari_unet3d.networks.layers import fold_batch_norm
 from napari_unet3d.pixels.classifier import PixelClassifier
+from napari_unet3d.pixels.features import MORE_SCALES, feature_count
 from napari_unet3d.pixels.trees import ObliviousTrees
 
 SUFFIX = ".unet3d"
@@ -203,7 +204,8 @@ class ModelBundle(_Header):
         if pixels and not (pixels["std"] > 0).all():
             raise BadInputError(f"{path} is damaged: 'pixels/std' must be positive")
         if _has_trees(pixels):
-            for name, least, most in (("feature", 0, len(pixels["std"]) - 1), ("share", 0, 1)):
+            features = feature_count(header.network.in_channels, MORE_SCALES)
+            for name, least, most in (("feature", 0, features - 1), ("share", 0, 1)):
                 found = pixels[_TREES + name]
                 if not ((found >= least) & (found <= most)).all():
                     name = f"{_PIXELS}{_TREES}{name}"

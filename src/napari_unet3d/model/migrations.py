@@ -63,6 +63,15 @@ def _to_8(header: Header) -> Header:
     return header
 
 
+def _to_9(header: Header) -> Header:
+    """Since version 9, trees may ask about a coarser scale than the perceptron sees.
+
+    Older programs would call a file with such trees damaged; the version lets them ask for an
+    update.
+    """
+    return header
+
+
 MIGRATIONS: tuple[Callable[[Header], Header], ...] = (
     _to_2,
     _to_3,
@@ -71,6 +80,7 @@ MIGRATIONS: tuple[Callable[[Header], Header], ...] = (
     _to_6,
     _to_7,
     _to_8,
+    _to_9,
 )
 """The first one takes a header of version 1 to version 2, and so on."""
 

@@ -6,11 +6,20 @@ mean of a perceptron and of boosted trees, which err on different voxels.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
 from napari_unet3d.config import Triple, VoxelSize
-from napari_unet3d.pixels.features import Read, feature_count, filter_bank
+from napari_unet3d.pixels.features import (
+    MORE_SCALES,
+    SCALES,
+    Read,
+    Scales,
+    feature_count,
+    filter_bank,
+)
 from napari_unet3d.pixels.trees import ObliviousTrees
 
 _HIDDEN = 64
@@ -61,7 +70,7 @@ class PixelClassifier(nn.Module):
     Attributes
     ----------
     mean, std
-        (features,) statistics of the voxels that the classifier was fitted to.
+        (features,) statistics of the voxels that the perceptron was fitted to.
     """
 
     mean: Tensor
@@ -90,13 +99,25 @@ class PixelClassifier(nn.Module):
         )
         self.trees = trees
 
+    @cached_property
+    def scales(self) -> Scales:
+        """Scales of the features that are needed: more than `SCALES` where trees ask about them."""
+        asked = 0 if self.trees is None else int(self.trees.feature.max())
+        return SCALES if asked < len(self.mean) else MORE_SCALES
+
     def forward(self, features: Tensor) -> Tensor:
-        """(N, features) → logits (N, n_classes) of the perceptron."""
-        logits: Tensor = self.layers((features - self.mean) / self.std)
+        """(N, features) → logits (N, n_classes) of the perceptron, which sees only `SCALES`."""
+        logits: Tensor = self.layers((features[:, : len(self.mean)] - self.mean) / self.std)
         return logits
 
     def voxel_log_probabilities(self, features: Tensor) -> Tensor:
-        """(N, features) → bounded log-probabilities (N, n_classes)."""
+        """(N, features) → bounded log-probabilities (N, n_classes).
+
+        Parameters
+        ----------
+        features
+            Of all `scales` at least.
+        """
         if self.trees is None:
             log_probabilities: Tensor = self(features).log_softmax(1)
         else:
@@ -109,7 +130,7 @@ class PixelClassifier(nn.Module):
         self, read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize
     ) -> Tensor:
         """Log-probabilities (n_classes, z, y, x) of a box; see `filter_bank` for the parameters."""
-        features = filter_bank(read, start, stop, voxel_size)
+        features = filter_bank(read, start, stop, voxel_size, self.scales)
         at_once = _CHUNK if features.device.type == "cpu" else _CHUNK_ON_GPU
         chunks = features.flatten(1).split(at_once, 1)
         parts = [self.voxel_log_probabilities(chunk.T).T for chunk in chunks]

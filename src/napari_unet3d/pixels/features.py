@@ -1,4 +1,4 @@
-"""Features of voxels: smoothed gray value, edges and curvature at four scales.
+"""Features of voxels: smoothed gray value, edges and curvature at four or five scales.
 
 These are the features of interactive pixel classification (Berg et al. 2019, ilastik).
 """
@@ -15,8 +15,10 @@ from torch.nn import functional
 from napari_unet3d.config import Triple, VoxelSize
 
 SCALES = (1.0, 2.0, 4.0, 8.0)
-"""Voxels, standard deviations of the Gaussians. A fifth scale of 16 helps on two stacks and costs
-up to 0.07 IoU on five others."""
+"""Voxels, standard deviations of the Gaussians of every classifier. To a perceptron, a fifth scale
+of 16 costs up to 0.07 IoU on five stacks and helps on two."""
+MORE_SCALES = (*SCALES, 16.0)
+"""The same of trees that were grown on several slices, see `pixels.fit.scales_of_trees`."""
 PER_SCALE = 5
 """Features of a scale: smoothed gray value, length of the gradient, three eigenvalues of the
 Hessian."""
@@ -26,19 +28,22 @@ _ISOTROPIC_RATIO = 2.0
 """Ratio of two voxel sizes. Voxels that are up to twice as large along an axis count as isotropic,
 since microscopes resolve less along z: the IoU of plant cells rises by 0.03."""
 
+Scales = tuple[float, ...]
+"""Voxels: standard deviations of Gaussians, ascending."""
+
 Read = Callable[[tuple[int, ...], tuple[int, ...]], Tensor]
 """Reads gray values (C, z, y, x) from start to stop, which may lie outside the volume."""
 
 
-def feature_count(channels: int) -> int:
+def feature_count(channels: int, scales: Scales = SCALES) -> int:
     """Number of features of a voxel in an image of so many channels."""
-    return channels * (1 + PER_SCALE * len(SCALES))
+    return channels * (1 + PER_SCALE * len(scales))
 
 
-def halo(voxel_size: VoxelSize) -> Triple:
+def halo(voxel_size: VoxelSize, scales: Scales = SCALES) -> Triple:
     """Voxels (z, y, x) around a box from which `filter_bank` reads, at most."""
     widest = [0, 0, 0]
-    for scale in SCALES:
+    for scale in scales:
         for axis, s in enumerate(_sigma(scale, voxel_size)):
             step = _step(s)
             # A grid may begin and end up to a step beyond the box.
@@ -46,7 +51,9 @@ def halo(voxel_size: VoxelSize) -> Triple:
     return widest[0], widest[1], widest[2]
 
 
-def filter_bank(read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize) -> Tensor:
+def filter_bank(
+    read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize, scales: Scales = SCALES
+) -> Tensor:
     """Features of all voxels of a box.
 
     Coarse scales are computed on down-sampled crops, so that they cost no more than fine ones.
@@ -60,18 +67,22 @@ def filter_bank(read: Read, start: Triple, stop: Triple, voxel_size: VoxelSize) 
     voxel_size
         (z, y, x) in any unit. Along an axis whose voxels are more than twice as large as the
         finest, the Gaussians span fewer voxels.
+    scales
+        Standard deviations of the Gaussians.
 
     Returns
     -------
     Tensor
-        (features, z, y, x) float32, of the same order of magnitude as the gray values.
+        (features, z, y, x) float32, of the same order of magnitude as the gray values: first the
+        gray values, then the features of each scale, so that those of more scales begin with
+        those of fewer.
     """
     box = tuple(b - a for a, b in zip(start, stop, strict=True))
     image = read(start, stop)
-    features = image.new_empty((feature_count(len(image)), *box))
+    features = image.new_empty((feature_count(len(image), scales), *box))
     features[: len(image)] = image
     row = len(image)
-    for scale in SCALES:
+    for scale in scales:
         sigma = _sigma(scale, voxel_size)
         step = [_step(s) for s in sigma]
         around = [_halo(s, f) for s, f in zip(sigma, step, strict=True)]

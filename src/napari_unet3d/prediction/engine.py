@@ -323,7 +323,7 @@ class Engine:
             if classifier is not None:
                 with needing_memory("pixels"):
                     read = None  # frees one region before the next one is read
-                    read = read_around(self.source, time, region)
+                    read = read_around(self.source, time, region, classifier.scales)
             for part in self._pixel_parts(region):
                 where = (slice(None), *overlap_slices(part, box)[1])
                 pixels = None

@@ -13,7 +13,7 @@ from torch import Tensor
 from napari_unet3d.data.boxes import Box, plan_blocks, slice_box
 from napari_unet3d.data.labelled_voxels import LabelledVoxels
 from napari_unet3d.data.slices import SliceRef
-from napari_unet3d.pixels.features import Read, filter_bank
+from napari_unet3d.pixels.features import SCALES, Read, Scales, filter_bank
 from napari_unet3d.pixels.fit import PixelSample
 from napari_unet3d.sampling.patches import PatchSampler
 
@@ -38,6 +38,7 @@ def sample_pixels(
     interrupted: Callable[[], bool],
     stopped: Callable[[], bool] = lambda: False,
     only: Collection[SliceRef] | None = None,
+    scales: Scales = SCALES,
 ) -> list[PixelSample]:
     """Features of labelled voxels, from parts spread over all annotated slices.
 
@@ -54,6 +55,8 @@ def sample_pixels(
     only
         The slices that samples are taken of, as many as where all slices give some; None takes
         them of all slices.
+    scales
+        Scales of the features.
     """
     source = sampler.source
     rng = np.random.default_rng(sampler.seed)
@@ -71,7 +74,8 @@ def sample_pixels(
             continue
         read = _until(stopped, partial(source.read, ref.time, beyond="nearest"))
         try:
-            features = filter_bank(read, box.start, box.stop, source.volume.voxel_size)
+            voxel_size = source.volume.voxel_size
+            features = filter_bank(read, box.start, box.stop, voxel_size, scales)
         except _StoppedError:
             break
         index = torch.from_numpy(chosen).to(source.device)

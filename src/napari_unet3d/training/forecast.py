@@ -15,6 +15,7 @@ from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.planning import largest_cpu_tile, plan_tile
 from napari_unet3d.pixels.features import filter_bank
+from napari_unet3d.pixels.fit import scales_of_trees
 from napari_unet3d.prediction.stack_plan import DENSE_OVERLAP, TileRules
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
@@ -202,5 +203,6 @@ def _time_features(plan: TrainingPlan, box: Triple) -> float:
 
     begin = time.monotonic()
     with torch.no_grad():
-        filter_bank(read, (0, 0, 0), (z, y, x), volume.voxel_size).sum().item()
+        scales = scales_of_trees(len(plan.slices))
+        filter_bank(read, (0, 0, 0), (z, y, x), volume.voxel_size, scales).sum().item()
     return (time.monotonic() - begin) / (z * y * x)

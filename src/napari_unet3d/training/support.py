@@ -16,7 +16,8 @@ from napari_unet3d.model.mixture import Calibration, bounded_log
 from napari_unet3d.model.mixture_fit import fit_calibration, usual_calibration
 from napari_unet3d.networks import device as devices
 from napari_unet3d.pixels.classifier import PixelClassifier
-from napari_unet3d.pixels.fit import PixelSample, fit_pixels
+from napari_unet3d.pixels.features import feature_count
+from napari_unet3d.pixels.fit import PixelSample, fit_pixels, scales_of_trees
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.prediction.expected import check_slice
 from napari_unet3d.sampling.patches import PatchSampler
@@ -119,12 +120,16 @@ class PixelSupport:
             return
         # Half of the time is kept for the fit: reading a compressed image may take long.
         enough = left() / 2
-        joined = frozenset(self._joined) if self._samples else None
-        samples = sample_pixels(self._sampler, lambda: left() < enough, stopped, joined)
-        samples = self._samples + samples
+        network, seed = self._plan.network, self._plan.config.seed
+        scales = scales_of_trees(len(self._plan.slices))
+        width = feature_count(network.in_channels, scales)
+        kept = [s for s in self._samples if s.features.shape[1] == width]
+        joined = frozenset(self._joined) if kept else None
+        samples = kept + sample_pixels(
+            self._sampler, lambda: left() < enough, stopped, joined, scales
+        )
         if not samples or left() <= 0:
             return
-        network, seed = self._plan.network, self._plan.config.seed
         pixels, log_probabilities = fit_pixels(
             samples, network.in_channels, network.n_classes, seed, left
         )
