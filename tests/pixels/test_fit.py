@@ -131,7 +131,7 @@ def test_each_voxel_is_classified_by_a_classifier_that_has_not_seen_it() -> None
 
 
 @pytest.mark.usefixtures("a_tenth_of_the_iterations")
-def test_trees_of_three_slices_use_the_coarsest_scale_and_judges_of_fewer_do_not(
+def test_trees_of_several_slices_use_the_coarsest_scale_and_judges_of_one_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only the coarsest scale tells the class."""
@@ -147,19 +147,21 @@ def test_trees_of_three_slices_use_the_coarsest_scale_and_judges_of_fewer_do_not
         fit, "fit_trees", lambda f, *rest: widths.append(f.shape[1]) or grown(f, *rest)
     )
     classifier, cross_fitted = fit_pixels(samples, 1, 2, 0, _endless)
-    assert widths == [26, 21, 21], "all slices; one and two of them"
+    assert widths == [26, 21, 26], "all slices; one and two of them"
     assert classifier.scales == MORE_SCALES
 
-    def right(found: list[Tensor]) -> float:
-        target = torch.cat([s.target for s in samples])
-        return float((torch.cat(found).argmax(1) == target).float().mean())
+    def right(found: list[Tensor]) -> list[float]:
+        both = zip(found, samples, strict=True)
+        return [float((f.argmax(1) == s.target).float().mean()) for f, s in both]
 
-    assert right([classifier.voxel_log_probabilities(s.features) for s in samples]) > 0.95
-    assert right(cross_fitted) < 0.65
+    assert min(right([classifier.voxel_log_probabilities(s.features) for s in samples])) > 0.95
+    guessed, also_guessed, known = right(cross_fitted)
+    assert max(guessed, also_guessed) < 0.65
+    assert known > 0.95
 
 
-def test_the_coarsest_scale_is_for_three_slices_and_more() -> None:
-    assert [scales_of_trees(n) for n in (1, 2, 3, 9)] == [SCALES] * 2 + [MORE_SCALES] * 2
+def test_the_coarsest_scale_is_for_two_slices_and_more() -> None:
+    assert [scales_of_trees(n) for n in (1, 2, 3, 9)] == [SCALES] + [MORE_SCALES] * 3
 
 
 def _same(a: PixelClassifier, b: PixelClassifier) -> bool:
