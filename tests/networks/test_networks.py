@@ -20,9 +20,11 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import NETWORKS, AnyNetwork, kind_of, network_of_kind
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import next_fitting
+from napari_unet3d.networks.planning import normalizable
 from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.trainer import Trainer
+from own_networks import OWN
 from toy_networks import Branches, Plain
 
 
@@ -48,7 +50,7 @@ def test_every_network_has_its_own_kind_and_describes_its_settings():
 def depends_on_classes(network: type[Architecture]) -> set[str]:
     """Parameters and buffers whose shapes depend on the number of classes."""
     with torch.device("meta"):
-        two, three = (network(n_classes=n).build().state_dict() for n in (2, 3))
+        two, three = (network().for_classes(n).build().state_dict() for n in (2, 3))
     return {n for n in two.keys() | three.keys() if n not in two or n not in three
             or two[n].shape != three[n].shape}  # fmt: skip
 
@@ -57,11 +59,11 @@ class _Misnamed(Branches):
     head = "head."
 
 
-@pytest.mark.parametrize("network", [*NETWORKS, Plain, Branches])
+@pytest.mark.parametrize("network", [*OWN, Plain, Branches])
 def test_only_the_head_depends_on_the_number_of_classes(network):
     names = depends_on_classes(network)
     assert names, f"nothing of {network.__name__} depends on the number of classes"
-    others = sorted(n for n in names if not n.startswith(network.head))
+    others = sorted(n for n in names if not n.startswith(network().head_prefixes))
     assert not others, f"name these '{network.head}…', or set `head` of {network.__name__}"
 
 
@@ -69,7 +71,7 @@ def test_a_head_with_another_name_is_found():
     assert not any(n.startswith(_Misnamed.head) for n in depends_on_classes(_Misnamed))
 
 
-@pytest.mark.parametrize("network", [*NETWORKS, Plain, Branches])
+@pytest.mark.parametrize("network", [*OWN, Plain, Branches])
 def test_a_sample_does_not_depend_on_the_others_of_its_batch(network):
     torch.manual_seed(0)
     # The paper's preset is left out: it normalizes by the statistics of the batch.
@@ -77,16 +79,17 @@ def test_a_sample_does_not_depend_on_the_others_of_its_batch(network):
         "balanced", (1, 1, 1), (32, 32, 32), in_channels=1, n_classes=3, accelerator=False
     )
     module = config.build().eval()
-    batch = torch.randn(2, config.in_channels, *next_fitting(config, (1, 1, 1)))
+    tile = normalizable(config, next_fitting(config, (1, 1, 1)))
+    batch = torch.randn(2, config.in_channels, *tile)
     with torch.inference_mode():
         together, alone = module(batch)[:1], module(batch[:1])
     assert torch.allclose(together, alone, atol=1e-4), "a batch must not change a prediction"
 
 
 def test_an_unknown_kind_is_refused_with_the_kinds_there_are(with_toys):
-    with pytest.raises(BadInputError, match=r"'resnet'.*'unet', 'plain', 'branches'"):
+    with pytest.raises(BadInputError, match=r"'resnet'.*'unet', .*'plain', 'branches'"):
         network_of_kind("resnet")
-    with pytest.raises(ValidationError, match=r"'resnet'.*'unet', 'plain', 'branches'"):
+    with pytest.raises(ValidationError, match=r"'resnet'.*'unet', .*'plain', 'branches'"):
         Holder.model_validate({"network": {"kind": "resnet"}})
 
 
@@ -154,9 +157,53 @@ def bright_cube(classes: int = 1) -> tuple[Volume, SparseAnnotation]:
     return Volume.from_array(image.astype(np.float32)), SparseAnnotation.from_labels(labels)
 
 
-def train(network: str, classes: int = 1, **more: Any) -> ModelBundle:
-    config = TrainingConfig(network=network, iterations=3, device="cpu", pixel_classifier=False)
+def train(
+    network: str, classes: int = 1, settings: dict[str, Any] | None = None, **more: Any
+) -> ModelBundle:
+    config = TrainingConfig(
+        network=network,
+        network_settings=settings or {},
+        iterations=3,
+        device="cpu",
+        pixel_classifier=False,
+    )
     return drain(Trainer(*bright_cube(classes), config, **more).run())
+
+
+def test_settings_of_the_network_take_the_place_of_the_planned_ones():
+    bundle = train("unet_plus_plus", settings={"deep_supervision": False, "normalization": "none"})
+    assert bundle.network.normalization == "none"
+    assert not bundle.network.deep_supervision
+    fine_tuned = train("unet", start_from=bundle)
+    assert fine_tuned.network == bundle.network
+    assert 'normalization="none"' in fine_tuned.record.training_config.network_settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"depth": 3}, r"'unet' has no setting 'depth'. It has: widths, strides, "),
+        ({"widths": [8] * 7}, r"Settings of the network 'unet': 7 widths need 6 strides"),
+        ({"normalization": "group"}, r"'normalization' cannot be 'group': use one of 'batch', "),
+        ({"deep_supervision": 3}, r"'deep_supervision' cannot be 3: it must be true or false"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named(settings, reason):
+    with pytest.raises(BadInputError, match=reason):
+        train("unet", settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "reason"),
+    [
+        ("attention_unet", {"gate": 1}, "leave the setting 'gate' out|has gates"),
+        ("universal_unet", {"active": 0}, "no setting 'active'"),
+        ("universal_unet", {"domains": []}, "no setting 'domains'"),
+    ],
+)
+def test_settings_that_nobody_chooses(network, settings, reason):
+    with pytest.raises(BadInputError, match=reason):
+        train(network, settings=settings)
 
 
 def test_an_unknown_network_is_refused_before_the_training():
@@ -164,7 +211,7 @@ def test_an_unknown_network_is_refused_before_the_training():
         train("resnet")
 
 
-@pytest.mark.parametrize("kind", ["plain", "branches"])
+@pytest.mark.parametrize("kind", [*map(kind_of, OWN), "plain", "branches"])
 def test_another_network_trains_is_saved_and_segments(kind, with_toys, tmp_path):
     path = train(kind).save(tmp_path / "m.unet3d")
     bundle = ModelBundle.load(path)

@@ -73,10 +73,13 @@ def test_a_tile_that_does_not_fit_is_refused_in_words():
     config = CONFIGS["cubic-valid-late"]
     with pytest.raises(ValueError, match=r"\(20, 48, 48\) voxels does not fit the network 'unet'"):
         Architecture.walk(config, (20, 48, 48))
-    # Torch would pool what does not divide; the output would not lie at the center.
-    padded = CONFIGS["cubic-same"]
+    with pytest.raises(ValueError, match=r"\(16, 17, 16\) voxels does not fit the network 'unet'"):
+        Architecture.walk(CONFIGS["cubic-same"], (16, 17, 16))
+    # Torch convolves what does not divide; the output would not lie at the center.
+    levels = {"widths": (4,), "strides": (), "kernels": ((3, 3, 3),)}
+    stepping = UNetConfig(**levels, stem=(1, 2, 1), padding="same")
     with pytest.raises(ValueError, match="17 voxels along y give 16 instead of 17"):
-        Architecture.walk(padded, (16, 17, 16))
+        Architecture.walk(stepping, (16, 17, 16))
 
 
 # --- networks it has never heard of ---------------------------------------------------------

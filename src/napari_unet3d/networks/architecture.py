@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from napari_unet3d.config import Normalization, Preset, Triple, VoxelSize
 from napari_unet3d.networks import tracing
@@ -27,7 +29,7 @@ class PresetFacts:
     Attributes
     ----------
     learning_rate
-        Peak learning rate of AdamW.
+        Peak learning rate of AdamW; other optimizers have rates of their own.
     pixel_classifier
         Whether the pixel classifier may support the network.
     """
@@ -47,6 +49,10 @@ PRESETS: Mapping[Preset, PresetFacts] = MappingProxyType(
 """Facts of each preset, for networks that state no others."""
 
 
+Supervised = tuple[tuple[float, Tensor], ...]
+"""Weights, whose sum is 1, and logits (N, n_classes, Z', Y', X')."""
+
+
 class Network(nn.Module):
     """A network: (N, in_channels, Z, Y, X) → logits (N, n_classes, Z', Y', X').
 
@@ -62,6 +68,31 @@ class Network(nn.Module):
     def __init__(self, config: Architecture) -> None:
         super().__init__()
         self.config = config
+        self.recomputes = False
+        """Whether the maps within a block are computed again in the backward pass."""
+
+    def run(self, block: nn.Module, x: Tensor) -> Tensor:
+        """Apply a block, whose maps need not be kept where the network recomputes them."""
+        if not (self.recomputes and self.training and torch.is_grad_enabled()):
+            y: Tensor = block(x)
+            return y
+        again: Tensor = checkpoint(block, x, use_reentrant=False)
+        return again
+
+    def enter(self, config: Architecture) -> None:
+        """Work for the domain that a configuration has active; most networks have only one."""
+
+    def supervised(self, x: Tensor) -> Supervised:
+        """What is compared with the labels in training: outputs, and how much each counts.
+
+        By default, the output of a prediction alone.
+
+        Parameters
+        ----------
+        x
+            (N, in_channels, Z, Y, X) gray values.
+        """
+        return ((1.0, self(x)),)
 
 
 class Architecture(BaseModel):
@@ -74,10 +105,13 @@ class Architecture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    head: ClassVar[str] = "head."
-    """Prefix of the parameters whose shapes depend on the number of classes. They are made anew
-    when a network is fine-tuned for other classes."""
+    head: ClassVar[str | tuple[str, ...]] = "head."
+    """Prefix, or prefixes, of the parameters whose shapes depend on the number of classes. They are
+    made anew when a network is fine-tuned for other classes."""
     presets: ClassVar[Mapping[Preset, PresetFacts]] = PRESETS
+
+    not_chosen: ClassVar[frozenset[str]] = frozenset()
+    """Fields that follow from a training; a user cannot choose them."""
 
     kind: str = Field(description="Kind of network.")
     in_channels: int = Field(1, ge=1, le=64, description="Image channels.")
@@ -113,6 +147,25 @@ class Architecture(BaseModel):
         normalization
             Takes the place of the preset's.
         """
+
+    @classmethod
+    def is_available(cls) -> bool:
+        """Whether what it needs is installed."""
+        return True
+
+    @property
+    def shows_maps(self) -> bool:
+        """Whether a prediction shows maps from within the network instead of classes."""
+        return False
+
+    @property
+    def head_prefixes(self) -> tuple[str, ...]:
+        """`head`, for this configuration."""
+        return (self.head,) if isinstance(self.head, str) else self.head
+
+    def for_classes(self, n_classes: int) -> Self:
+        """The same network with another number of outputs."""
+        return self.model_copy(update={"n_classes": n_classes})
 
     @abstractmethod
     def build(self) -> Network:

@@ -122,8 +122,15 @@ class Measured:
     shrink: Triple
 
 
-def walk(config: Traceable, tile: Triple) -> Walk:
+def walk(config: Traceable, tile: Triple, shrink: Triple | None = None) -> Walk:
     """Layers that a tile goes through, and the shape of the output.
+
+    Parameters
+    ----------
+    config, tile
+        The network, and the tile (z, y, x) that goes in.
+    shrink
+        Voxels by which the output is smaller; measured, which takes long, unless given.
 
     Raises
     ------
@@ -133,7 +140,8 @@ def walk(config: Traceable, tile: Triple) -> Walk:
     traced = _trace(config, tile)
     if isinstance(traced, str):
         raise ValueError(traced)
-    shrink = measured(config).shrink
+    if shrink is None:
+        shrink = measured(config).shrink
     for axis, (n, m) in enumerate(zip(tile, traced[1], strict=True)):
         if n - m != shrink[axis]:
             raise ValueError(
@@ -196,9 +204,19 @@ def measured(config: Traceable) -> Measured:
     return Measured(base, stride, shrink)
 
 
-def receptive_field(config: Traceable) -> Triple:
-    """Input voxels that one output voxel depends on at most; see `Architecture`."""
-    base = measured(config).base
+@lru_cache(maxsize=64)
+def receptive_field(config: Traceable, base: Triple | None = None) -> Triple:
+    """Input voxels that one output voxel depends on at most; see `Architecture`.
+
+    Parameters
+    ----------
+    config
+        The network.
+    base
+        A tile that it takes, such as `Measured.base`; looked for, which takes long, unless given.
+    """
+    if base is None:
+        base = measured(config).base
     return _triple(_reach(config, base, axis) for axis in range(3))
 
 
@@ -273,6 +291,9 @@ def _trace(config: Traceable, tile: Triple) -> Walk | str:
     with torch.device("meta"), torch.no_grad():
         network = config.build().eval()
         for name, module in network.named_modules():
+            if isinstance(module, _NORMALIZATIONS):
+                # Some refuse a map of a single voxel, and none changes a shape.
+                module.forward = _unchanged  # type: ignore[method-assign]
             if (operation := _operation(module)) is not None:
                 module.register_forward_pre_hook(lambda *_, name=name: entered.append(name))
                 module.register_forward_hook(_recorder(layers, name, operation))
@@ -285,11 +306,15 @@ def _trace(config: Traceable, tile: Triple) -> Walk | str:
                 f"a tile of {tile} voxels does not fit the network '{config.kind}': {reason}{where}"
             )
     if output.ndim != 5 or tuple(output.shape[:2]) != (1, config.n_classes):
-        raise TypeError(
+        raise ValueError(
             f"the network '{config.kind}' gives the shape {tuple(output.shape)} for a tile of "
             f"{tile} voxels: it must give (1, {config.n_classes}, z, y, x)"
         )
     return tuple(layers), _triple(output.shape[2:])
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
 
 
 def _recorder(
