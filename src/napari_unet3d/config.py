@@ -6,7 +6,9 @@ models. Arrays are ZYX everywhere; sizes are in voxels unless a name says otherw
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -27,8 +29,15 @@ SmallTriple = tuple[Small, Small, Small]
 _DEVICE = r"^(auto|cpu|mps|cuda(:[0-9]{1,2})?)$"
 _NAME = r"^[a-z][a-z0-9_-]{0,49}$"
 """Names of networks, losses and executors, which the modules that know them check."""
+_SETTINGS = r"^\s*([A-Za-z_]\w*\s*=\s*[^;\s][^;]*(;\s*|$))*$"
+"""Settings as name=value, with a semicolon between two of them."""
 Preset = Literal["fast", "balanced", "paper"]
 Normalization = Literal["batch", "tile", "instance", "channel", "none"]
+
+
+def written(settings: Mapping[str, Any]) -> str:
+    """Settings as a user writes them: "widths=[16, 32]; deep_supervision=true"."""
+    return "; ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
 class _Frozen(BaseModel):
@@ -110,6 +119,13 @@ class TrainingConfig(_Frozen):
         pattern=_NAME,
         description="Kind of network; a model that is trained further keeps its own.",
     )
+    network_settings: str = Field(
+        "",
+        pattern=_SETTINGS,
+        max_length=5000,
+        description="Settings of the network in place of the planned ones, as name=value; "
+        "name=value. 'napari-unet3d info --networks' lists them.",
+    )
     seconds: float | None = Field(
         60.0, gt=0, le=30 * 86400, description="Time budget of the training, seconds."
     )
@@ -147,6 +163,11 @@ class TrainingConfig(_Frozen):
         description="Patches per iteration; when empty, 2 in fp32 on a CPU and for very small "
         "stacks, else 1.",
     )
+    recompute: bool = Field(
+        False,
+        description="Compute maps again in the backward pass instead of keeping them: a third of "
+        "the memory for a third more time. For patches that do not fit otherwise.",
+    )
     learning_rate: float | None = Field(
         None, gt=0, le=10, description="Peak learning rate; the preset's when empty."
     )
@@ -171,17 +192,32 @@ class TrainingConfig(_Frozen):
     schedule: Literal["cosine", "polynomial"] = Field(
         "cosine", description="Decay of the learning rate over the budget."
     )
-    weight_decay: float = Field(1e-2, ge=0, le=1, description="AdamW's decoupled weight decay.")
+    optimizer: str = Field(
+        "adamw",
+        pattern=_NAME,
+        description="'adamw', or 'sgd', with Nesterov's momentum, as nnU-Net.",
+    )
+    momentum: float = Field(0.99, ge=0, lt=1, description="Momentum of 'sgd'.")
+    weight_decay: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Weight decay; when empty 0.01, decoupled, of 'adamw', and 0.00003 of 'sgd'.",
+    )
     weight_averaging: float = Field(
         0.99, ge=0, lt=1, description="Decay of the running average of the weights; 0 is off."
     )
     loss: str = Field(
         "ce_dice",
         pattern=_NAME,
-        description="Loss over the labelled voxels; 'ce_dice' is cross-entropy plus soft Dice.",
+        description="Loss over the labelled voxels. 'ce_dice': cross-entropy plus soft Dice; "
+        "'focal'; 'lovasz': Lovász-softmax; 'lovasz_focal': both of these.",
     )
     dice_share: float = Field(
-        0.8, ge=0, le=1, description="Share of the Dice term in the loss; the rest is CE."
+        0.8, ge=0, le=1, description="Share of Dice in 'ce_dice'; the rest is cross-entropy."
+    )
+    focal_gamma: float = Field(
+        2.0, ge=0, le=10, description="Exponent of 'focal': how little easy voxels count."
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="Cross-entropy weights; 'balanced' favors rare classes."
@@ -198,6 +234,11 @@ class TrainingConfig(_Frozen):
         if self.iterations is None and self.seconds is None:
             raise ValueError("give a budget: seconds or iterations")
         return self
+
+    @field_validator("network_settings", mode="before")
+    @classmethod
+    def _settings_as_text(cls, settings: Any) -> Any:
+        return written(settings) if isinstance(settings, Mapping) else settings
 
     @field_validator("clip_percentiles")
     @classmethod
@@ -226,6 +267,11 @@ class PredictionConfig(_Frozen):
         le=0.75,
         description="Voxels that a tile has in common with the next, as a share of what the "
         "network sees; at most half a tile.",
+    )
+    mirrors: bool = Field(
+        False,
+        description="Let the network see each tile mirrored along all axes, too, and take the mean "
+        "of its probabilities, as nnU-Net does: eight times the work.",
     )
     memory: int | None = Field(
         None, gt=0, description="Bytes that may be used; planned from free memory when empty."

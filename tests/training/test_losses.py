@@ -173,6 +173,61 @@ def test_every_loss_leaves_unlabelled_voxels_alone(loss):
     assert all(torch.equal(a, b) for r in results[1:] for a, b in zip(r, results[0], strict=True))
 
 
+@pytest.mark.parametrize("loss", sorted(LOSSES))
+@pytest.mark.parametrize("class_weights", [None, (0.2, 1.0, 3.0)])
+def test_a_perfect_prediction_has_no_loss_with_5_percent_labelled(loss, class_weights):
+    _, target = example(seed=2, labelled=0.05)
+    assert 0.02 < (target > 0).float().mean() < 0.08
+    truth = torch.where(target > 0, target.long() - 1, 0)
+    logits = 40 * torch.nn.functional.one_hot(truth, K).movedim(-1, 1).float() - 20
+    wrong = logits.roll(1, 1)
+    logits = torch.where((target > 0)[:, None], logits, wrong)  # wrong where nothing is labelled
+    weights = None if class_weights is None else torch.tensor(class_weights)
+    config = TrainingConfig(loss=loss)
+    assert masked_loss(logits, target, config, weights).item() < 1e-6
+    assert masked_loss(wrong, target, config, weights).item() > 0.9
+
+
+def test_focal_loss_without_exponent_is_the_cross_entropy():
+    logits, target = example()
+    weights = torch.tensor([0.2, 1.0, 3.0])
+    plain = masked_loss(logits, target, TrainingConfig(dice_share=0), weights)
+    focal = masked_loss(logits, target, TrainingConfig(loss="focal", focal_gamma=0), weights)
+    assert focal.item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_focal_loss_of_one_voxel():
+    """p = 0.9: (1 − 0.9)² · (−log 0.9)."""
+    logits = torch.tensor([0.1, 0.9]).log().view(1, 2, 1, 1, 1)
+    loss = masked_loss(logits, torch.full((1, 1, 1, 1), 2), TrainingConfig(loss="focal"))
+    assert loss.item() == pytest.approx(0.01 * -np.log(0.9), rel=1e-4)
+
+
+def test_lovasz_softmax_of_hard_predictions_is_the_jaccard_loss():
+    """On errors of 0 and 1, the extension equals the loss itself (Berman et al. 2018, sec. 2)."""
+    _, target = example(labelled=1.0)
+    predicted = torch.randint(0, K, target.shape, generator=torch.Generator().manual_seed(3))
+    logits = 200 * torch.nn.functional.one_hot(predicted, K).movedim(-1, 1).float()
+    truth = target.long() - 1
+    ious = [
+        ((predicted == c) & (truth == c)).sum() / ((predicted == c) | (truth == c)).sum()
+        for c in range(K)
+    ]
+    found = masked_loss(logits, target, TrainingConfig(loss="lovasz"))
+    assert found.item() == pytest.approx(1 - float(torch.stack(ious).mean()), abs=1e-5)
+
+
+def test_lovasz_softmax_lies_between_hard_predictions():
+    """A worked example: two voxels of two classes, p(true) = 0.7 and 0.6.
+
+    Errors of class 0 are 0.4 outside and 0.3 inside; sorted, they weigh 1/2 and 1/2. Those of class
+    1 are 0.4 inside and 0.3 outside, and weigh 1 and 0.
+    """
+    logits = torch.tensor([[0.7, 0.3], [0.4, 0.6]]).log().T.reshape(1, 2, 1, 1, 2)
+    loss = masked_loss(logits, torch.tensor([[[[1, 2]]]]), TrainingConfig(loss="lovasz"))
+    assert loss.item() == pytest.approx((0.35 + 0.4) / 2, rel=1e-5)
+
+
 @every_share
 @pytest.mark.parametrize("weights", [None, (0.2, 1.0, 3.0), (1.0, 1.0, 0.0)])
 @pytest.mark.parametrize("classes", [(1, 2, 3), (1, 2), (3,), ()])

@@ -13,13 +13,14 @@ from napari_unet3d.data.wording import counted
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.architecture import Network
+from napari_unet3d.training.optimizers import OPTIMIZERS
 
 _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
-"""Prefixes of the tensors of a state: the unaveraged weights, and AdamW's moments."""
+"""Prefixes of the tensors of a state: the unaveraged weights, and the optimizer's moments."""
 _SCALE = "scaler/scale"
 """Name of the scale of fp16 gradients; only trainings in fp16 have it, since format version 4."""
-_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}
-"""Tensors that AdamW keeps of each parameter."""
+_NOT_NEGATIVE = {"step", "exp_avg_sq"}
+"""Moments that are sums of squares, or counters."""
 
 
 def check_start(
@@ -64,6 +65,7 @@ def _check_state(state: Mapping[str, Tensor], bundle: ModelBundle) -> None:
     with torch.device("meta"):
         network = bundle.network.build()
     weights = _below(state, _WEIGHTS)
+    moments = OPTIMIZERS[bundle.record.training_config.optimizer].moments
     damaged = [
         n
         for n, t in network.state_dict().items()
@@ -73,7 +75,9 @@ def _check_state(state: Mapping[str, Tensor], bundle: ModelBundle) -> None:
         damaged += [
             n
             for n, p in network.named_parameters()
-            if not _is_whole(_below(state, f"{_OPTIMIZER}{n}/"), p.shape)
+            # A part of a network that has not learned yet, or does not learn, has no moments.
+            if (found := _below(state, f"{_OPTIMIZER}{n}/"))
+            and not _is_whole(found, moments, p.shape)
         ]
     if _SCALE in state and not (state[_SCALE].numel() == 1 and bool(state[_SCALE] > 0)):
         damaged.append(_SCALE)
@@ -84,13 +88,12 @@ def _check_state(state: Mapping[str, Tensor], bundle: ModelBundle) -> None:
         )
 
 
-def _is_whole(moments: Mapping[str, Tensor], shape: torch.Size) -> bool:
-    """Whether AdamW can have these moments of a parameter of this shape."""
-    return (
-        set(moments) == _MOMENTS
-        and all(moments[n].shape == shape for n in _MOMENTS - {"step"})
-        and moments["step"].numel() == 1
-        and bool((moments["step"] >= 0).all() and (moments["exp_avg_sq"] >= 0).all())
+def _is_whole(found: Mapping[str, Tensor], moments: Mapping[str, bool], shape: torch.Size) -> bool:
+    """Whether an optimizer can have these moments of a parameter of this shape."""
+    return set(found) == set(moments) and all(
+        (tensor.shape == shape if moments[name] else tensor.numel() == 1)
+        and (name not in _NOT_NEGATIVE or bool((tensor >= 0).all()))
+        for name, tensor in found.items()
     )
 
 
@@ -111,7 +114,7 @@ def load_weights(network: Network, weights: Mapping[str, Tensor], head: bool = T
     RunFailedError
         Weights beside the head depend on the number of classes, which is a fault of the network.
     """
-    prefix = network.config.head
+    prefix = network.config.head_prefixes
     loaded = {n: t for n, t in weights.items() if head or not n.startswith(prefix)}
     own = network.state_dict()
     for name, tensor in loaded.items():
@@ -119,7 +122,8 @@ def load_weights(network: Network, weights: Mapping[str, Tensor], head: bool = T
             raise RunFailedError(
                 f"The weights '{name}' of the network '{network.config.kind}' have the shape "
                 f"{tuple(tensor.shape)}, and the network takes {tuple(own[name].shape)}. Only "
-                f"parameters whose names begin with '{prefix}' may depend on the classes."
+                f"parameters whose names begin with {' or '.join(map(repr, prefix))} may depend on "
+                "the classes."
             )
     network.load_state_dict(loaded, strict=head)
 
@@ -135,7 +139,7 @@ def training_state(
         The network in training, with its unaveraged weights. The running statistics of its batch
         norms begin anew.
     optimizer
-        Its AdamW.
+        Its optimizer.
     scale
         Scale of fp16 gradients; None in another precision.
     """
@@ -146,7 +150,8 @@ def training_state(
     state = {_WEIGHTS + name: t for name, t in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
-            state[f"{_OPTIMIZER}{name}/{key}"] = torch.as_tensor(value)
+            if value is not None:  # SGD without momentum keeps nothing
+                state[f"{_OPTIMIZER}{name}/{key}"] = torch.as_tensor(value)
     if scale is not None:
         state[_SCALE] = torch.tensor(scale)
     return on_cpu(state)
@@ -157,7 +162,7 @@ def load_training_state(
 ) -> None:
     """Load the weights and moments of a state; the reverse of `training_state`."""
     load_weights(network, _below(state, _WEIGHTS))
-    # Only the fused AdamW counts its steps on the device of the parameters.
+    # Only a fused AdamW counts its steps on the device of the parameters.
     fused = bool(optimizer.defaults.get("fused"))
     for name, parameter in network.named_parameters():
         counter = parameter.device if fused else torch.device("cpu")

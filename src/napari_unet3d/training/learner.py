@@ -15,10 +15,9 @@ from napari_unet3d.errors import RunFailedError
 from napari_unet3d.events import Notice
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import Network
-from napari_unet3d.networks.geometry import shrink
-from napari_unet3d.networks.planning import halve, training_bytes
+from napari_unet3d.networks.planning import training_bytes
 from napari_unet3d.sampling.patches import PatchSampler
-from napari_unet3d.sampling.source import GIVEN_UP, open_source
+from napari_unet3d.sampling.source import GIVEN_UP
 from napari_unet3d.training.averaging import average_weights
 from napari_unet3d.training.checkpoint import (
     load_training_state,
@@ -28,12 +27,14 @@ from napari_unet3d.training.checkpoint import (
 )
 from napari_unet3d.training.listening import Listener
 from napari_unet3d.training.loss_meter import LossMeter
-from napari_unet3d.training.losses import balanced_weights, masked_loss
+from napari_unet3d.training.losses import masked_loss
+from napari_unet3d.training.optimizers import OPTIMIZERS
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.replaying import CudaRecorder, ReplayedPass
+from napari_unet3d.training.turns import Batch, Turn
 
 _WARM_UP = 10
-"""Iterations in which the learning rate rises: AdamW's moments are poor estimates in the first."""
+"""Iterations in which the learning rate rises: the moments are poor estimates in the first."""
 _LARGEST_GRADIENT = 1.0
 """Norm that gradients are clipped to."""
 _MOST_BAD_STEPS = 20
@@ -41,9 +42,6 @@ _MOST_BAD_STEPS = 20
 gradients takes fewer."""
 _FIRST_SCALE = 2.0**16
 """Scale of fp16 gradients to begin with; torch's default."""
-
-Batch = tuple[Tensor, Tensor]
-"""Images (N, C, Z, Y, X) float32 and targets (N, Z', Y', X') uint8, on the device."""
 
 
 class Learner:
@@ -70,34 +68,20 @@ class Learner:
     average
         The running average of the network, in eval mode: the model of the training. It has no
         batch-norm statistics until these are estimated.
-    sampler
-        Draws the batches.
     """
 
     def __init__(self, plan: TrainingPlan, listener: Listener, *, replays: bool = True) -> None:
         self.plan = plan
         self.iteration = plan.first_iteration
-        self.sampler = PatchSampler(
-            open_source(plan.volume, plan.intensity, plan.device),
-            plan.annotation,
-            shrink(plan.network),
-            plan.config.rare_share,
-            plan.config.seed,
-            plan.slices,
-        )
+        self._turns = [Turn(each) for each in (plan, *plan.turns)]
+        self._turn = self._turns[0]
         self.network = _make_network(plan).train()
         listener.attach(self.network)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self._small_patches, self._patches = dict(plan.small_patches), dict(plan.patches)
-        self._current_patches = self._patches
-        self._optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=plan.learning_rate,
-            weight_decay=plan.config.weight_decay,
-            fused=self.skips_on_device,
+        self._optimizer = OPTIMIZERS[plan.config.optimizer].make(
+            self.network.parameters(), plan.config, self.skips_on_device
         )
         self._scaler = self._make_scaler(_FIRST_SCALE)
-        self._class_weights = self._make_class_weights()
         self._passes = ReplayedPass(self._pass, self._make_recorder() if replays else None)
         self._losses = LossMeter(plan.device)
         self._voxels_seen: int | Tensor = 0
@@ -110,10 +94,12 @@ class Learner:
     def adopt(self, plan: TrainingPlan) -> None:
         """Train on the annotation of another plan from now on, which is the same otherwise."""
         self.plan = plan
-        self.sampler.adopt(plan.annotation, plan.slices)
-        weights = self._make_class_weights()
-        if self._class_weights is not None and weights is not None:
-            self._class_weights.copy_(weights)  # in place: recordings read them there
+        self._turns[0].adopt(plan)
+
+    @property
+    def sampler(self) -> PatchSampler:
+        """Draws the batches of the plan."""
+        return self._turns[0].sampler
 
     # --- a step -------------------------------------------------------------------------------
 
@@ -147,14 +133,10 @@ class Learner:
 
     def draw(self, fraction: float) -> Batch:
         """The batch of the next iteration, when `fraction` of the budget is used."""
-        small = fraction < self.plan.config.small_patch_share
-        self._current_patches = self._small_patches if small else self._patches
-        return self.sampler.batch(
-            self.iteration,
-            self.plan.batch_size,
-            self._current_patches,
-            self.plan.config.augmentation,
-        )
+        if len(self._turns) > 1:
+            self._turn = self._turns[self.iteration % len(self._turns)]
+            self.network.enter(self._turn.plan.network)
+        return self._turn.draw(self.iteration, fraction)
 
     def step(self, batch: Batch, fraction: float) -> float:
         """Learn from a batch; returns the loss, on an NVIDIA GPU that of the step before.
@@ -180,8 +162,10 @@ class Learner:
     def _pass(self, image: Tensor, target: Tensor) -> Tensor:
         """Forward and backward through the network; returns the loss."""
         with devices.autocast(self.plan.device, self.plan.precision):
-            logits = self.network(image)
-        loss = masked_loss(logits, target, self.plan.config, self._class_weights)
+            outputs = self.network.supervised(image)
+        config, weights = self.plan.config, self._turn.class_weights
+        losses = [share * masked_loss(logits, target, config, weights) for share, logits in outputs]
+        loss = torch.stack(losses).sum() if len(losses) > 1 else losses[0]
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         return loss.detach()
@@ -216,8 +200,8 @@ class Learner:
 
     @property
     def skips_on_device(self) -> bool:
-        """Whether AdamW itself skips a step that is not finite, so that the CPU need not wait."""
-        return self.plan.device.type == "cuda"
+        """Whether the optimizer skips a step that is not finite, so that the CPU need not wait."""
+        return self.plan.device.type == "cuda" and OPTIMIZERS[self.plan.config.optimizer].fused
 
     # --- after a step that failed ---------------------------------------------------------------
 
@@ -238,19 +222,11 @@ class Learner:
         """
         self.drop_step()
         self._passes.give_up()
-        if self.sampler.source.give_up():
+        if self._turn.sampler.source.give_up():
             devices.make_room(self.plan.device)
             return Notice(GIVEN_UP)
         old = self.patch_shape
-        for axis in self.plan.axes:
-            patch = self._current_patches[axis]
-            smaller = halve(self.plan.network, patch)
-            if smaller is None:
-                raise RunFailedError(
-                    f"out of memory: even a patch of {describe_shape(patch)} voxels does not "
-                    f"fit; close other programs, or choose the preset 'fast' ({reason})"
-                )
-            self._current_patches[axis] = smaller
+        self._turn.halve_patches(reason)
         devices.make_room(self.plan.device)
         return Notice(
             f"Out of memory: patch halved from {describe_shape(old)} to "
@@ -270,7 +246,7 @@ class Learner:
     @property
     def patch_shape(self) -> Triple:
         """The patch in use, (z, y, x), for the orientation of most annotated slices."""
-        return self.plan.main_patch(self._current_patches)
+        return self._turn.plan.main_patch(self._turn.patches)
 
     @property
     def step_voxels(self) -> int:
@@ -304,7 +280,7 @@ class Learner:
         return training_state(self.network, self._optimizer, scale)
 
     def _make_scaler(self, scale: float) -> torch.amp.GradScaler:
-        """A scaler of fp16 gradients; in other formats it lets AdamW skip what is not finite."""
+        """A scaler of fp16 gradients; in others it lets the optimizer skip what is not finite."""
         fp16 = self.plan.precision == "fp16"
         return torch.amp.GradScaler(
             self.plan.device.type,
@@ -314,8 +290,8 @@ class Learner:
 
     def _make_recorder(self) -> CudaRecorder | None:
         plan = self.plan
-        if plan.device.type != "cuda":
-            return None
+        if plan.device.type != "cuda" or plan.turns:
+            return None  # a recording holds for one domain
 
         def needed(images: Sequence[int]) -> int:
             count, _, z, y, x = images
@@ -323,17 +299,14 @@ class Learner:
 
         return CudaRecorder(plan.device, list(self.network.parameters()), needed)
 
-    def _make_class_weights(self) -> Tensor | None:
-        if self.plan.config.class_weights != "balanced":
-            return None
-        counts = torch.as_tensor(self.plan.class_counts, dtype=torch.float32)
-        return balanced_weights(counts).to(self.plan.device)
-
 
 def _make_network(plan: TrainingPlan) -> Network:
     """The network on its device: new, or with the weights of a model."""
     torch.manual_seed(plan.config.seed)
     network = plan.network.build()
+    for module in network.modules():
+        if isinstance(module, Network):  # a cascade holds two
+            module.recomputes = plan.config.recompute
     if plan.start_from is not None:
         load_weights(network, plan.start_from.weights, head=plan.keeps_head)
     form = devices.memory_format(plan.device)

@@ -130,8 +130,56 @@ def mean_without_waiting(values: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen.any(), mean, 1)
 
 
+def focal(logits: Tensor, target: Tensor, weights: Tensor | None, config: TrainingConfig) -> Tensor:
+    """Cross-entropy in which easy voxels count little: Σ w·(1 − p)^γ·(−log p) / Σ w.
+
+    Lin et al. 2017, eq. 5; γ is `config.focal_gamma`.
+    """
+    log_p = logits.log_softmax(1).gather(1, target[:, None])[:, 0]
+    # exp(log p) may exceed 1 by rounding, and a negative base has no power.
+    hard = (1 - log_p.exp()).clamp(min=0)
+    terms = -log_p * hard**config.focal_gamma
+    if weights is None:
+        return terms.mean()
+    of_voxels = weights[target]
+    return (of_voxels * terms).sum() / of_voxels.sum().clamp(min=torch.finfo(terms.dtype).tiny)
+
+
+def lovasz_softmax(
+    logits: Tensor, target: Tensor, weights: Tensor | None, config: TrainingConfig
+) -> Tensor:
+    """A convex stand-in for 1 − IoU, the mean of the labelled classes (Berman et al. 2018).
+
+    The errors of a class, sorted, are weighed by how much each makes its Jaccard loss grow (their
+    eq. 9, 11 and 12). Class weights are not used: each class counts alike.
+    """
+    probability = logits.softmax(1)
+    losses = []
+    for c in target.unique().tolist():
+        truth = (target == c).to(probability.dtype)
+        errors, order = (truth - probability[:, c]).abs().sort(descending=True)
+        inside = truth[order]
+        intersection = truth.sum() - inside.cumsum(0)
+        union = truth.sum() + (1 - inside).cumsum(0)
+        jaccard = 1 - intersection / union
+        growth = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
+        losses.append(errors @ growth)
+    return torch.stack(losses).mean()
+
+
+def lovasz_and_focal(
+    logits: Tensor, target: Tensor, weights: Tensor | None, config: TrainingConfig
+) -> Tensor:
+    """Sum of `lovasz_softmax` and `focal`, the loss of 3D U²-Net (Huang et al. 2019)."""
+    given = target, weights, config
+    return lovasz_softmax(logits, *given) + focal(logits, *given)
+
+
 LOSSES: dict[str, Loss] = {
     "ce_dice": cross_entropy_and_dice,
+    "focal": focal,
+    "lovasz": lovasz_softmax,
+    "lovasz_focal": lovasz_and_focal,
 }
 
 

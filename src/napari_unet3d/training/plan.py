@@ -19,9 +19,10 @@ from napari_unet3d.data.lazy import as_bad_input
 from napari_unet3d.data.ledger import SliceLedger
 from napari_unet3d.data.shapes import describe_shape
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.data.written import read_settings
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.networks import NetworkConfig, network_of_kind
+from napari_unet3d.networks import NetworkConfig, network_of_kind, with_settings
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.architecture import PresetFacts
 from napari_unet3d.networks.device import Precision
@@ -32,6 +33,7 @@ from napari_unet3d.training.budget import Budget
 from napari_unet3d.training.checkpoint import check_start
 from napari_unet3d.training.limits import LookLimits
 from napari_unet3d.training.losses import LOSSES
+from napari_unet3d.training.optimizers import OPTIMIZERS
 
 _MOST_CHANNELS = 64
 """Channels of an image. `NetworkConfig.in_channels` allows no more."""
@@ -79,6 +81,8 @@ class TrainingPlan:
     seen
         Slices that the network has been trained on, as text: those of this training and of the
         model that it goes on from. The score of one that is held out flatters.
+    turns
+        Plans of stacks of other domains, which take turns with this one; see `training.domains`.
     """
 
     volume: Volume
@@ -100,6 +104,7 @@ class TrainingPlan:
     limits: LookLimits = field(default_factory=LookLimits)
     round_begin: float | None = None
     seen: frozenset[str] = frozenset()
+    turns: tuple[TrainingPlan, ...] = ()
 
     @property
     def on_gpu(self) -> bool:
@@ -144,7 +149,8 @@ class TrainingPlan:
             return False
         tables = self.start_from.classes, self.annotation.classes
         trained, painted = ([c.value for c in table] for table in tables)
-        return trained == painted
+        same_network = self.start_from.network == self.network
+        return trained == painted and same_network
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
@@ -174,6 +180,8 @@ def plan_training(
     config: TrainingConfig | None = None,
     start_from: ModelBundle | None = None,
     resume: bool = False,
+    *,
+    network: NetworkConfig | None = None,
 ) -> TrainingPlan:
     """Check the input of a training and choose all that it needs.
 
@@ -185,6 +193,8 @@ def plan_training(
         Budget, device, recipe; the defaults when None.
     start_from, resume
         See `Trainer`.
+    network
+        The network, where it is not to be planned for the stack.
 
     Raises
     ------
@@ -197,14 +207,10 @@ def plan_training(
             "leave `resume` out to start anew."
         )
     config = config or TrainingConfig()
-    if config.loss not in LOSSES:
-        raise BadInputError(
-            f"'{config.loss}' is not a loss. Choose one of: {', '.join(sorted(LOSSES))}."
-        )
     if start_from is not None:
-        # A network stays what it was planned as, and goes on at the rate of its preset.
-        preset, kind = start_from.record.training_config.preset, start_from.network.kind
-        config = config.model_copy(update={"preset": preset, "network": kind})
+        config = _as_trained(config, start_from, resume)
+    _check_name("a loss", config.loss, LOSSES)
+    _check_name("an optimizer", config.optimizer, OPTIMIZERS)
     volume.check()
     annotation.check(volume)
     if volume.n_channels > _MOST_CHANNELS:
@@ -214,15 +220,22 @@ def plan_training(
         )
     device = devices.pick_device(config.device)
     precision = devices.pick_precision(device, config.precision)
-    network = _plan_network(volume, annotation, config, start_from, device)
-    if start_from is not None:
-        check_start(start_from, volume, annotation, resume)
+    is_given = network is not None
+    if network is None:
+        network = plan_network(volume, annotation, config, start_from)
+        if network.shows_maps:
+            raise BadInputError(
+                "A network that shows maps cannot be trained: leave the setting 'gate' out."
+            )
+        if start_from is not None:
+            check_start(start_from, volume, annotation, resume)
     with as_bad_input():
         volume = volume.in_memory(devices.room_for_images())
         annotation = replace(annotation, labels=JoinedLabels(annotation.labels))
         ledger = annotation.ledger()
         slices = annotation.labelled_voxels(ledger=ledger)
-        clip = _clip_percentiles(config, start_from)
+        # A network that is given is for another kind of stacks than those of the model.
+        clip = _clip_percentiles(config, None if is_given else start_from)
         intensity = IntensityNormalization.estimate(volume, clip, slices)
     batch_size = config.batch_size or plan_batch(
         network, volume.shape, device.type != "cpu", precision
@@ -241,7 +254,7 @@ def plan_training(
         batch_size=batch_size,
         patches=choice.patches(small=False),
         small_patches=choice.patches(small=True),
-        learning_rate=config.learning_rate or network.presets[config.preset].learning_rate,
+        learning_rate=_learning_rate(config, network),
         start_from=start_from,
         resume=resume,
         seen=frozenset(str(s.ref) for s in slices) | _seen_before(start_from),
@@ -254,6 +267,28 @@ def plan_training(
             "counts from the model's beginning)."
         )
     return replace(plan, notes=_notes(plan, choice))
+
+
+def _check_name(what: str, name: str, known: Mapping[str, object]) -> None:
+    if name not in known:
+        raise BadInputError(f"'{name}' is not {what}. Choose one of: {', '.join(sorted(known))}.")
+
+
+def _as_trained(config: TrainingConfig, start_from: ModelBundle, resume: bool) -> TrainingConfig:
+    """Settings with what a model brings along: its network, and when resumed, its optimizer."""
+    trained = start_from.record.training_config
+    # A network stays what it was planned as, and goes on at the rate of its preset.
+    kept: dict[str, object] = {"preset": trained.preset, "network": start_from.network.kind}
+    kept["network_settings"] = trained.network_settings
+    if resume:
+        kept |= {"optimizer": trained.optimizer, "momentum": trained.momentum}
+    return config.model_copy(update=kept)
+
+
+def _learning_rate(config: TrainingConfig, network: NetworkConfig) -> float:
+    """Peak learning rate: the wish of the user, or the optimizer's, or the preset's."""
+    preset = network.presets[config.preset].learning_rate
+    return config.learning_rate or OPTIMIZERS[config.optimizer].learning_rate or preset
 
 
 def _notes(plan: TrainingPlan, choice: _PatchChoice) -> tuple[str, ...]:
@@ -292,25 +327,26 @@ def _clip_percentiles(
     return start_from.intensity.clip
 
 
-def _plan_network(
+def plan_network(
     volume: Volume,
     annotation: SparseAnnotation,
     config: TrainingConfig,
-    start_from: ModelBundle | None,
-    device: torch.device,
+    start_from: ModelBundle | None = None,
 ) -> NetworkConfig:
+    """The network of a training: that of a model, or one that is planned for the stack."""
     n_classes = len(annotation.classes) + 1
     if start_from is not None:
-        return start_from.network.model_copy(update={"n_classes": n_classes})
-    return network_of_kind(config.network).plan(
+        return start_from.network.for_classes(n_classes)
+    planned = network_of_kind(config.network).plan(
         config.preset,
         volume.voxel_size,
         volume.shape,
         in_channels=volume.n_channels,
         n_classes=n_classes,
-        accelerator=device.type != "cpu",
+        accelerator=devices.pick_device(config.device).type != "cpu",
         normalization=config.normalization,
     )
+    return with_settings(planned, read_settings(config.network_settings))
 
 
 class _PatchChoice:

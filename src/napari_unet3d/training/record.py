@@ -6,12 +6,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 from napari_unet3d.events import HeldOutScores
 from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.model.domains import DomainFacts
 from napari_unet3d.model.evidence import SliceCheck
 from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.universal import UniversalUNetConfig
 from napari_unet3d.training.checkpoint import on_cpu
 from napari_unet3d.training.learner import Learner
 from napari_unet3d.training.looks import Looks
+from napari_unet3d.training.plan import TrainingPlan
 
 
 def make_bundle(
@@ -45,10 +48,32 @@ def make_bundle(
         unit=plan.volume.unit,
         record=make_record(learner, elapsed, scores, support.check_slices()),
         calibration=support.calibration,
+        other_domains=_other_domains(plan),
         weights=on_cpu(looks.network.state_dict()),
         pixels=on_cpu(pixels.state_dict()) if pixels is not None else {},
         state=learner.state() if state else {},
     )
+
+
+def _other_domains(plan: TrainingPlan) -> tuple[DomainFacts, ...]:
+    """The domains of a universal network that this plan is not about."""
+    network, known = plan.network, {}
+    if not isinstance(network, UniversalUNetConfig):
+        return ()
+    if plan.start_from is not None:
+        before = plan.start_from
+        known = {d.name: d for d in (before.active_domain(), *before.other_domains)}
+    for turn in plan.turns:
+        assert isinstance(turn.network, UniversalUNetConfig)
+        known[turn.network.domain.name] = DomainFacts(
+            name=turn.network.domain.name,
+            classes=turn.annotation.classes,
+            intensity=turn.intensity,
+            voxel_size=turn.volume.voxel_size,
+            unit=turn.volume.unit,
+        )
+    known.pop(network.domain.name, None)
+    return tuple(known.values())
 
 
 def make_record(

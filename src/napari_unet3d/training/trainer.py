@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from typing import Self
 
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -14,6 +15,7 @@ from napari_unet3d.events import TrainingEvent
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.domains import DomainStack, plan_domains, plan_new_domain
 from napari_unet3d.training.history import History
 from napari_unet3d.training.listening import CancelledError
 from napari_unet3d.training.loop import TrainingLoop
@@ -62,6 +64,44 @@ class Trainer:
     ) -> None:
         self.plan: TrainingPlan = plan_training(volume, annotation, config, start_from, resume)
         self._has_run = False
+
+    @classmethod
+    def of_domains(
+        cls,
+        stacks: Sequence[DomainStack],
+        config: TrainingConfig | None = None,
+        *,
+        start_from: ModelBundle | None = None,
+    ) -> Self:
+        """A trainer of a universal network for stacks of several domains, which take turns.
+
+        Parameters
+        ----------
+        stacks
+            One of each domain. With `start_from` a single one, of a new domain.
+        config
+            Budget, device, recipe; the defaults when None.
+        start_from
+            A model of other domains, whose part of the network stays as it is.
+
+        Raises
+        ------
+        BadInputError
+            As on construction; or the domains do not go together.
+        """
+        config = config or TrainingConfig()
+        if start_from is not None and len(stacks) != 1:
+            raise BadInputError(
+                f"{len(stacks)} stacks were given for a model that gets a new domain: give one."
+            )
+        trainer = cls.__new__(cls)
+        trainer.plan = (
+            plan_domains(stacks, config)
+            if start_from is None
+            else plan_new_domain(stacks[0], config, start_from)
+        )
+        trainer._has_run = False
+        return trainer
 
     def run(
         self, control: TrainingControl | None = None

@@ -11,6 +11,9 @@ from napari_unet3d.session.report.scores import classes_of, evidence, measured, 
 from napari_unet3d.session.session import Session
 from napari_unet3d.session.texts import show_duration
 
+_OPTIMIZERS = {"adamw": "AdamW", "sgd": "stochastic gradient descent"}
+"""Names of optimizers in a text."""
+
 
 def methods_section(session: Session) -> Section:
     """The paragraph, ready to be copied; what was not measured is said."""
@@ -69,10 +72,12 @@ def _training(session: Session) -> list[str]:
         if bundle.network.kind == "unet"
         else f"A network of kind '{bundle.network.kind}'"
     )
+    patch = describe_shape(record.patch_shape)
     return [
-        f"{network} was {start} on the labelled voxels only (preset '{config.preset}', AdamW, "
-        f"loss: {loss}, patches of {describe_shape(record.patch_shape)} voxels with random flips, "
-        f"rotations, scaling and gray-value changes, seed {config.seed}) for "
+        f"{network} was {start} on the labelled voxels only (preset '{config.preset}', "
+        f"{_OPTIMIZERS.get(config.optimizer, config.optimizer)}, loss: {loss}, patches of {patch} "
+        "voxels with random flips, rotations, scaling and gray-value changes, seed "
+        f"{config.seed}) for "
         f"{record.iterations:,} iterations in {show_duration(record.seconds)} on "
         f"{record.device}, {record.precision}.",
         "Its log-probabilities were combined with those of a pixel classifier, with weights of "
