@@ -22,6 +22,8 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.migrations import FORMAT_VERSION
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.model.record import HeldOutRecord, TrainingRecord
+from napari_unet3d.networks.attention import AttentionUNetConfig
+from napari_unet3d.networks.nested import NestedUNetConfig
 from napari_unet3d.networks.unet import UNet3D, UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import MORE_SCALES, SCALES
@@ -489,3 +491,32 @@ def test_random_damage_never_gets_through_as_another_error(saved, seed):
         except BadInputError:
             outcomes.add("refused")
     assert "refused" in outcomes
+
+
+# --- other settings of the network ----------------------------------------------------------
+
+
+def test_a_model_is_pruned_to_a_part_of_its_weights():
+    levels = {"widths": (4, 8, 8), "strides": ((1, 2, 2),) * 2, "kernels": ((1, 3, 3),) * 3}
+    network = NestedUNetConfig(**levels, n_classes=SMALL.n_classes)
+    bundle = make_bundle(network=network, weights=network.build().state_dict(), state={})
+    pruned = bundle.with_network({"pruned": 1})
+    assert pruned.network.depth == 1
+    assert set(pruned.weights) < set(bundle.weights)
+    pruned.build()
+    with pytest.raises(BadInputError, match=r"no weights for 'blocks\.0_0\.0\.weight'"):
+        bundle.with_network({"kernels": [[3, 3, 3]] * 3})
+    with pytest.raises(BadInputError, match="cannot be pruned to 5"):
+        bundle.with_network({"pruned": 5})
+
+
+def test_a_model_that_shows_a_gate_stands_alone():
+    levels = {"widths": (4, 8, 8), "strides": ((1, 2, 2),) * 2, "kernels": ((1, 3, 3),) * 3}
+    network = AttentionUNetConfig(**levels, n_classes=SMALL.n_classes)
+    both = with_pixels()
+    bundle = both.model_copy(
+        update={"network": network, "weights": network.build().state_dict(), "state": {}}
+    )
+    shown = bundle.with_network({"gate": 1})
+    assert shown.build_mixture(folded=True).is_network_alone
+    assert not shown.pixels

@@ -72,6 +72,11 @@ def _to_9(header: Header) -> Header:
     return header
 
 
+def _to_10(header: Header) -> Header:
+    """Version 10 added networks beside the U-Net, and the domains of a universal one."""
+    return header
+
+
 MIGRATIONS: tuple[Callable[[Header], Header], ...] = (
     _to_2,
     _to_3,
@@ -81,6 +86,7 @@ MIGRATIONS: tuple[Callable[[Header], Header], ...] = (
     _to_7,
     _to_8,
     _to_9,
+    _to_10,
 )
 """The first one takes a header of version 1 to version 2, and so on."""
 

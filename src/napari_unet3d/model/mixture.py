@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.config import VoxelSize
 from napari_unet3d.networks.architecture import Network
+from napari_unet3d.networks.mirroring import Mirrored
 from napari_unet3d.pixels.classifier import PixelClassifier
 
 _SMALLEST_PROBABILITY = 1e-6
@@ -92,6 +93,14 @@ class Mixture(nn.Module):
         """The same learners, weighted differently."""
         return Mixture(self.network, self.pixels, calibration, self.voxel_size)
 
+    def with_network(self, network: Network) -> Mixture:
+        """The same pixel classifier and calibration beside another network."""
+        return Mixture(network, self.pixels, self.calibration, self.voxel_size).eval()
+
+    def mirrored(self) -> Mixture:
+        """The same learners, where the network sees each tile and its mirror images."""
+        return self.with_network(Mirrored(self.network))
+
     @property
     def is_network_alone(self) -> bool:
         """Whether `combine` returns the network's probabilities as they are."""
@@ -151,13 +160,13 @@ class Mixture(nn.Module):
             stop = z + out[0], y + out[1], x + out[2]
 
             def read(start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
-                return _read_repeating_edges(image[0], start, stop)
+                return read_repeating_edges(image[0], start, stop)
 
             pixels = self.pixels.log_probabilities(read, (z, y, x), stop, self.voxel_size)
         return self.combine(probabilities, pixels)[None]
 
 
-def _read_repeating_edges(image: Tensor, start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
+def read_repeating_edges(image: Tensor, start: tuple[int, ...], stop: tuple[int, ...]) -> Tensor:
     """A box (C, z, y, x) of an image, where the edge voxels are repeated outside of it."""
     for axis, (low, high) in enumerate(zip(start, stop, strict=True), 1):
         index = torch.arange(low, high, device=image.device).clamp(0, image.shape[axis] - 1)

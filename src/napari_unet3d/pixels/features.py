@@ -105,7 +105,15 @@ def filter_bank(
                 maps = _interpolate(maps, axis, f, f * more + e, n)
             features[row : row + PER_SCALE] = maps
             row += PER_SCALE
+    if _is_exporting():  # ONNX knows no copysign
+        return features.abs().log1p() * features.sign()
     return features.abs().log1p_().copysign_(features)  # compresses heavy tails
+
+
+def _is_exporting() -> bool:
+    """Whether the operations are written down for another program; PyTorch 2.7 and later tell."""
+    asks = getattr(torch.compiler, "is_exporting", None)
+    return asks is not None and bool(asks())
 
 
 def _sigma(scale: float, voxel_size: VoxelSize) -> list[float]:

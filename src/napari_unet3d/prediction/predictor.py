@@ -154,11 +154,13 @@ def _engine(task: _Task) -> Engine:
             IntensityNormalization.estimate, task.volume, task.bundle.intensity.clip
         )
         mixture = task.bundle.build_mixture(folded=True)
+        mixture = mixture.mirrored() if task.config.mirrors else mixture
         mixture = mixture.to(task.device, memory_format=devices.memory_format(task.device))  # type: ignore[call-overload]
         intensity = estimate.result()
+    source = open_source(task.volume, intensity, task.device, task.config.memory)
     return Engine(
         mixture,
-        open_source(task.volume, intensity, task.device, task.config.memory),
+        source,
         task.precision,
         tile_shape=task.config.tile_shape,
         overlap=task.config.overlap,
