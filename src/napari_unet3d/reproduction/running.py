@@ -1,0 +1,255 @@
+"""Carry out trials one by one; what is finished is kept in a file, and not repeated."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_unet3d.config import BACKGROUND, PredictionConfig, TrainingConfig
+from napari_unet3d.data.annotation import SparseAnnotation
+from napari_unet3d.data.io.atomic import Replacement
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.events import Checkpoint, mean
+from napari_unet3d.model.bundle import SUFFIX, ModelBundle
+from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.scores import Overlap
+from napari_unet3d.reproduction.paper import COUNTS
+from napari_unet3d.reproduction.trials import Trial, spread_slices
+from napari_unet3d.training.control import TrainingControl
+from napari_unet3d.training.domains import plan_stacks
+from napari_unet3d.training.trainer import Trainer, run_plan
+
+RESULTS, ABOUT = "results.json", "about.json"
+_CHECKPOINT_SECONDS = 600.0
+"""Seconds between two checkpoints of a trial: one of the paper's length takes days on a CPU."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledStack:
+    """A stack with its dense truth.
+
+    Attributes
+    ----------
+    name
+        Name in tables.
+    volume
+        The stack.
+    truth
+        (Z, Y, X) uint8: 0 background, 2… classes.
+    """
+
+    name: str
+    volume: Volume
+    truth: NDArray[np.uint8]
+
+    def annotated(
+        self, trained: Sequence[SliceRef], measured: Sequence[SliceRef] = ()
+    ) -> SparseAnnotation:
+        """The truth on some slices, those that are measured held out."""
+        labels = np.zeros_like(self.truth)
+        for ref in (*trained, *measured):
+            where = (slice(None),) * ref.axis + (ref.index,)
+            labels[where] = np.maximum(self.truth[where], BACKGROUND)
+        held_out = frozenset(measured)
+        return SparseAnnotation.from_labels(labels, held_out=held_out, convention="sparse")
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial came to.
+
+    Attributes
+    ----------
+    key
+        Name of the trial.
+    iou
+        Mean IoU of the classes on what was measured; None where no class is there.
+    classes
+        IoU of each class, by its label value.
+    iterations, seconds
+        Of the training.
+    """
+
+    key: str
+    iou: float | None
+    classes: Mapping[str, float]
+    iterations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial begins.
+
+    Attributes
+    ----------
+    number, total
+        Which one it is, from 1, and how many there are.
+    trial
+        The trial.
+    """
+
+    number: int
+    total: int
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class TrialFinished:
+    """A trial is done, and its result is saved."""
+
+    result: TrialResult
+
+
+def load_results(folder: Path) -> dict[str, TrialResult]:
+    """The results in a folder by the keys of their trials; none where there is no file.
+
+    Raises
+    ------
+    BadInputError
+        The file is damaged.
+    """
+    path = folder / RESULTS
+    if not path.exists():
+        return {}
+    try:
+        return {r["key"]: TrialResult(**r) for r in json.loads(path.read_text())}
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInputError(f"{path} is damaged: remove it to begin anew") from error
+
+
+def run_trials(
+    stacks: Sequence[LabelledStack],
+    trials: Sequence[Trial],
+    config: TrainingConfig,
+    folder: Path,
+) -> Generator[Any, None, dict[str, TrialResult]]:
+    """Carry out the trials that have no result yet; yields what happens, returns all results.
+
+    Parameters
+    ----------
+    stacks
+        The first one is annotated; all of them take part in `full`.
+    trials
+        What is done.
+    config
+        Settings that all methods share.
+    folder
+        Where results and checkpoints are kept.
+
+    Yields
+    ------
+    TrialStarted, TrialFinished, or an event of a training or a prediction
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_same(stacks, config, folder)
+    results = load_results(folder)
+    for number, trial in enumerate(trials, 1):
+        if trial.key in results:
+            continue
+        yield TrialStarted(number, len(trials), trial)
+        settings = config.model_copy(update={**trial.method.settings, "seed": trial.seed})
+        run = _left_out if trial.experiment == "full" else _on_slices
+        result = yield from run(stacks, trial, settings, folder)
+        results[trial.key] = result
+        text = json.dumps([asdict(r) for r in results.values()], indent=1)
+        Replacement(folder / RESULTS).write(text.encode())
+        yield TrialFinished(result)
+    return results
+
+
+def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder: Path) -> None:
+    """Write what the results of a folder are about, or refuse a folder that is about others.
+
+    Raises
+    ------
+    BadInputError
+        The folder holds results of other stacks or settings.
+    """
+    about = {
+        "settings": config.model_dump(mode="json", exclude={"device"}),
+        "stacks": [
+            {"name": s.name, "shape": list(s.volume.shape), "truth": zlib.crc32(s.truth.tobytes())}
+            for s in stacks
+        ],
+    }
+    path = folder / ABOUT
+    try:
+        before = json.loads(path.read_text()) if path.exists() else None
+    except ValueError:
+        before = {}
+    if before is not None and before != about:
+        raise BadInputError(
+            f"{folder} holds results of other stacks or settings (see {ABOUT} in it): give another "
+            "folder"
+        )
+    Replacement(path).write(json.dumps(about, indent=1).encode())
+
+
+def _on_slices(
+    stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, folder: Path
+) -> Generator[Any, None, TrialResult]:
+    """Train on slices of the first stack, and measure others."""
+    stack, checkpoint = stacks[0], folder / f"{trial.key}{SUFFIX}"
+    begun = ModelBundle.load(checkpoint) if checkpoint.exists() else None
+    annotation = stack.annotated(trial.trained, trial.measured)
+    trainer = Trainer(stack.volume, annotation, config, start_from=begun, resume=begun is not None)
+    control = TrainingControl()
+    control.checkpoint_every(_CHECKPOINT_SECONDS)
+    bundle = yield from _saving(trainer.run(control), checkpoint)
+    checkpoint.unlink(missing_ok=True)
+    ious = {str(c.value): c.iou for c in bundle.record.held_out if c.iou is not None}
+    return _result(trial, bundle, ious)
+
+
+def _left_out(
+    stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, folder: Path
+) -> Generator[Any, None, TrialResult]:
+    """Train on slices of all stacks but one, and measure the whole of that one."""
+    trained = [s for i, s in enumerate(stacks) if i != trial.left_out]
+    annotations = [
+        (s.volume, s.annotated(spread_slices(s.volume.shape, COUNTS[-1]))) for s in trained
+    ]
+    plan = plan_stacks(annotations, config)
+    bundle = yield from _saving(run_plan(plan, TrainingControl()), None)
+    stack = stacks[trial.left_out]
+    found = np.zeros(stack.volume.shape, np.uint8)
+    settings = PredictionConfig(device=config.device, precision=config.precision)
+    yield from predict(bundle, stack.volume, found, config=settings)
+    overlap = Overlap([c.value for c in bundle.classes])
+    for z in range(len(found)):
+        overlap.add(found[z], stack.truth[z])
+    ious = {str(s.value): s.iou for s in overlap.scores() if s.iou is not None}
+    return _result(trial, bundle, ious)
+
+
+def _saving(
+    events: Generator[Any, None, ModelBundle | None], checkpoint: Path | None
+) -> Generator[Any, None, ModelBundle]:
+    """The events of a training, whose checkpoints are saved."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            assert end.value is not None  # None is for a cancelled training, and nothing cancels
+            bundle: ModelBundle = end.value
+            return bundle
+        if isinstance(event, Checkpoint) and checkpoint is not None:
+            event.bundle.save(checkpoint)
+        yield event
+
+
+def _result(trial: Trial, bundle: ModelBundle, ious: Mapping[str, float]) -> TrialResult:
+    record = bundle.record
+    return TrialResult(
+        trial.key, mean(list(ious.values())), ious, record.iterations, record.seconds
+    )

@@ -1,0 +1,148 @@
+"""Trials really train; what is finished is kept, and the tables say what was measured."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_unet3d.config import TrainingConfig
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.reproduction import running
+from napari_unet3d.reproduction.running import (
+    LabelledStack,
+    TrialFinished,
+    TrialResult,
+    TrialStarted,
+    load_results,
+    run_trials,
+)
+from napari_unet3d.reproduction.tables import write_report
+from napari_unet3d.reproduction.trials import (
+    PAPER_METHODS,
+    Trial,
+    by_slices,
+    compared,
+    fully_automated,
+    semi_automated,
+)
+
+CONFIG = TrainingConfig(iterations=2, device="cpu", precision="fp32", pixel_classifier=False)
+
+
+def stack(seed: int = 0) -> LabelledStack:
+    truth = np.zeros((12, 24, 24), np.uint8)
+    truth[3:9, 6:18, 6:18] = 2
+    image = np.random.default_rng(seed).normal(100, 5, truth.shape) + 30 * truth
+    return LabelledStack(f"cube {seed}", Volume(image.astype(np.float32)), truth)
+
+
+def run(trials: list[Trial], folder, stacks=None, config=CONFIG) -> tuple[list[Any], dict]:
+    events = []
+    steps = run_trials(stacks or [stack()], trials, config, folder)
+    while True:
+        try:
+            events.append(next(steps))
+        except StopIteration as end:
+            return events, end.value
+
+
+def test_trials_train_and_are_not_repeated(tmp_path):
+    trials = semi_automated((12, 24, 24), PAPER_METHODS, seeds=1)[::4]
+    events, results = run(trials, tmp_path)
+    assert set(results) == {t.key for t in trials}
+    assert all(r.iterations == 2 and 0 <= r.iou <= 1 for r in results.values())
+    assert load_results(tmp_path) == results
+    started = [e.trial for e in events if isinstance(e, TrialStarted)]
+    assert started == trials
+    events, again = run(trials, tmp_path)
+    assert not events
+    assert again == results
+
+
+def test_one_of_several_stacks_is_left_out(tmp_path, monkeypatch):
+    stacks = [stack(seed) for seed in range(3)]
+    trials = fully_automated(3, PAPER_METHODS[:1], seeds=1)[1:2]
+    planned = []
+    plan = running.plan_stacks
+    monkeypatch.setattr(running, "plan_stacks", lambda s, c: planned.append(s) or plan(s, c))
+    _, results = run(trials, tmp_path, stacks)
+    assert [v for v, _ in planned[0]] == [stacks[0].volume, stacks[2].volume]
+    assert 0 <= results[trials[0].key].iou <= 1
+
+
+def test_a_trial_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    """Where a run ended within a trial, the next one resumes it."""
+    monkeypatch.setattr(running, "_CHECKPOINT_SECONDS", 0.0)
+    (trial,) = by_slices((12, 24, 24), PAPER_METHODS[1], seeds=1)[:1]
+    config = CONFIG.model_copy(update={"iterations": 6})
+    steps = run_trials([stack()], [trial], config, tmp_path)
+    for _ in steps:
+        if list(tmp_path.glob("*.unet3d")):
+            break
+    steps.close()
+    (path,) = tmp_path.glob("*.unet3d")
+    assert path.stem == trial.key
+    begun = running.ModelBundle.load(path).record.iterations
+    assert 0 < begun < 6
+    events, results = run([trial], tmp_path, config=config)
+    assert results[trial.key].iterations == 6
+    finished = [e for e in events if isinstance(e, TrialFinished)]
+    assert len(finished) == 1
+    iterations = [e.iteration for e in events if hasattr(e, "iteration")]
+    assert min(iterations) > begun
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("other", ["settings", "stack"])
+def test_results_of_others_are_not_taken_for_ours(tmp_path, other):
+    trials = by_slices((12, 24, 24), PAPER_METHODS[1], seeds=1)[:1]
+    run(trials, tmp_path)
+    with pytest.raises(BadInputError, match="results of other stacks or settings"):
+        if other == "settings":
+            run(trials, tmp_path, config=CONFIG.model_copy(update={"iterations": 3}))
+        else:
+            run(trials, tmp_path, [stack(seed=5)])
+
+
+def test_damaged_results_are_named(tmp_path):
+    (tmp_path / "results.json").write_text("[{]")
+    with pytest.raises(BadInputError, match=r"results\.json is damaged: remove it"):
+        load_results(tmp_path)
+
+
+def test_the_tables_say_what_was_measured(tmp_path):
+    shape = (64, 160, 160)
+    trials = [
+        *semi_automated(shape, PAPER_METHODS, seeds=2),
+        *by_slices(shape, PAPER_METHODS[1], seeds=1),
+        *compared(shape, seeds=1),
+    ]
+    ious = {t.key: 0.5 + 0.01 * i for i, t in enumerate(trials)}
+    results = {k: TrialResult(k, iou, {"2": iou}, 100, 50.0) for k, iou in ious.items()}
+    missing = trials[-1]
+    del results[missing.key]
+    write_report(tmp_path, trials, results, stack="cells", scale="laptop", machine="a CPU")
+    text = (tmp_path / "reproduction.md").read_text()
+    assert "not public" in text
+    mine = [ious[t.key] for t in trials if t.method.key == "3d" and t.experiment == "semi"]
+    row = next(line for line in text.splitlines() if line.startswith("| 3D, no norm"))
+    assert f"**{np.mean(mine):.3f}** ± 0.005" in row
+    assert row.endswith("| 0.842 |")
+    assert "| 1, 1, 1 | 0.680 | 0.331 / 0.483 / 0.475 |" in text
+    assert f"| {missing.method.title} | — | 0 | 0 |" in text
+    assert "| 3D, no normalization | 100 | 0.500 | 9.7 |" in text
+    chart = (tmp_path / "slices.svg").read_text()
+    assert chart.startswith("<svg xmlns=")
+    assert "this stack" in chart
+
+
+def test_results_are_plain_json(tmp_path):
+    trials = by_slices((12, 24, 24), PAPER_METHODS[1], seeds=1)[:1]
+    run(trials, tmp_path)
+    (found,) = json.loads((tmp_path / "results.json").read_text())
+    assert found["key"] == "slices-3d_norm-1_1_1-0"
+    assert set(found) == {"key", "iou", "classes", "iterations", "seconds"}
