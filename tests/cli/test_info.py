@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from napari_unet3d.networks import available_networks, kind_of
+
 
 def test_info(run, work):
     model = run("info", work / "model.unet3d")
@@ -18,3 +20,15 @@ def test_info(run, work):
     machine = run("info")
     assert machine.code == 0
     assert "torch" in machine.out
+
+
+def test_info_lists_the_networks_for_a_stack(run, work):
+    told = run("info", "--networks")
+    assert told.code == 0, told.err
+    for network in available_networks():
+        assert f"\n{kind_of(network)}: " in told.out
+    assert "deep_supervision: " in told.out
+    found = json.loads(run("info", "--networks", work / "image.tif", "--json").out)
+    assert found["shape"] == [10, 32, 36]
+    assert [n["kind"] for n in found["networks"]] == [kind_of(n) for n in available_networks()]
+    assert all(n["parameters"] > 1000 for n in found["networks"])

@@ -214,6 +214,9 @@ def test_bad_options_of_predict(run, work, tmp_path, more, words) -> None:
         ("pixel_classifier=5", "true or false"),
         ("schedule=step", "'cosine' or 'polynomial'"),
         ('augmentation={"flop":1}', "no such setting"),
+        ("network.flop=1", "'unet' has no setting 'flop'"),
+        ("network.widths=[1,2]", "it must be at least 2"),
+        ("network.padding=circular", "use one of 'same' or 'valid'"),
     ],
     ids=lambda value: value[:20],
 )

@@ -17,7 +17,19 @@ from typing import Annotated
 
 import typer
 
-from napari_unet3d.cli import demo, evaluate, info, objects, predict, report, sessions, train
+from napari_unet3d.cli import (
+    demo,
+    evaluate,
+    export,
+    info,
+    objects,
+    predict,
+    report,
+    reproduce,
+    sessions,
+    train,
+    train_domains,
+)
 from napari_unet3d.cli.signals import TerminatedError
 from napari_unet3d.cli.terminal import LogHandler, errors, guarded, tell
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -173,9 +185,13 @@ def start(
 
 
 app.command()(train.train)
+app.command()(train_domains.train_domains)
 app.command()(predict.predict)
 app.command()(objects.objects)
 app.command()(evaluate.evaluate)
 app.command()(report.report)
 app.command()(info.info)
 app.command()(demo.demo)
+app.command()(reproduce.reproduce)
+app.command()(export.export)
+app.command("import")(export.import_)

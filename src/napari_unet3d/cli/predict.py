@@ -87,6 +87,21 @@ def predict(
     precision: Annotated[
         Precision, typer.Option(help="Number format; auto picks what is fast here.")
     ] = "auto",
+    mirrors: Annotated[
+        bool, typer.Option("--mirrors", help="See each tile mirrored, too: eight times the work.")
+    ] = False,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="network.NAME=VALUE",
+            help="A setting of the network, such as network.pruned=1.",
+        ),
+    ] = None,
+    domain: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The kind of stack, for a model of train-domains."),
+    ] = None,
     axes: Axes = None,
     voxel_size: VoxelSize = None,
     as_json: AsJson = False,
@@ -100,6 +115,7 @@ def predict(
         overlap=overlap,
         tile_shape=settings.three("--tile", tile, int),
         precision=precision,
+        mirrors=mirrors,
     )
     chosen = settings.time_points(times)
     reading = settings.reading(axes, voxel_size)
@@ -112,6 +128,8 @@ def predict(
         inputs.refuse_model(image, inputs.SWAPPED)
     began = time.monotonic()
     if is_batch(image, output):
+        if domain is not None or others:
+            raise BadInputError("--domain, --set: give one image; not for a folder of stacks")
         _predict_folder(model, image, output, config, chosen, outputs, overwrite, reading, as_json)
         return
     with terminating():
@@ -124,6 +142,8 @@ def predict(
             outputs={name: path for name, path in outputs.items() if path is not None},
             overwrite=overwrite,
             reading=reading,
+            domain=domain,
+            network=settings.of_network(others or []),
         )
     if as_json:
         seconds = round(time.monotonic() - began, 3)

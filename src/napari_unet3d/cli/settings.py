@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from napari_unet3d.config import PredictionConfig, TrainingConfig
+from napari_unet3d.config import PredictionConfig, TrainingConfig, written
+from napari_unet3d.data.refusals import reason
+from napari_unet3d.data.written import read_value
 from napari_unet3d.errors import BadInputError
 
 T = TypeVar("T")
@@ -19,33 +20,10 @@ DEMO_FOLDER = "napari-unet3d-demo"
 Number = TypeVar("Number", int, float)
 _MOST_GIBIBYTES = 2.0**30
 """GiB. No machine has more, and larger numbers of bytes lose their last digits as floats."""
+_OF_NETWORK = "network."
+"""Before the name of a setting of the network."""
 _MOST_CHARACTERS = 60
 """Characters of a wrong value that a message repeats: it must fit on a line with its reason."""
-_WORDS = {
-    "greater_than": "it must be above {gt}",
-    "greater_than_equal": "it must be at least {ge}",
-    "less_than": "it must be below {lt}",
-    "less_than_equal": "it must be at most {le}",
-    "finite_number": "it must be a finite number",
-    "int_type": "it must be a whole number",
-    "int_parsing": "it must be a whole number",
-    "int_parsing_size": "it is too large",
-    "int_from_float": "it must be a whole number",
-    "float_type": "it must be a number",
-    "float_parsing": "it must be a number",
-    "bool_type": "it must be true or false",
-    "bool_parsing": "it must be true or false",
-    "string_type": "it must be a text",
-    "string_too_short": "it is empty",
-    "string_too_long": "it has more than {max_length} characters",
-    "tuple_type": "write a list, as in [16,64,64]",
-    "missing": "a number is missing: write a list of three, as in [16,64,64]",
-    "too_long": "it has more than {max_length} numbers",
-    "literal_error": "use one of {expected}",
-    "extra_forbidden": "there is no such setting",
-}
-"""Words for what is wrong with a setting, by pydantic's name of the error."""
-
 CHECKPOINT_SECONDS = 180.0
 """Seconds between checkpoints: a crash costs three minutes of training, and writing a checkpoint
 takes a second."""
@@ -53,6 +31,8 @@ takes a second."""
 
 def training(others: list[str], **given: Any) -> TrainingConfig:
     """Make training settings from options, and from others written as name=value.
+
+    A setting of the network is written as network.name=value.
 
     Raises
     ------
@@ -71,7 +51,7 @@ def changed(config: Config, given: Mapping[str, Any], others: Sequence[str] = ()
         A name is no setting, or a value cannot be used.
     """
     values = config.model_dump() | dict(given) | _parsed(others)
-    if "seconds" in given and "iterations" in values:
+    if given.get("seconds") is not None and "iterations" in values:
         values["iterations"] = None  # it would take the place of the seconds
     return validated(type(config), **values)
 
@@ -79,15 +59,33 @@ def changed(config: Config, given: Mapping[str, Any], others: Sequence[str] = ()
 def _parsed(others: Sequence[str]) -> dict[str, Any]:
     """Training settings that are written as name=value."""
     values: dict[str, Any] = {}
-    for item in others:
+    network = of_network([item for item in others if item.startswith(_OF_NETWORK)])
+    for item in (item for item in others if not item.startswith(_OF_NETWORK)):
         key, separator, value = item.partition("=")
         if not separator or key not in TrainingConfig.model_fields:
             names = ", ".join(sorted(TrainingConfig.model_fields))
-            raise BadInputError(f"--set {item}: write name=value with one of {names}")
-        try:
-            values[key] = json.loads(value)
-        except (ValueError, RecursionError):  # no JSON, or numbers and brackets beyond all limits
-            values[key] = value
+            raise BadInputError(
+                f"--set {item}: write name=value with one of {names}, or {_OF_NETWORK}name=value"
+            )
+        values[key] = read_value(value)
+    return values | ({"network_settings": written(network)} if network else {})
+
+
+def of_network(others: Sequence[str]) -> dict[str, Any]:
+    """Settings of a network that are written as network.name=value.
+
+    Raises
+    ------
+    BadInputError
+        One is written otherwise.
+    """
+    values: dict[str, Any] = {}
+    for item in others:
+        key, separator, value = item.partition("=")
+        name = key.removeprefix(_OF_NETWORK)
+        if not (separator and name and key.startswith(_OF_NETWORK)):
+            raise BadInputError(f"--set {item}: write {_OF_NETWORK}name=value")
+        values[name] = read_value(value)
     return values
 
 
@@ -161,8 +159,7 @@ def validated(make: Callable[..., T], **given: Any) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "settings"
-        words = _WORDS.get(first["type"])
-        said = first["msg"] if words is None else words.format(**_plain(first.get("ctx", {})))
+        said = reason(first)
         if first["type"] == "string_pattern_mismatch" and name == "device":
             said = "use auto, cpu, cuda, cuda:N (the number of a GPU, such as cuda:0) or mps"
         raise BadInputError(f"{name} = {_short(repr(first['input']))}: {said}") from error
@@ -170,11 +167,3 @@ def validated(make: Callable[..., T], **given: Any) -> T:
 
 def _short(value: str) -> str:
     return value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}…"
-
-
-def _plain(bounds: Mapping[str, Any]) -> dict[str, Any]:
-    """Write whole numbers without a decimal point: "above 0" rather than "above 0.0"."""
-    return {
-        name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
-        for name, bound in bounds.items()
-    }

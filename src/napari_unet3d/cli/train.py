@@ -62,6 +62,9 @@ def train(
             help="Slices to measure on, never trained on: z=12,30 (also y=, x=, t=).",
         ),
     ] = None,
+    network: Annotated[
+        str, typer.Option(metavar="KIND", help="The network; see info --networks.")
+    ] = TrainingConfig().network,
     preset: Annotated[Preset, typer.Option(help="fast, balanced or paper.")] = "balanced",
     names: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Class names: 2=nucleus,3=membrane.")
@@ -78,7 +81,11 @@ def train(
     voxel_size: VoxelSize = None,
     others: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting; network.NAME=VALUE for one of the network.",
+        ),
     ] = None,
     cross_validate: CrossValidate = None,
     learning_curve: LearningCurve = False,
@@ -107,6 +114,7 @@ def train(
     config = settings.training(
         others or [],
         preset=preset,
+        network=network,
         seconds=seconds,
         iterations=iterations,
         seed=seed,

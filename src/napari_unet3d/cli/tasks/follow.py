@@ -47,7 +47,7 @@ from napari_unet3d.session.texts import (
 )
 from napari_unet3d.training.clock import RunClock
 from napari_unet3d.training.control import TrainingControl
-from napari_unet3d.training.trainer import TrainingFailedError
+from napari_unet3d.training.trainer import Trainer, TrainingFailedError
 
 T = TypeVar("T")
 State = Literal["checking", "training", "saving", "segmenting"]
@@ -177,6 +177,28 @@ class TrainingRun:
             trained = drain(job, handle)
         assert trained is not None  # None is for a cancelled training, and nothing cancels here
         return saved[0] if saved else self._save(trained, save)
+
+    def follow_trainer(
+        self, trainer: Trainer, save: Callable[[ModelBundle], ModelBundle]
+    ) -> ModelBundle:
+        """Train without a session, to the end or until it is stopped, and save the model.
+
+        Parameters
+        ----------
+        trainer
+            What is trained.
+        save
+            Saves the model, also what was learned where the training fails; returns it as saved.
+        """
+        self._state = "training"
+        try:
+            trained = drain(trainer.run(self._control), self._display.handle)
+        except TrainingFailedError as failure:
+            if failure.bundle is not None:
+                save(failure.bundle)
+            raise
+        assert trained is not None  # None is for a cancelled training, and nothing cancels here
+        return self._save(trained, save)
 
     def follow_and_rescue(
         self,

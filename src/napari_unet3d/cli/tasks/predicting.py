@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def predict_file(
     outputs: Mapping[str, Path] | None = None,
     overwrite: bool = False,
     reading: Mapping[str, Any] | None = None,
+    domain: str | None = None,
+    network: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Segment an image file and write the labels, and more outputs, to files.
 
@@ -41,6 +44,10 @@ def predict_file(
         Whether files of these names may be replaced.
     reading
         Axes and voxel size, where those of the image file are wrong.
+    domain
+        The kind of stack, for a universal model; that which it was saved for when None.
+    network
+        Settings of the network that take the place of the model's.
 
     Returns
     -------
@@ -52,6 +59,10 @@ def predict_file(
     for path in paths.values():
         check_output(path, overwrite=overwrite)
     named = NamedModel.load(model)
+    if domain is not None:
+        named = replace(named, bundle=named.bundle.of_domain(domain))
+    if network:
+        named = replace(named, bundle=named.bundle.with_network(network))
     volume = open_image(image, SWAPPED, reading)
     volume.check()
     session = Session(

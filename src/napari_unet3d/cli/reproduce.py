@@ -1,0 +1,90 @@
+"""`napari-unet3d reproduce`: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from napari_unet3d.cli import settings
+from napari_unet3d.cli.options import Device, Quiet, file_argument, file_option
+from napari_unet3d.cli.signals import terminating
+from napari_unet3d.cli.terminal import errors, tell
+from napari_unet3d.errors import BadInputError
+
+Scale = Literal["laptop", "paper"]
+
+
+def reproduce(
+    output: Annotated[
+        Path, file_option("--output", "-o", text="Folder of the results. What is there is kept.")
+    ],
+    image: Annotated[
+        Path | None, file_argument("IMAGE", "The stack. Default: simulated kidney tubules.")
+    ] = None,
+    labels: Annotated[
+        Path | None, file_argument("LABELS", "Its dense truth: 0 background, 1, 2… classes.")
+    ] = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--stack",
+            metavar="IMAGE,LABELS",
+            help="One more stack of the same classes, for 'full'; may be repeated.",
+        ),
+    ] = None,
+    experiments: Annotated[
+        str,
+        typer.Option(
+            help="semi: cross-validation over slices. slices: more and more annotated slices. "
+            "full: all stacks but one are trained on. family: every network."
+        ),
+    ] = "semi,slices",
+    scale: Annotated[
+        Scale,
+        typer.Option(
+            help="laptop: 30 s a training. paper: the paper's network, 70,000 iterations."
+        ),
+    ] = "laptop",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 1,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Seconds of each training instead.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(metavar="N", help="Iterations of each training instead.")
+    ] = None,
+    device: Device = "auto",
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of all trainings."),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Repeat the experiments of Çiçek et al. 2016 on a stack with labels, or compare all networks.
+
+    Ctrl-C ends it; the same command goes on where it was.
+    """
+    if seconds is not None and iterations is not None:
+        raise BadInputError("give --seconds or --iterations, not both")
+    if (image is None) != (labels is None):
+        raise BadInputError("give IMAGE and LABELS, or neither for the simulated tubules")
+    errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.reproducing import reproduce_files
+    from napari_unet3d.reproduction.trials import SCALES
+
+    given: dict[str, Any] = {"device": device}
+    given |= {} if seconds is None else {"seconds": seconds}
+    given |= {} if iterations is None else {"seconds": None, "iterations": iterations}
+    config = settings.changed(SCALES[scale], given, others or [])
+    with terminating():
+        path = reproduce_files(
+            output,
+            config,
+            None if image is None or labels is None else (image, labels),
+            more or [],
+            experiments.split(","),
+            scale,
+            seeds,
+        )
+    tell(f"Written: {path}")

@@ -1,0 +1,79 @@
+"""`napari-unet3d train-domains`: its options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_unet3d.cli import settings
+from napari_unet3d.cli.options import AsJson, Device, Overwrite, Quiet, Seed, file_option
+from napari_unet3d.cli.signals import terminating
+from napari_unet3d.cli.terminal import errors
+from napari_unet3d.config import TrainingConfig
+from napari_unet3d.errors import BadInputError
+
+
+def train_domains(
+    stacks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=IMAGE,ANNOTATION...",
+            help="A name, an image and its annotation for each kind of stacks.",
+        ),
+    ],
+    output: Annotated[
+        Path, file_option("--output", "-o", metavar="MODEL", text="The model, *.unet3d.")
+    ],
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Wall-clock seconds of training. Default: 60.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(metavar="N", help="Iterations, in place of --seconds: repeatable.")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    start_from: Annotated[
+        Path | None,
+        file_option(
+            "--from", metavar="MODEL", text="Add one domain to this model; the others stay."
+        ),
+    ] = None,
+    others: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting; network.NAME=VALUE for one of the network.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train one universal network on stacks of several kinds, which take turns.
+
+    Segment with `predict --domain NAME`.
+    """
+    if seconds is not None and iterations is not None:
+        raise BadInputError("give --seconds or --iterations, not both")
+    if iterations is None and seconds is None:
+        seconds = TrainingConfig().seconds
+    config = settings.training(
+        others or [],
+        network="universal_unet",
+        seconds=seconds,
+        iterations=iterations,
+        seed=seed,
+        device=device,
+    )
+    errors.set_quiet(quiet)
+    from napari_unet3d.cli.tasks.domains import train_domain_files
+    from napari_unet3d.cli.tasks.results import tell_training
+
+    with terminating():
+        bundle = train_domain_files(
+            stacks, output, config, start_from=start_from, overwrite=overwrite
+        )
+    tell_training(output, bundle, as_json=as_json)
