@@ -226,7 +226,7 @@ HARD = {
         (0.1 + 0.2, 1 / 3),
         (1e-17, 99.99999),
     ),
-    str: ("auto", "cpu", "mps", "cuda:12"),
+    str: ("auto", "cpu", "mps", "cuda:12", "pruned=1", "a=[1, 2]; b=true"),
     bool: (True, False),
 }
 

@@ -102,7 +102,17 @@ class FileActions(QObject):
         BadInputError
             The file is missing, or holds no model that can be used.
         """
-        model = NamedModel.load(path)
+        self.use_bundle(ModelBundle.load(path), path)
+
+    def use_bundle(self, bundle: ModelBundle, path: Path) -> None:
+        """Make a model that was opened the current one.
+
+        Parameters
+        ----------
+        bundle, path
+            The model, and its file.
+        """
+        model = NamedModel(bundle, path.name, path)
         self._session.update(model=model, scores=None)
         self._show_model(model)
         self._run_bar.set_status(f"Loaded {path.name}")

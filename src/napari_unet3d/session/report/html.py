@@ -91,7 +91,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Chart):
-        return _chart(block)
+        return svg(block)
     if isinstance(block, Legend):
         entries = "".join(
             f'<span class="swatch" style="background:{escape(color)}"></span>{escape(text)}'
@@ -128,12 +128,14 @@ def _pictures(row: PictureRow) -> str:
     return f'<div class="row">{"".join(figures)}</div>'
 
 
-def _chart(chart: Chart) -> str:
+def svg(chart: Chart) -> str:
+    """A chart as an SVG element; it is also a file of its own."""
     canvas = _Svg()
     draw(chart, canvas)
     name = escape(f"{chart.title}: {chart.y} against {chart.x}")
     return (
-        f'<svg role="img" viewBox="0 0 {WIDTH:g} {HEIGHT:g}"><title>{name}</title>'
+        '<svg xmlns="http://www.w3.org/2000/svg" role="img" '
+        f'viewBox="0 0 {WIDTH:g} {HEIGHT:g}"><title>{name}</title>'
         f"{''.join(canvas.parts)}</svg>"
     )
 

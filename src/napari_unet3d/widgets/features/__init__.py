@@ -8,8 +8,10 @@ from napari_unet3d.widgets.features.driver import DriverGuard
 from napari_unet3d.widgets.features.earlier_result import EarlierResult
 from napari_unet3d.widgets.features.expecting import Expecting
 from napari_unet3d.widgets.features.folder import FolderFeature
+from napari_unet3d.widgets.features.gates import Gates
 from napari_unet3d.widgets.features.keeping import Keeping
 from napari_unet3d.widgets.features.learning import Learning
+from napari_unet3d.widgets.features.models import Models
 from napari_unet3d.widgets.features.objects import ObjectsFeature
 from napari_unet3d.widgets.features.quality import Quality
 from napari_unet3d.widgets.features.quick_answer import QuickAnswering
@@ -29,6 +31,7 @@ FEATURES: tuple[type[Feature], ...] = (
     Tools,
     QuickAnswering,
     WhereUnsure,
+    Gates,
     EarlierResult,
     NextSlice,
     RunKeys,
@@ -37,5 +40,6 @@ FEATURES: tuple[type[Feature], ...] = (
     Quality,
     ObjectsFeature,
     FolderFeature,
+    Models,
 )
 """Each is a module of this folder; adding one is a file and a line."""

@@ -14,7 +14,7 @@ from napari_unet3d.data.slice_summary import SliceSummary
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.model.bundle import ModelBundle
-from napari_unet3d.session.slice_uncertainty import SliceUncertainty
+from napari_unet3d.session.slice_view import SliceView
 from napari_unet3d.session.texts import error_text
 from napari_unet3d.widgets.parts.status_line import StatusLine
 from napari_unet3d.widgets.run.newest import Newest, Question
@@ -54,7 +54,7 @@ class WhereUnsure(Feature):
             "Center the view on the place where the model is least sure. Press again for the next."
         )
         self._shown = SliceLayer(bench.viewer, _unsure_layer, np.float32, "uncertainty in view")
-        self._model: tuple[ModelBundle, tuple[Image, ...], SliceUncertainty] | None = None
+        self._model: tuple[ModelBundle, tuple[Image, ...], SliceView] | None = None
         """The model, the image with its further channels, and what applies one to the other."""
         self._stack: Any = None
         """The uncertainty of the whole stack, where the last run made it."""
@@ -189,7 +189,7 @@ class WhereUnsure(Feature):
             try:
                 volume, _ = self.bench.choice.volume()
                 volume.check_header()
-                unsure = SliceUncertainty(bundle, volume, self.bench.form.prediction_config())
+                unsure = SliceView(bundle, volume, self.bench.form.prediction_config())
             except BadInputError as error:
                 self._failed(error)
                 return None
@@ -217,7 +217,5 @@ def _unsure_layer(values: Any, **options: Any) -> Image:
     )
 
 
-def _work(
-    unsure: SliceUncertainty, ref: SliceRef, field: tuple[Place, Place], _interrupted: Any
-) -> Any:
+def _work(unsure: SliceView, ref: SliceRef, field: tuple[Place, Place], _interrupted: Any) -> Any:
     return unsure, ref, *unsure.of(ref, field)

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet3d.config import PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.networks import NETWORKS, kind_of
+from napari_unet3d.networks import available_networks, kind_of
 from napari_unet3d.prediction.outputs import optional_outputs
 from napari_unet3d.training.losses import LOSSES
 from napari_unet3d.widgets.parts.devices import DeviceChoice
@@ -40,7 +40,7 @@ PRESETS = (
 )
 _BY_HAND = ("preset", "seconds", "device")
 """Fields that have an editor of their own; the others are advanced settings."""
-_CHOICES = {"network": tuple(map(kind_of, NETWORKS)), "loss": tuple(LOSSES)}
+_CHOICES = {"network": tuple(map(kind_of, available_networks())), "loss": tuple(LOSSES)}
 """Settings that are names of our own; each is offered once there are several."""
 _WITHOUT_CHOICE = tuple(name for name, choices in _CHOICES.items() if len(choices) < 2)
 

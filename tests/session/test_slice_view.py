@@ -10,8 +10,8 @@ from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.session import slice_uncertainty
-from napari_unet3d.session.slice_uncertainty import SliceUncertainty
+from napari_unet3d.session import slice_view
+from napari_unet3d.session.slice_view import SliceView
 from predictions import SAME, blobs, run
 
 CPU = PredictionConfig(device="cpu", precision="fp32")
@@ -24,7 +24,7 @@ def test_a_part_has_the_uncertainty_of_the_whole_stack(ref: SliceRef) -> None:
     network = SAME.model_copy(update={"normalization": "batch"})
     volume, bundle = Volume(image, "ZYX"), random_bundle(network)
     _, _, whole, _ = run(bundle, volume)
-    start, part = SliceUncertainty(bundle, volume, CPU).of(ref, ((2, 3), (12, 30)))
+    start, part = SliceView(bundle, volume, CPU).of(ref, ((2, 3), (12, 30)))
     assert start == (2, 3) and part.shape == (10, 27)
     plane = np.take(whole, ref.index, ref.axis)[2:12, 3:30]
     assert np.corrcoef(part.ravel(), plane.ravel())[0, 1] > 0.9
@@ -32,9 +32,9 @@ def test_a_part_has_the_uncertainty_of_the_whole_stack(ref: SliceRef) -> None:
 
 
 def test_of_a_large_part_the_middle_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slice_uncertainty, "_MOST_SIDE", 16)
+    monkeypatch.setattr(slice_view, "_MOST_SIDE", 16)
     image, _ = blobs()
-    unsure = SliceUncertainty(random_bundle(SAME), Volume(image, "ZYX"), CPU)
+    unsure = SliceView(random_bundle(SAME), Volume(image, "ZYX"), CPU)
     start, part = unsure.of(SliceRef(0, 5), ((0, 0), (38, 45)))
     assert start == (11, 14) and part.shape == (16, 16)
 
@@ -42,4 +42,4 @@ def test_of_a_large_part_the_middle_is_computed(monkeypatch: pytest.MonkeyPatch)
 def test_a_model_for_other_channels_is_refused() -> None:
     image, _ = blobs()
     with pytest.raises(BadInputError, match="channel"):
-        SliceUncertainty(random_bundle(SAME), Volume(image[None].repeat(2, 0), "CZYX"), CPU)
+        SliceView(random_bundle(SAME), Volume(image[None].repeat(2, 0), "CZYX"), CPU)

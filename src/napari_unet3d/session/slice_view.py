@@ -1,10 +1,13 @@
-"""How unsure a model is on one slice, computed when somebody looks at it."""
+"""What a model makes of one slice, computed when somebody looks at it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.boxes import slice_box
@@ -36,8 +39,8 @@ Field = tuple[tuple[int, int], tuple[int, int]]
 """First row and column of a part of a slice, and one past the last."""
 
 
-class SliceUncertainty:
-    """A model and an image; tells the entropy of the probabilities on parts of slices.
+class SliceView:
+    """A model and an image; shows what follows from the probabilities on parts of slices.
 
     It is used by one thread at a time.
 
@@ -49,6 +52,8 @@ class SliceUncertainty:
         The image, in memory or not.
     config
         Device and memory.
+    show
+        What is shown of probabilities (K, z, y, x): values (z, y, x). The entropy unless given.
 
     Raises
     ------
@@ -57,18 +62,23 @@ class SliceUncertainty:
     """
 
     def __init__(
-        self, bundle: ModelBundle, volume: Volume, config: PredictionConfig | None = None
+        self,
+        bundle: ModelBundle,
+        volume: Volume,
+        config: PredictionConfig | None = None,
+        show: Callable[[Tensor], NDArray[np.float32]] | None = None,
     ) -> None:
         check_volume(bundle, volume, (0,))
         config = config or PredictionConfig()
         self._bundle, self._volume, self._memory = bundle, volume, config.memory
         self._device = devices.pick_device(config.device)
         self._precision = devices.pick_precision(self._device, config.precision)
+        self._show = show or entropy
         self._source: Source | None = None
         self._engines: dict[int, Engine] = {}
 
     def of(self, ref: SliceRef, field: Field) -> tuple[tuple[int, int], NDArray[np.float32]]:
-        """The uncertainty of a part of a slice, 0 sure … 1 undecided.
+        """The values of a part of a slice.
 
         Parameters
         ----------
@@ -98,8 +108,8 @@ class SliceUncertainty:
                 probabilities = self._engine(ref.axis).predict(ref.time, box)
         except (RuntimeError, MemoryError) as error:
             raise RunFailedError(f"prediction failed: {devices.reason(error)}") from error
-        entropy = Uncertainty().block(torch.from_numpy(probabilities), self._bundle.classes)
-        return (spans[0][0], spans[1][0]), np.squeeze(entropy, ref.axis)
+        values = self._show(torch.from_numpy(probabilities))
+        return (spans[0][0], spans[1][0]), np.squeeze(values, ref.axis)
 
     def _engine(self, axis: int) -> Engine:
         """The model with tiles that are thin along an axis, which is quick for one slice."""
@@ -124,6 +134,18 @@ class SliceUncertainty:
                 memory=self._memory,
             )
         return self._engines[axis]
+
+
+def entropy(probabilities: Tensor) -> NDArray[np.float32]:
+    """The uncertainty of voxels (z, y, x), 0 sure … 1 undecided."""
+    values: NDArray[np.float32] = Uncertainty().block(probabilities, ())
+    return values
+
+
+def first_class(probabilities: Tensor) -> NDArray[np.float32]:
+    """The probability of the first class (z, y, x)."""
+    values: NDArray[np.float32] = probabilities[1].cpu().numpy()
+    return values
 
 
 def _middle(first: int, end: int) -> tuple[int, int]:
