@@ -39,6 +39,8 @@ FOLDERS = (
     "widgets/parts",
     "cli",
     "cli/tasks",
+    "exchange",
+    "reproduction",
     "session",
     "session/report",
     "training",
