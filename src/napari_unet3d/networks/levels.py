@@ -34,6 +34,9 @@ class LevelsConfig(Architecture):
     """Largest number of poolings. With three, as in the paper, the network sees 100 voxels of the
     grid that its finest level has; with two it is quicker and sees 44."""
 
+    usual_normalization: ClassVar[Normalization] = "batch"
+    """Normalization of planned networks, but for 'paper'."""
+
     widths: tuple[Annotated[int, Field(ge=2, le=2048)], ...] = Field(
         (64, 128, 256, 512),
         min_length=1,
@@ -93,7 +96,8 @@ class LevelsConfig(Architecture):
         """
         ends = cls.ends(in_channels, n_classes)
         if preset == "paper":
-            return cls(**ends, **({"normalization": normalization} if normalization else {}))
+            chosen = {"normalization": normalization} if normalization else {}
+            return cls(**ends, **chosen).adjusted(preset)
         base = 32 if accelerator else 16
         grid = Grid(list(voxel_size), list(stack_shape))
         kernel, stem = grid.kernel(), ONES
@@ -113,8 +117,12 @@ class LevelsConfig(Architecture):
             stem=stem,
             strides=tuple(strides),
             kernels=tuple(kernels),
-            normalization=normalization or "batch",
-        )
+            normalization=normalization or cls.usual_normalization,
+        ).adjusted(preset)
+
+    def adjusted(self, preset: Preset) -> Self:
+        """The planned network with what is particular to its kind."""
+        return self
 
     @classmethod
     def ends(cls, in_channels: int, n_classes: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from napari_unet3d.config import Normalization, Preset, SmallTriple, Triple, VoxelSize
+from napari_unet3d.config import Preset, SmallTriple, Triple
 from napari_unet3d.networks.architecture import Network
 from napari_unet3d.networks.attention import AttentionGate, resized
 from napari_unet3d.networks.grids import ONES
@@ -46,29 +46,9 @@ class MultiSkipConfig(LevelsConfig):
         ((3, 3, 3),) * 5, description="Convolution kernel (z, y, x) of each level, odd."
     )
 
-    @classmethod
-    def plan(
-        cls,
-        preset: Preset,
-        voxel_size: VoxelSize,
-        stack_shape: Triple,
-        *,
-        in_channels: int,
-        n_classes: int,
-        accelerator: bool,
-        normalization: Normalization | None = None,
-    ) -> Self:
-        """Configure a network for a stack; the widths stay those of MobileNetV2."""
-        plan = super().plan(
-            preset,
-            voxel_size,
-            stack_shape,
-            in_channels=in_channels,
-            n_classes=n_classes,
-            accelerator=accelerator,
-            normalization=normalization,
-        )
-        return plan.model_copy(update={"widths": _WIDTHS[: len(plan.kernels)]})
+    def adjusted(self, preset: Preset) -> Self:
+        """The widths stay those of MobileNetV2."""
+        return self.model_copy(update={"widths": _WIDTHS[: len(self.kernels)]})
 
     def build(self) -> MultiSkipUNet3D:
         """Make the network with random weights."""

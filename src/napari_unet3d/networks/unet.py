@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from napari_unet3d.config import Normalization, Preset, Triple, VoxelSize
+from napari_unet3d.config import Normalization, Preset, Triple
 from napari_unet3d.networks.geometry import next_fitting
 from napari_unet3d.networks.grids import ONES
 from napari_unet3d.networks.levels import LevelsConfig, LevelsNetwork
@@ -47,35 +47,12 @@ class UNetConfig(LevelsConfig):
             raise ValueError("deep_supervision needs padding 'same'")
         return self
 
-    @classmethod
-    def plan(
-        cls,
-        preset: Preset,
-        voxel_size: VoxelSize,
-        stack_shape: Triple,
-        *,
-        in_channels: int,
-        n_classes: int,
-        accelerator: bool,
-        normalization: Normalization | None = None,
-    ) -> Self:
-        """Configure a U-Net for a stack; see `LevelsConfig.plan`.
-
-        'paper' is the layout of Çiçek et al. 2016. The others are padded, with plain widths.
-        """
-        plan = super().plan(
-            preset,
-            voxel_size,
-            stack_shape,
-            in_channels=in_channels,
-            n_classes=n_classes,
-            accelerator=accelerator,
-            normalization=normalization,
-        )
+    def adjusted(self, preset: Preset) -> Self:
+        """Padded, with plain widths; 'paper' is the layout of Çiçek et al. 2016."""
         if preset == "paper":
-            return plan
+            return self
         plain = {"padding": "same", "widen_before_pool": False, "keep_up_channels": False}
-        return plan.model_copy(update=plain)
+        return self.model_copy(update=plain)
 
     def build(self) -> UNet3D:
         """Make the network with random weights."""

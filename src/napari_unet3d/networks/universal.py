@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_unet3d.config import Normalization, Preset, SmallTriple, Triple, VoxelSize
+from napari_unet3d.config import Normalization, Preset, SmallTriple, Triple
 from napari_unet3d.networks.architecture import Architecture, Network, PresetFacts, Supervised
 from napari_unet3d.networks.grids import ONES
 from napari_unet3d.networks.layers import Convolution, normalization
@@ -45,6 +45,7 @@ class UniversalUNetConfig(LevelsConfig):
         }
     )
     poolings: ClassVar[Mapping[Preset, int]] = MappingProxyType({"fast": 3, "balanced": 4})
+    usual_normalization: ClassVar[Normalization] = "instance"
 
     not_chosen: ClassVar[frozenset[str]] = frozenset({"domains", "active", "frozen"})
 
@@ -85,30 +86,6 @@ class UniversalUNetConfig(LevelsConfig):
         if len({d.name for d in self.domains}) != len(self.domains):
             raise ValueError("two domains have the same name")
         return self
-
-    @classmethod
-    def plan(
-        cls,
-        preset: Preset,
-        voxel_size: VoxelSize,
-        stack_shape: Triple,
-        *,
-        in_channels: int,
-        n_classes: int,
-        accelerator: bool,
-        normalization: Normalization | None = None,
-    ) -> Self:
-        """Configure a network of one domain for a stack; see `LevelsConfig.plan`."""
-        padded: Preset = "balanced" if preset == "paper" else preset
-        return super().plan(
-            padded,
-            voxel_size,
-            stack_shape,
-            in_channels=in_channels,
-            n_classes=n_classes,
-            accelerator=accelerator,
-            normalization=normalization or "instance",
-        )
 
     @classmethod
     def ends(cls, in_channels: int, n_classes: int) -> dict[str, Any]:
