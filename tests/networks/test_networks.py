@@ -236,3 +236,20 @@ def test_another_network_can_be_resumed(with_toys):
     config = TrainingConfig(iterations=5, device="cpu", pixel_classifier=False)
     trainer = Trainer(*bright_cube(), config, start_from=first, resume=True)
     assert trainer.plan.first_iteration == 3
+
+
+def test_a_stack_of_four_channels_and_classes_trains_and_segments():
+    """As in BraTS: four kinds of MRI, three kinds of tumor, and a network with multiple skips."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((16, 32, 32), np.uint8)
+    truth[4:12, 6:26, 6:26], truth[6:10, 10:22, 10:22], truth[7:9, 13:19, 13:19] = 2, 3, 4
+    image = np.stack([rng.normal(100, 5, truth.shape) + 30 * (truth == c) for c in (1, 2, 3, 4)])
+    labels = np.zeros_like(truth)
+    labels[8] = np.maximum(truth[8], 1)
+    volume = Volume.from_array(image.astype(np.float32), axes="CZYX")
+    config = TrainingConfig(network="multi_skip_unet", iterations=3, device="cpu")
+    bundle = drain(Trainer(volume, SparseAnnotation.from_labels(labels), config).run())
+    assert (bundle.network.in_channels, bundle.network.n_classes) == (4, 4)
+    found = np.zeros(truth.shape, np.uint8)
+    drain(predict(bundle, volume, found))
+    assert (found == truth).mean() > 0.8, "with the pixel classifier beside it"
