@@ -6,7 +6,7 @@
 
 A model is trained once; then each precision predicts the stack in a process of its own, whose peak
 memory is read. The network stands alone unless `--pixels` is given. With `--paper`, the network of
-the paper's size and random weights predicts 128×256×256 voxels of noise; nothing is scored.
+the paper's size and random weights predicts 56×132×132 voxels of noise; nothing is scored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.trainer import Trainer
 
 PRECISIONS = ("fp32", "bf16")
-PAPER_STACK = (128, 256, 256)
+PAPER_STACK = (56, 132, 132)
 """Voxels (z, y, x)."""
 
 
