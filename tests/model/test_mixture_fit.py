@@ -124,13 +124,13 @@ def test_a_shift_from_few_slices_is_small() -> None:
 
 
 def test_what_few_slices_tell_of_the_weight_is_mixed_with_what_is_usual() -> None:
-    """With one slice nothing is believed of it; with two, half."""
+    """With one slice nothing is believed of it; with five, half."""
     honest, target = _voxels()
     usual = usual_calibration(MANY).network
     noise = torch.randn(honest.shape, generator=torch.Generator().manual_seed(1)).log_softmax(1)
     for network, pixels in ((honest, noise), (noise, honest)):
         weights = []
-        for slices in (1, 2, MANY):
+        for slices in (1, 5, MANY):
             found = _fit(network, pixels, target, slices=slices)
             weights.append(found.network / (found.network + found.pixels))
         assert weights[0] == pytest.approx(usual)
