@@ -36,7 +36,7 @@ from napari_unet3d.networks.unet import PAPER_NETWORK
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.trainer import Trainer
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8")
 PAPER_STACK = (56, 132, 132)
 """Voxels (z, y, x)."""
 

@@ -255,8 +255,10 @@ class PredictionConfig(_Frozen):
     """How a trained network is applied to a stack."""
 
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda, cuda:N or mps.")
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="Number format of the convolutions; auto picks what is fast here."
+    precision: Literal["auto", "bf16", "fp16", "fp32", "int8"] = Field(
+        "auto",
+        description="Number format of the convolutions; auto picks what is fast here. int8 is for "
+        "CPUs: some tiles of the stack show the range of the maps, and how much changes.",
     )
     tile_shape: Triple | None = Field(
         None, description="Tile (z, y, x) the network sees, voxels; planned when empty."

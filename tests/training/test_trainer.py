@@ -28,10 +28,11 @@ from toy_stack import (
 )
 
 from bundles import random_bundle
+from napari_unet3d.config import PredictionConfig
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import Checkpoint, HeldOutScores, SlicePreview, TrainingProgress
+from napari_unet3d.events import Checkpoint, HeldOutScores, SlicePreview, TrainingProgress, drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.control import TrainingControl
@@ -366,3 +367,16 @@ def test_a_network_keeps_its_preset_when_it_is_trained_on():
     first = run(make_trainer(start=None, preset="fast", iterations=1))[1]
     second = run(make_trainer(start=first, iterations=1))[1]
     assert first.record.training_config.preset == second.record.training_config.preset == "fast"
+
+
+def test_a_trained_network_segments_alike_in_integers():
+    _, bundle = run(make_trainer(iterations=60, pixel_classifier=False))
+    volume, results, notes = Volume(IMAGE), {}, []
+    for precision in ("fp32", "int8"):
+        results[precision] = np.zeros(volume.shape, np.uint8)
+        config = PredictionConfig(device="cpu", precision=precision)
+        steps = predict(bundle, volume, results[precision], config=config)
+        drain(steps, lambda e: notes.append(getattr(e, "text", "")))
+    assert (results["int8"] == results["fp32"]).mean() > 0.97
+    assert results["int8"].any()
+    assert any(note.startswith("int8: the network gives 9") for note in notes)

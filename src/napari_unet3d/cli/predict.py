@@ -27,7 +27,7 @@ from napari_unet3d.config import PredictionConfig
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.prediction.outputs import optional_outputs
 
-Precision = Literal["auto", "bf16", "fp16", "fp32"]
+Precision = Literal["auto", "bf16", "fp16", "fp32", "int8"]
 
 
 def _with_outputs(command: Callable[..., None]) -> Callable[..., None]:

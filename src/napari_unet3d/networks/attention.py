@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_unet3d.config import Triple
-from napari_unet3d.networks.layers import Convolution
+from napari_unet3d.networks.layers import Convolution, Resize
 from napari_unet3d.networks.levels import LevelsConfig, LevelsNetwork, initialize
 
 _NEVER = -100.0
@@ -70,6 +70,7 @@ class AttentionUNet3D(LevelsNetwork):
         initialize(self.gates)
 
         self._weights: Tensor | None = None
+        self.resize = Resize()
 
     def skip(self, level: int, skip: Tensor, below: Tensor) -> Tensor:
         """The skip, as far as the gate of its level lets it pass."""
@@ -86,7 +87,7 @@ class AttentionUNet3D(LevelsNetwork):
         logits = super().forward(x)
         if self._weights is None:
             return logits
-        weights, self._weights = resized(self._weights, logits), None
+        weights, self._weights = self.resize(self._weights, logits), None
         shown = torch.full_like(logits, _NEVER)
         shown[:, :1], shown[:, 1:2] = (1 - weights).log(), weights.log()
         return shown
@@ -113,21 +114,15 @@ class AttentionGate(nn.Module):
         self.theta = Convolution(channels, channels, stride, stride, bias=False)
         self.phi = Convolution(gating, channels, 1)
         self.psi = Convolution(channels, 1, 1)
+        self.resize = Resize()
 
     def weights(self, skip: Tensor, below: Tensor) -> Tensor:
         """α of each voxel, (N, 1, Z, Y, X) of the shape of the skip."""
         # θ steps by the pooling, so both have the size of the coarser map.
         q = self.psi(functional.relu(self.theta(skip) + self.phi(below)))
-        return resized(torch.sigmoid(q), skip)
+        weights: Tensor = self.resize(torch.sigmoid(q), skip)
+        return weights
 
     def forward(self, skip: Tensor, below: Tensor) -> Tensor:
         """(N, C, Z, Y, X) and (N, C', Z', Y', X') → the skip, weighed."""
         return skip * self.weights(skip, below)
-
-
-def resized(x: Tensor, like: Tensor) -> Tensor:
-    """A map, trilinearly, at the shape of another one."""
-    resized: Tensor = functional.interpolate(
-        x, like.shape[2:], mode="trilinear", align_corners=False
-    )
-    return resized

@@ -78,6 +78,25 @@ class Pool(nn.MaxPool3d):
         return pooled
 
 
+class Join(nn.Module):
+    """Concatenates maps along their channels: a module, so that tools can treat it as one."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Maps (N, C, Z, Y, X) → (N, ΣC, Z, Y, X)."""
+        return torch.cat(maps, 1)
+
+
+class Resize(nn.Module):
+    """Interpolates a map trilinearly; a module, so that tools can treat it as one."""
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        """(N, C, z, y, x) → (N, C, Z, Y, X), of the shape of the other map."""
+        resized: Tensor = nn.functional.interpolate(
+            x, like.shape[2:], mode="trilinear", align_corners=False
+        )
+        return resized
+
+
 class ChannelNorm(nn.Module):
     """Layer norm over the channels of each voxel, which does not depend on the tile."""
 

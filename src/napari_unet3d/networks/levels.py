@@ -11,7 +11,6 @@ from math import prod
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -20,7 +19,7 @@ from napari_unet3d.config import Normalization, Preset, SmallTriple, Triple, Vox
 from napari_unet3d.networks import tracing
 from napari_unet3d.networks.architecture import Architecture, Network, Supervised
 from napari_unet3d.networks.grids import ONES, Grid
-from napari_unet3d.networks.layers import Convolution, Pool, normalization
+from napari_unet3d.networks.layers import Convolution, Join, Pool, normalization
 from napari_unet3d.networks.tracing import Walk
 
 _TRACED_SIDE = 128
@@ -252,6 +251,7 @@ class LevelsNetwork(Network):
             width, up = widths[level], config.up_width(level)
             self.ups.append(up_convolution(widths[level + 1], up, stride, config))
             self.decoder.append(self.block((up + width, width, width), level))
+        self.join = Join()
         self.head = head(widths[0], config.n_classes, config.stem)
         self.coarse_heads = nn.ModuleDict(
             {
@@ -310,7 +310,7 @@ class LevelsNetwork(Network):
             joined = [self.ups[i](x), self.skip(i, skips.pop(), x)]
             if not self.config.pads:
                 joined[1] = _center(joined[1], joined[0])
-            x = torch.cat(joined, 1)
+            x = self.join(*joined)
             del joined
             x = self.run(self.decoder[i], x)
             yield i, x

@@ -5,15 +5,14 @@ from __future__ import annotations
 from math import prod
 from typing import Annotated, Literal, Self
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from napari_unet3d.config import Preset, SmallTriple, Triple
 from napari_unet3d.networks.architecture import Network
-from napari_unet3d.networks.attention import AttentionGate, resized
+from napari_unet3d.networks.attention import AttentionGate
 from napari_unet3d.networks.grids import ONES
-from napari_unet3d.networks.layers import Convolution, Pool, normalization
+from napari_unet3d.networks.layers import Convolution, Join, Pool, Resize, normalization
 from napari_unet3d.networks.levels import (
     ConvolutionBlock,
     LevelsConfig,
@@ -103,6 +102,7 @@ class MultiSkipUNet3D(Network):
             )
         last = _SKIP_WIDTH if levels > 1 else widths[0]
         self.head = head(last, config.n_classes, config.stem)
+        self.join, self.resize = Join(), Resize()
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,10 +119,10 @@ class MultiSkipUNet3D(Network):
             coarser = [decoded[j] for j in range(i + 1, len(maps))]
             same = [self.reduce[f"{i}_{j}"](x) for j, x in enumerate([*finer, own])]
             others = [
-                resized(self.reduce[f"{i}_{j}"](x), own) for j, x in enumerate(coarser, i + 1)
+                self.resize(self.reduce[f"{i}_{j}"](x), own) for j, x in enumerate(coarser, i + 1)
             ]
             joined = [*same, *others]
-            decoded[i] = self.run(self.decoder[i], torch.cat(joined, 1))
+            decoded[i] = self.run(self.decoder[i], self.join(*joined))
         logits: Tensor = self.head(decoded[0])
         return logits
 

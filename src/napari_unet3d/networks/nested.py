@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.networks.architecture import Network, Supervised
 from napari_unet3d.networks.grids import ONES
-from napari_unet3d.networks.layers import Pool
+from napari_unet3d.networks.layers import Join, Pool
 from napari_unet3d.networks.levels import (
     ConvolutionBlock,
     LevelsConfig,
@@ -96,6 +96,7 @@ class NestedUNet3D(Network):
                 for j in range(first, depth + 1)
             }
         )
+        self.join = Join()
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,6 +121,6 @@ class NestedUNet3D(Network):
             for k in reversed(range(i)):
                 j = i - k
                 up = self.ups[f"{k}_{j}"](levels[k + 1][j - 1])
-                joined = torch.cat([*levels[k], up], 1)
+                joined = self.join(*levels[k], up)
                 levels[k].append(self.run(self.blocks[f"{k}_{j}"], joined))
         return [head(levels[0][int(j)]) for j, head in self.head.items()]

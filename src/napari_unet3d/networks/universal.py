@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +17,7 @@ from torch.nn import functional
 from napari_unet3d.config import Normalization, Preset, SmallTriple, Triple
 from napari_unet3d.networks.architecture import Architecture, Network, PresetFacts, Supervised
 from napari_unet3d.networks.grids import ONES
-from napari_unet3d.networks.layers import Convolution, normalization
+from napari_unet3d.networks.layers import Convolution, Join, normalization
 from napari_unet3d.networks.levels import LevelsConfig, convolution, head, initialize
 
 _SLOPE = 0.01
@@ -256,6 +255,7 @@ class UniversalUNet(Network):
                 for level in config.supervised_levels
             }
         )
+        self.join = Join()
         initialize(self)
         if config.frozen:
             own = f".{_key(config.active)}."
@@ -304,7 +304,7 @@ class UniversalUNet(Network):
         for i in reversed(range(len(self.ups))):
             x = functional.interpolate(x, scale_factor=self.config.strides[i], mode="nearest")
             x = _activate(self.up_norms[i](self.ups[i](x)))
-            x = torch.cat([x, skips.pop()], 1)
+            x = self.join(x, skips.pop())
             x = self.run(self.decoder[i], x)
             yield i, x
 

@@ -19,7 +19,9 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import largest_map, output_shape
+from napari_unet3d.networks.quantizing import quantize
 from napari_unet3d.prediction.blocks import Executor
+from napari_unet3d.prediction.calibration_tiles import calibration_tiles
 from napari_unet3d.prediction.engine import Engine
 from napari_unet3d.prediction.executors import EXECUTORS
 from napari_unet3d.prediction.matching import check_volume, voxel_size_note
@@ -103,7 +105,7 @@ def predict(
             chosen,
             config,
             device,
-            devices.pick_precision(device, config.precision),
+            _pick_precision(device, config.precision),
             EXECUTORS[config.executor](),
             tally,
         )
@@ -127,38 +129,51 @@ class _Task:
 
 def _run(task: _Task) -> Generator[PredictionProgress | Notice, None, None]:
     stack: StackPrediction | None = None
+    engine: Engine | None = None
     try:
         devices.prepare(task.device)
         if len(task.times) == task.volume.n_times:
             memory = task.config.memory
             room = devices.room_for_images() if memory is None else memory // 4
             task = replace(task, volume=task.volume.in_memory(room))
-        stack = StackPrediction(_engine(task), task.results, task.times, task.tally)
+        engine, about = _engine(task)
+        stack = StackPrediction(engine, task.results, task.times, task.tally)
         with devices.computing(task.device, task.precision):
-            if (note := voxel_size_note(task.bundle, task.volume)) is not None:
-                yield Notice(note)
+            for note in (voxel_size_note(task.bundle, task.volume), about):
+                if note is not None:
+                    yield Notice(note)
             yield from stack.run(task.executor)
     except (RuntimeError, MemoryError) as error:
         # superqt's workers swallow RuntimeErrors: the user would wait for ever.
         traceback.clear_frames(error.__traceback__)  # they hold the device's memory
         raise RunFailedError(f"prediction failed: {devices.reason(error)}") from error
     finally:
-        del stack
+        del stack, engine
         devices.release(task.device)
 
 
-def _engine(task: _Task) -> Engine:
-    """The model on its device, with the gray values of the task's volume."""
+def _engine(task: _Task) -> tuple[Engine, str | None]:
+    """The model on its device, with the gray values of the task's volume; and a note."""
     with ThreadPoolExecutor(1) as beside:  # both take a good part of a second
         estimate = beside.submit(
             IntensityNormalization.estimate, task.volume, task.bundle.intensity.clip
         )
         mixture = task.bundle.build_mixture(folded=True)
-        mixture = mixture.mirrored() if task.config.mirrors else mixture
         mixture = mixture.to(task.device, memory_format=devices.memory_format(task.device))  # type: ignore[call-overload]
         intensity = estimate.result()
     source = open_source(task.volume, intensity, task.device, task.config.memory)
-    return Engine(
+    note = None
+    if task.config.precision == "int8":
+        tiles = list(calibration_tiles(source, task.bundle.network, task.times))
+        quantized, agreement = quantize(mixture.network, tiles)
+        mixture = mixture.with_network(quantized)
+        note = (
+            f"int8: the network gives {100 * agreement:.1f} % of the voxels the class that it "
+            "gives in fp32, measured on tiles of this stack."
+        )
+    if task.config.mirrors:
+        mixture = mixture.mirrored()
+    engine = Engine(
         mixture,
         source,
         task.precision,
@@ -167,6 +182,16 @@ def _engine(task: _Task) -> Engine:
         memory=task.config.memory,
         adjoining=True,
     )
+    return engine, note
+
+
+def _pick_precision(device: torch.device, wish: str) -> Precision:
+    """The number format; integers stand beside fp32, in which all else is computed."""
+    if wish != "int8":
+        return devices.pick_precision(device, wish)
+    if device.type != "cpu":
+        raise BadInputError("int8 runs on a CPU only: choose the device cpu, or fp16")
+    return "fp32"
 
 
 def _check_tile(bundle: ModelBundle, config: PredictionConfig, device: torch.device) -> None:

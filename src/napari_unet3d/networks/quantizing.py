@@ -1,0 +1,106 @@
+"""A network in 8-bit integers, for predictions on a CPU."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from napari_unet3d.errors import BadInputError
+from napari_unet3d.networks.architecture import Network
+from napari_unet3d.networks.layers import ChannelNorm, Join, Resize
+from napari_unet3d.networks.stock import with_plain_layers
+
+_LEAST_AGREEMENT = 0.95
+"""Share of voxels that keep their class. With fewer, the result would be another one; U-Nets after
+12 s of training keep 0.98, networks with residual blocks 0.92."""
+_IN_FLOATS = (Join, Resize, ChannelNorm, nn.InstanceNorm3d)
+"""Layers that stay in fp32: PyTorch cannot compute them in integers for 3D maps, or maps that are
+joined would have to share a range."""
+
+
+class Quantized(Network):
+    """A network whose convolutions compute in 8-bit integers.
+
+    Parameters
+    ----------
+    network
+        The network that was quantized.
+    graph
+        Computes the same in integers.
+    """
+
+    def __init__(self, network: Network, graph: nn.Module) -> None:
+        super().__init__(network.config)
+        self.graph = graph
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, Z, Y, X) → logits (N, n_classes, Z', Y', X')."""
+        logits: Tensor = self.graph(x.contiguous())
+        return logits
+
+
+def quantize(network: Network, tiles: Sequence[Tensor]) -> tuple[Quantized, float]:
+    """Quantize a network after its training (Jacob et al. 2018, sec. 2).
+
+    The last layer stays in fp32: its outputs are few, and rounding them would change
+    probabilities.
+
+    Parameters
+    ----------
+    network
+        In eval mode, on the CPU, best with its batch norms folded.
+    tiles
+        (1, C, Z, Y, X) inputs, one or more, that show the range of each map.
+
+    Returns
+    -------
+    quantized, agreement
+        The network in integers, and the share of voxels of the tiles that it gives the same class.
+
+    Raises
+    ------
+    BadInputError
+        The network cannot be written as a graph, as one that decides from what it sees; or in
+        integers it is another one.
+    """
+    from torch.ao.quantization import QConfigMapping, get_default_qconfig
+    from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
+    from torch.ao.quantization.observer import default_weight_observer
+    from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    engine = "x86" if "x86" in torch.backends.quantized.supported_engines else "qnnpack"
+    torch.backends.quantized.engine = engine
+    usual = get_default_qconfig(engine)
+    # The weights of an up-convolution have one scale in all: PyTorch knows no other.
+    single = usual._replace(weight=default_weight_observer)
+    mapping = QConfigMapping().set_global(usual)
+    mapping = mapping.set_object_type(nn.ConvTranspose3d, single)
+    for prefix in network.config.head_prefixes:
+        mapping = mapping.set_module_name(prefix.rstrip("."), None)
+    for kind in _IN_FLOATS:
+        mapping = mapping.set_object_type(kind, None)
+    leaves = PrepareCustomConfig().set_non_traceable_module_classes(list(_IN_FLOATS))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of a newer way, which knows no 3D convolutions
+        try:
+            plain = with_plain_layers(network)
+            example = (tiles[0].contiguous(),)
+            graph = prepare_fx(plain, mapping, example, prepare_custom_config=leaves)
+        except Exception as error:
+            raise BadInputError(
+                f"int8 does not apply to the network '{network.config.kind}': choose another "
+                f"precision ({error})"
+            ) from error
+        expected = [graph(tile.contiguous()).argmax(1) for tile in tiles]
+        quantized = Quantized(network, convert_fx(graph))
+        same = [quantized(t).argmax(1) == e for t, e in zip(tiles, expected, strict=True)]
+    agreement = float(torch.cat([s.flatten() for s in same]).float().mean())
+    if agreement < _LEAST_AGREEMENT:
+        raise BadInputError(
+            f"In int8 the network gives only {100 * agreement:.1f} % of the voxels the same class, "
+            "measured on tiles of this stack: choose fp32, or bf16 where the computer has it"
+        )
+    return quantized, agreement
