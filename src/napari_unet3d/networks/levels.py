@@ -5,7 +5,7 @@ Shapes in comments: N batch, C channels, Z Y X voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from types import MappingProxyType
@@ -213,6 +213,34 @@ def head(channels: int, n_classes: int, stem: Triple) -> nn.Module:
     return nn.ConvTranspose3d(channels, n_classes, stem, stem)
 
 
+def supervise_levels(
+    maps: Iterable[tuple[int, Tensor]], heads: Mapping[str, nn.Module], size: Sequence[int]
+) -> Supervised:
+    """The outputs of levels, interpolated to the size of the finest one.
+
+    Each level counts half as much as the finer one (Isensee et al. 2021, Supplementary Note 2). The
+    logits are interpolated rather than the labels: labels of a single slice would vanish.
+
+    Parameters
+    ----------
+    maps
+        Levels and maps of a decoder.
+    heads
+        The last layer of each level that is supervised, by its number.
+    size
+        Voxels (z, y, x) of the output.
+    """
+    logits: dict[int, Tensor] = {}
+    for level, decoded in maps:
+        if str(level) in heads:
+            found = heads[str(level)](decoded)
+            logits[level] = (
+                functional.interpolate(found, size, mode="trilinear") if level else found
+            )
+    total = sum(0.5**level for level in logits)
+    return tuple((0.5**level / total, logits[level]) for level in sorted(logits))
+
+
 def initialize(network: nn.Module) -> None:
     """Draw the weights of all convolutions for ReLU (He et al. 2015), with biases of 0."""
     for module in network.modules():
@@ -278,22 +306,11 @@ class LevelsNetwork(Network):
         return logits
 
     def supervised(self, x: Tensor) -> Supervised:
-        """The output, and those of coarser levels, interpolated to its size.
-
-        Each level counts half as much as the finer one (Isensee et al. 2021, Supplementary Note 2).
-        The logits are interpolated rather than the labels: labels of a single slice would vanish.
-        """
+        """The output, and those of coarser levels; see `supervise_levels`."""
         if not self.coarse_heads:
             return super().supervised(x)
-        logits: dict[int, Tensor] = {}
-        for level, decoded in self._decode(x):
-            if str(level) in self.coarse_heads:
-                coarse = self.coarse_heads[str(level)](decoded)
-                logits[level] = functional.interpolate(coarse, x.shape[2:], mode="trilinear")
-            elif not level:
-                logits[0] = self.head(decoded)
-        total = sum(0.5**level for level in logits)
-        return tuple((0.5**level / total, logits[level]) for level in sorted(logits))
+        heads = {"0": self.head, **dict(self.coarse_heads.items())}
+        return supervise_levels(self._decode(x), heads, x.shape[2:])
 
     def _decode(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Levels and maps of the decoder, coarsest first, the deepest of the encoder included."""

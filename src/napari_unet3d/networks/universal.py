@@ -18,7 +18,13 @@ from napari_unet3d.config import Normalization, Preset, SmallTriple, Triple
 from napari_unet3d.networks.architecture import Architecture, Network, PresetFacts, Supervised
 from napari_unet3d.networks.grids import ONES
 from napari_unet3d.networks.layers import Convolution, Join, normalization
-from napari_unet3d.networks.levels import LevelsConfig, convolution, head, initialize
+from napari_unet3d.networks.levels import (
+    LevelsConfig,
+    convolution,
+    head,
+    initialize,
+    supervise_levels,
+)
 
 _SLOPE = 0.01
 """Slope of the leaky ReLU for negative values."""
@@ -278,18 +284,8 @@ class UniversalUNet(Network):
         return logits
 
     def supervised(self, x: Tensor) -> Supervised:
-        """The output, and those of coarser levels; each counts half as much as the finer one."""
-        logits: dict[int, Tensor] = {}
-        for level, decoded in self._decode(x):
-            if str(level) in self.heads:
-                coarse = self.heads[str(level)](decoded)
-                logits[level] = (
-                    functional.interpolate(coarse, x.shape[2:], mode="trilinear")
-                    if level
-                    else coarse
-                )
-        total = sum(0.5**level for level in logits)
-        return tuple((0.5**level / total, logits[level]) for level in sorted(logits))
+        """The output, and those of coarser levels; see `supervise_levels`."""
+        return supervise_levels(self._decode(x), dict(self.heads.items()), x.shape[2:])
 
     def _decode(self, x: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Levels and maps of the decoder, coarsest first, the deepest of the encoder included."""

@@ -48,7 +48,6 @@ def describe_networks(path: Path | None, *, as_json: bool) -> str | dict[str, An
         {
             name: {"description": field.description, "default": field.default}
             for name, field in own_settings(network).items()
-            if name != "kind"
         }
         for network in available_networks()
     ]

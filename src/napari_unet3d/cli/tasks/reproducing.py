@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from napari_unet3d.data.io.paths import user_path
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.samples import tubules
 from napari_unet3d.errors import BadInputError
+from napari_unet3d.events import drain
 from napari_unet3d.networks import device as devices
 from napari_unet3d.reproduction import trials as protocol
 from napari_unet3d.reproduction.running import (
@@ -84,26 +86,23 @@ def reproduce_files(
         else:
             plan += protocol.compared(shape, seeds)
     _tell_budget(plan, config)
-    results = {}
-    events = run_trials(stacks, plan, config, folder)
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as end:
-            results = end.value
-            break
-        if isinstance(event, TrialStarted):
-            trial = event.trial
-            what = f"{trial.method.title}, {trial.experiment}, {trial.label}, seed {trial.seed}"
-            errors.print(f"{event.number} of {event.total}: {what}")
-        elif isinstance(event, TrialFinished):
-            found = event.result
-            iou = "no class there" if found.iou is None else f"IoU {found.iou:.3f}"
-            errors.print(f"  {iou}, {found.iterations} iterations in {found.seconds:.0f} s")
+    results = drain(run_trials(stacks, plan, config, folder), _tell)
     device = devices.pick_device(config.device)
     machine = f"{devices.describe(device)}, PyTorch {torch.__version__}"
     name = stacks[0].name
     return write_report(folder, plan, results, stack=name, scale=scale, machine=machine)
+
+
+def _tell(event: Any) -> None:
+    """Say which training begins, and what one came to."""
+    if isinstance(event, TrialStarted):
+        trial = event.trial
+        what = f"{trial.method.title}, {trial.experiment}, {trial.label}, seed {trial.seed}"
+        errors.print(f"{event.number} of {event.total}: {what}")
+    elif isinstance(event, TrialFinished):
+        result = event.result
+        iou = "no class there" if result.iou is None else f"IoU {result.iou:.3f}"
+        errors.print(f"  {iou}, {result.iterations} iterations in {result.seconds:.0f} s")
 
 
 def _tell_budget(plan: Sequence[protocol.Trial], config: TrainingConfig) -> None:
