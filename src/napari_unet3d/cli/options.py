@@ -42,6 +42,20 @@ Axes = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Seconds = Annotated[
+    float | None, typer.Option(metavar="S", help="Wall-clock seconds of training. Default: 60.")
+]
+Iterations = Annotated[
+    int | None, typer.Option(metavar="N", help="Iterations, in place of --seconds: repeatable.")
+]
+OtherSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other setting; network.NAME=VALUE for one of the network.",
+    ),
+]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace a file or folder that has the name of the output."),

@@ -65,8 +65,7 @@ def reproduce(
 
     Ctrl-C ends it; the same command goes on where it was.
     """
-    if seconds is not None and iterations is not None:
-        raise BadInputError("give --seconds or --iterations, not both")
+    settings.check_budget(seconds, iterations)
     if (image is None) != (labels is None):
         raise BadInputError("give IMAGE and LABELS, or neither for the simulated tubules")
     errors.set_quiet(quiet)

@@ -14,6 +14,7 @@ from napari_unet3d.cli.options import (
     Boundary,
     CrossValidate,
     FillHoles,
+    Iterations,
     LearningCurve,
     Method,
     MinVolume,
@@ -117,9 +118,7 @@ def train(
         float | None,
         typer.Option(metavar="S", help="Wall-clock seconds of training. Default: as in SESSION."),
     ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(metavar="N", help="Iterations, in place of --seconds: repeatable.")
-    ] = None,
+    iterations: Iterations = None,
     seed: Annotated[
         int | None, typer.Option(help="Seed of everything random. Default: as in SESSION.")
     ] = None,
@@ -160,8 +159,7 @@ def train(
     A training that was cut off goes on from its last checkpoint. The model is written into the
     session, and the window finds it there. Ctrl-C stops early and keeps the model.
     """
-    if seconds is not None and iterations is not None:
-        raise BadInputError("give --seconds or --iterations, not both")
+    settings.check_budget(seconds, iterations)
     if (start_from is not None) + resume + new > 1:
         raise BadInputError("give --from (fine-tune), --resume (go on) or --new, not two of them")
     given = {

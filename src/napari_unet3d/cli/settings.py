@@ -56,6 +56,12 @@ def changed(config: Config, given: Mapping[str, Any], others: Sequence[str] = ()
     return validated(type(config), **values)
 
 
+def check_budget(seconds: float | None, iterations: int | None) -> None:
+    """Raise BadInputError where a training is given both seconds and iterations."""
+    if seconds is not None and iterations is not None:
+        raise BadInputError("give --seconds or --iterations, not both")
+
+
 def _parsed(others: Sequence[str]) -> dict[str, Any]:
     """Training settings that are written as name=value."""
     values: dict[str, Any] = {}

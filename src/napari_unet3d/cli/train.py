@@ -13,9 +13,12 @@ from napari_unet3d.cli.options import (
     Axes,
     CrossValidate,
     Device,
+    Iterations,
     LearningCurve,
+    OtherSettings,
     Overwrite,
     Quiet,
+    Seconds,
     Seed,
     VoxelSize,
     file_argument,
@@ -37,12 +40,8 @@ def train(
     output: Annotated[
         Path, file_option("--output", "-o", metavar="MODEL", text="The model, *.unet3d.")
     ],
-    seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Wall-clock seconds of training. Default: 60.")
-    ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(metavar="N", help="Iterations, in place of --seconds: repeatable.")
-    ] = None,
+    seconds: Seconds = None,
+    iterations: Iterations = None,
     seed: Seed = 0,
     device: Device = "auto",
     start_from: Annotated[
@@ -79,14 +78,7 @@ def train(
     ] = "auto",
     axes: Axes = None,
     voxel_size: VoxelSize = None,
-    others: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any other setting; network.NAME=VALUE for one of the network.",
-        ),
-    ] = None,
+    others: OtherSettings = None,
     cross_validate: CrossValidate = None,
     learning_curve: LearningCurve = False,
     lean: Annotated[
@@ -105,8 +97,7 @@ def train(
     ] = settings.CHECKPOINT_SECONDS,
 ) -> None:
     """Train a model on the painted slices of a stack. Ctrl-C stops early and keeps the model."""
-    if seconds is not None and iterations is not None:
-        raise BadInputError("give --seconds or --iterations, not both")
+    settings.check_budget(seconds, iterations)
     if start_from is not None and resume is not None:
         raise BadInputError("give --from (fine-tune) or --resume (go on), not both")
     if iterations is None and seconds is None:

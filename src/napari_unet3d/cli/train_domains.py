@@ -8,11 +8,20 @@ from typing import Annotated
 import typer
 
 from napari_unet3d.cli import settings
-from napari_unet3d.cli.options import AsJson, Device, Overwrite, Quiet, Seed, file_option
+from napari_unet3d.cli.options import (
+    AsJson,
+    Device,
+    Iterations,
+    OtherSettings,
+    Overwrite,
+    Quiet,
+    Seconds,
+    Seed,
+    file_option,
+)
 from napari_unet3d.cli.signals import terminating
 from napari_unet3d.cli.terminal import errors
 from napari_unet3d.config import TrainingConfig
-from napari_unet3d.errors import BadInputError
 
 
 def train_domains(
@@ -26,12 +35,8 @@ def train_domains(
     output: Annotated[
         Path, file_option("--output", "-o", metavar="MODEL", text="The model, *.unet3d.")
     ],
-    seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Wall-clock seconds of training. Default: 60.")
-    ] = None,
-    iterations: Annotated[
-        int | None, typer.Option(metavar="N", help="Iterations, in place of --seconds: repeatable.")
-    ] = None,
+    seconds: Seconds = None,
+    iterations: Iterations = None,
     seed: Seed = 0,
     device: Device = "auto",
     start_from: Annotated[
@@ -40,14 +45,7 @@ def train_domains(
             "--from", metavar="MODEL", text="Add one domain to this model; the others stay."
         ),
     ] = None,
-    others: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Any other setting; network.NAME=VALUE for one of the network.",
-        ),
-    ] = None,
+    others: OtherSettings = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -56,8 +54,7 @@ def train_domains(
 
     Segment with `predict --domain NAME`.
     """
-    if seconds is not None and iterations is not None:
-        raise BadInputError("give --seconds or --iterations, not both")
+    settings.check_budget(seconds, iterations)
     if iterations is None and seconds is None:
         seconds = TrainingConfig().seconds
     config = settings.training(
