@@ -69,9 +69,11 @@ def segment(
     seconds: float,
     seed: int,
     look: Look | None = None,
+    prediction: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Result:
-    """Ours: train with the default settings and `changes`, and predict."""
+    """Ours: train with the default settings and `changes`, and predict with those of
+    `prediction`."""
     config = TrainingConfig(**{"seconds": seconds, "seed": seed} | changes)
     control = TrainingControl()
     if look is not None:
@@ -92,7 +94,7 @@ def segment(
     out = np.zeros(volume.shape, np.uint8)
     values = (0, *(c.value for c in bundle.classes))
     probabilities = np.empty((len(values), *volume.shape), np.float16)
-    settings = PredictionConfig(device=config.device)
+    settings = PredictionConfig(**{"device": config.device} | (prediction or {}))
     drain(predict(bundle, volume, out, probabilities=probabilities, config=settings))
     return Result(
         out,
@@ -248,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=3, help="repetitions")
     add("--methods", nargs="+", choices=METHODS, default=["unet", "forest", "interpolation"])
     add("--set", nargs="*", type=_setting, default=[], metavar="KEY=JSON", dest="settings",
-        help="other settings of our training")  # fmt: skip
+        help="other settings of our training; prediction={…}: of the prediction")  # fmt: skip
     add("--curve", action="store_true", help="look at a slice while training, for its curve")
     add("--json", type=Path, help="where to write the figures of every run")
     add("--compare", type=Path, metavar="OLD.json", help="print what changed since then")
@@ -268,7 +270,8 @@ def main() -> None:
     arguments.settings = dict(arguments.settings)
     earlier: list[report.Run] = []
     try:
-        TrainingConfig(**arguments.settings)
+        PredictionConfig(**arguments.settings.get("prediction", {}))
+        TrainingConfig(**{k: v for k, v in arguments.settings.items() if k != "prediction"})
         names = stack_names(arguments.data, arguments.stacks)
         if arguments.compare:
             earlier = json.loads(arguments.compare.read_text())["runs"]

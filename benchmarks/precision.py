@@ -5,8 +5,9 @@
     python benchmarks/precision.py --paper
 
 A model is trained once; then each precision predicts the stack in a process of its own, whose peak
-memory is read. The network stands alone unless `--pixels` is given. With `--paper`, the network of
-the paper's size and random weights predicts 56×132×132 voxels of noise; nothing is scored.
+memory is read; where int8 does not apply, a note says so. The network stands alone unless
+`--pixels` is given. With `--paper`, the network of the paper's size and random weights predicts
+56×132×132 voxels of noise; nothing is scored.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.events import drain
+from napari_unet3d.events import Notice, drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.record import TrainingRecord
 from napari_unet3d.networks.unet import PAPER_NETWORK
@@ -76,12 +77,16 @@ def child(options: argparse.Namespace, name: str, precision: str, model: Path, o
     config = PredictionConfig(
         device="cpu", precision=precision, memory=options.memory and int(options.memory * 2**30)
     )
-    drain(predict(bundle, volume, labels, config=config))
+    notes: list[str] = []
+    drain(
+        predict(bundle, volume, labels, config=config),
+        lambda event: notes.append(event.text) if isinstance(event, Notice) else None,
+    )
     seconds = time.perf_counter() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     np.save(out, labels)
     print(json.dumps({"seconds": round(seconds, 2), "GiB": round(peak / 2**20, 2),
-                      "GiB before": round(before / 2**20, 2)}))  # fmt: skip
+                      "GiB before": round(before / 2**20, 2), "notes": notes}))  # fmt: skip
 
 
 def run(options: argparse.Namespace, name: str) -> None:
