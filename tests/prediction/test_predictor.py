@@ -19,8 +19,9 @@ from napari_unet3d.data.boxes import Box
 from napari_unet3d.data.io.reading import read_volume
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
-from napari_unet3d.events import Notice, PredictionProgress
+from napari_unet3d.events import Notice, PredictionProgress, drain
 from napari_unet3d.model.mixture import Mixture
+from napari_unet3d.networks import quantizing
 from napari_unet3d.networks.geometry import (
     next_fitting,
     output_shape,
@@ -324,6 +325,21 @@ def test_bad_input_says_what_and_how(change, text):
     bundle = random_bundle(SAME, values=(200,))
     with pytest.raises(BadInputError, match=text):
         next(predict(bundle, given.pop("volume"), given.pop("out"), **given))
+
+
+def test_where_integers_would_change_the_result_fp32_is_used(monkeypatch):
+    monkeypatch.setattr(quantizing, "_LEAST_AGREEMENT", 1.01)
+    image, _ = blobs()
+    bundle, found, notes = random_bundle(SAME), {}, []
+    for precision in ("fp32", "int8"):
+        found[precision] = np.zeros(image.shape, np.uint8)
+        config = PredictionConfig(device="cpu", precision=precision)
+        steps = predict(bundle, Volume(image), found[precision], config=config)
+        drain(steps, lambda event: notes.append(getattr(event, "text", "")))
+    assert np.array_equal(found["int8"], found["fp32"])
+    (note,) = [n for n in notes if "int8" in n]
+    assert note.startswith("int8 does not apply: the network would give only")
+    assert note.endswith("The segmentation is computed in fp32.")
 
 
 @pytest.mark.parametrize("kind", ["tif", "zarr"])

@@ -176,3 +176,10 @@ def test_what_is_missing_is_told_before_the_first_event(
 ) -> None:
     with pytest.raises(BadInputError, match=words):
         next(run_job(replace(session, **{missing: None}), train=train))
+
+
+def test_settings_of_the_prediction_are_checked_before_the_training(session: Session) -> None:
+    settings = session.settings.model_copy(update={"prediction": PredictionConfig(executor="none")})
+    wrong = replace(session, settings=settings)
+    with pytest.raises(BadInputError, match="executor 'none' does not exist"):
+        next(run_job(wrong, outputs=outputs_for(session)))

@@ -91,8 +91,8 @@ def quantize(network: Network, tiles: Sequence[Tensor]) -> tuple[Quantized, floa
             graph = prepare_fx(plain, mapping, example, prepare_custom_config=leaves)
         except Exception as error:
             raise BadInputError(
-                f"int8 does not apply to the network '{network.config.kind}': choose another "
-                f"precision ({error})"
+                f"int8 does not apply to the network '{network.config.kind}', which is no fixed "
+                "sequence of layers"
             ) from error
         expected = [graph(tile.contiguous()).argmax(1) for tile in tiles]
         quantized = Quantized(network, convert_fx(graph))
@@ -100,7 +100,7 @@ def quantize(network: Network, tiles: Sequence[Tensor]) -> tuple[Quantized, floa
     agreement = float(torch.cat([s.flatten() for s in same]).float().mean())
     if agreement < _LEAST_AGREEMENT:
         raise BadInputError(
-            f"In int8 the network gives only {100 * agreement:.1f} % of the voxels the same class, "
-            "measured on tiles of this stack: choose fp32, or bf16 where the computer has it"
+            f"int8 does not apply: the network would give only {100 * agreement:.1f} % of the "
+            "voxels the same class, measured on tiles of this stack"
         )
     return quantized, agreement

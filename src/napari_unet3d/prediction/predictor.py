@@ -91,11 +91,7 @@ def predict(
     check_volume(bundle, volume, chosen)
     for output, array in wanted.items():
         output.check(array, volume, bundle.classes)
-    if config.executor not in EXECUTORS:
-        raise BadInputError(
-            f"executor '{config.executor}' does not exist; choose one of {', '.join(EXECUTORS)}"
-        )
-    device = devices.pick_device(config.device)
+    device, precision = choose(config)
     _check_tile(bundle, config, device)
     return _run(
         _Task(
@@ -105,11 +101,31 @@ def predict(
             chosen,
             config,
             device,
-            _pick_precision(device, config.precision),
+            precision,
             EXECUTORS[config.executor](),
             tally,
         )
     )
+
+
+def choose(config: PredictionConfig) -> tuple[torch.device, Precision]:
+    """The device of a prediction, and the number format of what is not computed in integers.
+
+    Raises
+    ------
+    BadInputError
+        A setting cannot be used on this computer, whatever the model.
+    """
+    if config.executor not in EXECUTORS:
+        raise BadInputError(
+            f"executor '{config.executor}' does not exist; choose one of {', '.join(EXECUTORS)}"
+        )
+    device = devices.pick_device(config.device)
+    if config.precision != "int8":
+        return device, devices.pick_precision(device, config.precision)
+    if device.type != "cpu":
+        raise BadInputError("int8 runs on a CPU only: choose the device cpu, or fp16")
+    return device, "fp32"
 
 
 @dataclass(frozen=True)
@@ -165,12 +181,16 @@ def _engine(task: _Task) -> tuple[Engine, str | None]:
     note = None
     if task.config.precision == "int8":
         tiles = list(calibration_tiles(source, task.bundle.network, task.times))
-        quantized, agreement = quantize(mixture.network, tiles)
-        mixture = mixture.with_network(quantized)
-        note = (
-            f"int8: the network gives {100 * agreement:.1f} % of the voxels the class that it "
-            "gives in fp32, measured on tiles of this stack."
-        )
+        try:
+            quantized, agreement = quantize(mixture.network, tiles)
+        except BadInputError as error:
+            note = f"{error}. The segmentation is computed in fp32."
+        else:
+            mixture = mixture.with_network(quantized)
+            note = (
+                f"int8: the network gives {100 * agreement:.1f} % of the voxels the class that it "
+                "gives in fp32, measured on tiles of this stack."
+            )
     if task.config.mirrors:
         mixture = mixture.mirrored()
     engine = Engine(
@@ -183,15 +203,6 @@ def _engine(task: _Task) -> tuple[Engine, str | None]:
         adjoining=True,
     )
     return engine, note
-
-
-def _pick_precision(device: torch.device, wish: str) -> Precision:
-    """The number format; integers stand beside fp32, in which all else is computed."""
-    if wish != "int8":
-        return devices.pick_precision(device, wish)
-    if device.type != "cpu":
-        raise BadInputError("int8 runs on a CPU only: choose the device cpu, or fp16")
-    return "fp32"
 
 
 def _check_tile(bundle: ModelBundle, config: PredictionConfig, device: torch.device) -> None:

@@ -18,7 +18,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.geometry import parameter_count
 from napari_unet3d.prediction.expected import expected_iou
 from napari_unet3d.prediction.outputs import chosen_outputs
-from napari_unet3d.prediction.predictor import predict
+from napari_unet3d.prediction.predictor import choose, predict
 from napari_unet3d.prediction.tally import SliceTally
 from napari_unet3d.session.session import RunSettings, Session
 from napari_unet3d.training.control import TrainingControl
@@ -145,6 +145,8 @@ def _train(
 ) -> Generator[Any, None, ModelBundle | None]:
     """Check and train; previews are written into `labels` unless that is None."""
     trainer = make_trainer(session, volume)
+    if labels is not None:
+        choose(session.settings.prediction)  # refused now, not after the training
     if control.cancelled:  # while the input was checked
         return None
     yield InputChecked(parameter_count(trainer.plan.network))
