@@ -257,8 +257,9 @@ class PredictionConfig(_Frozen):
     device: str = Field("auto", pattern=_DEVICE, description="auto, cpu, cuda, cuda:N or mps.")
     precision: Literal["auto", "bf16", "fp16", "fp32", "int8"] = Field(
         "auto",
-        description="Number format of the convolutions; auto picks what is fast here. int8 is for "
-        "CPUs: some tiles of the stack show the range of the maps, and how much changes.",
+        description="Number format of the convolutions; auto picks what is fast here, and in the "
+        "window the precision of the training. int8 is for CPUs: some tiles of the stack show the "
+        "range of the maps, and how much changes; where that is too much, fp32 is used.",
     )
     tile_shape: Triple | None = Field(
         None, description="Tile (z, y, x) the network sees, voxels; planned when empty."

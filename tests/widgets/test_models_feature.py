@@ -11,9 +11,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
 from bundles import random_bundle
+from napari_unet3d.config import default_class
 from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.model.domains import DomainFacts
 from napari_unet3d.networks.attention import AttentionUNetConfig
 from napari_unet3d.networks.unet import UNetConfig
+from napari_unet3d.networks.universal import Domain, UniversalUNetConfig
 from napari_unet3d.session.session import NamedModel
 from napari_unet3d.widgets.viewer.layers import role_of
 
@@ -57,6 +60,11 @@ def test_pick_read_and_segment(
     pick(qtbot, models, "cells.unet3d")
     assert "Voxels of 1 × 1 × 1" in models.card.toPlainText()
     qtbot.waitUntil(models.apply_button.isEnabled, timeout=3000)
+    assert models.bench.annotator.shown() is not None
+    qtbot.waitUntil(lambda: not models.trial.isHidden(), timeout=20_000)
+    assert str(models.bench.annotator.shown()) in models.trial_caption.text()
+    width, height = models.trial.pixmap().width(), models.trial.pixmap().height()
+    assert width <= 300 and height <= 150
     models.apply_button.click()
     qtbot.waitUntil(lambda: not models.bench.runner.is_running(), timeout=60_000)
     roles = [role_of(layer) for layer in models.bench.viewer.layers]
@@ -67,6 +75,38 @@ def test_pick_read_and_segment(
     assert models.bench.form.start_from.currentData() == "last"
     assert models.bench.session.value().model.name == "others.unet3d"
     vars(models).pop("bench", None)
+
+
+@pytest.mark.needs_window
+def test_a_model_of_several_domains_lets_choose_the_kind_of_stack(dock: Any) -> None:
+    kind = feature(dock, "KindOfStack")
+    kind.bench.session.update(model=NamedModel(random_bundle(SMALL), "plain"))
+    assert kind.widget.isHidden()
+    network = UniversalUNetConfig(
+        n_classes=2,
+        domains=(Domain(name="cells"), Domain(name="vessels", n_classes=3)),
+        **{name: LEVELS[name] for name in ("widths", "kernels", "strides")},
+    )
+    vessels = DomainFacts(
+        name="vessels",
+        classes=(default_class(2, "vein"), default_class(3, "artery")),
+        intensity=random_bundle(SMALL).intensity,
+        voxel_size=(2.0, 1.0, 1.0),
+        unit="µm",
+    )
+    bundle = random_bundle(network, weights=network.build().state_dict(), other_domains=(vessels,))
+    kind.bench.session.update(model=NamedModel(bundle, "both"))
+    assert not kind.widget.isHidden()
+    assert [kind.box.itemText(i) for i in range(kind.box.count())] == ["cells", "vessels"]
+    kind.box.setCurrentIndex(1)
+    kind.box.activated.emit(1)
+    now = kind.bench.session.value().model
+    assert [c.name for c in now.bundle.classes] == ["vein", "artery"]
+    assert now.name == "both"
+    assert "artery" in dock.results.text.text()
+    kind.box.activated.emit(0)
+    assert len(kind.bench.session.value().model.bundle.classes) == 1
+    vars(kind).pop("bench", None)
 
 
 @pytest.mark.needs_window

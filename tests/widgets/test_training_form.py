@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from napari_unet3d.config import AugmentationConfig, TrainingConfig
+from napari_unet3d.config import AugmentationConfig, PredictionConfig, TrainingConfig
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.widgets.parts.devices import DeviceChoice
 from napari_unet3d.widgets.parts.duration import DurationBox, read_duration
@@ -54,6 +54,20 @@ def test_every_advanced_field_has_its_description_and_bounds(form: TrainingForm)
         assert editor.toolTip() == TrainingConfig.model_fields[name].description
     assert editors["batch_size"].box.maximum() == 64  # type: ignore[attr-defined]
     assert editors["dice_share"].box.maximum() == 1  # type: ignore[attr-defined]
+
+
+def test_how_a_model_is_applied_is_kept_beside_how_it_is_trained(form: TrainingForm) -> None:
+    assert form.prediction_config() == PredictionConfig()
+    form.advanced.editors["precision"].setValue("fp32")
+    assert form.prediction_config().precision == "fp32"  # that of the training
+    form.prediction.editors["precision"].setValue("int8")
+    form.prediction.editors["mirrors"].setValue(True)
+    config, prediction = form.value(), form.prediction_config()
+    assert (prediction.precision, prediction.mirrors) == ("int8", True)
+    form.setValue(TrainingConfig())
+    assert form.prediction_config() == PredictionConfig()
+    form.setValue(config, prediction)
+    assert (form.value(), form.prediction_config()) == (config, prediction)
 
 
 def test_what_cannot_be_used_is_named(form: TrainingForm) -> None:

@@ -36,7 +36,7 @@ _OVERLAP = 0.08
 dense prediction, since seams matter less here than time."""
 
 Field = tuple[tuple[int, int], tuple[int, int]]
-"""First row and column of a part of a slice, and one past the last."""
+"""First row and column of a part of a slice, and one past the last row and column."""
 
 
 class SliceView:
@@ -97,7 +97,7 @@ class SliceView:
         RunFailedError
             Memory does not suffice, or PyTorch failed.
         """
-        spans = [_middle(a, b) for a, b in zip(*field, strict=True)]
+        spans = [middle(a, b, _MOST_SIDE) for a, b in zip(*field, strict=True)]
         whole = slice_box(self._volume.shape, ref)
         start, stop = list(whole.start), list(whole.stop)
         for (first, end), axis in zip(spans, [a for a in range(3) if a != ref.axis], strict=True):
@@ -148,7 +148,7 @@ def first_class(probabilities: Tensor) -> NDArray[np.float32]:
     return values
 
 
-def _middle(first: int, end: int) -> tuple[int, int]:
-    """The span, or the middle of it where it is too long."""
-    more = max(0, end - first - _MOST_SIDE)
+def middle(first: int, end: int, most: int) -> tuple[int, int]:
+    """The span, or the `most` indices in the middle of it where it is longer."""
+    more = max(0, end - first - most)
     return first + more // 2, end - (more - more // 2)

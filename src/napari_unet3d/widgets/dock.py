@@ -233,11 +233,8 @@ class SegmentationDock(QWidget):
         return self.run_actions.settings()
 
     def setValue(self, settings: RunSettings) -> None:
-        """Show other settings.
-
-        Device and precision are those of `settings.training`; a prediction uses the same.
-        """
-        self.form.setValue(settings.training)
+        """Show other settings; the device of a prediction is that of `settings.training`."""
+        self.form.setValue(settings.training, settings.prediction)
         self.form.set_wanted_outputs(settings.outputs)
         self.choice.set_times(settings.times)
 

@@ -112,10 +112,13 @@ class FileActions(QObject):
         bundle, path
             The model, and its file.
         """
-        model = NamedModel(bundle, path.name, path)
+        self.set_model(NamedModel(bundle, path.name, path))
+        self._run_bar.set_status(f"Loaded {path.name}")
+
+    def set_model(self, model: NamedModel) -> None:
+        """Make a model the current one, and say what it is."""
         self._session.update(model=model, scores=None)
         self._show_model(model)
-        self._run_bar.set_status(f"Loaded {path.name}")
 
     def show_available(self, _event: object = None) -> None:
         """Enable the buttons of what is there: a prediction, a model."""

@@ -10,6 +10,7 @@ from napari_unet3d.widgets.features.expecting import Expecting
 from napari_unet3d.widgets.features.folder import FolderFeature
 from napari_unet3d.widgets.features.gates import Gates
 from napari_unet3d.widgets.features.keeping import Keeping
+from napari_unet3d.widgets.features.kind_of_stack import KindOfStack
 from napari_unet3d.widgets.features.learning import Learning
 from napari_unet3d.widgets.features.models import Models
 from napari_unet3d.widgets.features.objects import ObjectsFeature
@@ -30,6 +31,7 @@ FEATURES: tuple[type[Feature], ...] = (
     SliceMarksOnSlider,
     Tools,
     QuickAnswering,
+    KindOfStack,
     WhereUnsure,
     Gates,
     EarlierResult,

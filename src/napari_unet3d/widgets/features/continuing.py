@@ -205,7 +205,7 @@ class Continuing(QObject):
 
     def _restore_settings(self, settings: RunSettings) -> None:
         bench = self.bench
-        bench.form.setValue(settings.training)
+        bench.form.setValue(settings.training, settings.prediction)
         bench.form.set_wanted_outputs(settings.outputs)
         bench.choice.set_times(settings.times)
 

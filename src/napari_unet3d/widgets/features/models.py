@@ -19,10 +19,21 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_unet3d.config import PredictionConfig
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.exchange.shelf import Shown, models_in, show_model
+from napari_unet3d.model.bundle import ModelBundle
+from napari_unet3d.session.report.content import Picture
+from napari_unet3d.session.report.html import stretched
+from napari_unet3d.session.slice_view import Field
 from napari_unet3d.session.texts import error_text
+from napari_unet3d.session.trial import try_model
 from napari_unet3d.widgets.parts.file_dialogs import ask_folder
 from napari_unet3d.widgets.parts.status_line import StatusLine
+from napari_unet3d.widgets.run.newest import Newest, Question
+from napari_unet3d.widgets.viewer.view_field import visible_field
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
 _ROWS = 6
@@ -30,7 +41,9 @@ _ROWS = 6
 _CARD_HEIGHT = 180
 """Pixels of the card, which scrolls."""
 _COVER_HEIGHT = 96
-"""Pixels of the picture of a model, at most."""
+"""Pixels of the picture of a package, at most."""
+_TRIAL_WIDTH, _TRIAL_HEIGHT = 300, 150
+"""Pixels of the trial on the slice in view, at most: the dock is not made wider."""
 
 
 class _Card(QTextBrowser):
@@ -57,6 +70,10 @@ class Models(Feature):
         self.list.setFixedHeight(_ROWS * row)
         self.picture = QLabel()
         self.picture.setAccessibleName("Picture of the model")
+        self.trial_caption = QLabel()
+        self.trial_caption.setWordWrap(True)
+        self.trial = QLabel()
+        self.trial.setAccessibleName("What the model makes of the slice in view")
         self.card = _Card()
         self.card.setAccessibleName("Card of the model")
         self.card.setFixedHeight(_CARD_HEIGHT)
@@ -71,6 +88,7 @@ class Models(Feature):
         self.widget = self._lay_out()
         self._folder: Path | None = None
         self._shown: Shown | None = None
+        self._newest = Newest(bench.background, self._tried, self._say)
         for signal, slot in (
             (self.folder_button.clicked, self._choose),
             (self.list.currentItemChanged, self._picked),
@@ -96,6 +114,10 @@ class Models(Feature):
             self.list.addItem(item)
         self.list.setVisible(bool(paths))
         self.status.setText("" if paths else f"There is no model in {folder}.")
+
+    def cleanup(self) -> None:
+        """Drop the trial that runs."""
+        self._newest.drop()
 
     def apply(self) -> None:
         """Segment the image with the model that is picked."""
@@ -144,11 +166,56 @@ class Models(Feature):
             self.picture.setPixmap(picture.scaledToHeight(fits))
         self.picture.setVisible(bool(shown.cover))
         self._show_state()
+        self._newest.ask(partial(self._question, shown))
+
+    def _question(self, shown: Shown) -> Question | None:
+        """What the model that is picked makes of the slice in view; None where that is unknown."""
+        image = self.bench.choice.value()[0]
+        ref, annotation = self.bench.annotator.shown(), self.bench.annotator.layer()
+        if shown is not self._shown or shown.bundle is None or self.bench.runner.is_running():
+            return None
+        if image is None or ref is None or annotation is None:
+            return None
+        field, config = visible_field(annotation, ref), self.bench.form.prediction_config()
+        try:
+            volume, _ = self.bench.choice.volume()
+            volume.check_header()
+        except BadInputError as error:
+            self._say(error)
+            return None
+        self.trial_caption.setText(f"Trying it on {ref} …")
+        self.trial_caption.setVisible(True)
+        return partial(_try, shown, shown.bundle, volume, ref, field, config)
+
+    def _tried(self, outcome: tuple[Shown, Picture | Exception]) -> None:
+        shown, found = outcome
+        if shown is not self._shown:
+            return  # another one was picked meanwhile
+        if isinstance(found, Exception):
+            self._say(found)
+            return
+        pixels = stretched(found)
+        height, width = pixels.shape[:2]
+        image = QImage(pixels.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
+        self.trial.setPixmap(
+            QPixmap.fromImage(image).scaled(
+                _TRIAL_WIDTH,
+                _TRIAL_HEIGHT,
+                Qt.AspectRatioMode.KeepAspectRatio,
+                Qt.TransformationMode.SmoothTransformation,
+            )
+        )
+        self.trial_caption.setText(found.caption)
+        self.trial.setVisible(True)
+
+    def _say(self, error: Exception) -> None:
+        self.trial_caption.setVisible(False)
+        self.status.setText(error_text(error))
 
     def _forget(self) -> None:
         self._shown = None
-        self.card.setVisible(False)
-        self.picture.setVisible(False)
+        for part in (self.card, self.picture, self.trial_caption, self.trial):
+            part.setVisible(False)
         self.status.setText("")
         self._show_state()
 
@@ -170,11 +237,33 @@ class Models(Feature):
         buttons.addWidget(self.apply_button, 1)
         buttons.addWidget(self.further_button, 1)
         self.list.setVisible(False)
-        for part in (self.folder_button, self.list, self.picture, self.card):
+        for part in (
+            self.folder_button,
+            self.list,
+            self.picture,
+            self.trial_caption,
+            self.trial,
+            self.card,
+        ):
             layout.addWidget(part)
         layout.addLayout(buttons)
         layout.addWidget(self.status)
         return widget
+
+
+def _try(
+    shown: Shown,
+    bundle: ModelBundle,
+    volume: Volume,
+    ref: SliceRef,
+    field: Field,
+    config: PredictionConfig,
+    _interrupted: Any,
+) -> tuple[Shown, Picture | Exception]:
+    try:
+        return shown, try_model(bundle, volume, ref, field, config)
+    except (BadInputError, RunFailedError) as error:
+        return shown, error
 
 
 def _without_headings(card: str) -> str:

@@ -42,6 +42,9 @@ _BY_HAND = ("preset", "seconds", "device")
 """Fields that have an editor of their own; the others are advanced settings."""
 _CHOICES = {"network": tuple(map(kind_of, available_networks())), "loss": tuple(LOSSES)}
 """Settings that are names of our own; each is offered once there are several."""
+_OF_PREDICTION = ("precision", "mirrors")
+"""Fields of a prediction that are edited; its device is that of the training, and the others are
+planned."""
 _WITHOUT_CHOICE = tuple(name for name, choices in _CHOICES.items() if len(choices) < 2)
 
 
@@ -93,9 +96,17 @@ class TrainingForm(QWidget):
         self.advanced = ModelEditor(
             TrainingConfig, skip=(*_BY_HAND, *_WITHOUT_CHOICE), choices=_CHOICES
         )
-        self.advanced_section = Section(
-            "Advanced settings", self.advanced, expanded=False, main=False
+        self.prediction = ModelEditor(
+            PredictionConfig, skip=set(PredictionConfig.model_fields) - set(_OF_PREDICTION)
         )
+        advanced = QWidget()
+        rows = QVBoxLayout(advanced)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.setSpacing(4)
+        rows.addWidget(self.advanced)
+        rows.addWidget(QLabel("<b>Segmentation</b>"))
+        rows.addWidget(self.prediction)
+        self.advanced_section = Section("Advanced settings", advanced, expanded=False, main=False)
 
         form = QFormLayout()
         form.setContentsMargins(0, 0, 0, 0)
@@ -130,6 +141,7 @@ class TrainingForm(QWidget):
             self.start_from.currentIndexChanged,
             *(box.toggled for box in self.outputs.values()),
             self.advanced.valueChanged,
+            self.prediction.valueChanged,
         ):
             signal.connect(self._changed)
         self.start_from.activated.connect(self._start_activated)
@@ -201,20 +213,24 @@ class TrainingForm(QWidget):
             box.setChecked(name in names)
 
     def prediction_config(self) -> PredictionConfig:
-        """The settings that a prediction uses too. It can always be read."""
-        return PredictionConfig(
-            device=self.device.currentData(),
-            precision=self.advanced.editors["precision"].value(),
-        )
+        """The settings of a prediction. It can always be read."""
+        given = self.prediction.value()
+        if given["precision"] == "auto":
+            given["precision"] = self.advanced.editors["precision"].value()
+        return PredictionConfig(device=self.device.currentData(), **given)
 
-    def setValue(self, config: TrainingConfig) -> None:
-        """Show another TrainingConfig."""
+    def setValue(self, config: TrainingConfig, prediction: PredictionConfig | None = None) -> None:
+        """Show another TrainingConfig, and how a model is applied; its device is the training's."""
         self.preset.setCurrentIndex(self.preset.findData(config.preset))
         self.budget.setValue(config.seconds)
         if self.device.findData(config.device) < 0:
             self.device.addItem(config.device, config.device)
         self.device.setCurrentIndex(self.device.findData(config.device))
         self.advanced.setValue(config)
+        prediction = prediction or PredictionConfig()
+        if prediction.precision == config.precision:
+            prediction = prediction.model_copy(update={"precision": "auto"})
+        self.prediction.setValue(prediction)
         self._show_dependent()
 
     def starting_point(self) -> str | Path:
