@@ -6,9 +6,9 @@
 
 A model is trained as usual. Then the stack is predicted by each learner alone, and their
 log-probabilities are mixed with fixed weights of the network, beside the weight that the product
-fitted. `--full-grid` takes the layout whose finest level has a voxel for each of the image, as on a
-GPU, with the widths of a CPU. With ``ONEDNN_MAX_CPU_ISA=AVX2`` and ``--precision fp32`` a computer
-is as slow as most laptops.
+fitted; "unseen" is the best weight on slices that the network had not seen. `--full-grid` takes
+the layout whose finest level has a voxel for each of the image, as on a GPU, with the widths of a
+CPU. With ``ONEDNN_MAX_CPU_ISA=AVX2`` and ``--precision fp32`` a computer is as slow as a laptop.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.trainer import Trainer
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Weights of the network; the pixel classifier has the rest."""
 MEMORY = 1 << 34
 """Bytes for a patch of the other layout, which is never short of memory here."""
@@ -97,6 +97,7 @@ def run(options: argparse.Namespace, name: str, slices: int, seconds: float, see
     pixels, pixels_s = log_probabilities(bundle, volume, alone, settings)
     fitted = bundle.calibration
     weight = fitted.network / (fitted.network + fitted.pixels)
+    unseen = bundle.record.unseen_weight
     return {
         "stack": name,
         "slices": slices,
@@ -107,6 +108,7 @@ def run(options: argparse.Namespace, name: str, slices: int, seconds: float, see
         "network_s": round(network_s, 1),
         "both_s": round(pixels_s, 1),
         "weight": round(weight, 3),
+        "unseen": unseen,
         "IoU": iou(weight * network + (1 - weight) * pixels),
     } | {f"IoU {w:g}": iou(w * network + (1 - w) * pixels) for w in WEIGHTS}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from napari_unet3d.model.mixture import Calibration, Mixture
-from napari_unet3d.model.mixture_fit import fit_calibration, usual_calibration
+from napari_unet3d.model.mixture_fit import fit_calibration, usual_calibration, weight_on_unseen
 
 MANY = 10**6
 """Iterations and slices with which everything that is fitted counts in full."""
@@ -165,3 +165,34 @@ def test_a_network_that_hardly_helps_on_seen_voxels_has_less_to_say() -> None:
     usual = usual_calibration(MANY).network
     rest = 4 / MANY  # what so many slices leave to the usual weight
     assert weight(8.0) == pytest.approx(usual * rest, rel=1e-3), "nothing but the usual weight"
+
+
+def _noise(honest: Tensor) -> Tensor:
+    """Log-probabilities that have nothing to do with the labels."""
+    return honest[torch.randperm(len(honest), generator=torch.Generator().manual_seed(1))]
+
+
+def test_the_weight_on_unseen_slices_follows_the_better_learner() -> None:
+    honest, target = _voxels()
+    few = slice(0, 100)
+    doubtful = weight_on_unseen(honest[few], honest[few], target[few], 1)
+    assert doubtful == pytest.approx(0.4, abs=0.05)  # both are as good, and little was seen
+    better = weight_on_unseen(honest, _noise(honest), target, 1)
+    worse = weight_on_unseen(_noise(honest), honest, target, 1)
+    assert worse < 0.25 < 0.6 < better
+
+
+def test_more_unseen_slices_count_more_and_few_voxels_hardly() -> None:
+    honest, target = _voxels()
+    noise = _noise(honest)
+    one, four = (weight_on_unseen(noise, honest, target, n) for n in (1, 4))
+    assert four < one - 0.05
+    few = slice(0, 100)
+    assert weight_on_unseen(noise[few], honest[few], target[few], 1) > one + 0.05
+
+
+def test_the_weight_on_unseen_slices_takes_the_place_of_the_fitted_one() -> None:
+    honest, target = _voxels()
+    for unseen in (0.0, 0.7):
+        found = fit_calibration(honest, honest, target, iterations=MANY, slices=3, unseen=unseen)
+        assert found.network / (found.network + found.pixels) == pytest.approx(unseen, abs=1e-3)

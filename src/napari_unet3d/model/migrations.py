@@ -77,6 +77,11 @@ def _to_10(header: Header) -> Header:
     return header
 
 
+def _to_11(header: Header) -> Header:
+    """Version 11 added the weight that slices tell which the network had not seen."""
+    return header
+
+
 MIGRATIONS: tuple[Callable[[Header], Header], ...] = (
     _to_2,
     _to_3,
@@ -87,6 +92,7 @@ MIGRATIONS: tuple[Callable[[Header], Header], ...] = (
     _to_8,
     _to_9,
     _to_10,
+    _to_11,
 )
 """The first one takes a header of version 1 to version 2, and so on."""
 

@@ -65,6 +65,12 @@ class TrainingRecord(BaseModel):
     cross_fitted: tuple[SliceCheck, ...] = Field(
         (), description="How the pixel classifier judges annotated slices that it did not see."
     )
+    unseen_weight: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Weight of the network, judged on annotated slices that it had not seen.",
+    )
     history: TrainingHistory = Field(
         TrainingHistory(), description="Loss and held-out IoU over time."
     )

@@ -106,6 +106,8 @@ def fit_pixels(
     n_classes: int,
     seed: int,
     seconds_left: Callable[[], float],
+    *,
+    crosses: bool = True,
 ) -> tuple[PixelClassifier, list[Tensor]]:
     """Fit a classifier to samples, and classify the samples by cross-fitting.
 
@@ -120,6 +122,8 @@ def fit_pixels(
     seconds_left
         Asked in each step; the fit ends at 0. Where it is finite, the iterations are as many as
         the time allows, up to those of `SCHEDULE`.
+    crosses
+        Whether the samples are classified by cross-fitting, where there is time for it.
 
     Returns
     -------
@@ -138,7 +142,7 @@ def fit_pixels(
         return seconds_left() <= 0
 
     share = 0.5 + MORE_FOR_TREES / len(refs)
-    schedule, crosses = SCHEDULE, True
+    schedule = SCHEDULE
     seconds = _TREES_TIME * seconds_left()
     begin = time.monotonic()
     trees = fit_trees(
@@ -154,7 +158,7 @@ def fit_pixels(
         # Cross-fitting fits the trees of every voxel, and a perceptron for each fold.
         possible = (left - trees_seconds) / step / (1 + _FOLDS)
         fewest = min(_FEWEST_ITERATIONS, SCHEDULE.iterations)
-        crosses = possible >= fewest
+        crosses = crosses and possible >= fewest
         possible = possible if crosses else left / step
         schedule = replace(SCHEDULE, iterations=int(min(max(possible, 1), SCHEDULE.iterations)))
         # A perceptron that has hardly learned leaves its share to the trees.

@@ -129,6 +129,18 @@ class Speed:
         segmenting = self._load * (self._network * network + self._pixels * stack)
         return Forecast(training, finishing, segmenting)
 
+    def iterations(self) -> float | None:
+        """Iterations that the whole training is expected to have; None while unknown."""
+        budget, plan = self._plan.budget, self._plan
+        if budget.iterations is not None or budget.seconds is None:
+            return budget.iterations
+        if not self._network:
+            return None
+        share = plan.config.small_patch_share
+        small, large = (prod(plan.main_patch(p)) for p in (plan.small_patches, plan.patches))
+        voxels = plan.batch_size * (share * small + (1 - share) * large)
+        return budget.seconds / (STEP_COST * self._network * voxels)
+
     def _training(self, iteration: int, elapsed: float) -> float | None:
         """Expected seconds until the budget is used."""
         budget, plan = self._plan.budget, self._plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from math import prod
 
 from napari_unet3d.config import Triple
@@ -152,6 +153,21 @@ class Looks:
         if iterations:
             alone = self.engine(self.tiles.dense, 0.0, Calibration())
             self.support.calibrate(alone, iterations, self._interrupted)
+
+    def judge_unseen(self, left: Callable[[], float]) -> None:
+        """Find the weight that the network deserves, on the slices that are hidden from it.
+
+        Where the network gives no numbers, it stays unknown.
+
+        Parameters
+        ----------
+        left
+            Asked for the seconds that are left.
+        """
+        self.prepare(final=True)
+        alone = self.engine(self.tiles.dense, 0.0, Calibration())
+        with suppress(NotFiniteError):
+            self.support.judge_unseen(alone, left, self._interrupted)
 
     def engine(
         self, tile: Triple, overlap: float = DENSE_OVERLAP, calibration: Calibration | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -103,6 +104,7 @@ class TrainingLoop:
         yield describe_start(learner, speed.forecast(first, self.elapsed))
         if self._plan.fits_pixels:
             yield from self._fit_pixels(self._budget.pixel_seconds)
+            self.looks.support.unseen.hide(speed.iterations())
         yield from self._train(first)
         return None if self._control.cancelled else (yield from self._finish(speed))[0]
 
@@ -126,6 +128,7 @@ class TrainingLoop:
         yield describe_start(learner, None)
         if self._plan.fits_pixels:
             yield from self._fit_pixels(self._budget.pixel_seconds)
+            self.looks.support.unseen.hide(math.inf)
         for number in itertools.count(1):
             yield RoundStarted(number, length)
             joins = self._joins
@@ -184,9 +187,7 @@ class TrainingLoop:
         yield PixelsStarted()
         control, begin = self._control, time.monotonic()
         end = begin + seconds
-        notice = self.looks.support.fit(
-            lambda: 0.0 if control.stopped else end - time.monotonic(), lambda: control.stopped
-        )
+        notice = self.looks.support.fit(lambda: self._left(end), lambda: control.stopped)
         self._fit_seconds = time.monotonic() - begin
         if notice is not None:
             yield notice
@@ -205,6 +206,9 @@ class TrainingLoop:
                 break
             if control.has_paint:
                 yield from self._join()
+            if self.looks.support.unseen.is_due(fraction, learner.iteration):
+                yield from self._judge_unseen()
+                continue
             if self.looks.support.is_outdated and self._refits.due(self.elapsed):
                 yield from self._refit()
                 continue
@@ -253,6 +257,19 @@ class TrainingLoop:
             self.learner.adopt(joined.plan)
             self.looks.adopt(joined.changed)
         yield joined.event
+
+    def _judge_unseen(self) -> Events:
+        """Find the weight of the network on the hidden slices, and let it learn from them."""
+        end = time.monotonic() + self._budget.refitting_seconds(self.elapsed, self._fit_seconds)
+        yield from self._attempts(
+            "The network could not be judged on slices that it had not seen",
+            partial(self.looks.judge_unseen, lambda: self._left(end)),
+        )
+        self.looks.support.unseen.show()
+
+    def _left(self, end: float) -> float:
+        """Seconds until a time; 0 once the user said stop."""
+        return 0.0 if self._control.stopped else end - time.monotonic()
 
     def _refit(self) -> Events:
         """Fit the pixel classifier again, with the slices that have joined."""

@@ -46,12 +46,12 @@ def make_bundle(
         intensity=plan.intensity,
         voxel_size=plan.volume.voxel_size,
         unit=plan.volume.unit,
-        record=make_record(learner, elapsed, scores, support.check_slices()),
+        record=make_record(learner, elapsed, scores, support.check_slices(), support.unseen.weight),
         calibration=support.calibration,
         other_domains=_other_domains(plan),
         weights=on_cpu(looks.network.state_dict()),
         pixels=on_cpu(pixels.state_dict()) if pixels is not None else {},
-        state=learner.state() if state else {},
+        state=learner.state() | support.unseen.state() if state else {},
     )
 
 
@@ -81,6 +81,7 @@ def make_record(
     elapsed: float,
     scores: HeldOutScores | None = None,
     cross_fitted: tuple[SliceCheck, ...] = (),
+    unseen_weight: float | None = None,
 ) -> TrainingRecord:
     """How the model came to be; parameters as those of `make_bundle`."""
     plan = learner.plan
@@ -101,6 +102,7 @@ def make_record(
         held_out=tuple(HeldOutRecord(**vars(c)) for c in (scores.classes if scores else ())),
         held_out_by_slice=scores.by_slice if scores else (),
         cross_fitted=cross_fitted,
+        unseen_weight=unseen_weight,
         completed=plan.budget.fraction(learner.iteration, elapsed) >= 1,
         iterations_before=plan.iterations_before,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from napari_unet3d.events import Notice
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.evidence import SliceCheck
 from napari_unet3d.model.mixture import Calibration, bounded_log
-from napari_unet3d.model.mixture_fit import fit_calibration, usual_calibration
+from napari_unet3d.model.mixture_fit import fit_calibration, usual_calibration, weight_on_unseen
 from napari_unet3d.networks import device as devices
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.features import feature_count
@@ -24,6 +24,7 @@ from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.sampling.pixel_samples import sample_pixels
 from napari_unet3d.training.plan import TrainingPlan
 from napari_unet3d.training.tiles import computed_voxels
+from napari_unet3d.training.unseen import UnseenSlices
 
 _PIXELS_ALONE = Calibration(network=0.0, pixels=1.0)
 """The weights of a network that cannot be used: the pixel classifier decides alone."""
@@ -45,12 +46,15 @@ class PixelSupport:
         The classifier, on the device; None where the network stands alone.
     calibration
         How the two decide together; see `weigh` and `calibrate`.
+    unseen
+        Slices that the network does not see at first, and what they tell.
     """
 
     def __init__(self, plan: TrainingPlan, sampler: PatchSampler) -> None:
         self._plan, self._sampler = plan, sampler
         self.pixels: PixelClassifier | None = None
         self.calibration = Calibration()
+        self.unseen = UnseenSlices(plan, sampler)
         self._samples: list[PixelSample] = []
         self._log_probabilities: list[Tensor] = []
         """Of each sample, by a classifier that has not seen it; empty where there was no time."""
@@ -82,6 +86,7 @@ class PixelSupport:
         Their samples are dropped, so that the calibration keeps to what is trained on.
         """
         self._plan = plan
+        self.unseen.adopt(plan)
         self._joined.update(changed)
         kept = [i for i, s in enumerate(self._samples) if s.ref not in changed]
         if self._log_probabilities:
@@ -216,31 +221,77 @@ class PixelSupport:
         """
         if not self._log_probabilities:
             return
-        plan, limits = self._plan, self._plan.limits
-        network: list[Tensor] = []
-        voxels = 0
-        for sample in self._samples[: self._most_parts]:
-            if network and interrupted():
-                break
-            voxels += computed_voxels(engine, sample.box)
-            if network and voxels > limits.calibration_predicted[plan.on_gpu]:
-                break
-            predicted = engine.predict(sample.ref.time, sample.box)
-            chosen = sample.chosen.cpu()
-            network.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
-        parts = self._samples[: len(network)]
-        slices = len({s.ref for s in parts})
-        target = torch.cat([s.target.cpu() for s in parts])
-        pixels = torch.cat([p.cpu() for p in self._log_probabilities[: len(parts)]])
-        most = 2 * limits.calibration_voxels // plan.network.n_classes
-        generator = torch.Generator().manual_seed(0)
-        some = torch.randperm(len(target), generator=generator)[:most]
+        plan = self._plan
+        network, parts = self._predict(engine, range(len(self._samples)), interrupted)
+        slices = len({self._samples[i].ref for i in parts})
+        pixels = torch.cat([self._log_probabilities[i].cpu() for i in parts])
+        target = torch.cat([self._samples[i].target.cpu() for i in parts])
+        some = self._some(len(target))
         self.calibration = fit_calibration(
-            torch.cat(network)[some],
+            network[some],
             pixels[some],
             target[some],
             iterations=iterations,
             slices=slices,
             shift=plan.config.class_shift and slices > 1,
+            unseen=self.unseen.weight,
         )
         self._is_fitted = slices > 1
+
+    def judge_unseen(
+        self, engine: Engine, left: Callable[[], float], interrupted: Callable[[], bool]
+    ) -> None:
+        """Find the weight that the network deserves, on the slices that are hidden from it.
+
+        It stands beside a classifier that is fitted without these slices.
+
+        Parameters
+        ----------
+        engine
+            Predicts with the network alone.
+        left
+            Asked for the seconds that are left for the fit.
+        interrupted
+            Asked between parts of slices: when True, those so far must do.
+        """
+        hidden = self.unseen.hidden
+        seen = [s for s in self._samples if s.ref not in hidden]
+        chosen = [i for i, s in enumerate(self._samples) if s.ref in hidden]
+        if not (seen and chosen):
+            return
+        network, parts = self._predict(engine, chosen, interrupted)
+        config = self._plan.network
+        judge, _ = fit_pixels(
+            seen, config.in_channels, config.n_classes, self._plan.config.seed, left, crosses=False
+        )
+        if left() <= 0:
+            return
+        samples = [self._samples[i] for i in parts]
+        pixels = torch.cat([judge.voxel_log_probabilities(s.features).cpu() for s in samples])
+        target = torch.cat([s.target.cpu() for s in samples])
+        slices = len({s.ref for s in samples})
+        some = self._some(len(target))
+        self.unseen.weight = weight_on_unseen(network[some], pixels[some], target[some], slices)
+
+    def _predict(
+        self, engine: Engine, numbers: Sequence[int], interrupted: Callable[[], bool]
+    ) -> tuple[Tensor, list[int]]:
+        """Log-probabilities (n, K) of the network on samples, and which samples these are."""
+        found: list[Tensor] = []
+        voxels = 0
+        for number in numbers[: self._most_parts]:
+            sample = self._samples[number]
+            if found and interrupted():
+                break
+            voxels += computed_voxels(engine, sample.box)
+            if found and voxels > self._plan.limits.calibration_predicted[self._plan.on_gpu]:
+                break
+            predicted = engine.predict(sample.ref.time, sample.box)
+            chosen = sample.chosen.cpu()
+            found.append(bounded_log(torch.from_numpy(predicted)).flatten(1)[:, chosen].T)
+        return torch.cat(found), list(numbers[: len(found)])
+
+    def _some(self, n: int) -> Tensor:
+        """As many of n voxels as there is time for, drawn at random, but the same each time."""
+        most = 2 * self._plan.limits.calibration_voxels // self._plan.network.n_classes
+        return torch.randperm(n, generator=torch.Generator().manual_seed(0))[:most]

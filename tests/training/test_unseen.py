@@ -1,0 +1,151 @@
+"""Slices that the network does not see at first, and what they tell of its weight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from toy_stack import IMAGE, TRUTH, annotate, make_trainer, run, same_tensors, stop_after
+
+from napari_unet3d.data.slices import SliceRef
+from napari_unet3d.events import RoundFinished
+from napari_unet3d.sampling.patches import PatchSampler
+from napari_unet3d.training import support as support_module
+from napari_unet3d.training import unseen
+from napari_unet3d.training.trainer import Trainer
+
+SLICES = tuple(SliceRef(0, z) for z in (2, 5, 9))
+
+
+@pytest.fixture(autouse=True)
+def _short_trainings_hide_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unseen, "_FEWEST_ITERATIONS", 1)
+
+
+def toy(*refs: SliceRef, truth: np.ndarray = TRUTH, **changes: Any) -> Trainer:
+    return make_trainer(
+        annotate(*refs, truth=truth), **({"start": None, "iterations": 8} | changes)
+    )
+
+
+def hidden_by_iteration(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
+    """The painted slices z that a batch cannot show, in each iteration."""
+    found: list[set[int]] = []
+    batch = PatchSampler.batch
+
+    def spy(self: PatchSampler, *given: Any) -> Any:
+        whole = self.annotation.training_crop(0, (0, 0, 0), self.source.volume.shape)
+        shown = {int(z) for z in np.flatnonzero(whole.any(axis=(1, 2)))}
+        assert shown == {s.ref.index for s in self.slices}
+        found.append({r.index for r in SLICES} - shown)
+        return batch(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PatchSampler, "batch", spy)
+        run(trainer)
+    return found
+
+
+def test_the_middle_slice_is_hidden_for_half_of_the_time(monkeypatch):
+    assert hidden_by_iteration(toy(*SLICES), monkeypatch) == [{5}] * 4 + [set()] * 4
+
+
+def test_the_hidden_slice_is_judged_before_it_is_shown(monkeypatch):
+    """Beside a classifier that has not seen it either."""
+    judged, fitted = [], []
+    weight_on_unseen, fit = support_module.weight_on_unseen, support_module.fit_pixels
+    monkeypatch.setattr(
+        support_module,
+        "fit_pixels",
+        lambda samples, *rest, **how: (
+            fitted.append({s.ref.index for s in samples}) or fit(samples, *rest, **how)
+        ),
+    )
+
+    def spy(network, pixels, target, slices):
+        judged.append(len(target))
+        assert len(network) == len(pixels) == len(target)
+        return weight_on_unseen(network, pixels, target, slices)
+
+    monkeypatch.setattr(support_module, "weight_on_unseen", spy)
+    _, bundle = run(toy(*SLICES))
+    assert judged == [TRUTH[5].size]
+    assert fitted == [{2, 5, 9}, {2, 9}]
+    assert 0 <= bundle.record.unseen_weight <= 1
+    assert "unseen/hidden" not in bundle.state
+
+
+def test_what_unseen_slices_say_decides_the_weight(monkeypatch):
+    weights = []
+    for best in (0.0, 1.0):
+        monkeypatch.setattr(support_module, "weight_on_unseen", lambda *_, best=best: best)
+        _, bundle = run(toy(*SLICES))
+        calibration = bundle.calibration
+        weights.append(calibration.network / (calibration.network + calibration.pixels))
+    assert weights[0] == 0 < 0.2 < weights[1]
+
+
+def without_bar(*hidden: int) -> np.ndarray:
+    truth = TRUTH.copy()
+    truth[list(hidden)] = 0
+    return truth
+
+
+@pytest.mark.parametrize(
+    ("given", "hidden"),
+    [
+        ({"truth": without_bar(5)}, {2}),  # nothing there tells how well bars are found
+        ({"truth": without_bar(2, 9)}, set()),  # the network would learn from no bar
+        ({"pixel_classifier": False}, set()),
+    ],
+)
+def test_slices_that_cannot_be_spared_are_shown(monkeypatch, given, hidden):
+    assert hidden_by_iteration(toy(*SLICES, **given), monkeypatch) == [hidden] * 4 + [set()] * 4
+
+
+def test_two_slices_are_too_few(monkeypatch):
+    found = hidden_by_iteration(toy(*SLICES[:2]), monkeypatch)
+    assert found == [{9}] * 8  # which is not painted
+
+
+def test_a_short_training_needs_all_slices(monkeypatch):
+    monkeypatch.setattr(unseen, "_FEWEST_ITERATIONS", 9)
+    assert hidden_by_iteration(toy(*SLICES), monkeypatch) == [set()] * 8
+
+
+def test_a_model_that_is_trained_further_keeps_what_is_known_of_its_stack(monkeypatch):
+    """It may have seen all slices, so none is hidden."""
+    _, model = run(toy(*SLICES))
+    assert hidden_by_iteration(toy(*SLICES, start=model), monkeypatch) == [set()] * 8
+    known = model.record.model_copy(update={"unseen_weight": 0.9})
+    model = model.model_copy(update={"record": known})
+    _, further = run(toy(*SLICES, start=model, iterations=2))
+    assert further.record.unseen_weight == 0.9
+    _, elsewhere = run(make_trainer(annotate(*SLICES), 300 - IMAGE, start=model, iterations=2))
+    assert elsewhere.record.unseen_weight is None
+
+
+def test_in_rounds_the_slice_is_shown_when_there_is_enough_to_judge(monkeypatch):
+    monkeypatch.setattr(unseen, "_FEWEST_ITERATIONS", 12)
+    states = []
+    for event in toy(*SLICES).run_rounds(first_round=3.0):
+        if isinstance(event, RoundFinished):
+            states.append(event.bundle)
+            if len(states) == 2:
+                break
+    assert states[-1].record.unseen_weight is not None
+    assert "unseen/hidden" not in states[-1].state
+
+
+@pytest.mark.parametrize("at", [2, 6])
+def test_stopped_and_resumed_is_as_if_never_stopped(at):
+    _, straight = run(toy(*SLICES))
+    _, begun = run(toy(*SLICES), *stop_after(at, "stop"))
+    assert ("unseen/hidden" in begun.state) == (at == 2)
+    assert (begun.record.unseen_weight is None) == (at == 2)
+    _, resumed = run(toy(*SLICES, start=begun, resume=True))
+    assert same_tensors(resumed.weights, straight.weights)
+    assert same_tensors(resumed.state, straight.state)
+    assert resumed.calibration == straight.calibration
+    assert resumed.record.unseen_weight == straight.record.unseen_weight
