@@ -180,7 +180,7 @@ class TrainingConfig(_Frozen):
     pixel_classifier: bool = Field(
         True,
         description="Support the network with a classifier of single voxels, which learns in "
-        "seconds; the more slices are annotated, the more they decide its weight. Not for the "
+        "seconds; annotated slices decide its weight, and the more of them, the more. Not for the "
         "paper's network.",
     )
     class_shift: bool = Field(

@@ -178,8 +178,14 @@ def test_what_is_missing_is_told_before_the_first_event(
         next(run_job(replace(session, **{missing: None}), train=train))
 
 
-def test_settings_of_the_prediction_are_checked_before_the_training(session: Session) -> None:
-    settings = session.settings.model_copy(update={"prediction": PredictionConfig(executor="none")})
-    wrong = replace(session, settings=settings)
-    with pytest.raises(BadInputError, match="executor 'none' does not exist"):
-        next(run_job(wrong, outputs=outputs_for(session)))
+@pytest.mark.parametrize(
+    ("prediction", "words"),
+    [({"executor": "none"}, "executor 'none' does not exist"), ({"tile_shape": (5, 5, 5)}, "tile")],
+)
+def test_settings_of_the_prediction_are_checked_before_the_training(
+    session: Session, prediction: Any, words: str
+) -> None:
+    given = PredictionConfig(device="cpu", **prediction)
+    settings = session.settings.model_copy(update={"prediction": given})
+    with pytest.raises(BadInputError, match=words):
+        next(run_job(replace(session, settings=settings), outputs=outputs_for(session)))

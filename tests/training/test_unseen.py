@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from toy_stack import IMAGE, TRUTH, annotate, make_trainer, run, same_tensors, stop_after
 
 from napari_unet3d.data.slices import SliceRef
@@ -13,6 +14,7 @@ from napari_unet3d.events import RoundFinished
 from napari_unet3d.sampling.patches import PatchSampler
 from napari_unet3d.training import support as support_module
 from napari_unet3d.training import unseen
+from napari_unet3d.training.control import TrainingControl
 from napari_unet3d.training.trainer import Trainer
 
 SLICES = tuple(SliceRef(0, z) for z in (2, 5, 9))
@@ -126,16 +128,52 @@ def test_a_model_that_is_trained_further_keeps_what_is_known_of_its_stack(monkey
     assert elsewhere.record.unseen_weight is None
 
 
-def test_in_rounds_the_slice_is_shown_when_there_is_enough_to_judge(monkeypatch):
-    monkeypatch.setattr(unseen, "_FEWEST_ITERATIONS", 12)
-    states = []
-    for event in toy(*SLICES).run_rounds(first_round=3.0):
+def test_in_rounds_the_network_sees_all_slices(monkeypatch):
+    """A round must show soon what was painted."""
+    trainer = toy(*SLICES)
+    hidden: list[set[int]] = []
+    batch = PatchSampler.batch
+
+    def spy(self: PatchSampler, *given: Any) -> Any:
+        hidden.append({r.index for r in SLICES} - {s.ref.index for s in self.slices})
+        return batch(self, *given)
+
+    monkeypatch.setattr(PatchSampler, "batch", spy)
+    for event in trainer.run_rounds(first_round=1.0):
         if isinstance(event, RoundFinished):
-            states.append(event.bundle)
-            if len(states) == 2:
-                break
-    assert states[-1].record.unseen_weight is not None
-    assert "unseen/hidden" not in states[-1].state
+            break
+    assert hidden and not set().union(*hidden)
+
+
+def test_stopped_while_the_slice_is_judged_it_is_judged_when_resumed(monkeypatch):
+    control = TrainingControl()
+    _, straight = run(toy(*SLICES))
+
+    def stop(*given: Any) -> Any:
+        control.stop()
+        return fit(*given, crosses=False)
+
+    fit = support_module.fit_pixels
+    monkeypatch.setattr(
+        support_module,
+        "fit_pixels",
+        lambda *given, crosses=True: fit(*given) if crosses else stop(*given),
+    )
+    _, begun = run(toy(*SLICES), control)
+    assert begun.record.iterations == 4 and begun.record.unseen_weight is None
+    monkeypatch.setattr(support_module, "fit_pixels", fit)
+    _, resumed = run(toy(*SLICES, start=begun, resume=True))
+    assert same_tensors(resumed.weights, straight.weights)
+    assert resumed.record.unseen_weight == straight.record.unseen_weight
+
+
+def test_hidden_slices_of_a_resumed_training_are_shown_where_the_others_are_gone():
+    _, begun = run(toy(*SLICES), *stop_after(2, "stop"))
+    others = toy(SLICES[1], start=begun, resume=True)
+    _, resumed = run(others)
+    assert resumed.record.iterations == 8
+    damaged = begun.model_copy(update={"state": begun.state | {"unseen/hidden": torch.zeros(2)}})
+    assert run(toy(*SLICES, start=damaged, resume=True))[1].record.iterations == 8
 
 
 @pytest.mark.parametrize("at", [2, 6])

@@ -135,6 +135,8 @@ class ModelBundle(Header):
     def of_domain(self, name: str) -> ModelBundle:
         """The same model, ready for the stacks of another domain; it cannot be resumed there.
 
+        Scores on held-out slices are left out: they are of the stack of this domain.
+
         Raises
         ------
         BadInputError
@@ -156,6 +158,7 @@ class ModelBundle(Header):
                 "intensity": facts.intensity,
                 "network": self.network.for_domains(self.domain_list, number),
                 "other_domains": tuple(others),
+                "record": self.record.without_scores(),
                 "state": {},
             }
         )

@@ -103,7 +103,7 @@ def fit_calibration(
         Whether classes are shifted. A few slices hardly tell how far a class must be shifted on
         other slices, and a single slice does not tell at all.
     unseen
-        The weight of the network by `weight_on_unseen`; None where it has seen all slices.
+        The weight of the network by `weight_on_unseen`; None while that is unknown.
     """
     weight, logits = 1.0, network
     evidence = (slices - 1) / (slices - 1 + _SLICES_FOR_HALF)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
@@ -27,6 +27,17 @@ class HeldOutRecord(BaseModel):
 
 def _as_json(config: Any) -> Any:
     return config.model_dump(mode="json") if isinstance(config, TrainingConfig) else config
+
+
+_MEASURED = (
+    "held_out_slices",
+    "held_out_distance",
+    "held_out",
+    "held_out_by_slice",
+    "cross_fitted",
+    "evidence",
+)
+"""Fields of a record that were measured on the stack of the training."""
 
 
 class TrainingRecord(BaseModel):
@@ -84,6 +95,11 @@ class TrainingRecord(BaseModel):
     iterations_before: int = Field(
         0, ge=0, description="Iterations of the models that this one went on from."
     )
+
+    def without_scores(self) -> Self:
+        """The same record without what was measured on the stack of the training."""
+        known = type(self).model_fields
+        return self.model_copy(update={name: known[name].default for name in _MEASURED})
 
     @property
     def training_config(self) -> TrainingConfig:

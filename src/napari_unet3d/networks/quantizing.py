@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks.architecture import Network
+from napari_unet3d.networks.device import is_out_of_memory
 from napari_unet3d.networks.layers import ChannelNorm, Join, Resize
 from napari_unet3d.networks.stock import with_plain_layers
 
@@ -63,8 +64,8 @@ def quantize(network: Network, tiles: Sequence[Tensor]) -> tuple[Quantized, floa
     Raises
     ------
     BadInputError
-        The network cannot be written as a graph, as one that decides from what it sees; or in
-        integers it is another one.
+        PyTorch cannot convert the network, as one that decides from what it sees; or in integers
+        it is another one.
     """
     from torch.ao.quantization import QConfigMapping, get_default_qconfig
     from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
@@ -89,14 +90,16 @@ def quantize(network: Network, tiles: Sequence[Tensor]) -> tuple[Quantized, floa
             plain = with_plain_layers(network)
             example = (tiles[0].contiguous(),)
             graph = prepare_fx(plain, mapping, example, prepare_custom_config=leaves)
+            expected = [graph(tile.contiguous()).argmax(1) for tile in tiles]
+            quantized = Quantized(network, convert_fx(graph))
+            same = [quantized(t).argmax(1) == e for t, e in zip(tiles, expected, strict=True)]
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise BadInputError(
-                f"int8 does not apply to the network '{network.config.kind}', which is no fixed "
-                "sequence of layers"
+                f"int8 does not apply to the network '{network.config.kind}' here: PyTorch cannot "
+                "convert it"
             ) from error
-        expected = [graph(tile.contiguous()).argmax(1) for tile in tiles]
-        quantized = Quantized(network, convert_fx(graph))
-        same = [quantized(t).argmax(1) == e for t, e in zip(tiles, expected, strict=True)]
     agreement = float(torch.cat([s.flatten() for s in same]).float().mean())
     if agreement < _LEAST_AGREEMENT:
         raise BadInputError(

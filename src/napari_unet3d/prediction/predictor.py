@@ -17,6 +17,7 @@ from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import Notice, PredictionProgress
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import device as devices
+from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.device import Precision
 from napari_unet3d.networks.geometry import largest_map, output_shape
 from napari_unet3d.networks.quantizing import quantize
@@ -91,8 +92,7 @@ def predict(
     check_volume(bundle, volume, chosen)
     for output, array in wanted.items():
         output.check(array, volume, bundle.classes)
-    device, precision = choose(config)
-    _check_tile(bundle, config, device)
+    device, precision = check_settings(config, bundle.network)
     return _run(
         _Task(
             bundle,
@@ -108,19 +108,22 @@ def predict(
     )
 
 
-def choose(config: PredictionConfig) -> tuple[torch.device, Precision]:
+def check_settings(
+    config: PredictionConfig, network: Architecture
+) -> tuple[torch.device, Precision]:
     """The device of a prediction, and the number format of what is not computed in integers.
 
     Raises
     ------
     BadInputError
-        A setting cannot be used on this computer, whatever the model.
+        A setting cannot be used on this computer, or with this network.
     """
     if config.executor not in EXECUTORS:
         raise BadInputError(
             f"executor '{config.executor}' does not exist; choose one of {', '.join(EXECUTORS)}"
         )
     device = devices.pick_device(config.device)
+    _check_tile(network, config, device)
     if config.precision != "int8":
         return device, devices.pick_precision(device, config.precision)
     if device.type != "cpu":
@@ -205,14 +208,14 @@ def _engine(task: _Task) -> tuple[Engine, str | None]:
     return engine, note
 
 
-def _check_tile(bundle: ModelBundle, config: PredictionConfig, device: torch.device) -> None:
+def _check_tile(network: Architecture, config: PredictionConfig, device: torch.device) -> None:
     """Raise `BadInputError` where the network cannot take the tile that was given."""
     tile = config.tile_shape
     if tile is None:
         return
     try:
-        output_shape(bundle.network, tile)
-        if largest_map(bundle.network, tile) > devices.largest_map(device):
+        output_shape(network, tile)
+        if largest_map(network, tile) > devices.largest_map(device):
             raise ValueError(f"a tile of {tile} voxels is too large for PyTorch")
     except ValueError as error:
         raise BadInputError(f"{error}; leave the tile shape empty to have it planned") from error

@@ -18,7 +18,7 @@ from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks.geometry import parameter_count
 from napari_unet3d.prediction.expected import expected_iou
 from napari_unet3d.prediction.outputs import chosen_outputs
-from napari_unet3d.prediction.predictor import choose, predict
+from napari_unet3d.prediction.predictor import check_settings, predict
 from napari_unet3d.prediction.tally import SliceTally
 from napari_unet3d.session.session import RunSettings, Session
 from napari_unet3d.training.control import TrainingControl
@@ -145,8 +145,6 @@ def _train(
 ) -> Generator[Any, None, ModelBundle | None]:
     """Check and train; previews are written into `labels` unless that is None."""
     trainer = make_trainer(session, volume)
-    if labels is not None:
-        choose(session.settings.prediction)  # refused now, not after the training
     if control.cancelled:  # while the input was checked
         return None
     yield InputChecked(parameter_count(trainer.plan.network))
@@ -173,13 +171,16 @@ def make_trainer(session: Session, volume: Volume) -> Trainer:
     if session.annotation is None:
         raise BadInputError("There is no annotation to train on. Paint one, or open one.")
     start = session.start_from
-    return Trainer(
+    trainer = Trainer(
         volume,
         session.annotation,
         session.settings.training,
         start_from=None if start is None else start.bundle,
         resume=session.resume,
     )
+    # What cannot be used after the training is refused before it.
+    check_settings(session.settings.prediction, trainer.plan.network)
+    return trainer
 
 
 def show_preview(labels: np.ndarray, preview: SlicePreview) -> None:

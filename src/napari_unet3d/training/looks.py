@@ -154,20 +154,20 @@ class Looks:
             alone = self.engine(self.tiles.dense, 0.0, Calibration())
             self.support.calibrate(alone, iterations, self._interrupted)
 
-    def judge_unseen(self, left: Callable[[], float]) -> None:
+    def judge_unseen(self, seconds: float) -> None:
         """Find the weight that the network deserves, on the slices that are hidden from it.
 
         Where the network gives no numbers, it stays unknown.
 
         Parameters
         ----------
-        left
-            Asked for the seconds that are left.
+        seconds
+            See `PixelSupport.judge_unseen`.
         """
         self.prepare(final=True)
         alone = self.engine(self.tiles.dense, 0.0, Calibration())
         with suppress(NotFiniteError):
-            self.support.judge_unseen(alone, left, self._interrupted)
+            self.support.judge_unseen(alone, seconds, self._interrupted)
 
     def engine(
         self, tile: Triple, overlap: float = DENSE_OVERLAP, calibration: Calibration | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Generator
 from functools import partial
@@ -104,7 +103,7 @@ class TrainingLoop:
         yield describe_start(learner, speed.forecast(first, self.elapsed))
         if self._plan.fits_pixels:
             yield from self._fit_pixels(self._budget.pixel_seconds)
-            self.looks.support.unseen.hide(speed.iterations())
+            self.looks.support.hide_slices(speed.iterations())
         yield from self._train(first)
         return None if self._control.cancelled else (yield from self._finish(speed))[0]
 
@@ -128,7 +127,6 @@ class TrainingLoop:
         yield describe_start(learner, None)
         if self._plan.fits_pixels:
             yield from self._fit_pixels(self._budget.pixel_seconds)
-            self.looks.support.unseen.hide(math.inf)
         for number in itertools.count(1):
             yield RoundStarted(number, length)
             joins = self._joins
@@ -206,7 +204,7 @@ class TrainingLoop:
                 break
             if control.has_paint:
                 yield from self._join()
-            if self.looks.support.unseen.is_due(fraction, learner.iteration):
+            if self.looks.support.unseen.is_due(fraction):
                 yield from self._judge_unseen()
                 continue
             if self.looks.support.is_outdated and self._refits.due(self.elapsed):
@@ -259,13 +257,14 @@ class TrainingLoop:
         yield joined.event
 
     def _judge_unseen(self) -> Events:
-        """Find the weight of the network on the hidden slices, and let it learn from them."""
-        end = time.monotonic() + self._budget.refitting_seconds(self.elapsed, self._fit_seconds)
+        """Find the weight that the network deserves on the hidden slices, then show them to it."""
+        seconds = self._budget.refitting_seconds(self.elapsed, self._fit_seconds)
         yield from self._attempts(
             "The network could not be judged on slices that it had not seen",
-            partial(self.looks.judge_unseen, lambda: self._left(end)),
+            partial(self.looks.judge_unseen, seconds),
         )
-        self.looks.support.unseen.show()
+        if not self._control.stopped:  # a training that is resumed judges then
+            self.looks.support.unseen.show()
 
     def _left(self, end: float) -> float:
         """Seconds until a time; 0 once the user said stop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 
 import torch
@@ -208,7 +209,7 @@ class PixelSupport:
         """Fit the calibration on slices of the training, never on held-out ones.
 
         Where there was no time for cross-fitting, it stays as it is; with one annotated slice, it
-        is the usual one.
+        is the usual one, unless the weight of the network is known from unseen slices.
 
         Parameters
         ----------
@@ -238,9 +239,18 @@ class PixelSupport:
         )
         self._is_fitted = slices > 1
 
-    def judge_unseen(
-        self, engine: Engine, left: Callable[[], float], interrupted: Callable[[], bool]
-    ) -> None:
+    def hide_slices(self, expected: float | None) -> None:
+        """Hide slices from the network, if something could be learned from it; after `fit`.
+
+        Parameters
+        ----------
+        expected
+            Iterations that the training is expected to have; None where that is unknown.
+        """
+        if self._log_probabilities:
+            self.unseen.hide(expected)
+
+    def judge_unseen(self, engine: Engine, seconds: float, interrupted: Callable[[], bool]) -> None:
         """Find the weight that the network deserves, on the slices that are hidden from it.
 
         It stands beside a classifier that is fitted without these slices.
@@ -249,21 +259,27 @@ class PixelSupport:
         ----------
         engine
             Predicts with the network alone.
-        left
-            Asked for the seconds that are left for the fit.
+        seconds
+            Time for the prediction, of which one part is made in any case, and again for the fit.
         interrupted
-            Asked between parts of slices: when True, those so far must do.
+            When True, the weight stays unknown.
         """
         hidden = self.unseen.hidden
         seen = [s for s in self._samples if s.ref not in hidden]
         chosen = [i for i, s in enumerate(self._samples) if s.ref in hidden]
         if not (seen and chosen):
             return
-        network, parts = self._predict(engine, chosen, interrupted)
-        config = self._plan.network
-        judge, _ = fit_pixels(
-            seen, config.in_channels, config.n_classes, self._plan.config.seed, left, crosses=False
+        end = time.monotonic() + seconds
+        network, parts = self._predict(
+            engine, chosen, lambda: interrupted() or time.monotonic() > end
         )
+        end = time.monotonic() + seconds
+
+        def left() -> float:
+            return 0.0 if interrupted() else end - time.monotonic()
+
+        config, seed = self._plan.network, self._plan.config.seed
+        judge, _ = fit_pixels(seen, config.in_channels, config.n_classes, seed, left, crosses=False)
         if left() <= 0:
             return
         samples = [self._samples[i] for i in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -22,7 +23,6 @@ _FEWEST_ITERATIONS = 250
 by heart, and needs every slice all the time."""
 _HIDDEN = "unseen/hidden"
 """Name of the slices (n, 3), by axis, index and time, in the state that resuming needs."""
-_NONE = torch.empty((0, 3), dtype=torch.int64)
 
 
 class UnseenSlices:
@@ -51,14 +51,14 @@ class UnseenSlices:
         self._plan, self._sampler = plan, sampler
         self.hidden: frozenset[SliceRef] = frozenset()
         self.weight: float | None = None
-        self._resumed: list[SliceRef] = []
+        self._resumed: frozenset[SliceRef] = frozenset()
         """Slices that were hidden when a training stopped, which is resumed."""
         before = plan.start_from
         if before is None or not plan.keeps_head or before.intensity != plan.intensity:
             return  # a new network, or another stack
         self.weight = before.record.unseen_weight
         if plan.resume:
-            self._resumed = [SliceRef(*ref) for ref in before.state.get(_HIDDEN, _NONE).tolist()]
+            self._resumed = _refs(before.state)
 
     def hide(self, expected: float | None) -> None:
         """Hide slices that can be spared; those of a resumed training, if it stopped before half.
@@ -68,28 +68,23 @@ class UnseenSlices:
         expected
             Iterations that the training is expected to have; None where that is unknown.
         """
-        if self._plan.start_from is None and expected and expected >= _FEWEST_ITERATIONS:
-            self.hidden = frozenset(_spared(self._plan))
+        plan, known = self._plan, {s.ref for s in self._plan.slices}
+        if plan.start_from is None and expected and expected >= _FEWEST_ITERATIONS:
+            hidden = _spared(plan)
+        elif known.issuperset(self._resumed) and _others_hold_all(plan, self._resumed):
+            hidden = self._resumed
         else:
-            self.hidden = frozenset(self._resumed) & {s.ref for s in self._plan.slices}
-        if self.hidden:
-            annotation = self._plan.annotation
-            annotation = replace(annotation, held_out=annotation.held_out | self.hidden)
-            slices = tuple(s for s in self._plan.slices if s.ref not in self.hidden)
+            hidden = frozenset()
+        if hidden:
+            held_out = plan.annotation.held_out | hidden
+            annotation = replace(plan.annotation, held_out=held_out)
+            slices = annotation.labelled_voxels(ledger=plan.ledger)
             self._sampler.adopt(annotation, slices)
+        self.hidden = hidden
 
-    def is_due(self, fraction: float, iterations: int) -> bool:
-        """Whether hidden slices are to be judged.
-
-        Parameters
-        ----------
-        fraction
-            Share of the budget, or of the round, that is used.
-        iterations
-            Iterations of the training.
-        """
-        enough = iterations >= _UNTIL * _FEWEST_ITERATIONS
-        return bool(self.hidden) and enough and fraction >= _UNTIL
+    def is_due(self, fraction: float) -> bool:
+        """Whether hidden slices are to be judged, when `fraction` of the budget is used."""
+        return bool(self.hidden) and fraction >= _UNTIL
 
     def show(self) -> None:
         """Let the network learn from all slices from now on."""
@@ -106,16 +101,29 @@ class UnseenSlices:
         return {_HIDDEN: torch.tensor(refs)} if refs else {}
 
 
-def _spared(plan: TrainingPlan) -> list[SliceRef]:
+def _refs(state: Mapping[str, Tensor]) -> frozenset[SliceRef]:
+    """The slices that were hidden when a state was made; none where it is damaged."""
+    refs = state.get(_HIDDEN)
+    if refs is None or refs.ndim != 2 or refs.shape[1] != 3 or refs.is_floating_point():
+        return frozenset()
+    return frozenset(SliceRef(*ref) for ref in refs.tolist())
+
+
+def _others_hold_all(plan: TrainingPlan, refs: Collection[SliceRef]) -> bool:
+    """Whether every class is there without some slices."""
+    kinds = {code for s in plan.slices for code in s.counts}
+    return kinds == {code for s in plan.slices if s.ref not in refs for code in s.counts}
+
+
+def _spared(plan: TrainingPlan) -> frozenset[SliceRef]:
     """Slices that hold all classes, as the others still do without them; near the middle."""
     slices = plan.slices
     kinds = {code for s in slices for code in s.counts}
     middle = (len(slices) - 1) / 2
     most = max(1, int(_HIDDEN_SHARE * len(slices))) if len(slices) >= _FEWEST_SLICES else 0
-    spared: set[int] = set()
+    spared: set[SliceRef] = set()
     for number in sorted(range(len(slices)), key=lambda i: abs(i - middle)):
-        rest = (s for i, s in enumerate(slices) if i not in spared and i != number)
-        seen = {code for s in rest for code in s.counts}
-        if len(spared) < most and kinds == set(slices[number].counts) == seen:
-            spared.add(number)
-    return [slices[i].ref for i in spared]
+        more = spared | {slices[number].ref}
+        if len(more) <= most and kinds == set(slices[number].counts):
+            spared = more if _others_hold_all(plan, more) else spared
+    return frozenset(spared)

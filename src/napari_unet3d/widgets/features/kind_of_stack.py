@@ -8,6 +8,7 @@ from typing import Any
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
 
+from napari_unet3d.session.session import NamedModel
 from napari_unet3d.widgets.parts.typed_box import steady
 from napari_unet3d.widgets.workbench import Feature, Workbench
 
@@ -44,10 +45,15 @@ class KindOfStack(Feature):
             (bench.runner.phaseChanged, self._show_state),
         ):
             signal.connect(slot)
+        self._opened: NamedModel | None = None
+        """The model as it was trained or opened; the others are made of it."""
+        self._chosen_model: NamedModel | None = None
         self._show_state()
 
     def _show_state(self, _: Any = None) -> None:
         model = self.bench.session.value().model
+        if model is not self._chosen_model:
+            self._opened = model
         names = () if model is None else model.bundle.domains
         with QSignalBlocker(self.box):
             if [self.box.itemText(i) for i in range(self.box.count())] != list(names):
@@ -60,8 +66,9 @@ class KindOfStack(Feature):
         self.widget.setVisible(len(names) > 1)
 
     def _chosen(self, index: int) -> None:
-        model = self.bench.session.value().model
-        if model is None or index == model.bundle.active_number:
+        model, opened = self.bench.session.value().model, self._opened
+        if model is None or opened is None or index == model.bundle.active_number:
             return
-        bundle = model.bundle.of_domain(self.box.itemText(index))
-        self.bench.file_actions.set_model(replace(model, bundle=bundle))
+        bundle = opened.bundle.of_domain(self.box.itemText(index))
+        self._chosen_model = replace(opened, bundle=bundle)
+        self.bench.file_actions.set_model(self._chosen_model)

@@ -94,8 +94,8 @@ class Models(Feature):
             (self.list.currentItemChanged, self._picked),
             (self.apply_button.clicked, self.apply),
             (self.further_button.clicked, self.train_further),
-            (bench.runner.phaseChanged, self._show_state),
-            (bench.choice.valueChanged, self._show_state),
+            (bench.runner.phaseChanged, self._changed),
+            (bench.choice.valueChanged, self._changed),
         ):
             signal.connect(slot)
         self._show_state()
@@ -218,6 +218,15 @@ class Models(Feature):
             part.setVisible(False)
         self.status.setText("")
         self._show_state()
+
+    def _changed(self, *_: Any) -> None:
+        """Another image, or another phase of a run."""
+        self._show_state()
+        self._newest.drop()
+        for part in (self.trial_caption, self.trial):
+            part.setVisible(False)
+        if self._shown is not None:
+            self._newest.ask(partial(self._question, self._shown))
 
     def _show_state(self, *_: Any) -> None:
         running = self.bench.runner.is_running()
