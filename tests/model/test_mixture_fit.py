@@ -186,7 +186,7 @@ def test_more_unseen_slices_count_more_and_few_voxels_hardly() -> None:
     honest, target = _voxels()
     noise = _noise(honest)
     one, four = (weight_on_unseen(noise, honest, target, n) for n in (1, 4))
-    assert four < one - 0.05
+    assert four < one - 0.02
     few = slice(0, 100)
     assert weight_on_unseen(noise[few], honest[few], target[few], 1) > one + 0.05
 

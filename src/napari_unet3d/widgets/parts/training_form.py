@@ -99,6 +99,9 @@ class TrainingForm(QWidget):
         self.prediction = ModelEditor(
             PredictionConfig, skip=set(PredictionConfig.model_fields) - set(_OF_PREDICTION)
         )
+        for editor in self.prediction.editors.values():  # the training has a precision, too
+            target = editor.focusProxy() or editor
+            target.setAccessibleName(f"{target.accessibleName()} of the segmentation")
         advanced = QWidget()
         rows = QVBoxLayout(advanced)
         rows.setContentsMargins(0, 0, 0, 0)
