@@ -23,6 +23,7 @@ SLICES = tuple(SliceRef(0, z) for z in (2, 5, 9))
 @pytest.fixture(autouse=True)
 def _short_trainings_hide_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unseen, "_FEWEST_ITERATIONS", 1)
+    monkeypatch.setattr(unseen, "_FEWEST_VOXELS", 1)
 
 
 def toy(*refs: SliceRef, truth: np.ndarray = TRUTH, **changes: Any) -> Trainer:
@@ -113,6 +114,11 @@ def test_two_slices_are_too_few(monkeypatch):
 
 def test_a_short_training_needs_all_slices(monkeypatch):
     monkeypatch.setattr(unseen, "_FEWEST_ITERATIONS", 9)
+    assert hidden_by_iteration(toy(*SLICES), monkeypatch) == [set()] * 8
+
+
+def test_a_small_slice_tells_too_little(monkeypatch):
+    monkeypatch.setattr(unseen, "_FEWEST_VOXELS", TRUTH[5].size + 1)
     assert hidden_by_iteration(toy(*SLICES), monkeypatch) == [set()] * 8
 
 
