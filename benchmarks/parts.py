@@ -6,7 +6,7 @@
 
 A model is trained as usual. Then the stack is predicted by each learner alone, and their
 log-probabilities are mixed with fixed weights of the network, beside the weight that the product
-fitted; "unseen" is the best weight on slices that the network had not seen. `--full-grid` takes
+fitted; "unseen" is the weight judged on slices that the network had not seen. `--full-grid` takes
 the layout whose finest level has a voxel for each of the image, as on a GPU, with the widths of a
 CPU. With ``ONEDNN_MAX_CPU_ISA=AVX2`` and ``--precision fp32`` a computer is as slow as a laptop.
 """

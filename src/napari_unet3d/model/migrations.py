@@ -78,7 +78,7 @@ def _to_10(header: Header) -> Header:
 
 
 def _to_11(header: Header) -> Header:
-    """Version 11 added the weight that slices tell which the network had not seen."""
+    """Version 11 added `unseen_weight` to the record."""
     return header
 
 

@@ -16,7 +16,7 @@ from napari_unet3d.session.report.content import Picture
 from napari_unet3d.session.slice_view import Field, SliceView, middle
 
 _SIDE = 192
-"""Voxels along the edges of the part: it is predicted within a second, and fits into a dock."""
+"""Voxels along the edges of the part, which stands twice in a dock of 300 pixels."""
 
 
 def try_model(

@@ -151,8 +151,7 @@ class Looks:
         """Calibrate the probabilities of the final network, after `prepare`."""
         iterations = self._learner.learned_iterations
         if iterations:
-            alone = self.engine(self.tiles.dense, 0.0, Calibration())
-            self.support.calibrate(alone, iterations, self._interrupted)
+            self.support.calibrate(self._alone(), iterations, self._interrupted)
 
     def judge_unseen(self, seconds: float) -> None:
         """Find the weight that the network deserves, on the slices that are hidden from it.
@@ -165,9 +164,8 @@ class Looks:
             See `PixelSupport.judge_unseen`.
         """
         self.prepare(final=True)
-        alone = self.engine(self.tiles.dense, 0.0, Calibration())
         with suppress(NotFiniteError):
-            self.support.judge_unseen(alone, seconds, self._interrupted)
+            self.support.judge_unseen(self._alone(), seconds, self._interrupted)
 
     def engine(
         self, tile: Triple, overlap: float = DENSE_OVERLAP, calibration: Calibration | None = None
@@ -191,6 +189,10 @@ class Looks:
             self._plan.volume.voxel_size,
         )
         return Engine(mixture, self._source, self._precision, tile_shape=tile, overlap=overlap)
+
+    def _alone(self) -> Engine:
+        """The network without the pixel classifier, for boxes that need no overlap."""
+        return self.engine(self.tiles.dense, 0.0, Calibration())
 
     def _thin(self, ref: SliceRef) -> Engine:
         return self.engine(self.tiles.thin(ref.axis))

@@ -47,7 +47,7 @@ class UnseenSlices:
     hidden
         The slices that are hidden now.
     weight
-        The weight that it deserves, judged on slices that it had not seen; None while unknown.
+        The weight of the network, judged on slices that it had not seen; None while unknown.
     """
 
     def __init__(self, plan: TrainingPlan, sampler: PatchSampler) -> None:
