@@ -4,11 +4,13 @@
     python benchmarks/accuracy.py --data FOLDER --slices 1 3 5 planes --seconds 30 60 180 600 \
         --methods unet forest interpolation walker basicunet dynunet --json new.json
     python benchmarks/accuracy.py --data FOLDER --compare old.json --plot accuracy.png
+    python benchmarks/accuracy.py --data FOLDER --variants 3 --seconds 15 --methods unet forest
 
 FOLDER holds one folder a stack, with `image.tif` and `labels.tif` (dense truth, 0 is
 background). Without one, the built-in tubules are used. `k` xy slices are annotated
 completely, at `linspace(0, Z-1, 2k+1).round()[1::2]`, or with `planes` the middle one of each
-orientation; all other voxels score. Every run is a process of its own, one after the other.
+orientation; all other voxels score. `--variants` adds cases that no constant was tuned to.
+Every run is a process of its own, one after the other.
 """
 
 from __future__ import annotations
@@ -43,12 +45,12 @@ from protocol import (
     Slices,
     annotate,
     cpu_name,
-    load_stack,
     peak_memory,
     score,
     stack_names,
     watched_slice,
 )
+from variants import case_names, load_case
 
 import networks
 from napari_unet3d.config import PredictionConfig, TrainingConfig
@@ -167,7 +169,7 @@ def plan(arguments: argparse.Namespace, names: Sequence[str]) -> Iterator[Job]:
 
 def work(job: Job) -> dict[str, Any]:
     """Run a method in this process and score what it found."""
-    volume, truth = load_stack(None if job.data is None else Path(job.data), job.stack)
+    volume, truth = load_case(None if job.data is None else Path(job.data), job.stack)
     labels = annotate(truth, job.slices)
     look = watched_slice(truth, labels) if job.curve else None
     method = partial(METHODS[job.method].run, **job.settings)
@@ -245,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", type=Path, help="folder with the stacks; the built-in tubules without it")
     add("--stacks", nargs="*", default=[], help="names of stacks in it; all without it")
+    add("--variants", type=int, default=0, help="variants of each stack that are run, too")
     add("--slices", nargs="+", type=_slices, default=[3], help=f"annotated slices, or {PLANES}")
     add("--seconds", nargs="+", type=float, default=[60.0], help="training times")
     add("--seeds", type=int, default=3, help="repetitions")
@@ -254,6 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--curve", action="store_true", help="look at a slice while training, for its curve")
     add("--json", type=Path, help="where to write the figures of every run")
     add("--compare", type=Path, metavar="OLD.json", help="print what changed since then")
+    add("--beside", type=Path, metavar="OTHER.json", help="runs of other methods, for the tables")
     add("--plot", type=Path, metavar="FILE.png", help="draw IoU against seconds")
     add("--job", nargs=2, help=argparse.SUPPRESS)
     return parser
@@ -269,16 +273,20 @@ def main() -> None:
         return
     arguments.settings = dict(arguments.settings)
     earlier: list[report.Run] = []
+    beside: list[report.Run] = []
     try:
         PredictionConfig(**arguments.settings.get("prediction", {}))
         TrainingConfig(**{k: v for k, v in arguments.settings.items() if k != "prediction"})
         names = stack_names(arguments.data, arguments.stacks)
+        names = case_names(arguments.data, names, arguments.variants)
+        if arguments.beside:
+            beside = json.loads(arguments.beside.read_text())["runs"]
         if arguments.compare:
             earlier = json.loads(arguments.compare.read_text())["runs"]
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except (KeyError, TypeError):
-        parser.error(f"'{arguments.compare}' was not written by --json of this script")
+        parser.error("--compare and --beside take files that --json of this script wrote")
 
     content: dict[str, Any] = {"machine": machine(), "settings": arguments.settings}
     content["runs"] = runs = []
@@ -293,6 +301,7 @@ def main() -> None:
         if arguments.json:  # after each run: a benchmark takes hours
             arguments.json.write_text(json.dumps(content, indent=1))
 
+    runs = [*runs, *beside]
     facts = content["machine"]
     print(
         f"{facts['cpu']}, {facts['threads']} threads, torch {facts['packages']['torch']}, "

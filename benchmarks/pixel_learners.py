@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from protocol import DEVELOPMENT, annotate, load_stack, stack_names
+from protocol import DEVELOPMENT, annotate, stack_names
 from torch import Tensor
-from variants import cases
+from variants import case_names, load_case
 
 from napari_unet3d.data.boxes import Box, plan_blocks
 from napari_unet3d.data.intensity import IntensityNormalization
@@ -197,8 +197,8 @@ def main() -> None:
         if (n in DEVELOPMENT) == (options.part == "development")
     ]  # fmt: skip
     records = json.loads(options.json.read_text()) if options.json.exists() else {}
-    stacks = [(n, *load_stack(options.data, n)) for n in names]
-    for name, volume, truth in cases(stacks, options.variants):
+    for name in case_names(options.data, names, options.variants):
+        volume, truth = load_case(options.data, name)
         missing = [k for k in options.slices if f"{name}, {k}" not in records]
         if not missing or volume.data.size > 8_000_000:
             continue

@@ -10,11 +10,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from protocol import Labels
+from protocol import Labels, load_stack
 from scipy.ndimage import gaussian_filter
 
 from napari_unet3d.config import VoxelSize
@@ -25,6 +26,8 @@ Variant = Callable[[Volume, Labels], tuple[Volume, Labels]]
 
 _CLIPPED = (2.0, 99.0)
 """Percent. Gray values outside of these percentiles are clipped in 8 bits."""
+_SEPARATOR = ": "
+"""Between the names of a stack and of its variant."""
 _LEAST_PLANES = 12
 """Planes that thinning along z must leave, so that there are slices to annotate and to score."""
 
@@ -136,11 +139,27 @@ def variant_names(number: int, volume: Volume, count: int) -> list[str]:
 
 
 def cases(
-    stacks: Sequence[tuple[str, Volume, Labels]], count: int = 3
+    stacks: Sequence[tuple[str, Volume, Labels]], count: int
 ) -> Iterator[tuple[str, Volume, Labels]]:
     """Each stack as it is, and `count` of its variants, named 'stack: variant'."""
     for number, (name, volume, truth) in enumerate(stacks):
         yield name, volume, truth
         for variant in variant_names(number, volume, count):
             changed, its_truth = VARIANTS[variant](volume, truth)
-            yield f"{name}: {variant}", changed, its_truth
+            yield f"{name}{_SEPARATOR}{variant}", changed, its_truth
+
+
+def case_names(folder: Path | None, names: Sequence[str], count: int) -> list[str]:
+    """The names of `cases` of the stacks in a folder, for `load_case`."""
+    found = []
+    for number, name in enumerate(names):
+        chosen = variant_names(number, load_stack(folder, name)[0], count) if count else []
+        found += [name, *(f"{name}{_SEPARATOR}{variant}" for variant in chosen)]
+    return found
+
+
+def load_case(folder: Path | None, name: str) -> tuple[Volume, Labels]:
+    """Image and truth of a stack, or of a variant of it."""
+    stack, _, variant = name.partition(_SEPARATOR)
+    volume, truth = load_stack(folder, stack)
+    return VARIANTS[variant](volume, truth) if variant else (volume, truth)

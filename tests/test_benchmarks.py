@@ -15,7 +15,7 @@ from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 
-NAMES = ("protocol", "peers", "networks", "report", "accuracy", "overlap")
+NAMES = ("protocol", "variants", "peers", "networks", "report", "accuracy", "overlap")
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +347,7 @@ def test_a_failure_is_recorded(benchmark: Any, monkeypatch: pytest.MonkeyPatch) 
     method = benchmark.accuracy.Method(fail)
     monkeypatch.setitem(benchmark.accuracy.METHODS, "forest", method)
     stack = blob_stack()
-    monkeypatch.setattr(benchmark.accuracy, "load_stack", lambda *_: stack)
+    monkeypatch.setattr(benchmark.accuracy, "load_case", lambda *_: stack)
     job = benchmark.accuracy.Job(None, "tubules", 1, None, 0, "forest", {}, False)
     outcome = benchmark.accuracy.work(job)
     assert outcome["error"].endswith("ValueError: no such thing")

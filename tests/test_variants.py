@@ -55,10 +55,23 @@ def test_thinning_and_swapping_change_the_voxel_size_with_the_axes(scripts: Any)
 def test_stacks_together_have_all_variants_that_fit(scripts: Any) -> None:
     volume, truth = stack()
     many = [(f"stack {i}", volume, truth) for i in range(4)]
-    names = [name for name, _, _ in scripts.variants.cases(many)]
+    names = [name for name, _, _ in scripts.variants.cases(many, 3)]
     assert len(names) == len(set(names)) == 16
     seen = {name.partition(": ")[2] for name in names} - {""}
     assert seen == set(scripts.variants.VARIANTS)
     flat = stack((14, 30, 40))[0]
     assert not scripts.variants.fits("thinned by 2", flat)
     assert "thinned by 2" not in scripts.variants.variant_names(0, flat, 11)
+
+
+def test_a_case_is_found_again_by_its_name(scripts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [("a", *stack()), ("b", *stack((14, 30, 40)))]
+    loaded = {name: (volume, truth) for name, volume, truth in many}
+    monkeypatch.setattr(scripts.variants, "load_stack", lambda _, name: loaded[name])
+    names = scripts.variants.case_names(None, list(loaded), 2)
+    assert names == [name for name, *_ in scripts.variants.cases(many, 2)]
+    assert scripts.variants.case_names(None, list(loaded), 0) == list(loaded)
+    for name, volume, truth in scripts.variants.cases(many, 2):
+        found, its_truth = scripts.variants.load_case(None, name)
+        np.testing.assert_array_equal(found.data, volume.data, name)
+        np.testing.assert_array_equal(its_truth, truth, name)

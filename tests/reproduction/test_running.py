@@ -119,15 +119,16 @@ def test_the_tables_say_what_was_measured(tmp_path):
     trials = [
         *semi_automated(shape, PAPER_METHODS, seeds=2),
         *by_slices(shape, PAPER_METHODS[1], seeds=1),
-        *compared(shape, seeds=1),
+        *compared(shape, seconds=60, seeds=1),
     ]
     ious = {t.key: 0.5 + 0.01 * i for i, t in enumerate(trials)}
     results = {k: TrialResult(k, iou, {"2": iou}, 100, 50.0) for k, iou in ious.items()}
     missing = trials[-1]
     del results[missing.key]
-    write_report(tmp_path, trials, results, stack="cells", scale="laptop", machine="a CPU")
+    write_report(tmp_path, trials, results, stack="cells", budget="100 iterations", machine="a CPU")
     text = (tmp_path / "reproduction.md").read_text()
     assert "not public" in text
+    assert "Stack: cells. 100 iterations. a CPU." in text
     mine = [ious[t.key] for t in trials if t.method.key == "3d" and t.experiment == "semi"]
     row = next(line for line in text.splitlines() if line.startswith("| 3D, no norm"))
     assert f"**{np.mean(mine):.3f}** ± 0.005" in row

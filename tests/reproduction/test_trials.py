@@ -53,11 +53,16 @@ def test_each_stack_is_left_out_once():
 
 
 def test_every_network_is_compared_on_the_same_slices():
-    trials = compared(SHAPE, seeds=1)
+    trials = compared(SHAPE, seconds=20, seeds=1)
     assert [t.method.settings["network"] for t in trials] == [
         kind_of(n) for n in available_networks()
     ]
     assert len({(t.trained, t.measured) for t in trials}) == 1
+    assert {(t.method.settings["seconds"], t.method.settings["iterations"]) for t in trials} == {
+        (20, None)
+    }
+    other_time = compared(SHAPE, seconds=30, seeds=1)
+    assert not {t.key for t in trials} & {t.key for t in other_time}, "results of another time"
 
 
 def test_the_paper_s_scale_is_the_paper_s():

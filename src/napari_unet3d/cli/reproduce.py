@@ -44,16 +44,18 @@ def reproduce(
     scale: Annotated[
         Scale,
         typer.Option(
-            help="laptop: 30 s a training. paper: the paper's network, 70,000 iterations."
+            help="laptop: 300 iterations a training. paper: the paper's network and optimizer, "
+            "70,000 iterations."
         ),
     ] = "laptop",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 1,
-    seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Seconds of each training instead.")
-    ] = None,
     iterations: Annotated[
-        int | None, typer.Option(metavar="N", help="Iterations of each training instead.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Iterations of each training instead."),
     ] = None,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", min=1, help="Seconds of each training of 'family'.")
+    ] = 60.0,
     device: Device = "auto",
     others: Annotated[
         list[str] | None,
@@ -65,7 +67,6 @@ def reproduce(
 
     Ctrl-C ends it; the same command goes on where it was.
     """
-    settings.check_budget(seconds, iterations)
     if (image is None) != (labels is None):
         raise BadInputError("give IMAGE and LABELS, or neither for the simulated tubules")
     errors.set_quiet(quiet)
@@ -73,8 +74,7 @@ def reproduce(
     from napari_unet3d.reproduction.trials import SCALES
 
     given: dict[str, Any] = {"device": device}
-    given |= {} if seconds is None else {"seconds": seconds}
-    given |= {} if iterations is None else {"seconds": None, "iterations": iterations}
+    given |= {} if iterations is None else {"iterations": iterations}
     config = settings.changed(SCALES[scale], given, others or [])
     with terminating():
         path = reproduce_files(
@@ -83,7 +83,7 @@ def reproduce(
             None if image is None or labels is None else (image, labels),
             more or [],
             experiments.split(","),
-            scale,
+            seconds,
             seeds,
         )
     tell(f"Written: {path}")

@@ -10,7 +10,7 @@ from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.events import mean
 from napari_unet3d.reproduction import paper
 from napari_unet3d.reproduction.running import TrialResult
-from napari_unet3d.reproduction.trials import PAPER_METHODS, Method, ScaleName, Trial
+from napari_unet3d.reproduction.trials import PAPER_METHODS, Method, Trial
 from napari_unet3d.session.report.content import Chart, Series
 from napari_unet3d.session.report.html import svg
 
@@ -69,7 +69,7 @@ def write_report(
     results: Mapping[str, TrialResult],
     *,
     stack: str,
-    scale: ScaleName,
+    budget: str,
     machine: str,
 ) -> Path:
     """Write tables and chart into a folder; returns the path of the tables.
@@ -82,8 +82,8 @@ def write_report(
         What was asked for, and what is there.
     stack
         Name of the stack.
-    scale
-        How long each training was.
+    budget
+        Words about how long each training was.
     machine
         Words about the computer.
     """
@@ -94,7 +94,7 @@ def write_report(
     lines = [
         "# Çiçek et al. 2016, repeated",
         "",
-        f"Stack: {stack}. Scale: {scale}. {machine}.",
+        f"Stack: {stack}. {budget}. {machine}.",
         "",
         _NOT_PUBLIC,
         "",
@@ -114,7 +114,7 @@ def write_report(
     if of["family"]:
         lines += ["", "## The family: the same slices, the same time", ""]
         lines += _family(of["family"], results)
-    if scale == "paper" or of["semi"]:
+    if of["semi"] or of["slices"] or of["full"]:
         lines += ["", "## Time", "", *_time(trials, results)]
     path = folder / REPORT
     Replacement(path).write(("\n".join(lines) + "\n").encode())

@@ -55,10 +55,11 @@ PAPER_METHODS = (
 also in a prediction."""
 
 
-def family() -> tuple[Method, ...]:
-    """Every network as it is planned by default."""
+def family(seconds: float) -> tuple[Method, ...]:
+    """Every network as it is planned by default, trained for so many seconds."""
+    budget = {"seconds": seconds, "iterations": None}
     return tuple(
-        Method(kind_of(network), kind_of(network), {"network": kind_of(network)})
+        Method(kind_of(network), kind_of(network), {"network": kind_of(network), **budget})
         for network in available_networks()
     )
 
@@ -66,7 +67,7 @@ def family() -> tuple[Method, ...]:
 SCALES: Mapping[ScaleName, TrainingConfig] = MappingProxyType(
     {
         # The network is compared, so no pixel classifier stands beside it.
-        "laptop": TrainingConfig(seconds=30, pixel_classifier=False),
+        "laptop": TrainingConfig(seconds=None, iterations=300, pixel_classifier=False),
         "paper": TrainingConfig(
             preset="paper",
             seconds=None,
@@ -83,10 +84,11 @@ SCALES: Mapping[ScaleName, TrainingConfig] = MappingProxyType(
         ),
     }
 )
-"""How long and how a training goes on. 'paper': stochastic gradient descent, batches of one,
-weighted cross-entropy, 70,000 iterations, deformation by B-splines (Çiçek et al. 2016, sec. 3). The
-learning rate, the momentum and the ranges of rotation and gray values are not published; they are
-ours."""
+"""How long and how a training goes on. Iterations are counted, so that a table does not depend on
+the computer. 'laptop': a minute or two each on two cores. 'paper': stochastic gradient descent,
+batches of one, weighted cross-entropy, 70,000 iterations, deformation by B-splines (Çiçek et al.
+2016, sec. 3). The learning rate, the momentum and the ranges of rotation and gray values are not
+published; they are ours."""
 
 
 @dataclass(frozen=True)
@@ -179,13 +181,13 @@ def fully_automated(stacks: int, methods: Iterable[Method], seeds: int) -> list[
     ]
 
 
-def compared(shape: Triple, seeds: int) -> list[Trial]:
+def compared(shape: Triple, seconds: float, seeds: int) -> list[Trial]:
     """Every network on the same slices for the same time."""
     trials = by_slices(shape, PAPER_METHODS[0], 1)
     last = trials[-1]
     return [
-        Trial("family", method, "5, 5, 3", seed, last.trained, last.measured)
-        for method in family()
+        Trial("family", method, f"{seconds:g} s", seed, last.trained, last.measured)
+        for method in family(seconds)
         for seed in range(seeds)
     ]
 

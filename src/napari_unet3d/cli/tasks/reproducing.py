@@ -38,7 +38,7 @@ def reproduce_files(
     files: tuple[Path, Path] | None,
     more: Sequence[str],
     experiments: Sequence[str],
-    scale: protocol.ScaleName,
+    seconds: float,
     seeds: int,
 ) -> Path:
     """Run the experiments and write the tables; returns the path of the tables.
@@ -48,15 +48,15 @@ def reproduce_files(
     folder
         Where results go; those of an earlier run are kept and not repeated.
     config
-        Settings that all trainings share.
+        Settings that all trainings share, and the iterations of those that are no `family`.
     files
         Image and labels; None for the simulated tubules.
     more
         Further stacks as IMAGE,LABELS.
     experiments
         Names of `trials.EXPERIMENTS`.
-    scale
-        Name of the scale, for the tables.
+    seconds
+        Of each training of `family`.
     seeds
         Trainings of each kind.
 
@@ -84,13 +84,14 @@ def reproduce_files(
         elif name == "full":
             plan += protocol.fully_automated(len(stacks), protocol.PAPER_METHODS, seeds)
         else:
-            plan += protocol.compared(shape, seeds)
-    _tell_budget(plan, config)
+            plan += protocol.compared(shape, seconds, seeds)
+    budget = _budget(experiments, config, seconds)
+    errors.print(f"{len(plan)} trainings: {budget}; the end of each takes some seconds more")
     results = drain(run_trials(stacks, plan, config, folder), _tell)
     device = devices.pick_device(config.device)
     machine = f"{devices.describe(device)}, PyTorch {torch.__version__}"
     name = stacks[0].name
-    return write_report(folder, plan, results, stack=name, scale=scale, machine=machine)
+    return write_report(folder, plan, results, stack=name, budget=budget, machine=machine)
 
 
 def _tell(event: Any) -> None:
@@ -105,12 +106,11 @@ def _tell(event: Any) -> None:
         errors.print(f"  {iou}, {result.iterations} iterations in {result.seconds:.0f} s")
 
 
-def _tell_budget(plan: Sequence[protocol.Trial], config: TrainingConfig) -> None:
-    if config.iterations is not None:
-        each = f"{config.iterations:,} iterations"
-    else:
-        each = f"{config.seconds:g} s, {len(plan) * (config.seconds or 0) / 60:.0f} min in all"
-    errors.print(f"{len(plan)} trainings of {each}; the end of each takes some seconds more")
+def _budget(experiments: Sequence[str], config: TrainingConfig, seconds: float) -> str:
+    """How long each training is, in words."""
+    words = [f"{config.iterations:,} iterations"] if set(experiments) != {"family"} else []
+    words += [f"{seconds:g} s each of the family"] if "family" in experiments else []
+    return ", ".join(words)
 
 
 def _sample(seed: int) -> LabelledStack:
