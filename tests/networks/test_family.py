@@ -14,6 +14,7 @@ from napari_unet3d.networks.attention import AttentionGate, AttentionUNetConfig
 from napari_unet3d.networks.cascade import Cascade, CascadeConfig
 from napari_unet3d.networks.facts import NetworkFacts
 from napari_unet3d.networks.geometry import next_fitting, parameter_count, receptive_field
+from napari_unet3d.networks.layers import SliceNorm
 from napari_unet3d.networks.levels import LevelsConfig
 from napari_unet3d.networks.mirroring import Mirrored
 from napari_unet3d.networks.multiskip import InvertedResidual, MultiSkipConfig
@@ -240,11 +241,12 @@ def test_a_network_that_cannot_be_pruned_says_so(changes):
 # --- 2D -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("normalization", ["batch", "tile", "instance"])
 @pytest.mark.parametrize(("orientation", "axis"), [("z", 0), ("y", 1), ("x", 2)])
-def test_a_2d_network_sees_one_slice(orientation, axis):
+def test_a_2d_network_sees_one_slice(orientation, axis, normalization):
+    changes = {"kernels": ((3, 3, 3),) * 3, "strides": ((2, 2, 2),) * 2}
     config = SliceUNetConfig(
-        **(LEVELS | {"kernels": ((3, 3, 3),) * 3, "strides": ((2, 2, 2),) * 2}),
-        orientation=orientation,
+        **(LEVELS | changes | {"normalization": normalization}), orientation=orientation
     )
     network = built(config)
     assert receptive_field(config)[axis] == 1
@@ -254,6 +256,20 @@ def test_a_2d_network_sees_one_slice(orientation, axis):
     with torch.no_grad():
         whole = network(x)
         assert torch.allclose(network(one), whole.narrow(axis + 2, 3, 1), atol=1e-5)
+        network.train()
+        if normalization != "batch":
+            assert torch.allclose(network(one), network(x).narrow(axis + 2, 3, 1), atol=1e-5)
+
+
+def test_a_slice_is_normalized_as_by_torch_in_2d():
+    norm = SliceNorm(4, axis=1)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = torch.randn(2, 4, 5, 3, 6)
+    by_torch = nn.InstanceNorm2d(4, affine=True)
+    by_torch.load_state_dict(norm.state_dict())
+    for i in range(3):
+        torch.testing.assert_close(norm(x)[:, :, :, i], by_torch(x[:, :, :, i]))
 
 
 def test_a_2d_network_is_the_2d_network_of_torch():

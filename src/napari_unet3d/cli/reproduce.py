@@ -65,14 +65,18 @@ def reproduce(
 ) -> None:
     """Repeat the experiments of Çiçek et al. 2016 on a stack with labels, or compare all networks.
 
-    Ctrl-C ends it; the same command goes on where it was.
+    Ctrl-C ends it; the same command goes on where it was, but for 'full' with the training that was
+    ended.
     """
     if (image is None) != (labels is None):
         raise BadInputError("give IMAGE and LABELS, or neither for the simulated tubules")
     errors.set_quiet(quiet)
     from napari_unet3d.cli.tasks.reproducing import reproduce_files
-    from napari_unet3d.reproduction.trials import SCALES
+    from napari_unet3d.reproduction.trials import OWN_SETTINGS, SCALES
 
+    for name in (item.partition("=")[0] for item in others or []):
+        if name in OWN_SETTINGS:
+            raise BadInputError(f"--set {name}: the experiments set {', '.join(OWN_SETTINGS)}")
     given: dict[str, Any] = {"device": device}
     given |= {} if iterations is None else {"iterations": iterations}
     config = settings.changed(SCALES[scale], given, others or [])

@@ -20,6 +20,10 @@ _LARGEST_NATIVE_MAP = 20_480
 calling oneDNN (`use_mkldnn` in ATen's Convolution.cpp, torch 2.13)."""
 
 
+_SMALLEST_VARIANCE = 1e-5
+"""Added to a variance before its root, as in the norms of PyTorch."""
+
+
 class Convolution(nn.Conv3d):
     """A 3D convolution that is right and fast in every precision.
 
@@ -112,18 +116,56 @@ class ChannelNorm(nn.Module):
         return x.movedim(-1, 1)
 
 
+class TileNorm(nn.BatchNorm3d):
+    """Batch norm by the statistics of the current tile, in a prediction, too."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, track_running_stats=False)
+
+
+class SliceNorm(nn.Module):
+    """Normalizes each slice by its own statistics, so that it does not depend on the others.
+
+    Parameters
+    ----------
+    channels
+        Channels of the maps.
+    axis
+        Axis (0 to 2) of a tile that the slices are perpendicular to.
+    """
+
+    def __init__(self, channels: int, axis: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self._within = [dim for dim in (2, 3, 4) if dim != axis + 2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, Z, Y, X) → the same shape."""
+        variance, mean = torch.var_mean(x.float(), self._within, correction=0, keepdim=True)
+        scale = self.weight[:, None, None, None] * (variance + _SMALLEST_VARIANCE).rsqrt()
+        return ((x - mean) * scale + self.bias[:, None, None, None]).to(x.dtype)
+
+
 def normalization(kind: Normalization, channels: int) -> nn.Module:
     """Layer that normalizes maps of so many channels; it does nothing for 'none'."""
     if kind == "batch":
         return nn.BatchNorm3d(channels)
     if kind == "tile":
-        # Without running statistics, torch uses those of the input also in eval mode.
-        return nn.BatchNorm3d(channels, track_running_stats=False)
+        return TileNorm(channels)
     if kind == "instance":
         return nn.InstanceNorm3d(channels, affine=True)
     if kind == "channel":
         return ChannelNorm(channels)
     return nn.Identity()
+
+
+def normalize_each_slice(network: nn.Module, axis: int) -> None:
+    """Let norms by the statistics of a tile take those of each slice across an axis instead."""
+    for part in list(network.modules()):
+        for name, norm in part.named_children():
+            if isinstance(norm, TileNorm | nn.InstanceNorm3d):
+                setattr(part, name, SliceNorm(norm.num_features, axis))
 
 
 M = TypeVar("M", bound=nn.Module)

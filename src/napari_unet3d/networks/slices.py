@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_unet3d.config import AXIS_NAMES, SmallTriple, Triple
 from napari_unet3d.networks.architecture import Network
+from napari_unet3d.networks.layers import normalize_each_slice
 from napari_unet3d.networks.levels import LevelsConfig, LevelsNetwork
 
 
@@ -70,7 +71,8 @@ class SliceUNet(Network):
     """2D U-Nets that are applied to all slices of a tile.
 
     A network of one orientation is a 3D network whose kernels and poolings are one voxel thick, so
-    training, tiling and prediction are those of any other.
+    training, tiling and prediction are those of any other. Norms by the statistics of a tile take
+    those of each slice.
 
     Parameters
     ----------
@@ -85,6 +87,8 @@ class SliceUNet(Network):
         self.networks = nn.ModuleDict(
             {AXIS_NAMES[axis]: LevelsNetwork(config.across(axis)) for axis in config.axes}
         )
+        for axis in config.axes:
+            normalize_each_slice(self.networks[AXIS_NAMES[axis]], axis)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, Z, Y, X) → logits (N, n_classes, Z, Y, X)."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_unet3d.config import AXIS_NAMES, Triple
-from napari_unet3d.networks.layers import ChannelNorm
+from napari_unet3d.networks.layers import ChannelNorm, SliceNorm
 
 _FIRST_SIDE, _LAST_SIDE = 128, 512
 """Voxels: smallest and largest side of the cubes that are tried, until the network takes one. A
@@ -28,7 +28,14 @@ _LONG_STEP = 2**6 * 3**3 * 5**2 * 7
 
 _CONVOLUTIONS = (nn.Conv3d, nn.ConvTranspose3d)
 _POOLINGS = (nn.MaxPool3d, nn.AvgPool3d)
-_NORMALIZATIONS = (nn.BatchNorm3d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm, ChannelNorm)
+_NORMALIZATIONS = (
+    nn.BatchNorm3d,
+    nn.InstanceNorm3d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    ChannelNorm,
+    SliceNorm,
+)
 
 
 class Traceable(Hashable, Protocol):

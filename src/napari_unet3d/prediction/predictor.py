@@ -191,8 +191,8 @@ def _engine(task: _Task) -> tuple[Engine, str | None]:
         else:
             mixture = mixture.with_network(quantized)
             note = (
-                f"int8: the network gives {100 * agreement:.1f} % of the voxels the class that it "
-                "gives in fp32, measured on tiles of this stack."
+                f"int8: the classes of the network have a mean IoU of {agreement:.3f} with those "
+                "in fp32, measured on tiles of this stack."
             )
     if task.config.mirrors:
         mixture = mixture.mirrored()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.atomic import Replacement
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import Checkpoint, mean
 from napari_unet3d.model.bundle import SUFFIX, ModelBundle
 from napari_unet3d.prediction.predictor import predict
@@ -77,6 +78,8 @@ class TrialResult:
         IoU of each class, by its label value.
     iterations, seconds
         Of the training.
+    device, precision, patch
+        What the training computed with, and the voxels (z, y, x) of its patches.
     """
 
     key: str
@@ -84,6 +87,9 @@ class TrialResult:
     classes: Mapping[str, float]
     iterations: int
     seconds: float
+    device: str = ""
+    precision: str = ""
+    patch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,22 @@ class TrialFinished:
     result: TrialResult
 
 
+@dataclass(frozen=True)
+class TrialFailed:
+    """A trial could not be carried out; the next call tries it again.
+
+    Attributes
+    ----------
+    trial
+        The trial.
+    error
+        Why not.
+    """
+
+    trial: Trial
+    error: BadInputError | RunFailedError
+
+
 def load_results(folder: Path) -> dict[str, TrialResult]:
     """The results in a folder by the keys of their trials; none where there is no file.
 
@@ -122,7 +144,8 @@ def load_results(folder: Path) -> dict[str, TrialResult]:
     if not path.exists():
         return {}
     try:
-        return {r["key"]: TrialResult(**r) for r in json.loads(path.read_text())}
+        found = (TrialResult(**r) for r in json.loads(path.read_text()))
+        return {r.key: replace(r, patch=tuple(r.patch)) for r in found}
     except (ValueError, TypeError, KeyError) as error:
         raise BadInputError(f"{path} is damaged: remove it to begin anew") from error
 
@@ -134,6 +157,8 @@ def run_trials(
     folder: Path,
 ) -> Generator[Any, None, dict[str, TrialResult]]:
     """Carry out the trials that have no result yet; yields what happens, returns all results.
+
+    A trial that fails does not end the others.
 
     Parameters
     ----------
@@ -148,7 +173,7 @@ def run_trials(
 
     Yields
     ------
-    TrialStarted, TrialFinished, or an event of a training or a prediction
+    TrialStarted, TrialFinished, TrialFailed, or an event of a training or a prediction
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check_same(stacks, config, folder)
@@ -157,14 +182,23 @@ def run_trials(
         if trial.key in results:
             continue
         yield TrialStarted(number, len(trials), trial)
-        settings = config.model_copy(update={**trial.method.settings, "seed": trial.seed})
+        settings = trial.method.applied_to(config, trial.seed)
         run = _left_out if trial.experiment == "full" else _on_slices
-        result = yield from run(stacks, trial, settings, folder)
+        try:
+            result = yield from run(stacks, trial, settings, folder)
+        except (BadInputError, RunFailedError) as error:
+            yield TrialFailed(trial, error)
+            continue
         results[trial.key] = result
         text = json.dumps([asdict(r) for r in results.values()], indent=1)
         Replacement(folder / RESULTS).write(text.encode())
+        _checkpoint(trial, folder).unlink(missing_ok=True)
         yield TrialFinished(result)
     return results
+
+
+def _checkpoint(trial: Trial, folder: Path) -> Path:
+    return folder / f"{trial.key}{SUFFIX}"
 
 
 def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder: Path) -> None:
@@ -178,7 +212,13 @@ def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder:
     about = {
         "settings": config.model_dump(mode="json", exclude={"device"}),
         "stacks": [
-            {"name": s.name, "shape": list(s.volume.shape), "truth": zlib.crc32(s.truth.tobytes())}
+            {
+                "name": s.name,
+                "shape": list(s.volume.shape),
+                "voxel size": list(s.volume.voxel_size),
+                "image": zlib.crc32(np.ascontiguousarray(s.volume.data).tobytes()),
+                "truth": zlib.crc32(s.truth.tobytes()),
+            }
             for s in stacks
         ],
     }
@@ -199,16 +239,16 @@ def _on_slices(
     stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, folder: Path
 ) -> Generator[Any, None, TrialResult]:
     """Train on slices of the first stack, and measure others."""
-    stack, checkpoint = stacks[0], folder / f"{trial.key}{SUFFIX}"
-    begun = ModelBundle.load(checkpoint) if checkpoint.exists() else None
-    annotation = stack.annotated(trial.trained, trial.measured)
-    trainer = Trainer(stack.volume, annotation, config, start_from=begun, resume=begun is not None)
-    control = TrainingControl()
-    control.checkpoint_every(_CHECKPOINT_SECONDS)
-    bundle = yield from _saving(trainer.run(control), checkpoint)
-    checkpoint.unlink(missing_ok=True)
-    ious = {str(c.value): c.iou for c in bundle.record.held_out if c.iou is not None}
-    return _result(trial, bundle, ious)
+    stack, checkpoint = stacks[0], _checkpoint(trial, folder)
+    bundle = ModelBundle.load(checkpoint) if checkpoint.exists() else None
+    if bundle is None or bundle.record.iterations < (config.iterations or math.inf):
+        annotation = stack.annotated(trial.trained, trial.measured)
+        resume = bundle is not None
+        trainer = Trainer(stack.volume, annotation, config, start_from=bundle, resume=resume)
+        control = TrainingControl()
+        control.checkpoint_every(_CHECKPOINT_SECONDS)
+        bundle = yield from _saving(trainer.run(control), checkpoint)
+    return (yield from _measured(trial, bundle, stack, config))
 
 
 def _left_out(
@@ -221,15 +261,7 @@ def _left_out(
     ]
     plan = plan_stacks(annotations, config)
     bundle = yield from _saving(run_plan(plan, TrainingControl()), None)
-    stack = stacks[trial.left_out]
-    found = np.zeros(stack.volume.shape, np.uint8)
-    settings = PredictionConfig(device=config.device, precision=config.precision)
-    yield from predict(bundle, stack.volume, found, config=settings)
-    overlap = Overlap([c.value for c in bundle.classes])
-    for z in range(len(found)):
-        overlap.add(found[z], stack.truth[z])
-    ious = {str(s.value): s.iou for s in overlap.scores() if s.iou is not None}
-    return _result(trial, bundle, ious)
+    return (yield from _measured(trial, bundle, stacks[trial.left_out], config))
 
 
 def _saving(
@@ -248,8 +280,26 @@ def _saving(
         yield event
 
 
-def _result(trial: Trial, bundle: ModelBundle, ious: Mapping[str, float]) -> TrialResult:
+def _measured(
+    trial: Trial, bundle: ModelBundle, stack: LabelledStack, config: TrainingConfig
+) -> Generator[Any, None, TrialResult]:
+    """Segment a stack, and compare the slices that are measured, or all, with its truth."""
+    found = np.zeros(stack.volume.shape, np.uint8)
+    settings = PredictionConfig(device=config.device, precision=config.precision)
+    yield from predict(bundle, stack.volume, found, config=settings)
+    overlap = Overlap([c.value for c in bundle.classes])
+    for ref in trial.measured or [SliceRef(0, z) for z in range(len(found))]:
+        where = (slice(None),) * ref.axis + (ref.index,)
+        overlap.add(found[where], stack.truth[where])
+    ious = {str(s.value): s.iou for s in overlap.scores() if s.iou is not None}
     record = bundle.record
     return TrialResult(
-        trial.key, mean(list(ious.values())), ious, record.iterations, record.seconds
+        trial.key,
+        mean(list(ious.values())),
+        ious,
+        record.iterations,
+        record.seconds,
+        record.device,
+        record.precision,
+        record.patch_shape,
     )

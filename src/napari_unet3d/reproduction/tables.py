@@ -20,7 +20,7 @@ _NOT_PUBLIC = (
     "again. What can be repeated is the protocol, on another stack; only the order of the methods "
     "and the shape of the curves can be compared."
 )
-_HOURS_OF_PAPER = 70_000
+_ITERATIONS_OF_PAPER = 70_000
 """Iterations of the paper's training, for which the hours are extrapolated."""
 
 
@@ -70,7 +70,8 @@ def write_report(
     *,
     stack: str,
     budget: str,
-    machine: str,
+    version: str,
+    failed: Sequence[str] = (),
 ) -> Path:
     """Write tables and chart into a folder; returns the path of the tables.
 
@@ -84,8 +85,10 @@ def write_report(
         Name of the stack.
     budget
         Words about how long each training was.
-    machine
-        Words about the computer.
+    version
+        Words about the programs.
+    failed
+        A line for each trial that could not be carried out, with the reason.
     """
     of = {
         experiment: [t for t in trials if t.experiment == experiment]
@@ -94,7 +97,7 @@ def write_report(
     lines = [
         "# Çiçek et al. 2016, repeated",
         "",
-        f"Stack: {stack}. {budget}. {machine}.",
+        f"Stack: {stack}. {budget}. {', '.join([*_devices(trials, results), version])}.",
         "",
         _NOT_PUBLIC,
         "",
@@ -116,6 +119,8 @@ def write_report(
         lines += _family(of["family"], results)
     if of["semi"] or of["slices"] or of["full"]:
         lines += ["", "## Time", "", *_time(trials, results)]
+    if failed:
+        lines += ["", "## Not carried out", "", *(f"- {line}" for line in failed)]
     path = folder / REPORT
     Replacement(path).write(("\n".join(lines) + "\n").encode())
     return path
@@ -123,6 +128,12 @@ def write_report(
 
 def _found(trials: Iterable[Trial], results: Mapping[str, TrialResult]) -> list[TrialResult | None]:
     return [results.get(t.key) for t in trials]
+
+
+def _devices(trials: Sequence[Trial], results: Mapping[str, TrialResult]) -> list[str]:
+    """On what, and in which precision, the trainings computed."""
+    there = [r for r in _found(trials, results) if r is not None]
+    return sorted({f"{r.device} in {r.precision}" for r in there if r.device})
 
 
 def _methods(trials: Sequence[Trial]) -> list[Method]:
@@ -150,8 +161,10 @@ def _by_method(
         seeds = sorted({t.seed for t in mine})
         means = []
         for seed in seeds:
-            ious = [r.iou for r in _found((t for t in mine if t.seed == seed), results) if r]
-            means += [m for m in [mean([i for i in ious if i is not None])] if m is not None]
+            found = _found((t for t in mine if t.seed == seed), results)
+            ious = [r.iou for r in found if r is not None and r.iou is not None]
+            if len(ious) == len(labels):  # a mean without its hardest fold would be another one
+                means.append(sum(ious) / len(ious))
         average = mean(means)
         spread = f" ± {(max(means) - min(means)) / 2:.3f}" if len(means) > 1 else ""
         total = "—" if average is None else f"**{average:.3f}**{spread}"
@@ -187,17 +200,21 @@ def _family(trials: Sequence[Trial], results: Mapping[str, TrialResult]) -> list
 
 def _time(trials: Sequence[Trial], results: Mapping[str, TrialResult]) -> list[str]:
     lines = [
-        "| method | iterations | seconds an iteration | hours of 70,000 iterations |",
-        "|---|---:|---:|---:|",
+        "| method | patch | iterations | seconds an iteration | hours of 70,000 iterations |",
+        "|---|---|---:|---:|---:|",
     ]
     for method in (m for m in PAPER_METHODS if m in _methods(trials)):
-        of_method = (t for t in trials if t.method == method and t.experiment != "family")
-        mine = Measured.of(_found(of_method, results))
+        found = _found(
+            (t for t in trials if t.method == method and t.experiment != "family"), results
+        )
+        mine = Measured.of(found)
         if not mine.iterations:
             continue
         each = mine.seconds / mine.iterations
-        hours = each * _HOURS_OF_PAPER / 3600
-        lines.append(f"| {method.title} | {mine.iterations:.0f} | {each:.3f} | {hours:.1f} |")
+        hours = each * _ITERATIONS_OF_PAPER / 3600
+        patches = sorted({"×".join(map(str, r.patch)) for r in found if r is not None})
+        figures = f"{mine.iterations:.0f} | {each:.3f} | {hours:.1f}"
+        lines.append(f"| {method.title} | {', '.join(patches)} | {figures} |")
     return lines
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from napari_unet3d.cli.tasks.inputs import open_image
 from napari_unet3d.cli.terminal import errors
@@ -16,11 +18,11 @@ from napari_unet3d.data.io.paths import user_path
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.samples import tubules
 from napari_unet3d.errors import BadInputError
-from napari_unet3d.events import drain
-from napari_unet3d.networks import device as devices
+from napari_unet3d.events import Notice, drain
 from napari_unet3d.reproduction import trials as protocol
 from napari_unet3d.reproduction.running import (
     LabelledStack,
+    TrialFailed,
     TrialFinished,
     TrialStarted,
     run_trials,
@@ -69,10 +71,13 @@ def reproduce_files(
         if name not in protocol.EXPERIMENTS:
             listed = ", ".join(protocol.EXPERIMENTS)
             raise BadInputError(f"--experiments: {name!r} is none of {listed}")
-    stacks = [_open(*files) if files else _sample(0)]
-    stacks += [_open(*_split(text)) for text in more]
-    if "full" in experiments and len(stacks) == 1 and files is None:
-        stacks += [_sample(seed) for seed in (1, 2)]
+    if files:
+        given = [files, *(_split(text) for text in more)]
+        stacks = _same_classes([_open(*each) for each in given])
+    elif more:
+        raise BadInputError("--stack: give IMAGE and LABELS of the first stack, too")
+    else:
+        stacks = [_sample(seed) for seed in ((0, 1, 2) if "full" in experiments else (0,))]
     if "full" in experiments and len(stacks) < 3:
         raise BadInputError("full: give at least three stacks, two of them with --stack")
     shape, plan = stacks[0].volume.shape, []
@@ -87,23 +92,52 @@ def reproduce_files(
             plan += protocol.compared(shape, seconds, seeds)
     budget = _budget(experiments, config, seconds)
     errors.print(f"{len(plan)} trainings: {budget}; the end of each takes some seconds more")
-    results = drain(run_trials(stacks, plan, config, folder), _tell)
-    device = devices.pick_device(config.device)
-    machine = f"{devices.describe(device)}, PyTorch {torch.__version__}"
-    name = stacks[0].name
-    return write_report(folder, plan, results, stack=name, budget=budget, machine=machine)
+    teller = _Teller()
+    results = drain(run_trials(stacks, plan, config, folder), teller.tell)
+    if teller.failed and not any(trial.key in results for trial in plan):
+        raise teller.failed[0].error
+    return write_report(
+        folder,
+        plan,
+        results,
+        stack=stacks[0].name,
+        budget=budget,
+        version=f"PyTorch {torch.__version__}",
+        failed=[f"{_name(failed.trial)}: {failed.error}" for failed in teller.failed],
+    )
 
 
-def _tell(event: Any) -> None:
-    """Say which training begins, and what one came to."""
-    if isinstance(event, TrialStarted):
-        trial = event.trial
-        what = f"{trial.method.title}, {trial.experiment}, {trial.label}, seed {trial.seed}"
-        errors.print(f"{event.number} of {event.total}: {what}")
-    elif isinstance(event, TrialFinished):
-        result = event.result
-        iou = "no class there" if result.iou is None else f"IoU {result.iou:.3f}"
-        errors.print(f"  {iou}, {result.iterations} iterations in {result.seconds:.0f} s")
+def _name(trial: protocol.Trial) -> str:
+    return f"{trial.method.title}, {trial.experiment}, {trial.label}, seed {trial.seed}"
+
+
+class _Teller:
+    """Says which training begins, what one came to, and each note once.
+
+    Attributes
+    ----------
+    failed
+        The trials that could not be carried out.
+    """
+
+    def __init__(self) -> None:
+        self.failed: list[TrialFailed] = []
+        self._notes: set[str] = set()
+
+    def tell(self, event: Any) -> None:
+        """Say what has happened."""
+        if isinstance(event, TrialStarted):
+            errors.print(f"{event.number} of {event.total}: {_name(event.trial)}")
+        elif isinstance(event, TrialFinished):
+            result = event.result
+            iou = "no class there" if result.iou is None else f"IoU {result.iou:.3f}"
+            errors.print(f"  {iou}, {result.iterations} iterations in {result.seconds:.0f} s")
+        elif isinstance(event, TrialFailed):
+            self.failed.append(event)
+            errors.print(f"  not carried out: {event.error}")
+        elif isinstance(event, Notice) and event.text not in self._notes:
+            self._notes.add(event.text)
+            errors.print(f"  {event.text}")
 
 
 def _budget(experiments: Sequence[str], config: TrainingConfig, seconds: float) -> str:
@@ -133,13 +167,45 @@ def _open(image: Path, labels: Path) -> LabelledStack:
             f"{labels} has the shape {read.shape}, the image {tuple(volume.shape)}: give the "
             "labels of this image"
         )
-    values = np.unique(read)
-    if len(values) > _MOST_CLASSES:
+    if volume.n_times > 1:
+        raise BadInputError(f"{image} has {volume.n_times} time points: give one of them")
+    if len(np.unique(read)) > _MOST_CLASSES:
         raise BadInputError(
-            f"{labels} has {len(values)} different values, which look like numbered objects: give "
-            "labels in which each value is a class"
+            f"{labels} has {len(np.unique(read))} different values, which look like numbered "
+            "objects: give labels in which each value is a class"
         )
-    truth = np.zeros(read.shape, np.uint8)
-    for number, value in enumerate(v for v in values if v != 0):
-        truth[read == value] = FIRST_CLASS + number
-    return LabelledStack(image.name, volume, truth)
+    return LabelledStack("/".join(image.absolute().parts[-2:]), volume, read)
+
+
+def _same_classes(stacks: Sequence[LabelledStack]) -> list[LabelledStack]:
+    """Stacks whose values are the classes 2…, the same value the same class in all of them.
+
+    Raises
+    ------
+    BadInputError
+        They have other classes, or other channels, than the first one.
+    """
+    found = [np.unique(stack.truth[stack.truth != 0]).tolist() for stack in stacks]
+    first = found[0]
+    for stack, values in zip(stacks, found, strict=True):
+        if values != first and not len(values) == len(first) == 1:  # such as 1 and 255
+            raise BadInputError(
+                f"{stack.name} has the classes {values}, {stacks[0].name} has {first}: give "
+                "stacks of the same classes, with the same values"
+            )
+        if stack.volume.n_channels != stacks[0].volume.n_channels:
+            raise BadInputError(
+                f"{stack.name} has {stack.volume.n_channels} channels, {stacks[0].name} has "
+                f"{stacks[0].volume.n_channels}: give stacks of the same channels"
+            )
+    return [
+        replace(stack, truth=_numbered(stack.truth, values))
+        for stack, values in zip(stacks, found, strict=True)
+    ]
+
+
+def _numbered(labels: NDArray[Any], values: Sequence[int]) -> NDArray[np.uint8]:
+    truth = np.zeros(labels.shape, np.uint8)
+    for number, value in enumerate(values):
+        truth[labels == value] = FIRST_CLASS + number
+    return truth
