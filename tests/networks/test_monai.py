@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
@@ -12,7 +13,8 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import drain
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.networks import with_settings
-from napari_unet3d.networks.monai import MonaiConfig
+from napari_unet3d.networks.geometry import next_fitting
+from napari_unet3d.networks.monai import _USUAL, MonaiConfig
 from napari_unet3d.prediction.predictor import predict
 from napari_unet3d.training.trainer import Trainer
 
@@ -48,6 +50,16 @@ def test_a_network_of_monai_trains_is_saved_and_segments(name, arguments, tmp_pa
     drain(predict(bundle, volume, found))
     heads = bundle.network.head_prefixes
     assert 0 < len(heads) < len(bundle.weights)
+
+
+@pytest.mark.parametrize("name", sorted(_USUAL))
+def test_a_name_alone_is_enough(name):
+    config = with_settings(MonaiConfig(), {"name": name})
+    pytest.importorskip("monai", reason="MONAI is not installed")
+    z, y, x = next_fitting(config, (16, 32, 32))
+    network = config.build().eval()
+    with torch.no_grad():
+        assert network(torch.zeros(1, 1, z, y, x)).shape == (1, 2, z, y, x)
 
 
 def test_what_monai_cannot_make_is_named():

@@ -247,9 +247,19 @@ def test_a_stack_of_four_channels_and_classes_trains_and_segments():
     labels = np.zeros_like(truth)
     labels[8] = np.maximum(truth[8], 1)
     volume = Volume.from_array(image.astype(np.float32), axes="CZYX")
-    config = TrainingConfig(network="multi_skip_unet", iterations=3, device="cpu")
+    config = TrainingConfig(
+        network="multi_skip_unet",
+        iterations=30,
+        device="cpu",
+        precision="fp32",
+        pixel_classifier=False,
+        learning_rate=0.01,
+    )
     bundle = drain(Trainer(volume, SparseAnnotation.from_labels(labels), config).run())
     assert (bundle.network.in_channels, bundle.network.n_classes) == (4, 4)
     found = np.zeros(truth.shape, np.uint8)
     drain(predict(bundle, volume, found))
-    assert (found == truth).mean() > 0.8, "with the pixel classifier beside it"
+    ious = [
+        ((found == c) & (truth == c)).sum() / ((found == c) | (truth == c)).sum() for c in (2, 3, 4)
+    ]
+    assert min(ious) > 0.1, ious

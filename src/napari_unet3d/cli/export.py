@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from napari_unet3d.cli.options import Overwrite, Quiet, file_argument, file_option
+from napari_unet3d.cli.options import Domain, Overwrite, Quiet, file_argument, file_option
 from napari_unet3d.cli.terminal import errors, tell
 
 
@@ -26,6 +26,7 @@ def export(
             "--sample", metavar="IMAGE", text="A stack, whose middle goes along to check the file."
         ),
     ],
+    domain: Domain = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -36,7 +37,7 @@ def export(
     errors.set_quiet(quiet)
     from napari_unet3d.cli.tasks.exchanging import export_model
 
-    tell(export_model(model, output, sample, overwrite=overwrite))
+    tell(export_model(model, output, sample, domain=domain, overwrite=overwrite))
 
 
 def import_(

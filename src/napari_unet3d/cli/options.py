@@ -40,6 +40,10 @@ Axes = Annotated[
     str | None,
     typer.Option(metavar="AXES", help="Axes of the image in their order, such as TZYX or CZYX."),
 ]
+Domain = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The kind of stack, for a model of train-domains."),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Seconds = Annotated[

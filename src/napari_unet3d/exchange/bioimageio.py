@@ -32,6 +32,7 @@ from napari_unet3d.exchange.sample import (
     ExportSample,
     build_portable,
     check_exportable,
+    depends_on_block,
     portable_arguments,
     surroundings,
     used_pixels,
@@ -159,7 +160,6 @@ def _describe(v05: Any, bundle: ModelBundle, sample: ExportSample, folder: Path,
         return v05.FileDescr(source=folder / path)
 
     space = ("z", "y", "x")
-    around = surroundings(bundle)
     unit = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}.get(bundle.unit)
     sizes = dict(zip(space, bundle.voxel_size, strict=True))
     axes = [
@@ -205,10 +205,8 @@ def _describe(v05: Any, bundle: ModelBundle, sample: ExportSample, folder: Path,
     values = [0, *(c.output_value for c in bundle.classes)]
     return v05.ModelDescr(
         name=name,
-        description="Segmentation of 3D microscopy stacks, trained on annotated slices. A voxel "
-        f"depends on {around[0]}, {around[1]} and {around[2]} voxels around it along z, y and x: "
-        "blocks of a larger stack need as much overlap on each side.",
-        authors=[v05.Author(name="a user of napari-unet3d")],
+        description="Segmentation of 3D microscopy stacks, trained on annotated slices. "
+        + _dependence(bundle),
         cite=[
             v05.CiteEntry(
                 text="Çiçek et al. 2016, 3D U-Net: Learning Dense Volumetric Segmentation from "
@@ -216,7 +214,6 @@ def _describe(v05: Any, bundle: ModelBundle, sample: ExportSample, folder: Path,
                 doi="10.1007/978-3-319-46723-8_49",
             )
         ],
-        license="CC-BY-4.0",
         documentation=file("README.md"),
         covers=[file(COVER)],
         attachments=[file(_MODEL)],
@@ -258,6 +255,20 @@ def _describe(v05: Any, bundle: ModelBundle, sample: ExportSample, folder: Path,
                 pytorch_version=torch.__version__.partition("+")[0],
             )
         ),
+    )
+
+
+def _dependence(bundle: ModelBundle) -> str:
+    """How much of a stack a voxel of the result depends on."""
+    if depends_on_block(bundle.network):
+        return (
+            "Its norms take the statistics of the block that it is given, so each voxel depends on "
+            "all others: give the whole stack, or large blocks."
+        )
+    z, y, x = surroundings(bundle)
+    return (
+        f"A voxel depends on {z}, {y} and {x} voxels around it along z, y and x: blocks of a "
+        "larger stack need as much overlap on each side."
     )
 
 

@@ -36,11 +36,17 @@ def model_card(bundle: ModelBundle, name: str) -> str:
             f"the network ({100 * network / (network + pixels):.0f} % of the weight) and a "
             "classifier of single voxels"
         )
+    stacks, trained_on = "one stack", "a single stack"
+    if len(bundle.domains) > 1:
+        kinds = ", ".join(map(_plain, bundle.domains))
+        stacks = f"one stack of each of these kinds: {kinds}"
+        active = _plain(bundle.active_domain().name)
+        trained_on = f"a single stack of each kind, and this card is about '{active}'"
     lines = [
         f"# {_plain(name)}",
         "",
         "A model for the segmentation of 3D microscopy stacks, trained with napari-unet3d "
-        f"{_plain(record.version)} on some annotated slices of one stack.",
+        f"{_plain(record.version)} on some annotated slices of {stacks}.",
         "",
         "## Data",
         "",
@@ -66,7 +72,7 @@ def model_card(bundle: ModelBundle, name: str) -> str:
         "",
         "## Limits",
         "",
-        "- It was trained on a single stack. On stacks of other specimens, microscopes, voxel "
+        f"- It was trained on {trained_on}. On stacks of other specimens, microscopes, voxel "
         "sizes or contrasts, nothing is known about it: annotate some slices there and measure.",
         "- Gray values are normalized by the statistics of each stack. A stack that holds hardly "
         "any of the structures is normalized differently.",

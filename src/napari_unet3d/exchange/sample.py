@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_unet3d.config import Triple
 from napari_unet3d.data.clipping import Percentiles
@@ -19,11 +19,14 @@ from napari_unet3d.errors import BadInputError
 from napari_unet3d.model import portable
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.portable import PortableModel
+from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import receptive_field
+from napari_unet3d.networks.layers import SliceNorm, TileNorm
 from napari_unet3d.pixels.features import halo
 
 _SIDES: Triple = (24, 96, 96)
 """Voxels (z, y, x) of the part: few enough for an attachment, and enough to show something."""
+_NORMS_OF_BLOCKS = (TileNorm, SliceNorm, nn.InstanceNorm3d, nn.GroupNorm)
 EPS = 1e-6
 """Added to what is divided by, as the bioimage.io specification does."""
 
@@ -133,3 +136,10 @@ def surroundings(bundle: ModelBundle) -> Triple:
     features = (0, 0, 0) if classifier is None else halo(bundle.voxel_size, classifier.scales)
     z, y, x = map(max, reach, features)
     return z, y, x
+
+
+def depends_on_block(network: Architecture) -> bool:
+    """Whether norms take the statistics of the block that is given, in a prediction, too."""
+    with torch.device("meta"):
+        modules = network.build().modules()
+    return any(isinstance(m, _NORMS_OF_BLOCKS) for m in modules)

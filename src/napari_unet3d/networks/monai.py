@@ -37,6 +37,25 @@ _ARGUMENTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Networks that may be used, and their arguments. None of them downloads or reads anything."""
 
 
+_USUAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "AttentionUnet": {"channels": [16, 32, 64, 128], "strides": [2, 2, 2]},
+        "BasicUNet": {"features": [16, 16, 32, 64, 128, 16]},
+        "BasicUNetPlusPlus": {"features": [16, 16, 32, 64, 128, 16]},
+        "DynUNet": {
+            "kernel_size": [3, 3, 3, 3],
+            "strides": [1, 2, 2, 2],
+            "upsample_kernel_size": [2, 2, 2],
+            "filters": [16, 32, 64, 128],
+        },
+        "SegResNet": {"init_filters": 16},
+        "UNet": {"channels": [16, 32, 64, 128], "strides": [2, 2, 2], "num_res_units": 2},
+        "VNet": {},
+    }
+)
+"""Arguments where none are given: networks of about the size of our default one."""
+
+
 class MonaiConfig(Architecture):
     """A network of monai.networks.nets (Cardoso et al. 2022), by the name of its class."""
 
@@ -45,10 +64,10 @@ class MonaiConfig(Architecture):
         "AttentionUnet", "BasicUNet", "BasicUNetPlusPlus", "DynUNet", "SegResNet", "UNet", "VNet"
     ] = Field("BasicUNet", description="Name of the class.")
     arguments: str = Field(
-        '{"features": [16, 16, 32, 64, 128, 16]}',
+        "",
         max_length=2000,
         description="Its further arguments as a JSON object; spatial_dims, in_channels and "
-        "out_channels are given.",
+        "out_channels are given. Usual ones when empty.",
     )
 
     @field_validator("arguments", mode="before")
@@ -59,7 +78,7 @@ class MonaiConfig(Architecture):
     @model_validator(mode="after")
     def _arguments_are_harmless(self) -> Self:
         try:
-            arguments = json.loads(self.arguments)
+            arguments = self.all_arguments()
         except (ValueError, RecursionError) as error:
             raise ValueError("the arguments must be a JSON object") from error
         if not isinstance(arguments, dict):
@@ -70,6 +89,10 @@ class MonaiConfig(Architecture):
                 raise ValueError(f"{self.name} has no argument '{name}' here, but {known}")
             _check_size(name, value)
         return self
+
+    def all_arguments(self) -> Any:
+        """The arguments that are given, or the usual ones of the class."""
+        return json.loads(self.arguments) if self.arguments else dict(_USUAL[self.name])
 
     @classmethod
     def plan(
@@ -125,7 +148,7 @@ class Monai(Network):
         ends = {"in_channels": config.in_channels, "out_channels": config.n_classes}
         try:
             self.network: nn.Module = getattr(nets, config.name)(
-                spatial_dims=3, **ends, **json.loads(config.arguments)
+                spatial_dims=3, **ends, **config.all_arguments()
             )
         except Exception as error:  # each class of MONAI has errors of its own
             raise BadInputError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -34,6 +36,8 @@ _SKIP_WIDTH = 64
 class MultiSkipConfig(LevelsConfig):
     """An attention 3D U-Net with multiple skips (Nodirov et al. 2022)."""
 
+    poolings: ClassVar[Mapping[Preset, int]] = MappingProxyType({"fast": 3, "balanced": 4})
+
     kind: Literal["multi_skip_unet"] = Field("multi_skip_unet", description="Kind of network.")
     widths: tuple[Annotated[int, Field(ge=2, le=2048)], ...] = Field(
         _WIDTHS, min_length=1, max_length=5, description="Channels of each encoder level."
@@ -57,9 +61,9 @@ class MultiSkipConfig(LevelsConfig):
 class MultiSkipUNet3D(Network):
     """Attention 3D U-Net with multiple skips.
 
-    Each decoder level joins the maps of all encoder levels that are as fine or finer, gated and
-    pooled to its size, with those of all coarser decoder levels, up-sampled; each is reduced to 64
-    channels first, as in U-Net 3+ (Huang et al. 2020).
+    Each decoder level joins the maps of all encoder levels that are as fine or finer, pooled to its
+    size, with those of all coarser decoder levels, up-sampled; each is reduced to 64 channels
+    first, as in U-Net 3+ (Huang et al. 2020). A gate stands before the map of its own level.
 
     Parameters
     ----------

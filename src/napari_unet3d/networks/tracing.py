@@ -198,17 +198,20 @@ def measured(config: Traceable) -> Measured:
             "class define `walk`, `fits`, `stride` and `receptive_field`"
         )
     stride = _triple(_period(config, base, axis) for axis in range(3))
-    shrink = _triple(
-        min(
-            n - output[axis]
-            for n in range(base[axis], base[axis] + stride[axis])
-            if (output := _output(config, _replaced(base, axis, n))) is not None
-        )
-        for axis in range(3)
-    )
-    if min(shrink) < 0:
-        raise ValueError(f"the network '{config.kind}' gives more voxels than it takes")
+    shrink = _triple(_shrink(config, base, stride, axis) for axis in range(3))
     return Measured(base, stride, shrink)
+
+
+def _shrink(config: Traceable, base: Triple, stride: Triple, axis: int) -> int:
+    """Voxels by which the output is smaller; some networks round other sizes up, and give more."""
+    outputs = (
+        (n, _output(config, _replaced(base, axis, n)))
+        for n in range(base[axis], base[axis] + stride[axis])
+    )
+    lost = [n - output[axis] for n, output in outputs if output is not None]
+    if max(lost) < 0:
+        raise ValueError(f"the network '{config.kind}' gives more voxels than it takes")
+    return min(n for n in lost if n >= 0)
 
 
 @lru_cache(maxsize=64)

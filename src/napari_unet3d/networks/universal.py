@@ -1,7 +1,11 @@
-"""A network for several kinds of stacks: 3D U²-Net (Huang et al., MICCAI 2019).
+"""A network for several kinds of stacks, after 3D U²-Net (Huang et al., MICCAI 2019).
 
 What differs between the *domains*, as kinds of stacks are called there, is small: the convolutions
 that look at space, the norms, the first and the last layer. What mixes channels is shared.
+
+Differences from the authors' program: five levels instead of six, the convolutions after an
+up-sampling are usual ones that all domains share, and coarser levels are compared with the labels
+each by itself instead of being added to the output.
 """
 
 from __future__ import annotations

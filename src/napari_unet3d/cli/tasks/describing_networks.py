@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from napari_unet3d.config import Triple, VoxelSize
+from napari_unet3d.config import Preset, Triple, VoxelSize
 from napari_unet3d.data.io.reading import read_volume
-from napari_unet3d.networks import available_networks, own_settings
+from napari_unet3d.networks import NetworkConfig, available_networks, own_settings
 from napari_unet3d.networks import device as devices
 from napari_unet3d.networks.facts import NetworkFacts
+from napari_unet3d.networks.unet import UNetConfig
 
 _USUAL_SHAPE: Triple = (128, 256, 256)
 _USUAL_VOXEL_SIZE: VoxelSize = (1.0, 1.0, 1.0)
@@ -33,24 +34,24 @@ def describe_networks(path: Path | None, *, as_json: bool) -> str | dict[str, An
         volume = read_volume(path)
         shape, voxel_size, channels = volume.shape, volume.voxel_size, volume.n_channels
     accelerator = devices.pick_device().type != "cpu"
-    facts = []
-    for network in available_networks():
+
+    def facts_of(network: type[NetworkConfig], preset: Preset) -> NetworkFacts:
         planned = network.plan(
-            "balanced",
-            voxel_size,
-            shape,
-            in_channels=channels,
-            n_classes=2,
-            accelerator=accelerator,
+            preset, voxel_size, shape, in_channels=channels, n_classes=2, accelerator=accelerator
         )
-        facts.append(NetworkFacts.of(planned, shape, accelerator=accelerator))
-    settings = [
+        return NetworkFacts.of(planned, shape, accelerator=accelerator)
+
+    facts = [facts_of(network, "balanced") for network in available_networks()]
+    settings: list[dict[str, Any]] = [
         {
             name: {"description": field.description, "default": field.default}
             for name, field in own_settings(network).items()
         }
         for network in available_networks()
     ]
+    of_paper = facts_of(UNetConfig, "paper")
+    facts.append(replace(of_paper, kind=f"{of_paper.kind}, preset 'paper'"))
+    settings.append({})
     if as_json:
         each = [asdict(f) | {"settings": s} for f, s in zip(facts, settings, strict=True)]
         return {"shape": shape, "voxel_size": voxel_size, "channels": channels, "networks": each}

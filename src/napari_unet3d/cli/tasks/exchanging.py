@@ -17,8 +17,19 @@ from napari_unet3d.model.bundle import ModelBundle
 _USAGE = "export takes MODEL; give an image with --sample"
 
 
-def export_model(model: Path, output: Path, sample: Path, *, overwrite: bool) -> str:
+def export_model(
+    model: Path, output: Path, sample: Path, *, domain: str | None = None, overwrite: bool
+) -> str:
     """Write a model in the format of the output's name; returns what was checked.
+
+    Parameters
+    ----------
+    model, output, sample
+        Files of the model, of what is written, and of a stack.
+    domain
+        The kind of stack that a universal network is exported for.
+    overwrite
+        Whether the output may be replaced.
 
     Raises
     ------
@@ -32,6 +43,8 @@ def export_model(model: Path, output: Path, sample: Path, *, overwrite: bool) ->
         raise BadInputError(f"{output}: the name must end in {' or '.join(FORMATS)}")
     check_target(output, overwrite=overwrite)
     bundle = ModelBundle.load(model)
+    if domain is not None:
+        bundle = bundle.of_domain(domain)
     volume = open_image(sample, _USAGE)
     if volume.n_channels != bundle.network.in_channels:
         raise BadInputError(
