@@ -30,5 +30,7 @@ def test_info_lists_the_networks_for_a_stack(run, work):
     assert "deep_supervision: " in told.out
     found = json.loads(run("info", "--networks", work / "image.tif", "--json").out)
     assert found["shape"] == [10, 32, 36]
-    assert [n["kind"] for n in found["networks"]] == [kind_of(n) for n in available_networks()]
+    *kinds, of_paper = found["networks"]
+    assert [n["kind"] for n in kinds] == [kind_of(n) for n in available_networks()]
+    assert (of_paper["kind"], of_paper["parameters"]) == ("unet, preset 'paper'", 19_068_162)
     assert all(n["parameters"] > 1000 for n in found["networks"])

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 
 from blobs import IMAGE, LABELS, SHAPE, TRUTH, write
+from napari_unet3d.exchange.card import model_card
 from napari_unet3d.model.bundle import ModelBundle
 
 TINY = ["--device", "cpu", "--iterations", "4", "--set", "patch_shape=[8,32,32]"]
@@ -35,6 +36,13 @@ def test_a_model_of_two_domains_segments_each_and_gets_a_third(run, work, negati
         found = tifffile.imread(out)
         assert found.shape == SHAPE == TRUTH.shape
         assert set(np.unique(found)) <= {0, value}
+    card = model_card(ModelBundle.load(model).of_domain("dark"), "both")
+    assert "of each of these kinds: light, dark" in card
+    assert "this card is about 'dark'" in card
+    package = tmp_path / "dark.zip"
+    outcome = run("export", model, "-o", package, "--sample", negative[0], "--domain", "none")
+    assert outcome.code == 2
+    assert "no domain 'none'" in outcome.err
     more = tmp_path / "three.unet3d"
     outcome = run("train-domains", f"third={light}", "-o", more, "--from", model, *TINY[:6])
     assert outcome.code == 0, outcome.err

@@ -18,14 +18,16 @@ from napari_unet3d.config import ClassInfo, PredictionConfig
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError
 from napari_unet3d.events import drain
-from napari_unet3d.exchange.bioimageio import read_package
+from napari_unet3d.exchange.bioimageio import _dependence, read_package
 from napari_unet3d.exchange.card import model_card
 from napari_unet3d.exchange.onnx import write_onnx
 from napari_unet3d.exchange.sample import (
     ExportSample,
     build_portable,
     check_exportable,
+    depends_on_block,
     portable_arguments,
+    surroundings,
 )
 from napari_unet3d.exchange.source import ENTRY, portable_source
 from napari_unet3d.model.bundle import ModelBundle
@@ -158,6 +160,16 @@ def test_a_card_says_what_a_reviewer_asks(tmp_path):
         assert words in card, words
 
 
+def test_a_package_says_how_much_around_a_block_counts():
+    """Norms of the block have no border beyond which nothing counts."""
+    network = SMALL.model_copy(update={"normalization": "tile"})
+    assert depends_on_block(network)
+    assert not depends_on_block(SMALL)
+    assert "give the whole stack" in _dependence(random_bundle(network, values=(2, 5)))
+    around = surroundings(bundle())
+    assert f"depends on {around[0]}, {around[1]} and {around[2]} voxels" in _dependence(bundle())
+
+
 # --- with the libraries of others -----------------------------------------------------------
 
 
@@ -180,7 +192,9 @@ def test_a_package_opens_again(package):
     made, again = bundle(), read_package(package)
     with zipfile.ZipFile(package) as opened:
         names = opened.namelist()
+        description = opened.read("rdf.yaml").decode()
     assert {"unet3d_model.py", "weights.pt", "model.unet3d", "README.md"} <= set(names)
+    assert "license:" not in description, "that is the user's to give"
     assert again.calibration == made.calibration
     assert all((again.weights[n] == w).all() for n, w in made.weights.items())
 
