@@ -16,7 +16,7 @@ import torch
 from bundles import random_bundle
 from napari_unet3d.config import ClassInfo, PredictionConfig
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import drain
 from napari_unet3d.exchange.bioimageio import _dependence, read_package
 from napari_unet3d.exchange.card import model_card
@@ -33,6 +33,7 @@ from napari_unet3d.exchange.source import ENTRY, portable_source
 from napari_unet3d.model.bundle import ModelBundle
 from napari_unet3d.model.mixture import Calibration
 from napari_unet3d.model.portable import PortableModel
+from napari_unet3d.networks.cascade import CascadeConfig
 from napari_unet3d.networks.unet import UNetConfig
 from napari_unet3d.pixels.classifier import PixelClassifier
 from napari_unet3d.pixels.trees import ObliviousTrees
@@ -243,6 +244,23 @@ def test_onnx_gives_the_same_in_onnxruntime(tmp_path):
     text = write_onnx(bundle(), tiny, tmp_path / "cells.onnx")
     assert "labels are equal" in text
     assert (tmp_path / "cells.onnx").stat().st_size > 10_000
+
+
+def test_a_network_that_onnx_cannot_hold_names_the_cure(tmp_path):
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    config = CascadeConfig.plan(
+        "fast", (1, 1, 1), IMAGE.shape, in_channels=1, n_classes=3, accelerator=False
+    )
+    made = bundle(pixels=False).model_copy(
+        update={"network": config, "weights": config.build().state_dict()}
+    )
+    with pytest.raises(
+        RunFailedError, match=r"^The network 'cascade' cannot.*bioimage\.io"
+    ) as told:
+        write_onnx(made, sample(), tmp_path / "c.onnx")
+    assert "\n" not in str(told.value)
+    assert not list(tmp_path.iterdir())
 
 
 # --- bad input ------------------------------------------------------------------------------

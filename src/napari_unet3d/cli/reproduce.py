@@ -44,7 +44,7 @@ def reproduce(
     scale: Annotated[
         Scale,
         typer.Option(
-            help="laptop: 300 iterations a training. paper: the paper's network and optimizer, "
+            help="laptop: 200 iterations a training. paper: the paper's network and optimizer, "
             "70,000 iterations."
         ),
     ] = "laptop",

@@ -131,7 +131,8 @@ class Cascade(Network):
     """A cascade of two U-Nets in one.
 
     Where the first network finds nothing, and around it, the second one does not run. In training
-    it learns from the labelled voxels of the region alone, as it will be used.
+    it learns from the labelled voxels of the region alone, as it will be used; but it runs on whole
+    patches there, and on the box of the region later, so its padding lies elsewhere.
 
     Parameters
     ----------

@@ -81,7 +81,7 @@ SCALES: Mapping[ScaleName, TrainingConfig] = MappingProxyType(
     {
         # The network is compared, so no pixel classifier stands beside it.
         "laptop": TrainingConfig(
-            seconds=None, iterations=300, batch_size=1, pixel_classifier=False
+            seconds=None, iterations=200, batch_size=1, pixel_classifier=False
         ),
         "paper": TrainingConfig(
             preset="paper",
@@ -101,8 +101,8 @@ SCALES: Mapping[ScaleName, TrainingConfig] = MappingProxyType(
     }
 )
 """How long and how a training goes on. Iterations are counted, so that a table does not depend on
-the computer, and a batch has one patch, whose statistics are those of batch norm. 'laptop': one to
-four minutes each on two cores. 'paper': stochastic gradient descent, batches of one, weighted
+the computer, and a batch has one patch, whose statistics are those of batch norm. 'laptop': up to
+three minutes each on two cores. 'paper': stochastic gradient descent, batches of one, weighted
 cross-entropy, patches centered on labelled voxels, 70,000 iterations, deformation by B-splines
 (Çiçek et al. 2016, sec. 3). What is not published is ours: learning rate and its decay, Nesterov's
 momentum, weight decay, warm-up, the limit of the gradient, class weights, the ranges of rotation
