@@ -9,8 +9,8 @@
 FOLDER holds one folder a stack, with `image.tif` and `labels.tif` (dense truth, 0 is
 background). Without one, the built-in tubules are used. `k` xy slices are annotated
 completely, at `linspace(0, Z-1, 2k+1).round()[1::2]`, or with `planes` the middle one of each
-orientation; all other voxels score. `--variants` adds cases that no constant was tuned to.
-Every run is a process of its own, one after the other.
+orientation; all other voxels score. `--variants` adds variants of each stack, chosen by its place
+among the stacks. Every run is a process of its own, one after the other.
 """
 
 from __future__ import annotations
@@ -301,22 +301,22 @@ def main() -> None:
         if arguments.json:  # after each run: a benchmark takes hours
             arguments.json.write_text(json.dumps(content, indent=1))
 
-    runs = [*runs, *beside]
+    shown = [*runs, *(run for run in beside if run["method"] not in arguments.methods)]
     facts = content["machine"]
     print(
         f"{facts['cpu']}, {facts['threads']} threads, torch {facts['packages']['torch']}, "
         f"napari-unet3d {facts['packages']['napari-unet3d']}, {facts['date']}; "
         f"settings {arguments.settings or 'default'}\n"
     )
-    print(f"Mean IoU, ± half of what the seeds differ by:\n\n{report.table(runs)}\n")
-    print(f"All figures:\n\n{report.details(runs)}\n")
+    print(f"Mean IoU, ± half of what the seeds differ by:\n\n{report.table(shown)}\n")
+    print(f"All figures:\n\n{report.details(shown)}\n")
     for line in report.failures(runs):
         print(f"- {line}")
     if arguments.compare:
         print(f"\nSince {arguments.compare}:\n\n{report.comparison(earlier, runs)}")
     if arguments.plot:
         try:
-            report.plot(runs, arguments.plot)
+            report.plot(shown, arguments.plot)
         except ModuleNotFoundError as error:
             sys.exit(str(error))
 

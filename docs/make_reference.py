@@ -361,7 +361,7 @@ def _settings() -> Iterator[str]:
 def _setting_default(info: Any) -> str:
     if info.default_factory is not None:
         return "its defaults"
-    return "empty" if info.default is None else f"`{info.default}`"
+    return "empty" if info.default in (None, "") else f"`{info.default}`"
 
 
 def _type(annotation: Any) -> str:

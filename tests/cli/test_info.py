@@ -32,5 +32,7 @@ def test_info_lists_the_networks_for_a_stack(run, work):
     assert found["shape"] == [10, 32, 36]
     *kinds, of_paper = found["networks"]
     assert [n["kind"] for n in kinds] == [kind_of(n) for n in available_networks()]
-    assert (of_paper["kind"], of_paper["parameters"]) == ("unet, preset 'paper'", 19_068_162)
+    assert (of_paper["kind"], of_paper["preset"]) == ("unet", "paper")
+    assert of_paper["parameters"] == 19_068_162
+    assert "\nunet, preset 'paper': " in told.out
     assert all(n["parameters"] > 1000 for n in found["networks"])

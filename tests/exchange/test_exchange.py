@@ -255,11 +255,8 @@ def test_a_network_that_onnx_cannot_hold_names_the_cure(tmp_path):
     made = bundle(pixels=False).model_copy(
         update={"network": config, "weights": config.build().state_dict()}
     )
-    with pytest.raises(
-        RunFailedError, match=r"^The network 'cascade' cannot.*bioimage\.io"
-    ) as told:
+    with pytest.raises(RunFailedError, match=r"'cascade' as ONNX: export a bioimage\.io package"):
         write_onnx(made, sample(), tmp_path / "c.onnx")
-    assert "\n" not in str(told.value)
     assert not list(tmp_path.iterdir())
 
 

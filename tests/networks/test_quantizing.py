@@ -15,11 +15,11 @@ from own_networks import OWN, folded_with_tiles
 
 
 def mean_iou(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Mean IoU of the classes 1, 2… that are in either."""
+    """Mean IoU of the classes 1, 2… that have a hundred voxels in either."""
     ious = []
     for c in range(1, int(max(found.max(), expected.max())) + 1):
         a, b = found == c, expected == c
-        if (a | b).any():
+        if (a | b).sum() >= 100:
             ious.append(float((a & b).sum()) / float((a | b).sum()))
     return sum(ious) / len(ious)
 
@@ -52,16 +52,18 @@ def test_integers_compute_and_their_agreement_is_measured(network, changes, monk
 
 def test_a_small_class_that_is_lost_is_noticed():
     """Its voxels are so few that almost all voxels keep their class."""
-    expected = torch.zeros(1, 10, 10, 10, dtype=torch.long)
+    expected = torch.zeros(1, 10, 40, 40, dtype=torch.long)
     expected[0, :9] = 1
-    expected[0, 9, :2, :5] = 2
+    expected[0, 9, :10, :12] = 2
     found = expected.clone()
     found[expected == 2] = 0
-    assert (found == expected).float().mean() == pytest.approx(0.99)
+    assert (found == expected).float().mean() > 0.99
     assert quantizing._agreement([(expected, found)]) == pytest.approx(0.5)
     assert quantizing._agreement([(expected, expected)]) == 1
     nothing = torch.zeros_like(expected)
-    assert quantizing._agreement([(nothing, nothing)]) == 1
+    stray = nothing.clone()
+    stray[0, 0, 0, 0] = 1
+    assert quantizing._agreement([(nothing, stray)]) == 1
 
 
 def test_a_network_that_is_another_one_in_integers_is_refused(monkeypatch):

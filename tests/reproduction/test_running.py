@@ -12,7 +12,7 @@ import pytest
 from napari_unet3d.config import TrainingConfig
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.reproduction import running
 from napari_unet3d.reproduction.running import (
     LabelledStack,
@@ -108,7 +108,7 @@ def test_all_voxels_of_the_measured_slices_and_no_others_count(tmp_path, monkeyp
     with_prediction(monkeypatch, wrong)
     _, results = run([trial], tmp_path)
     assert results[trial.key].iou == 1
-    assert results[trial.key].patch == results[trial.key].patch[:3] != ()
+    assert len(results[trial.key].patch) == 3
     assert results[trial.key].precision == "fp32"
 
 
@@ -125,13 +125,33 @@ def test_a_trial_that_cannot_be_carried_out_does_not_end_the_others(tmp_path):
     assert set(results) == {good.key}
     (failed,) = [e for e in events if isinstance(e, TrialFailed)]
     assert failed.trial == bad
-    assert "no class" in str(failed.error)
+    assert "no class" in failed.reason
     events, _ = run([bad, good], tmp_path, [one])
     assert [type(e) for e in events] == [TrialStarted, TrialFailed], "it is tried again"
 
 
-def test_a_training_that_was_complete_is_only_measured(tmp_path, monkeypatch):
-    """A run that was killed after the last iteration has left a checkpoint of it."""
+def test_a_training_that_is_over_is_not_lost_where_measuring_fails(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise RunFailedError("no memory")
+
+    trials = [
+        *by_slices((12, 24, 24), PAPER_METHODS[1], seeds=1)[:1],
+        *fully_automated(3, PAPER_METHODS[:1], seeds=1)[:1],
+    ]
+    stacks = [stack(seed) for seed in range(3)]
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "predict", fails)
+        events, _ = run(trials, tmp_path, stacks)
+    assert [e.reason for e in events if isinstance(e, TrialFailed)] == ["no memory"] * 2
+    assert len(list(tmp_path.glob("*-trained.unet3d"))) == 2
+    events, results = run(trials, tmp_path, stacks)
+    assert all(r.iterations == 2 for r in results.values())
+    assert not [e for e in events if hasattr(e, "iteration")], "nothing was trained again"
+    assert not list(tmp_path.glob("*.unet3d"))
+
+
+def test_a_checkpoint_of_the_last_iteration_does_not_block_its_trial(tmp_path, monkeypatch):
+    """A run may be killed between the last iteration and the last statistics."""
     monkeypatch.setattr(running, "_CHECKPOINT_SECONDS", 0.0)
     (trial,) = by_slices((12, 24, 24), PAPER_METHODS[1], seeds=1)[:1]
     path = tmp_path / f"{trial.key}.unet3d"
@@ -140,10 +160,19 @@ def test_a_training_that_was_complete_is_only_measured(tmp_path, monkeypatch):
         if path.exists() and running.ModelBundle.load(path).record.iterations == 2:
             break
     steps.close()
-    events, results = run([trial], tmp_path)
+    assert running.ModelBundle.load(path).record.iterations == 2
+    assert not load_results(tmp_path)
+    _, results = run([trial], tmp_path)
     assert results[trial.key].iterations == 2
-    assert not [e for e in events if hasattr(e, "iteration")], "nothing was trained"
     assert not path.exists()
+
+
+def test_wrong_settings_do_not_block_a_folder(tmp_path):
+    trials = by_slices((12, 24, 24), PAPER_METHODS[1], seeds=1)[:1]
+    _, results = run(trials, tmp_path, config=CONFIG.model_copy(update={"loss": "none"}))
+    assert not results
+    _, results = run(trials, tmp_path)
+    assert results
 
 
 def test_a_trial_goes_on_from_its_checkpoint(tmp_path, monkeypatch):

@@ -51,11 +51,12 @@ def reproduce(
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 1,
     iterations: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Iterations of each training instead."),
+        typer.Option(metavar="N", min=1, help="Iterations of each training but 'family'."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(metavar="S", min=1, help="Seconds of each training of 'family'.")
-    ] = 60.0,
+        float | None,
+        typer.Option(metavar="S", min=1, help="Seconds of each training of 'family'. Default: 60."),
+    ] = None,
     device: Device = "auto",
     others: Annotated[
         list[str] | None,
@@ -65,18 +66,25 @@ def reproduce(
 ) -> None:
     """Repeat the experiments of Çiçek et al. 2016 on a stack with labels, or compare all networks.
 
-    Ctrl-C ends it; the same command goes on where it was, but for 'full' with the training that was
-    ended.
+    Ctrl-C ends it, and the same command goes on. A training of 'full' that was ended begins again.
     """
     if (image is None) != (labels is None):
         raise BadInputError("give IMAGE and LABELS, or neither for the simulated tubules")
+    chosen = experiments.split(",")
+    if seconds is not None and "family" not in chosen:
+        raise BadInputError("--seconds is for the experiment 'family': give --iterations")
+    if iterations is not None and chosen == ["family"]:
+        raise BadInputError("--iterations is not for the experiment 'family': give --seconds")
     errors.set_quiet(quiet)
     from napari_unet3d.cli.tasks.reproducing import reproduce_files
     from napari_unet3d.reproduction.trials import OWN_SETTINGS, SCALES
 
     for name in (item.partition("=")[0] for item in others or []):
         if name in OWN_SETTINGS:
-            raise BadInputError(f"--set {name}: the experiments set {', '.join(OWN_SETTINGS)}")
+            raise BadInputError(
+                f"--set {name}: the experiments set {', '.join(OWN_SETTINGS)}; there are the "
+                "options --seconds, --iterations and --seeds"
+            )
     given: dict[str, Any] = {"device": device}
     given |= {} if iterations is None else {"iterations": iterations}
     config = settings.changed(SCALES[scale], given, others or [])
@@ -86,8 +94,9 @@ def reproduce(
             config,
             None if image is None or labels is None else (image, labels),
             more or [],
-            experiments.split(","),
-            seconds,
+            chosen,
+            seconds or 60.0,
             seeds,
+            ", ".join([f"Scale {scale}", *(others or [])]),
         )
     tell(f"Written: {path}")

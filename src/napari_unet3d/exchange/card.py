@@ -37,7 +37,9 @@ def model_card(bundle: ModelBundle, name: str) -> str:
             "classifier of single voxels"
         )
     stacks, trained_on = "one stack", "a single stack"
+    slices = _plain(", ".join(record.trained_slices)) or "not recorded"
     if len(bundle.domains) > 1:
+        slices = "not recorded for each kind"
         kinds = ", ".join(map(_plain, bundle.domains))
         stacks = f"one stack of each of these kinds: {kinds}"
         active = _plain(bundle.active_domain().name)
@@ -55,7 +57,7 @@ def model_card(bundle: ModelBundle, name: str) -> str:
         "- Classes: 0 background, "
         + ", ".join(f"{c.output_value} {_plain(c.name)}" for c in bundle.classes)
         + ".",
-        f"- Annotated slices: {_plain(', '.join(record.trained_slices)) or 'not recorded'}.",
+        f"- Annotated slices: {slices}.",
         "",
         "## Method",
         "",

@@ -67,9 +67,8 @@ def write_onnx(bundle: ModelBundle, sample: ExportSample, path: Path) -> str:
         )  # fmt: skip
         data = program.model_proto.SerializeToString()
     except Exception as error:
-        reason = str(error).partition("\n")[0]
         raise RunFailedError(
-            f"The network '{bundle.network.kind}' cannot be written as ONNX ({reason}): export a "
+            f"PyTorch cannot write the network '{bundle.network.kind}' as ONNX: export a "
             "bioimage.io package, *.zip, instead."
         ) from error
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])

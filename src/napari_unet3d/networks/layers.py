@@ -20,10 +20,6 @@ _LARGEST_NATIVE_MAP = 20_480
 calling oneDNN (`use_mkldnn` in ATen's Convolution.cpp, torch 2.13)."""
 
 
-_SMALLEST_VARIANCE = 1e-5
-"""Added to a variance before its root, as in the norms of PyTorch."""
-
-
 class Convolution(nn.Conv3d):
     """A 3D convolution that is right and fast in every precision.
 
@@ -138,13 +134,13 @@ class SliceNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self._within = [dim for dim in (2, 3, 4) if dim != axis + 2]
+        self.axis = axis
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, Z, Y, X) → the same shape."""
-        variance, mean = torch.var_mean(x.float(), self._within, correction=0, keepdim=True)
-        scale = self.weight[:, None, None, None] * (variance + _SMALLEST_VARIANCE).rsqrt()
-        return ((x - mean) * scale + self.bias[:, None, None, None]).to(x.dtype)
+        slices = x.movedim(self.axis + 2, 1)
+        each = nn.functional.instance_norm(slices.flatten(0, 1), weight=self.weight, bias=self.bias)
+        return each.view(slices.shape).movedim(1, self.axis + 2)
 
 
 def normalization(kind: Normalization, channels: int) -> nn.Module:

@@ -17,6 +17,8 @@ from napari_unet3d.networks.stock import with_plain_layers
 _LEAST_AGREEMENT = 0.9
 """Mean IoU of the classes in integers with those in fp32. With less, the result would be another
 one."""
+_FEWEST_VOXELS = 100
+"""Voxels of a class in either result, on half a million voxels of tiles."""
 _IN_FLOATS = (Join, Resize, ChannelNorm, SliceNorm, TileNorm, nn.InstanceNorm3d)
 """Layers that stay in fp32: PyTorch cannot compute them in integers for 3D maps, or maps that are
 joined would have to share a range."""
@@ -112,7 +114,10 @@ def quantize(network: Network, tiles: Sequence[Tensor]) -> tuple[Quantized, floa
 
 
 def _agreement(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """Mean IoU of the classes of pairs of results (1, Z, Y, X); 1 where no class is found."""
+    """Mean IoU of the classes of pairs of results (1, Z, Y, X); 1 where no class is found.
+
+    A class of few voxels in both does not count: a single one would decide.
+    """
     first, second = (
         torch.cat([each.flatten() for each in side]) for side in zip(*pairs, strict=True)
     )
@@ -120,5 +125,6 @@ def _agreement(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
     for c in torch.cat([first, second]).unique().tolist():
         if c != 0:
             both, either = (first == c) & (second == c), (first == c) | (second == c)
-            ious.append(float(both.sum() / either.sum()))
+            if either.sum() >= _FEWEST_VOXELS:
+                ious.append(float(both.sum() / either.sum()))
     return sum(ious) / len(ious) if ious else 1.0

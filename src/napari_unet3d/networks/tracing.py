@@ -338,6 +338,9 @@ def _recorder(
             return  # tokens or vectors, which have no place in space
         before, after = maps
         weights = module.weight.numel() if isinstance(module, _CONVOLUTIONS) else 0
+        shape = _triple(after.shape[2:])
+        if isinstance(module, SliceNorm):  # its statistics are those of a slice
+            shape = _replaced(shape, module.axis, 1)
         layers.append(
             Layer(
                 name,
@@ -346,7 +349,7 @@ def _recorder(
                 after.shape[1],
                 _kernel(module),
                 _triple(before.shape[2:]),
-                _triple(after.shape[2:]),
+                shape,
                 weights,
             )
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_unet3d.config import BACKGROUND, PredictionConfig, TrainingConfig
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.io.atomic import Replacement
+from napari_unet3d.data.io.fingerprint import Fingerprint
 from napari_unet3d.data.slices import SliceRef
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
@@ -124,12 +125,12 @@ class TrialFailed:
     ----------
     trial
         The trial.
-    error
+    reason
         Why not.
     """
 
     trial: Trial
-    error: BadInputError | RunFailedError
+    reason: str
 
 
 def load_results(folder: Path) -> dict[str, TrialResult]:
@@ -183,22 +184,34 @@ def run_trials(
             continue
         yield TrialStarted(number, len(trials), trial)
         settings = trial.method.applied_to(config, trial.seed)
-        run = _left_out if trial.experiment == "full" else _on_slices
         try:
-            result = yield from run(stacks, trial, settings, folder)
+            result = yield from _carry_out(stacks, trial, settings, folder)
         except (BadInputError, RunFailedError) as error:
-            yield TrialFailed(trial, error)
+            failed = TrialFailed(
+                trial, str(error)
+            )  # the error holds a model, and its traceback more
+        else:
+            failed = None
+        if failed is not None:
+            yield failed
             continue
         results[trial.key] = result
         text = json.dumps([asdict(r) for r in results.values()], indent=1)
         Replacement(folder / RESULTS).write(text.encode())
-        _checkpoint(trial, folder).unlink(missing_ok=True)
+        for path in (_checkpoint(trial, folder), _trained(trial, folder)):
+            path.unlink(missing_ok=True)
         yield TrialFinished(result)
     return results
 
 
 def _checkpoint(trial: Trial, folder: Path) -> Path:
+    """Where the model of a training that goes on is saved."""
     return folder / f"{trial.key}{SUFFIX}"
+
+
+def _trained(trial: Trial, folder: Path) -> Path:
+    """Where the model of a training that is over is saved, until it is measured."""
+    return folder / f"{trial.key}-trained{SUFFIX}"
 
 
 def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder: Path) -> None:
@@ -213,11 +226,9 @@ def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder:
         "settings": config.model_dump(mode="json", exclude={"device"}),
         "stacks": [
             {
-                "name": s.name,
-                "shape": list(s.volume.shape),
+                "image": Fingerprint.of(s.volume).model_dump(mode="json"),
                 "voxel size": list(s.volume.voxel_size),
-                "image": zlib.crc32(np.ascontiguousarray(s.volume.data).tobytes()),
-                "truth": zlib.crc32(s.truth.tobytes()),
+                "truth": zlib.crc32(np.ascontiguousarray(s.truth)),
             }
             for s in stacks
         ],
@@ -227,7 +238,8 @@ def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder:
         before = json.loads(path.read_text()) if path.exists() else None
     except ValueError:
         before = {}
-    if before is not None and before != about:
+    begun = (folder / RESULTS).exists() or any(folder.glob(f"*{SUFFIX}"))
+    if begun and before != about:
         raise BadInputError(
             f"{folder} holds results of other stacks or settings (see {ABOUT} in it): give another "
             "folder"
@@ -235,33 +247,58 @@ def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder:
     Replacement(path).write(json.dumps(about, indent=1).encode())
 
 
-def _on_slices(
+def _carry_out(
     stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, folder: Path
 ) -> Generator[Any, None, TrialResult]:
-    """Train on slices of the first stack, and measure others."""
-    stack, checkpoint = stacks[0], _checkpoint(trial, folder)
-    bundle = ModelBundle.load(checkpoint) if checkpoint.exists() else None
-    if bundle is None or bundle.record.iterations < (config.iterations or math.inf):
-        annotation = stack.annotated(trial.trained, trial.measured)
-        resume = bundle is not None
-        trainer = Trainer(stack.volume, annotation, config, start_from=bundle, resume=resume)
-        control = TrainingControl()
-        control.checkpoint_every(_CHECKPOINT_SECONDS)
-        bundle = yield from _saving(trainer.run(control), checkpoint)
+    """Train, unless that is done, and measure."""
+    path, is_full = _trained(trial, folder), trial.experiment == "full"
+    if path.exists():
+        bundle = ModelBundle.load(path)
+    else:
+        train = _on_others if is_full else _on_slices
+        bundle = yield from train(stacks, trial, config, folder)
+        bundle.save(path)
+    stack = stacks[trial.left_out] if is_full else stacks[0]
     return (yield from _measured(trial, bundle, stack, config))
 
 
-def _left_out(
+def _on_slices(
     stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, folder: Path
-) -> Generator[Any, None, TrialResult]:
-    """Train on slices of all stacks but one, and measure the whole of that one."""
+) -> Generator[Any, None, ModelBundle]:
+    """Train on slices of the first stack, or go on with it."""
+    stack, checkpoint = stacks[0], _checkpoint(trial, folder)
+    before = ModelBundle.load(checkpoint) if checkpoint.exists() else None
+    if before is not None and _is_used_up(config, before):
+        before = None  # it was ended between its last iteration and its last statistics
+    trainer = Trainer(
+        stack.volume,
+        stack.annotated(trial.trained, trial.measured),
+        config,
+        start_from=before,
+        resume=before is not None,
+    )
+    control = TrainingControl()
+    control.checkpoint_every(_CHECKPOINT_SECONDS)
+    return (yield from _saving(trainer.run(control), checkpoint))
+
+
+def _is_used_up(config: TrainingConfig, bundle: ModelBundle) -> bool:
+    """Whether a model has had its budget."""
+    if config.iterations is not None:
+        return bundle.record.iterations >= config.iterations
+    return bundle.record.seconds >= (config.seconds or math.inf)
+
+
+def _on_others(
+    stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, _folder: Path
+) -> Generator[Any, None, ModelBundle]:
+    """Train on slices of all stacks but one."""
     trained = [s for i, s in enumerate(stacks) if i != trial.left_out]
     annotations = [
         (s.volume, s.annotated(spread_slices(s.volume.shape, COUNTS[-1]))) for s in trained
     ]
     plan = plan_stacks(annotations, config)
-    bundle = yield from _saving(run_plan(plan, TrainingControl()), None)
-    return (yield from _measured(trial, bundle, stacks[trial.left_out], config))
+    return (yield from _saving(run_plan(plan, TrainingControl()), None))
 
 
 def _saving(

@@ -84,7 +84,7 @@ def write_report(
     stack
         Name of the stack.
     budget
-        Words about how long each training was.
+        Words about the settings, and how long each training was.
     version
         Words about the programs.
     failed

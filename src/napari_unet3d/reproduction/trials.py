@@ -101,12 +101,12 @@ SCALES: Mapping[ScaleName, TrainingConfig] = MappingProxyType(
     }
 )
 """How long and how a training goes on. Iterations are counted, so that a table does not depend on
-the computer, and a batch has one patch, whose statistics are those of batch norm. 'laptop': up to
-three minutes each on two cores. 'paper': stochastic gradient descent, batches of one, weighted
-cross-entropy, patches centered on labelled voxels, 70,000 iterations, deformation by B-splines
-(Çiçek et al. 2016, sec. 3). What is not published is ours: learning rate and its decay, Nesterov's
-momentum, weight decay, warm-up, the limit of the gradient, class weights, the ranges of rotation
-and gray values. The first bias begins at 0, not at the -0.1 of the released network."""
+how fast the computer is, and a batch has one patch, whose statistics are those of batch norm.
+'laptop': up to three minutes each on two cores. 'paper': stochastic gradient descent, batches of
+one, weighted cross-entropy, patches centered on labelled voxels, 70,000 iterations, deformation by
+B-splines (Çiçek et al. 2016, sec. 3). What is not published is ours: learning rate and its decay,
+Nesterov's momentum, weight decay, warm-up, the limit of the gradient, class weights, the ranges of
+rotation and gray values. The first bias begins at 0, not at the -0.1 of the released network."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +41,29 @@ def describe_networks(path: Path | None, *, as_json: bool) -> str | dict[str, An
         )
         return NetworkFacts.of(planned, shape, accelerator=accelerator)
 
-    facts = [facts_of(network, "balanced") for network in available_networks()]
-    settings: list[dict[str, Any]] = [
+    planned: list[tuple[type[NetworkConfig], Preset]] = [
+        *((network, "balanced") for network in available_networks()),
+        (UNetConfig, "paper"),
+    ]
+    facts = [facts_of(network, preset) for network, preset in planned]
+    settings = [
         {
             name: {"description": field.description, "default": field.default}
             for name, field in own_settings(network).items()
         }
-        for network in available_networks()
+        for network, _ in planned
     ]
-    of_paper = facts_of(UNetConfig, "paper")
-    facts.append(replace(of_paper, kind=f"{of_paper.kind}, preset 'paper'"))
-    settings.append({})
     if as_json:
-        each = [asdict(f) | {"settings": s} for f, s in zip(facts, settings, strict=True)]
+        each = [
+            asdict(f) | {"preset": preset, "settings": s}
+            for f, s, (_, preset) in zip(facts, settings, planned, strict=True)
+        ]
         return {"shape": shape, "voxel_size": voxel_size, "channels": channels, "networks": each}
     lines = [_heading(shape, voxel_size, channels, path)]
-    for f, s in zip(facts, settings, strict=True):
-        lines += ["", *_as_lines(f), *(f"    {n}: {v['description']}" for n, v in s.items())]
+    for f, s, (_, preset) in zip(facts, settings, planned, strict=True):
+        lines += ["", *_as_lines(f, preset)]
+        if preset == "balanced":  # those of the paper's network are the same
+            lines += [f"    {n}: {v['description']}" for n, v in s.items()]
     return "\n".join(lines)
 
 
@@ -66,15 +72,16 @@ def _heading(shape: Triple, voxel_size: VoxelSize, channels: int, path: Path | N
     voxel = " × ".join(f"{size:g}" for size in voxel_size)
     about = "an isotropic stack" if path is None else str(path)
     return (
-        f"Networks as the preset 'balanced' plans them for {about}: {stack} voxels of {voxel}, "
+        f"Networks for {about}, by the preset 'balanced' unless said: {stack} voxels of {voxel}, "
         f"{channels} channel{'s' * (channels > 1)}; memory in fp32"
     )
 
 
-def _as_lines(facts: NetworkFacts) -> list[str]:
+def _as_lines(facts: NetworkFacts, preset: Preset) -> list[str]:
+    kind = facts.kind if preset == "balanced" else f"{facts.kind}, preset '{preset}'"
     reach, patch = (" × ".join(map(str, n)) for n in (facts.receptive_field, facts.patch))
     return [
-        f"{facts.kind}: {facts.description}",
+        f"{kind}: {facts.description}",
         f"    parameters {facts.parameters:,}; sees {reach} voxels; "
         f"{facts.multiply_adds / 1e3:,.0f} thousand multiply-adds a voxel",
         f"    a patch of {patch} voxels takes {facts.training_bytes / 2**30:.2f} GiB to train on, "

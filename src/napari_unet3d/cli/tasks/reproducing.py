@@ -17,7 +17,7 @@ from napari_unet3d.config import FIRST_CLASS, TrainingConfig
 from napari_unet3d.data.io.paths import user_path
 from napari_unet3d.data.io.reading import read_labels
 from napari_unet3d.data.samples import tubules
-from napari_unet3d.errors import BadInputError
+from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import Notice, drain
 from napari_unet3d.reproduction import trials as protocol
 from napari_unet3d.reproduction.running import (
@@ -42,6 +42,7 @@ def reproduce_files(
     experiments: Sequence[str],
     seconds: float,
     seeds: int,
+    scale: str,
 ) -> Path:
     """Run the experiments and write the tables; returns the path of the tables.
 
@@ -61,11 +62,15 @@ def reproduce_files(
         Of each training of `family`.
     seeds
         Trainings of each kind.
+    scale
+        Words about the settings, for the tables.
 
     Raises
     ------
     BadInputError
         A file cannot be used, or an experiment does not exist or lacks stacks.
+    RunFailedError
+        Some trainings could not be carried out; the tables are written without them.
     """
     for name in experiments:
         if name not in protocol.EXPERIMENTS:
@@ -94,17 +99,21 @@ def reproduce_files(
     errors.print(f"{len(plan)} trainings: {budget}; the end of each takes some seconds more")
     teller = _Teller()
     results = drain(run_trials(stacks, plan, config, folder), teller.tell)
-    if teller.failed and not any(trial.key in results for trial in plan):
-        raise teller.failed[0].error
-    return write_report(
+    failed = teller.failed
+    path = write_report(
         folder,
         plan,
         results,
         stack=stacks[0].name,
-        budget=budget,
+        budget=f"{scale}: {budget}",
         version=f"PyTorch {torch.__version__}",
-        failed=[f"{_name(failed.trial)}: {failed.error}" for failed in teller.failed],
+        failed=[f"{_name(f.trial)}: {f.reason}" for f in failed],
     )
+    if failed and not any(trial.key in results for trial in plan):
+        raise BadInputError(failed[0].reason)
+    if failed:
+        raise RunFailedError(f"{len(failed)} of {len(plan)} trainings failed: see {path}")
+    return path
 
 
 def _name(trial: protocol.Trial) -> str:
@@ -134,7 +143,7 @@ class _Teller:
             errors.print(f"  {iou}, {result.iterations} iterations in {result.seconds:.0f} s")
         elif isinstance(event, TrialFailed):
             self.failed.append(event)
-            errors.print(f"  not carried out: {event.error}")
+            errors.print(f"  failed: {event.reason}")
         elif isinstance(event, Notice) and event.text not in self._notes:
             self._notes.add(event.text)
             errors.print(f"  {event.text}")
@@ -143,7 +152,7 @@ class _Teller:
 def _budget(experiments: Sequence[str], config: TrainingConfig, seconds: float) -> str:
     """How long each training is, in words."""
     words = [f"{config.iterations:,} iterations"] if set(experiments) != {"family"} else []
-    words += [f"{seconds:g} s each of the family"] if "family" in experiments else []
+    words += [f"{seconds:g} s for each network of the family"] if "family" in experiments else []
     return ", ".join(words)
 
 
@@ -162,13 +171,13 @@ def _split(text: str) -> tuple[Path, Path]:
 def _open(image: Path, labels: Path) -> LabelledStack:
     volume = open_image(image, _USAGE)
     read = np.asarray(read_labels(labels).data)
+    if volume.n_times > 1:
+        raise BadInputError(f"{image} has {volume.n_times} time points: give one of them")
     if read.shape != tuple(volume.shape):
         raise BadInputError(
             f"{labels} has the shape {read.shape}, the image {tuple(volume.shape)}: give the "
             "labels of this image"
         )
-    if volume.n_times > 1:
-        raise BadInputError(f"{image} has {volume.n_times} time points: give one of them")
     if len(np.unique(read)) > _MOST_CLASSES:
         raise BadInputError(
             f"{labels} has {len(np.unique(read))} different values, which look like numbered "
