@@ -338,7 +338,7 @@ def test_where_integers_would_change_the_result_fp32_is_used(monkeypatch):
         drain(steps, lambda event: notes.append(getattr(event, "text", "")))
     assert np.array_equal(found["int8"], found["fp32"])
     (note,) = [n for n in notes if "int8" in n]
-    assert note.startswith("int8 does not apply: the network would give only")
+    assert note.startswith("int8 does not apply: its classes would have a mean IoU of only")
     assert note.endswith("The segmentation is computed in fp32.")
 
 
