@@ -18,7 +18,7 @@ from napari_unet3d.config import ClassInfo, PredictionConfig
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.errors import BadInputError, RunFailedError
 from napari_unet3d.events import drain
-from napari_unet3d.exchange.bioimageio import _dependence, read_package
+from napari_unet3d.exchange.bioimageio import _dependence, _scale, read_package
 from napari_unet3d.exchange.card import model_card
 from napari_unet3d.exchange.onnx import write_onnx
 from napari_unet3d.exchange.sample import (
@@ -169,6 +169,14 @@ def test_a_package_says_how_much_around_a_block_counts():
     assert "give the whole stack" in _dependence(random_bundle(network, values=(2, 5)))
     around = surroundings(bundle())
     assert f"depends on {around[0]}, {around[1]} and {around[2]} voxels" in _dependence(bundle())
+
+
+@pytest.mark.parametrize("size", [0.8, 0.1625, 1 / 3, 1.75])
+def test_no_number_of_voxels_is_rounded_by_the_voxel_size(size):
+    scale = _scale(size)
+    assert scale == pytest.approx(size, rel=1e-7)
+    assert all(n * scale / scale == n for n in range(1, 5000))
+    assert 96 * 0.8 / 0.8 != 96, "why it matters"
 
 
 # --- with the libraries of others -----------------------------------------------------------

@@ -161,7 +161,7 @@ def _describe(v05: Any, bundle: ModelBundle, sample: ExportSample, folder: Path,
 
     space = ("z", "y", "x")
     unit = {"µm": "micrometer", "nm": "nanometer", "mm": "millimeter"}.get(bundle.unit)
-    sizes = dict(zip(space, bundle.voxel_size, strict=True))
+    sizes = dict(zip(space, map(_scale, bundle.voxel_size), strict=True))
     axes = [
         v05.BatchAxis(),
         v05.ChannelAxis(
@@ -256,6 +256,14 @@ def _describe(v05: Any, bundle: ModelBundle, sample: ExportSample, folder: Path,
             )
         ),
     )
+
+
+def _scale(size: float) -> float:
+    """A voxel size by which any number of voxels can be multiplied and divided without rounding.
+
+    bioimageio.spec does so, and refuses 96 voxels of 0.8 µm otherwise.
+    """
+    return float(np.float32(size))
 
 
 def _dependence(bundle: ModelBundle) -> str:
