@@ -184,14 +184,12 @@ def run_trials(
             continue
         yield TrialStarted(number, len(trials), trial)
         settings = trial.method.applied_to(config, trial.seed)
+        failed: TrialFailed | None = None
         try:
             result = yield from _carry_out(stacks, trial, settings, folder)
         except (BadInputError, RunFailedError) as error:
-            failed = TrialFailed(
-                trial, str(error)
-            )  # the error holds a model, and its traceback more
-        else:
-            failed = None
+            # The error itself holds a model, and its traceback more.
+            failed = TrialFailed(trial, str(error))
         if failed is not None:
             yield failed
             continue
@@ -228,7 +226,7 @@ def _check_same(stacks: Sequence[LabelledStack], config: TrainingConfig, folder:
             {
                 "image": Fingerprint.of(s.volume).model_dump(mode="json"),
                 "voxel size": list(s.volume.voxel_size),
-                "truth": zlib.crc32(np.ascontiguousarray(s.truth)),
+                "truth": zlib.crc32(s.truth.tobytes()),
             }
             for s in stacks
         ],
