@@ -53,7 +53,7 @@ _USUAL: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "VNet": {},
     }
 )
-"""Arguments where none are given: networks of about the size of our default one."""
+"""Arguments where none are given: 16 features on the finest level, as our default network has."""
 
 
 class MonaiConfig(Architecture):
