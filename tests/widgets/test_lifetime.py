@@ -6,10 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from qtpy.QtWidgets import QMainWindow
+from qtpy.QtCore import QCoreApplication, QEvent, Qt
+from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
 from napari_unet3d.session.session import NamedModel
-from napari_unet3d.widgets.viewer.lifetime import Override
+from napari_unet3d.widgets.viewer.lifetime import Override, WindowWatch
 from napari_unet3d.widgets.viewer.window_session import session_of
 
 
@@ -63,3 +64,20 @@ def test_the_last_override_leaves_nothing_behind() -> None:
     Override(window, "close", lambda close: None).stop()
     assert not vars(window)
     assert window.close() == "closed"
+
+
+def test_a_window_that_is_deleted_at_once_is_closed_first(qtbot: Any) -> None:
+    window, content = QMainWindow(), QWidget()
+    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dock = QDockWidget(window)
+    dock.setWidget(content)
+    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+    watch, titles = WindowWatch(content), list[str]()
+    content.setWindowTitle("alive")
+    watch.closed.connect(lambda: titles.append(content.windowTitle()))
+    with qtbot.waitExposed(window):
+        window.show()
+    window.close()
+    assert not titles  # the user might still be asked
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert titles == ["alive"]

@@ -102,6 +102,9 @@ class WindowWatch(QObject):
                 return True
             # napari may ask, and the user refuse: look again after that.
             self._timer.start(0)
+        elif kind == QEvent.Type.DeferredDelete:  # it may come before the timer
+            self._timer.stop()
+            self.closed.emit()
         return False
 
     def _find_window(self) -> None:
