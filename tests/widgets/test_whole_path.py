@@ -345,6 +345,7 @@ def test_closing_while_training_takes_less_than_two_seconds(
     qtbot.waitUntil(
         lambda: not [t for t in threading.enumerate() if t.name == "unet3d"], timeout=2000
     )
+    assert ready._cleaned
 
 
 def test_applying_a_saved_model_to_another_image(

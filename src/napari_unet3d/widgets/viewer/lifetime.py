@@ -75,6 +75,7 @@ class WindowWatch(QObject):
         self._reason_to_ask, self._may_close = reason_to_ask, may_close
         self._window: QMainWindow | None = None
         self._close_override: Override | None = None
+        self._deleted: QObject | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._decide)
@@ -102,8 +103,10 @@ class WindowWatch(QObject):
                 return True
             # napari may ask, and the user refuse: look again after that.
             self._timer.start(0)
-        elif kind == QEvent.Type.DeferredDelete:  # it may come before the timer
+        elif kind == QEvent.Type.DeferredDelete:  # before the timer, as a rule
             self._timer.stop()
+            # Python owns the window: without a reference, it would be gone in its own event.
+            self._deleted = watched
             self.closed.emit()
         return False
 
