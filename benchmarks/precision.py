@@ -2,12 +2,12 @@
 
     python benchmarks/precision.py
     python benchmarks/precision.py --data FOLDER --stacks fluo_cells_arabidopsis_ovule --seconds 60
-    python benchmarks/precision.py --paper
+    python benchmarks/precision.py --paper --shape 28 44 44 --memory 4
 
 A model is trained once; then each precision predicts the stack in a process of its own, whose peak
 memory is read; where int8 does not apply, a note says so. The network stands alone unless
 `--pixels` is given. With `--paper`, the network of the paper's size and random weights predicts
-56×132×132 voxels of noise; nothing is scored.
+noise, by default 56×132×132 voxels of it; nothing is scored.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def paper_model() -> ModelBundle:
 def volume_of(options: argparse.Namespace, name: str) -> tuple[Volume, Any]:
     """The stack, and its truth where it has one."""
     if options.paper:
-        noise = np.random.default_rng(0).normal(0.5, 0.2, PAPER_STACK).astype(np.float32)
+        noise = np.random.default_rng(0).normal(0.5, 0.2, options.shape).astype(np.float32)
         return Volume(noise), None
     return load_stack(options.data, name)
 
@@ -135,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--network", default="unet")
     add("--pixels", action="store_true", help="with the pixel classifier")
     add("--paper", action="store_true", help="the network of the paper's size, random weights")
+    add("--shape", type=int, nargs=3, default=PAPER_STACK, help="voxels of the noise of --paper")
     add("--memory", type=float, help="GiB that a prediction may use")
     add("--precisions", nargs="+", default=list(PRECISIONS))
     add("--child", nargs=4, help=argparse.SUPPRESS)

@@ -253,18 +253,21 @@ def _carry_out(
     if path.exists():
         bundle = ModelBundle.load(path)
     else:
-        train = _on_others if is_full else _on_slices
-        bundle = yield from train(stacks, trial, config, folder)
+        train = (
+            _on_others(stacks, trial, config)
+            if is_full
+            else _on_slices(stacks[0], trial, config, _checkpoint(trial, folder))
+        )
+        bundle = yield from train
         bundle.save(path)
     stack = stacks[trial.left_out] if is_full else stacks[0]
     return (yield from _measured(trial, bundle, stack, config))
 
 
 def _on_slices(
-    stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, folder: Path
+    stack: LabelledStack, trial: Trial, config: TrainingConfig, checkpoint: Path
 ) -> Generator[Any, None, ModelBundle]:
-    """Train on slices of the first stack, or go on with it."""
-    stack, checkpoint = stacks[0], _checkpoint(trial, folder)
+    """Train on slices of a stack, or go on with the checkpoint of that."""
     before = ModelBundle.load(checkpoint) if checkpoint.exists() else None
     if before is not None and _is_used_up(config, before):
         before = None  # it was ended between its last iteration and its last statistics
@@ -288,7 +291,7 @@ def _is_used_up(config: TrainingConfig, bundle: ModelBundle) -> bool:
 
 
 def _on_others(
-    stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig, _folder: Path
+    stacks: Sequence[LabelledStack], trial: Trial, config: TrainingConfig
 ) -> Generator[Any, None, ModelBundle]:
     """Train on slices of all stacks but one."""
     trained = [s for i, s in enumerate(stacks) if i != trial.left_out]
