@@ -66,18 +66,126 @@ def test_the_last_override_leaves_nothing_behind() -> None:
     assert window.close() == "closed"
 
 
-def test_a_window_that_is_deleted_at_once_is_closed_first(qtbot: Any) -> None:
-    window, content = QMainWindow(), QWidget()
-    window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-    dock = QDockWidget(window)
-    dock.setWidget(content)
-    window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
-    watch, titles = WindowWatch(content), list[str]()
-    content.setWindowTitle("alive")
-    watch.closed.connect(lambda: titles.append(content.windowTitle()))
-    with qtbot.waitExposed(window):
-        window.show()
-    window.close()
-    assert not titles  # the user might still be asked
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_the_override_that_is_left_goes_on(newest_first: bool) -> None:
+    class Layers:
+        def save(self) -> str:
+            return "saved"
+
+    layers, seen = Layers(), list[str]()
+
+    def override(name: str) -> Override:
+        def save(original: Any) -> Any:
+            seen.append(name)
+            return original()
+
+        return Override(layers, "save", save)
+
+    overrides = {name: override(name) for name in ("old", "new")}
+    ended, left = ("new", "old") if newest_first else ("old", "new")
+    overrides[ended].stop()
+    assert layers.save() == "saved"
+    assert seen == [left]
+
+
+# --- a window that closes -------------------------------------------------------------------
+
+
+class Docked:
+    """A widget in a dock of a window that Qt deletes when it is closed, as napari's."""
+
+    def __init__(self, qtbot: Any, kind: type[QMainWindow] = QMainWindow) -> None:
+        self.told = list[str]()
+        self.content = QWidget()
+        self.content.setWindowTitle("alive")
+        self.watch = WindowWatch(self.content)
+        for name in ("closed", "removed"):
+            getattr(self.watch, name).connect(
+                lambda name=name: self.told.append(f"{name}, {self.content.windowTitle()}")
+            )
+        self.window = kind()
+        self.window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.dock = self.put_into(self.window)
+        with qtbot.waitExposed(self.window):
+            self.window.show()
+
+    def put_into(self, window: QMainWindow) -> QDockWidget:
+        dock = QDockWidget(window)
+        dock.setWidget(self.content)
+        window.addDockWidget(Qt.DockWidgetArea.RightDockWidgetArea, dock)
+        return dock
+
+
+def delete_now() -> None:
+    """Delete what is to be deleted, as Qt does before it looks at timers."""
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-    assert titles == ["alive"]
+
+
+@pytest.fixture
+def docked(qtbot: Any) -> Docked:
+    return Docked(qtbot)
+
+
+@pytest.mark.parametrize("floating", [False, True])
+def test_a_window_that_is_deleted_at_once_is_closed_first(docked: Docked, floating: bool) -> None:
+    docked.watch.closed.connect(docked.watch.stop)  # as a dock does
+    docked.dock.setFloating(floating)
+    docked.window.close()
+    assert not docked.told  # the user might still be asked
+    del docked.window, docked.dock  # napari lets go of it, too
+    delete_now()
+    assert docked.told == ["closed, alive"]
+
+
+def test_a_window_that_is_closed_and_not_deleted_is_noticed(docked: Docked, qtbot: Any) -> None:
+    docked.window.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose, False)
+    docked.window.close()
+    qtbot.waitUntil(lambda: docked.told == ["closed, alive"])
+    docked.watch._quit()
+    assert len(docked.told) == 1
+    docked.window.deleteLater()
+
+
+def test_a_window_that_stays_open_is_not_closed(qtbot: Any) -> None:
+    class Refuses(QMainWindow):
+        def closeEvent(self, event: Any) -> None:
+            event.ignore()
+
+    docked = Docked(qtbot, Refuses)
+    docked.window.close()
+    qtbot.wait(50)
+    assert docked.window.isVisible()
+    assert not docked.told
+    docked.window.deleteLater()
+
+
+def test_a_dock_that_is_closed_is_removed(docked: Docked, qtbot: Any) -> None:
+    docked.window.removeDockWidget(docked.dock)
+    docked.content.setParent(None)
+    docked.dock.deleteLater()
+    delete_now()
+    qtbot.waitUntil(lambda: docked.told == ["removed, alive"])
+    docked.window.close()
+    qtbot.wait(50)
+    assert len(docked.told) == 1
+    docked.content.deleteLater()
+
+
+def test_a_dock_that_is_deleted_is_closed_first(docked: Docked) -> None:
+    docked.dock.deleteLater()
+    delete_now()
+    assert docked.told == ["closed, alive"]
+    docked.window.close()
+
+
+def test_a_dock_may_move_to_another_window(docked: Docked, qtbot: Any) -> None:
+    other = QMainWindow()
+    qtbot.addWidget(other)
+    docked.put_into(other)
+    docked.window.close()
+    delete_now()
+    assert not docked.told
+    with qtbot.waitExposed(other):
+        other.show()
+    other.close()
+    qtbot.waitUntil(lambda: docked.told == ["closed, alive"])

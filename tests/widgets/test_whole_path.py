@@ -348,6 +348,24 @@ def test_closing_while_training_takes_less_than_two_seconds(
     assert ready._cleaned
 
 
+def test_what_fails_at_the_end_keeps_nothing_else_from_it(dock: Any, monkeypatch: Any) -> None:
+    ended = []
+
+    def end(feature: Any) -> Any:
+        cleanup = feature.cleanup
+        return lambda: (cleanup(), ended.append(feature))
+
+    first, *others = dock.features
+    for feature in others:
+        monkeypatch.setattr(feature, "cleanup", end(feature))
+    monkeypatch.setattr(first, "cleanup", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        dock.cleanup()
+    assert ended == others
+    monkeypatch.undo()
+    first.cleanup()
+
+
 def test_applying_a_saved_model_to_another_image(
     ready: Any, hands: Any, qtbot: Any, tmp_path: Any, stack: np.ndarray
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -375,15 +377,20 @@ class SegmentationDock(QWidget):
         if self._cleaned:
             return
         self._cleaned = True
-        self._window_watch.stop()
-        self.scroll_area.stop()
+        if self.runner.phase != "saving":
+            self.runner.cancel()  # the run ends while everything is brought to the disk
         features, self.features = self.features, ()
+        ends: list[Callable[[], Any]] = [self._window_watch.stop, self.scroll_area.stop]
         for feature in features:
-            feature.cleanup()
-            feature.deleteLater()  # it holds the viewer
-        self.shortcuts.clear()
-        self._background.cleanup()
-        self.pairing.cleanup()
-        self.runner.abandon(_PATIENCE)
-        self._connections.clear()
-        self.annotator.cleanup()
+            ends += [feature.cleanup, feature.deleteLater]  # it holds the viewer
+        ends += [
+            self.shortcuts.clear,
+            self._background.cleanup,
+            self.pairing.cleanup,
+            partial(self.runner.abandon, _PATIENCE),
+            self._connections.clear,
+            self.annotator.cleanup,
+        ]
+        with ExitStack() as rest:  # what fails keeps nothing else from its end
+            for end in reversed(ends):
+                rest.callback(end)

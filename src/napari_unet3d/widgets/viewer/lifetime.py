@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QCoreApplication, QEvent, QObject, QTimer, Signal
@@ -26,6 +28,7 @@ class Override:
     def __init__(self, target: Any, name: str, function: Callable[..., Any]) -> None:
         self._target, self._name = target, name
         self._function: Callable[..., Any] | None = function
+        self._earlier = vars(target).get(name)
         original = getattr(target, name)
 
         def call(*args: Any, **options: Any) -> Any:
@@ -38,10 +41,14 @@ class Override:
         setattr(target, name, call)
 
     def stop(self) -> None:
-        """Restore the original method."""
+        """Restore what the method was before."""
         self._function = None
-        if vars(self._target).get(self._name) is self._call:
+        if vars(self._target).get(self._name) is not self._call:
+            return
+        if self._earlier is None:
             delattr(self._target, self._name)
+        else:  # another dock has overridden it, too
+            setattr(self._target, self._name, self._earlier)
 
 
 class WindowWatch(QObject):
@@ -60,7 +67,7 @@ class WindowWatch(QObject):
     """
 
     closed = Signal()
-    """The window is closed, or the program ends."""
+    """The window is closed, or the dock deleted with it, or the program ends."""
     removed = Signal()
     """The dock was closed with its ×; the window is still open."""
 
@@ -74,8 +81,10 @@ class WindowWatch(QObject):
         self._widget = widget
         self._reason_to_ask, self._may_close = reason_to_ask, may_close
         self._window: QMainWindow | None = None
+        self._above: list[QWidget] = []
+        """The parents that are watched: who deletes one deletes the widget."""
         self._close_override: Override | None = None
-        self._deleted: QObject | None = None
+        self._is_closing = self._over = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._decide)
@@ -85,49 +94,63 @@ class WindowWatch(QObject):
 
     def stop(self) -> None:
         """Watch no longer."""
+        self._over = True
         self._timer.stop()
         self._widget.removeEventFilter(self)
         self._let_go()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
-        kind = None if event is None else event.type()
-        if watched is self._widget:
+        kind = None if event is None or self._over else event.type()
+        if kind == QEvent.Type.DeferredDelete:
+            # Qt deletes a closed window before it looks at timers.
+            if watched is self._widget or watched in self._parents():
+                self._tell(self.closed)
+            elif watched is self._window and self._widget.parent() is None:
+                self._tell(self.removed)
+        elif watched is self._widget:
             if kind == QEvent.Type.Show:
                 self._find_window()
             elif kind == QEvent.Type.ParentChange:
                 self._timer.start(0)
-        elif kind == QEvent.Type.Close and event is not None:
+        elif watched is self._window and kind == QEvent.Type.Close and event is not None:
             if event.spontaneous() and self._reason_to_ask():
                 event.ignore()
                 QTimer.singleShot(0, self._ask_and_close)  # not within the event
                 return True
             # napari may ask, and the user refuse: look again after that.
+            self._is_closing = True
             self._timer.start(0)
-        elif kind == QEvent.Type.DeferredDelete:  # before the timer, as a rule
-            self._timer.stop()
-            # Python owns the window: without a reference, it would be gone in its own event.
-            self._deleted = watched
-            self.closed.emit()
         return False
 
+    def _parents(self) -> list[QWidget]:
+        """From the dock around the widget, which may float, up to the window."""
+        found, parent = list[QWidget](), self._widget.parentWidget()
+        while parent is not None:
+            found.append(parent)
+            parent = parent.parentWidget()
+        return found
+
     def _find_window(self) -> None:
-        window: QWidget | None = self._widget.window()
-        if not isinstance(window, QMainWindow):  # the dock floats
-            above = window.parentWidget() if window is not None else None
-            window = above.window() if above is not None else None
-        if isinstance(window, QMainWindow) and window is not self._window:
+        above = self._parents()
+        window = above[-1] if above else None
+        if isinstance(window, QMainWindow) and above != self._above:
             self._let_go()
-            self._window = window
-            window.installEventFilter(self)
+            self._window, self._above = window, above
+            for part in above:
+                part.installEventFilter(self)
             self._close_override = Override(window, "close", self._ask_from_the_menu)
 
     def _let_go(self) -> None:
-        window, self._window = self._window, None
+        above, self._window, self._above = self._above, None, []
         override, self._close_override = self._close_override, None
         if override is not None:
             override.stop()
-        if window is not None:
-            window.removeEventFilter(self)
+        for part in above:
+            with suppress(RuntimeError):  # it was deleted with its parent
+                part.removeEventFilter(self)
+        # Python owns the window. Without a reference it would be gone at once, and with it the
+        # widget that is just being cleaned up.
+        QTimer.singleShot(0, partial(len, above))
 
     def _ask_and_close(self) -> None:
         # This `close` comes from a program, so nothing asks again.
@@ -148,12 +171,19 @@ class WindowWatch(QObject):
         return close(*args, **options) if self._may_close() else None
 
     def _decide(self) -> None:
+        closing, self._is_closing = self._is_closing, False
         if self._window is None:
-            return
-        if not self._window.isVisible():
-            self.closed.emit()
+            self._find_window()  # one that is not shown yet
+        elif closing and not self._window.isVisible():
+            self._tell(self.closed)
         elif self._widget.parent() is None:
-            self.removed.emit()
+            self._tell(self.removed)
 
     def _quit(self) -> None:
-        self.closed.emit()
+        self._tell(self.closed)
+
+    def _tell(self, signal: Any) -> None:
+        if not self._over:
+            self._over = True
+            self._timer.stop()
+            signal.emit()
