@@ -6,8 +6,8 @@
 
 A model is trained once; then each precision predicts the stack in a process of its own, whose peak
 memory is read; where int8 does not apply, a note says so. The network stands alone unless
-`--pixels` is given. With `--paper`, the network of the paper's size and random weights predicts
-noise, by default 56×132×132 voxels of it; nothing is scored.
+`--pixels` is given. With `--paper`, the network of the paper's size and random weights predicts a
+part of the built-in tubules; nothing is scored.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from protocol import annotate, class_scores, load_stack, mean_iou, stack_names
 from napari_unet3d.config import PredictionConfig, TrainingConfig, default_class
 from napari_unet3d.data.annotation import SparseAnnotation
 from napari_unet3d.data.intensity import IntensityNormalization
+from napari_unet3d.data.samples import tubules
 from napari_unet3d.data.volume import Volume
 from napari_unet3d.events import Notice, drain
 from napari_unet3d.model.bundle import ModelBundle
@@ -39,7 +40,7 @@ from napari_unet3d.training.trainer import Trainer
 
 PRECISIONS = ("fp32", "bf16", "int8")
 PAPER_STACK = (56, 132, 132)
-"""Voxels (z, y, x)."""
+"""Voxels (z, y, x) of the built-in tubules, from their corner; at most 64×160×160."""
 
 
 def paper_model() -> ModelBundle:
@@ -62,8 +63,8 @@ def paper_model() -> ModelBundle:
 def volume_of(options: argparse.Namespace, name: str) -> tuple[Volume, Any]:
     """The stack, and its truth where it has one."""
     if options.paper:
-        noise = np.random.default_rng(0).normal(0.5, 0.2, options.shape).astype(np.float32)
-        return Volume(noise), None
+        part = tuple(slice(n) for n in options.shape)
+        return Volume(np.asarray(tubules().image.data)[part]), None
     return load_stack(options.data, name)
 
 
@@ -135,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--network", default="unet")
     add("--pixels", action="store_true", help="with the pixel classifier")
     add("--paper", action="store_true", help="the network of the paper's size, random weights")
-    add("--shape", type=int, nargs=3, default=PAPER_STACK, help="voxels of the noise of --paper")
+    add("--shape", type=int, nargs=3, default=PAPER_STACK, help="voxels of --paper")
     add("--memory", type=float, help="GiB that a prediction may use")
     add("--precisions", nargs="+", default=list(PRECISIONS))
     add("--child", nargs=4, help=argparse.SUPPRESS)
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         precision, model, out, name = options.child
         child(options, name, precision, Path(model), Path(out))
         return
-    for name in ["noise"] if options.paper else stack_names(options.data, options.stacks):
+    for name in ["tubules"] if options.paper else stack_names(options.data, options.stacks):
         run(options, name)
 
 

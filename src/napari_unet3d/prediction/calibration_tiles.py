@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 
 import numpy as np
 from torch import Tensor
 
 from napari_unet3d.networks.architecture import Architecture
 from napari_unet3d.networks.geometry import next_fitting, shrink
+from napari_unet3d.networks.planning import halve, prediction_bytes
 from napari_unet3d.sampling.source import Source
 
 _SIDE = 48
 """Voxels: shortest side of a tile, unless the stack is smaller."""
-_TILES = 12
-"""Tiles: 1.3 million voxels, which take a second or two."""
+_VOXELS, _FEWEST, _MOST = 12 * _SIDE**3, 4, 12
+"""Voxels of all tiles, which take a second or two; and how many tiles there are. Those of a network
+without padding are larger: the paper's takes 5 s for one."""
+_MEMORY = 3.0
+"""Bytes that finding the ranges takes, over those of a prediction in fp32: whole maps are counted
+into histograms. The paper's network took 2.6 GiB where its prediction takes 0.96."""
 
 
 def calibration_tiles(
-    source: Source, network: Architecture, times: Sequence[int]
+    source: Source, network: Architecture, times: Sequence[int], memory: int
 ) -> Iterator[Tensor]:
     """Inputs (1, C, z, y, x) from places all over a stack, the same each time.
 
@@ -30,12 +36,18 @@ def calibration_tiles(
         Takes the tiles.
     times
         Time points that they are taken from.
+    memory
+        Bytes that may be used; the tiles are smaller where they are few.
     """
     shape, cut = source.volume.shape, shrink(network)
     z, y, x = (min(n, _SIDE) + m for n, m in zip(shape, cut, strict=True))
     tile = next_fitting(network, (z, y, x))
+    while _MEMORY * prediction_bytes(network, tile, "fp32") > memory:
+        if (smaller := halve(network, tile)) is None:
+            break
+        tile = smaller
     rng = np.random.default_rng(0)
-    for _ in range(_TILES):
+    for _ in range(min(_MOST, max(_FEWEST, _VOXELS // prod(tile)))):
         time = int(rng.choice(list(times)))
         start = [
             int(rng.integers(0, max(1, n - side + m + 1))) - m // 2

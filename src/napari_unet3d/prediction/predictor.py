@@ -183,7 +183,8 @@ def _engine(task: _Task) -> tuple[Engine, str | None]:
     source = open_source(task.volume, intensity, task.device, task.config.memory)
     note = None
     if task.config.precision == "int8":
-        tiles = list(calibration_tiles(source, task.bundle.network, task.times))
+        memory = task.config.memory or devices.free_memory(task.device)
+        tiles = list(calibration_tiles(source, task.bundle.network, task.times, memory))
         try:
             quantized, agreement = quantize(mixture.network, tiles)
         except BadInputError as error:
