@@ -102,7 +102,9 @@ class WindowWatch(QObject):
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         kind = None if event is None or self._over else event.type()
         if kind == QEvent.Type.DeferredDelete:
-            # Qt deletes a closed window before it looks at timers.
+            # Qt deletes a closed window before it looks at timers. Python owns the window: without
+            # a reference, it would be gone within its own event.
+            QTimer.singleShot(0, partial(id, watched))
             if watched is self._widget or watched in self._parents():
                 self._tell(self.closed)
             elif watched is self._window and self._widget.parent() is None:
@@ -148,9 +150,6 @@ class WindowWatch(QObject):
         for part in above:
             with suppress(RuntimeError):  # it was deleted with its parent
                 part.removeEventFilter(self)
-        # Python owns the window. Without a reference it would be gone at once, and with it the
-        # widget that is just being cleaned up.
-        QTimer.singleShot(0, partial(len, above))
 
     def _ask_and_close(self) -> None:
         # This `close` comes from a program, so nothing asks again.
@@ -186,4 +185,5 @@ class WindowWatch(QObject):
         if not self._over:
             self._over = True
             self._timer.stop()
+            _window = self._window  # `stop` lets go of it, but not before all is cleaned up
             signal.emit()
