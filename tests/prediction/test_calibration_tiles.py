@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
+import pytest
 import torch
 
 from napari_unet3d.data.intensity import IntensityNormalization
 from napari_unet3d.data.volume import Volume
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks.planning import prediction_bytes
 from napari_unet3d.networks.unet import PAPER_NETWORK, UNetConfig
 from napari_unet3d.prediction.calibration_tiles import calibration_tiles
@@ -32,6 +36,15 @@ def test_a_network_without_padding_gets_few_tiles_since_they_are_large() -> None
 
 
 def test_tiles_are_smaller_where_memory_is_short() -> None:
-    (tile, *_) = tiles(PAPER, (28, 44, 44), GIB)
-    assert 3 * prediction_bytes(PAPER, tile, "fp32") <= GIB
-    assert tiles(PAPER, (28, 44, 44), 1)  # the smallest one, whatever it takes
+    network = UNetConfig.plan(
+        "fast", (1, 1, 1), (64, 64, 64), in_channels=1, n_classes=2, accelerator=False
+    )
+    memory = int(1.6 * prediction_bytes(network, (48, 48, 48), "fp32"))
+    (tile, *_) = tiles(network, (64, 64, 64), memory)
+    assert 10_000 <= prod(tile) < 48**3
+    assert 3 * prediction_bytes(network, tile, "fp32") <= memory
+
+
+def test_a_comparison_of_few_voxels_would_tell_nothing() -> None:
+    with pytest.raises(BadInputError, match=r"int8 does not apply: .* takes .* GiB, and 1\.0 GiB"):
+        tiles(PAPER, (28, 44, 44), GIB)

@@ -86,6 +86,8 @@ def test_the_override_that_is_left_goes_on(newest_first: bool) -> None:
     overrides[ended].stop()
     assert layers.save() == "saved"
     assert seen == [left]
+    overrides[left].stop()
+    assert not vars(layers)
 
 
 # --- a window that closes -------------------------------------------------------------------
@@ -184,6 +186,7 @@ def test_a_dock_may_move_to_another_window(docked: Docked, qtbot: Any) -> None:
     docked.put_into(other)
     docked.window.close()
     delete_now()
+    qtbot.wait(50)
     assert not docked.told
     with qtbot.waitExposed(other):
         other.show()

@@ -356,14 +356,14 @@ def test_what_fails_at_the_end_keeps_nothing_else_from_it(dock: Any, monkeypatch
         return lambda: (cleanup(), ended.append(feature))
 
     first, *others = dock.features
-    for feature in others:
-        monkeypatch.setattr(feature, "cleanup", end(feature))
-    monkeypatch.setattr(first, "cleanup", lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        dock.cleanup()
-    assert ended == others
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        for feature in others:
+            patch.setattr(feature, "cleanup", end(feature))
+        patch.setattr(first, "cleanup", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            dock.cleanup()
     first.cleanup()
+    assert ended == others
 
 
 def test_applying_a_saved_model_to_another_image(

@@ -8,8 +8,9 @@ from math import prod
 import numpy as np
 from torch import Tensor
 
+from napari_unet3d.errors import BadInputError
 from napari_unet3d.networks.architecture import Architecture
-from napari_unet3d.networks.geometry import next_fitting, shrink
+from napari_unet3d.networks.geometry import next_fitting, output_shape, shrink
 from napari_unet3d.networks.planning import halve, prediction_bytes
 from napari_unet3d.sampling.source import Source
 
@@ -21,6 +22,9 @@ without padding are larger: the paper's takes 5 s for one."""
 _MEMORY = 3.0
 """Bytes that finding the ranges takes, over those of a prediction in fp32: whole maps are counted
 into histograms. The paper's network took 2.6 GiB where its prediction takes 0.96."""
+_LEAST_OUTPUT = 10_000
+"""Voxels of the output of a tile: on fewer, the comparison with fp32 would tell nothing. A tile of
+the paper's network has 54,000, and half of it 5,000."""
 
 
 def calibration_tiles(
@@ -38,13 +42,22 @@ def calibration_tiles(
         Time points that they are taken from.
     memory
         Bytes that may be used; the tiles are smaller where they are few.
+
+    Raises
+    ------
+    BadInputError
+        The memory does not suffice for tiles that would tell anything.
     """
     shape, cut = source.volume.shape, shrink(network)
     z, y, x = (min(n, _SIDE) + m for n, m in zip(shape, cut, strict=True))
     tile = next_fitting(network, (z, y, x))
-    while _MEMORY * prediction_bytes(network, tile, "fp32") > memory:
-        if (smaller := halve(network, tile)) is None:
-            break
+    while (needed := _MEMORY * prediction_bytes(network, tile, "fp32")) > memory:
+        smaller = halve(network, tile)
+        if smaller is None or prod(output_shape(network, smaller)) < _LEAST_OUTPUT:
+            raise BadInputError(
+                f"int8 does not apply: finding its ranges takes {needed / 2**30:.1f} GiB, and "
+                f"{memory / 2**30:.1f} GiB may be used"
+            )
         tile = smaller
     rng = np.random.default_rng(0)
     for _ in range(min(_MOST, max(_FEWEST, _VOXELS // prod(tile)))):

@@ -184,8 +184,8 @@ def _engine(task: _Task) -> tuple[Engine, str | None]:
     note = None
     if task.config.precision == "int8":
         memory = task.config.memory or devices.free_memory(task.device)
-        tiles = list(calibration_tiles(source, task.bundle.network, task.times, memory))
         try:
+            tiles = list(calibration_tiles(source, task.bundle.network, task.times, memory))
             quantized, agreement = quantize(mixture.network, tiles)
         except BadInputError as error:
             note = f"{error}. The segmentation is computed in fp32."

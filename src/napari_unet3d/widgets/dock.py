@@ -368,19 +368,22 @@ class SegmentationDock(QWidget):
                 f"{text} It stays in the layer list: select it and choose File ▸ Save Selected "
                 "Layers."
             )
-        self.cleanup()
-        self.runner.discard_view()
-        self.deleteLater()  # the menu makes a new dock, which finds layers and session again
+        try:
+            self.cleanup()
+        finally:
+            self.runner.discard_view()
+            self.deleteLater()  # the menu makes a new dock, which finds layers and session again
 
     def cleanup(self) -> None:
         """End a run within two seconds, and disconnect from the viewer."""
         if self._cleaned:
             return
         self._cleaned = True
-        if self.runner.phase != "saving":
-            self.runner.cancel()  # the run ends while everything is brought to the disk
         features, self.features = self.features, ()
-        ends: list[Callable[[], Any]] = [self._window_watch.stop, self.scroll_area.stop]
+        ends: list[Callable[[], Any]] = []
+        if self.runner.phase != "saving":
+            ends.append(self.runner.cancel)  # it ends while everything is brought to the disk
+        ends += [self._window_watch.stop, self.scroll_area.stop]
         for feature in features:
             ends += [feature.cleanup, feature.deleteLater]  # it holds the viewer
         ends += [

@@ -37,6 +37,7 @@ class Override:
                 return original(*args, **options)
             return self._function(original, *args, **options)
 
+        call.override = self  # type: ignore[attr-defined]
         self._call = call
         setattr(target, name, call)
 
@@ -45,10 +46,13 @@ class Override:
         self._function = None
         if vars(self._target).get(self._name) is not self._call:
             return
-        if self._earlier is None:
+        earlier = self._earlier  # another dock may have overridden it, too, and have stopped
+        while (override := getattr(earlier, "override", None)) and override._function is None:
+            earlier = override._earlier
+        if earlier is None:
             delattr(self._target, self._name)
-        else:  # another dock has overridden it, too
-            setattr(self._target, self._name, self._earlier)
+        else:
+            setattr(self._target, self._name, earlier)
 
 
 class WindowWatch(QObject):
@@ -134,8 +138,8 @@ class WindowWatch(QObject):
 
     def _find_window(self) -> None:
         above = self._parents()
-        window = above[-1] if above else None
-        if isinstance(window, QMainWindow) and above != self._above:
+        window = next((part for part in above if isinstance(part, QMainWindow)), None)
+        if window is not None and above != self._above:
             self._let_go()
             self._window, self._above = window, above
             for part in above:
@@ -144,6 +148,7 @@ class WindowWatch(QObject):
 
     def _let_go(self) -> None:
         above, self._window, self._above = self._above, None, []
+        self._is_closing = False
         override, self._close_override = self._close_override, None
         if override is not None:
             override.stop()
@@ -170,10 +175,11 @@ class WindowWatch(QObject):
         return close(*args, **options) if self._may_close() else None
 
     def _decide(self) -> None:
+        self._find_window()  # another one, or one that is not shown yet
         closing, self._is_closing = self._is_closing, False
         if self._window is None:
-            self._find_window()  # one that is not shown yet
-        elif closing and not self._window.isVisible():
+            return
+        if closing and not self._window.isVisible():
             self._tell(self.closed)
         elif self._widget.parent() is None:
             self._tell(self.removed)

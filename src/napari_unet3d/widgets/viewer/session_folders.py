@@ -261,8 +261,9 @@ class Folders(QObject):
         """Bring everything to the disk, and let all folders go."""
         self._handover.end()
         self._connections.clear()
-        for layer in list(self._keepers):
-            self._let_go(layer)
+        with contextlib.ExitStack() as rest:  # one that fails keeps no other from its folder
+            for layer in reversed(list(self._keepers)):
+                rest.callback(self._let_go, layer)
         self._problems.clear()
         self._places.clear()
         self._contents.clear()
