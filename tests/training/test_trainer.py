@@ -89,13 +89,13 @@ def test_presets_plan_a_network(preset):
 
 @pytest.mark.timeout(300)  # half a minute on an idle core
 def test_the_paper_s_network_trains_on_its_smallest_patch():
-    """19 million parameters, unpadded: an iteration on 92³ voxels, 4³ of them learned from."""
-    settings = {"preset": "paper", "patch_shape": (92, 92, 92), "iterations": 1, "batch_size": 1}
+    """19 million parameters, unpadded: two iterations on 92³ voxels, 4³ of them learned from."""
+    settings = {"preset": "paper", "patch_shape": (92, 92, 92), "iterations": 2, "batch_size": 1}
     events, bundle = run(make_trainer(start=None, **settings))
     assert sum(t.numel() for t in bundle.weights.values()) > 19_000_000
-    assert [np.isfinite(e.loss) for e in progress(events)] == [True]
+    assert [np.isfinite(e.loss) for e in progress(events)] == [True, True]
     # Outside the volume nothing is labelled; inside, whole slices are.
-    assert 0 < bundle.record.voxels_seen <= 4**3
+    assert 0 < bundle.record.voxels_seen <= 2 * 4**3
     assert not bundle.pixels
     moved = [n for n, t in bundle.state.items() if n.endswith("/exp_avg") and t.any()]
     assert len(moved) == len([n for n in bundle.weights if n.endswith(("weight", "bias"))])

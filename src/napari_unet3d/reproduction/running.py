@@ -267,7 +267,7 @@ def _carry_out(
 def _on_slices(
     stack: LabelledStack, trial: Trial, config: TrainingConfig, checkpoint: Path
 ) -> Generator[Any, None, ModelBundle]:
-    """Train on slices of a stack, or go on with the checkpoint of that."""
+    """Train on slices of a stack; where there is a checkpoint, go on with it."""
     before = ModelBundle.load(checkpoint) if checkpoint.exists() else None
     if before is not None and _is_used_up(config, before):
         before = None  # it was ended between its last iteration and its last statistics

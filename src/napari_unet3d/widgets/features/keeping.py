@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,14 +123,15 @@ class Keeping(Feature):
         return self._unsaved.may_close()
 
     def cleanup(self) -> None:
-        with ExitStack() as rest:
-            rest.callback(self.folders.cleanup)  # whatever fails
+        try:
             self._tick.stop()
             self._record_timer.stop()
             self._put_record()
             self._unsaved.stop()
             self._menu.stop()
             self.continuing.cleanup()
+        finally:
+            self.folders.cleanup()
         self._run_layer = None
 
     def _work_changed(self) -> None:
